@@ -1,0 +1,27 @@
+"""Layer 2, looking at data: batches, moments, scores; examples and data sets load on demand."""
+
+from workbench.measure.batches import (
+    Cancelled,
+    TensorBatches,
+    as_batches,
+    batch_count,
+    device_of,
+    first_inputs,
+)
+from workbench.measure.evaluation import evaluate, metric_name
+from workbench.measure.moments import ActivationError, GroupStatistics, Progress, measure_moments
+
+__all__ = [
+    "ActivationError",
+    "Cancelled",
+    "GroupStatistics",
+    "Progress",
+    "TensorBatches",
+    "as_batches",
+    "batch_count",
+    "device_of",
+    "evaluate",
+    "first_inputs",
+    "measure_moments",
+    "metric_name",
+]

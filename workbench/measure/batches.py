@@ -1,0 +1,104 @@
+"""Calibration and evaluation data as batches: tensors, DataLoaders and lists look alike from here on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+BATCH_SIZE = 256
+
+
+class Cancelled(RuntimeError):  # noqa: N818 (it says what happened, not that something is wrong)
+    """The work was cancelled by the person who started it; nothing was changed."""
+
+
+class TensorBatches:
+    """Batches of `batch_size` from whole tensors: inputs (n, …) and, where known, targets (n, …)."""
+
+    def __init__(self, inputs: Tensor, targets: Tensor | None = None, batch_size: int = BATCH_SIZE):
+        if targets is not None and len(targets) != len(inputs):
+            raise ValueError(
+                f"{len(inputs)} inputs but {len(targets)} targets were given: one each is needed"
+            )
+        self.inputs, self.targets, self.batch_size = inputs, targets, batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.inputs) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+        for start in range(0, len(self.inputs), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            yield self.inputs[part], None if self.targets is None else self.targets[part]
+
+
+def as_batches(data: Any, what: str = "calibration") -> Iterable:
+    """`data` as something that can be gone through again and again.
+
+    Accepted: a tensor (n, …), a pair (inputs, targets) of tensors, a DataLoader, or any re-iterable of
+    batches. `what` names the data in errors.
+
+    Raises ValueError for an iterator that can be read only once, and TypeError for anything else.
+    """
+    if isinstance(data, Tensor):
+        return TensorBatches(data)
+    if isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data):
+        return TensorBatches(*data)
+    if isinstance(data, Iterator):
+        raise ValueError(
+            f"the {what} data is a {type(data).__name__}, which can be read only once; give a tensor, a "
+            "DataLoader or a list of batches"
+        )
+    if not isinstance(data, Iterable) or isinstance(data, (str, bytes, dict)):
+        raise TypeError(
+            f"the {what} data is a {type(data).__name__}; give a tensor, a pair (inputs, targets), a "
+            "DataLoader or a list of batches"
+        )
+    return data
+
+
+def split_batch(batch: Any, index: int, what: str) -> tuple[Tensor, Tensor | None]:
+    """One batch as (inputs, targets or None). Raises ValueError naming the batch."""
+    if isinstance(batch, Tensor):
+        return batch, None
+    if isinstance(batch, (tuple, list)) and batch and isinstance(batch[0], Tensor):
+        targets = batch[1] if len(batch) > 1 else None
+        if targets is None or isinstance(targets, Tensor):
+            return batch[0], targets
+    raise ValueError(
+        f"{what} batch {index} is a {type(batch).__name__}; expected a tensor of inputs or (inputs, targets)"
+    )
+
+
+def first_inputs(data: Iterable, what: str = "calibration") -> Tensor:
+    """The inputs of the first batch. Raises ValueError where the data is empty."""
+    for batch in data:
+        inputs, _ = split_batch(batch, 0, what)
+        if len(inputs):
+            return inputs
+    raise ValueError(f"the {what} data is empty: give at least one batch with one example")
+
+
+def batch_count(data: Iterable) -> int | None:
+    """How many batches there are, where the data says so."""
+    try:
+        return len(data)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """The one device on which the model's parameters and buffers lie.
+
+    Raises ValueError where there are several, or where the weights hold no data ('meta').
+    """
+    devices = {t.device for t in (*model.parameters(), *model.buffers())} or {torch.device("cpu")}
+    if len(devices) > 1:
+        found = ", ".join(sorted(str(d) for d in devices))
+        raise ValueError(f"the model lies on several devices ({found}); move it to one with model.to(device)")
+    device = devices.pop()
+    if device.type == "meta":
+        raise ValueError("the model lies on the 'meta' device and has no weights; load its weights first")
+    return device

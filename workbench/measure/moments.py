@@ -1,0 +1,164 @@
+"""One pass over the calibration data measures the moment of every group at every reader's input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Event
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from workbench.measure.batches import Cancelled, as_batches, batch_count, device_of, split_batch
+from workbench.network.discovery import one_line
+from workbench.network.groups import Reader, UnitGroup
+from workbench.spectral import Moment
+
+
+class ActivationError(ValueError):
+    """An activation is NaN or infinite; the message names the batch and the layer."""
+
+
+Progress = Callable[[int, int | None, str], Any]
+
+
+@dataclass(frozen=True)
+class GroupStatistics:
+    """What was measured of one group.
+
+    `moments`: one a reader, in the group's order. `active` (m,): how often a unit was above zero, and
+    `magnitude` (m,): mean |φ|, both over the first reader's samples.
+    """
+
+    moments: tuple[Moment, ...]
+    active: Tensor
+    magnitude: Tensor
+
+    def restrict(self, kept: Sequence[int]) -> GroupStatistics:
+        """The statistics of the kept units alone."""
+        index = torch.as_tensor(list(kept))
+        moments = tuple(moment.restrict(kept) for moment in self.moments)
+        return GroupStatistics(moments, self.active[index], self.magnitude[index])
+
+    def state(self) -> dict[str, Tensor]:
+        """Tensors by name, for a file."""
+        out = {"active": self.active, "magnitude": self.magnitude}
+        for index, moment in enumerate(self.moments):
+            out |= {f"{index}.{key}": value for key, value in moment.state().items()}
+        return out
+
+    @classmethod
+    def from_state(cls, state: dict[str, Tensor]) -> GroupStatistics:
+        """The inverse of `state`."""
+        readers = sorted({int(key.split(".")[0]) for key in state if "." in key})
+        parts = [{k.split(".", 1)[1]: v for k, v in state.items() if k.startswith(f"{r}.")} for r in readers]
+        return cls(tuple(Moment.from_state(p) for p in parts), state["active"], state["magnitude"])
+
+
+class _Recorder:
+    """Sums at one reader's input."""
+
+    def __init__(self, group: UnitGroup, reader: Reader, primary: bool):
+        self.group, self.reader, self.primary = group, reader, primary
+        self.moment = Moment.zeros(group.width)
+        self.active = torch.zeros(group.width, dtype=torch.float64)
+        self.magnitude = torch.zeros(group.width, dtype=torch.float64)
+        self.batch = 0
+
+    def __call__(self, _module: nn.Module, args: tuple) -> None:
+        inputs = args[0].detach()
+        if not torch.isfinite(inputs).all():
+            what = "NaN" if torch.isnan(inputs).any() else "Inf"
+            raise ActivationError(
+                f"calibration batch {self.batch} has {what} at the input of layer {self.reader.module}: "
+                f"check that batch, and the weights of {self.group.name}"
+            )
+        samples = self.reader.samples(inputs)
+        self.moment.update(samples)
+        if self.primary:
+            self.active += (samples > 0).sum(0).double().cpu()
+            self.magnitude += samples.abs().sum(0, dtype=torch.float64).cpu()
+
+
+def measure_moments(
+    model: nn.Module,
+    groups: Sequence[UnitGroup],
+    data: Iterable,
+    progress: Progress | None = None,
+    cancel: Event | None = None,
+) -> dict[str, GroupStatistics]:
+    """Measure every prunable group of `groups` in one pass; by group name.
+
+    `data`: inputs, or (inputs, targets), batch by batch; moved to the model's device. Sums are float64
+    (method.md §1). `progress(done, total, what)` is called after every batch; a set `cancel` stops before
+    the next one. The model is left as it was, hooks removed, whatever happens.
+
+    Raises ValueError where the data is empty, a batch does not go through the model, or an input or an
+    activation is not finite (naming batch and layer); Cancelled.
+    """
+    prunable = [group for group in groups if group.prunable]
+    recorders = {
+        group.name: [_Recorder(group, reader, index == 0) for index, reader in enumerate(group.readers)]
+        for group in prunable
+    }
+    data = as_batches(data)
+    total, device = batch_count(data), device_of(model)
+    count = 0
+    with _recording(model, [r for group in recorders.values() for r in group]) as started:
+        for index, batch in enumerate(data):
+            if cancel is not None and cancel.is_set():
+                raise Cancelled(f"measuring was cancelled after {index} batches")
+            inputs, _ = split_batch(batch, index, "calibration")
+            started(index)
+            _run(model, inputs.to(device), index)
+            count += len(inputs)
+            if progress is not None:
+                progress(index + 1, total, f"measuring moments, {count} examples")
+    if not count:
+        raise ValueError("the calibration data is empty: give at least one batch with one example")
+    return {name: _statistics(parts) for name, parts in recorders.items()}
+
+
+def _statistics(parts: list[_Recorder]) -> GroupStatistics:
+    first = parts[0]
+    samples = max(first.moment.count, 1)
+    return GroupStatistics(
+        tuple(part.moment for part in parts), first.active / samples, first.magnitude / samples
+    )
+
+
+@contextmanager
+def _recording(model: nn.Module, recorders: list[_Recorder]):
+    """Hooks in place, the model in evaluation mode; both undone at the end."""
+    modes = {module: module.training for module in model.modules()}
+    handles = [model.get_submodule(r.reader.module).register_forward_pre_hook(r) for r in recorders]
+
+    def started(index: int) -> None:
+        for recorder in recorders:
+            recorder.batch = index
+
+    try:
+        model.eval()
+        with torch.no_grad():
+            yield started
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _run(model: nn.Module, inputs: Tensor, index: int) -> None:
+    if inputs.is_floating_point() and not torch.isfinite(inputs).all():
+        raise ValueError(f"calibration batch {index} has NaN or Inf in its inputs: remove those examples")
+    try:
+        model(inputs)
+    except ActivationError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"calibration batch {index} of shape {tuple(inputs.shape)} does not go through the model: "
+            f"{one_line(error)}"
+        ) from error

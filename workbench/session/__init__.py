@@ -1,0 +1,22 @@
+"""Layer 3, the session: choices, commits, undo, the record."""
+
+from workbench.session.choice import RECONSTRUCTIONS, SELECTIONS, Choice, LossCurve
+from workbench.session.recipe import RecipeError, fingerprint, read_recipe
+from workbench.session.replay import replay
+from workbench.session.session import Session
+from workbench.session.state import NotMeasuredError, StaleMomentsError, Step
+
+__all__ = [
+    "RECONSTRUCTIONS",
+    "SELECTIONS",
+    "Choice",
+    "LossCurve",
+    "NotMeasuredError",
+    "RecipeError",
+    "Session",
+    "StaleMomentsError",
+    "Step",
+    "fingerprint",
+    "read_recipe",
+    "replay",
+]

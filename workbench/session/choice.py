@@ -1,0 +1,249 @@
+"""A choice for one group: which units are kept, what that loses, and what it saves. Touches nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from workbench.measure.moments import GroupStatistics
+from workbench.network import UnitGroup
+from workbench.spectral import (
+    SELECTIONS as RULES,
+)
+from workbench.spectral import (
+    Evidence,
+    GreedySelector,
+    Moment,
+    Spectrum,
+    guaranteed_width,
+    losses_along,
+    reconstruction_matrix,
+    ridge,
+)
+
+# Every rule whose evidence the one measuring pass gathers: Taylor needs gradients of a task loss.
+SELECTIONS = tuple(name for name, rule in RULES.items() if "taylor" not in rule.needs)
+RECONSTRUCTIONS = ("channel", "none")
+DEFAULT_THETA = 0.3  # the paper's best for VGG-13 on CIFAR-10 (method.md §3)
+
+
+@dataclass(frozen=True)
+class LossCurve:
+    """Losses relative to keeping no unit, against the width (method.md §3): every array is (k+1,) float64.
+
+    The ridge is that of the chosen λ and width at every point of the curve.
+    """
+
+    widths: Tensor
+    input: Tensor
+    output: Tensor
+    combined: Tensor
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What `Session.preview` found for one group; `Session.commit` carries it out.
+
+    `kept`: ascending unit indices in [0, `of`), `width` of them, where `of` is the group's present width.
+    `lam` is absolute, `lam_relative` is λ/Tr Σ. Losses are relative to keeping none, in [0, 1].
+    `predicted_error` is the root-mean-square change at the readers' outputs over their root mean square
+    (biases left out): an upper bound where `predicted_error_exact`, else an estimate, since channel moments
+    ignore the correlation between kernel positions (method.md §6). `parameters_saved`, `macs_saved`:
+    counts, exact.
+    """
+
+    group: str
+    of: int
+    kept: tuple[int, ...] = field(repr=False)
+    width: int
+    lam: float
+    lam_relative: float
+    theta: float
+    selection: str
+    reconstruction: str
+    degrees_of_freedom: float
+    suggested_width: int
+    guaranteed_width: int
+    input_loss: float
+    output_loss: float
+    combined_loss: float
+    predicted_error: float
+    predicted_error_exact: bool
+    parameters_saved: int
+    macs_saved: int
+    curve: LossCurve = field(repr=False, compare=False)
+
+
+class GroupProblem:
+    """All that a choice for one group needs; what does not depend on λ, θ or the width is computed once.
+
+    With several readers the spectrum shown is that of their mean moment, and a λ means the same share of
+    the trace at each of them.
+    """
+
+    def __init__(self, group: UnitGroup, statistics: GroupStatistics, model: nn.Module):
+        self.group, self.statistics = group, statistics
+        weights = [_weight(model, reader.module) for reader in group.readers]
+        self.readouts = [
+            reader.readout(weight) for reader, weight in zip(group.readers, weights, strict=True)
+        ]
+        writers = [(_weight(model, w.module), w.rows) for w in group.writers]
+        self.evidence = Evidence(
+            width=group.width,
+            writers=[weight[rows.to(weight.device)] for weight, rows in writers],
+            readers=[
+                reader.group_weight(weight) for reader, weight in zip(group.readers, weights, strict=True)
+            ],
+            activity=statistics.active,
+            mean_activation=statistics.magnitude,
+        )
+
+    @property
+    def moments(self) -> tuple[Moment, ...]:
+        return self.statistics.moments
+
+    @cached_property
+    def reader_spectra(self) -> list[Spectrum]:
+        return [Spectrum.of(moment) for moment in self.moments]
+
+    @cached_property
+    def spectrum(self) -> Spectrum:
+        if len(self.moments) == 1:
+            return self.reader_spectra[0]
+        return Spectrum.of(torch.stack([moment.matrix for moment in self.moments]).mean(0))
+
+    @cached_property
+    def selector(self) -> GreedySelector:
+        return GreedySelector(list(self.moments), self.readouts)
+
+    def ridges(self, lam: float, width: int) -> list[Tensor]:
+        """τ (m,) at every reader, for the absolute λ of the shown spectrum."""
+        trace = self.spectrum.trace
+        if trace == 0:
+            return [torch.zeros(self.group.width, dtype=torch.float64) for _ in self.moments]
+        return [
+            ridge(s, lam * s.trace / trace, width) if s.trace > 0 else torch.zeros_like(s.eigenvalues)
+            for s in self.reader_spectra
+        ]
+
+    def order(self, lam: float, width: int, theta: float, selection: str) -> list[int]:
+        """All units, the ones to keep first."""
+        if selection == "greedy":
+            return self.selector.path(self.ridges(lam, width), theta).order.tolist()
+        evidence = replace(self.evidence, leverage=self.spectrum.leverage(lam))
+        return RULES[selection].order(evidence).tolist()
+
+    def curve(self, order: Sequence[int], lam: float, width: int, theta: float) -> LossCurve:
+        """Losses of every prefix of `order`."""
+        inputs = outputs = torch.zeros(len(order) + 1, dtype=torch.float64)
+        for moment, tau, readout in zip(self.moments, self.ridges(lam, width), self.readouts, strict=True):
+            inputs = inputs + losses_along(moment, order, tau)
+            outputs = outputs + losses_along(moment, order, tau, readout)
+        inputs, outputs = _relative(inputs), _relative(outputs)
+        return LossCurve(
+            torch.arange(len(order) + 1), inputs, outputs, theta * inputs + (1 - theta) * outputs
+        )
+
+    def corrections(self, choice: Choice) -> list[Tensor] | None:
+        """Â (m, width) for every reader; None where the choice reconstructs nothing."""
+        if choice.reconstruction == "none":
+            return None
+        kept = list(choice.kept)
+        taus = self.ridges(choice.lam, choice.width)
+        return [reconstruction_matrix(m, kept, tau) for m, tau in zip(self.moments, taus, strict=True)]
+
+    def predicted_error(self, kept: Sequence[int], output_loss: float, reconstruction: str) -> float:
+        """Relative root-mean-square change at the readers' outputs."""
+        if reconstruction == "channel":
+            return math.sqrt(output_loss)
+        lost = sorted(set(range(self.group.width)) - set(kept))
+        change = total = 0.0
+        for moment, readout in zip(self.moments, self.readouts, strict=True):
+            sigma, z = moment.matrix, readout
+            total += float(((z @ sigma) * z).sum())
+            change += float(((z[:, lost] @ sigma[lost][:, lost]) * z[:, lost]).sum())
+        return math.sqrt(max(change, 0.0) / total) if total > 0 else 0.0
+
+
+def make_choice(
+    problem: GroupProblem,
+    saved: tuple[int, int],
+    *,
+    lam: float,
+    width: int,
+    theta: float,
+    selection: str,
+    reconstruction: str,
+    order: Sequence[int] | None = None,
+) -> Choice:
+    """The choice of `width` units at `lam` (absolute); `order` overrules the selection, for a replay."""
+    spectrum, group = problem.spectrum, problem.group
+    if order is None:
+        order = problem.order(lam, width, theta, selection)
+    kept = tuple(sorted(order[:width]))
+    curve = problem.curve(order, lam, width, theta)
+    freedom = spectrum.degrees_of_freedom(lam)
+    output_loss = float(curve.output[width])
+    return Choice(
+        group=group.name,
+        of=group.width,
+        kept=kept,
+        width=width,
+        lam=lam,
+        lam_relative=lam / spectrum.trace if spectrum.trace > 0 else lam,
+        theta=theta,
+        selection=selection,
+        reconstruction=reconstruction,
+        degrees_of_freedom=freedom,
+        suggested_width=suggested_width(freedom, group.width),
+        guaranteed_width=guaranteed_width(freedom),
+        input_loss=float(curve.input[width]),
+        output_loss=output_loss,
+        combined_loss=float(curve.combined[width]),
+        predicted_error=problem.predicted_error(kept, output_loss, reconstruction),
+        predicted_error_exact=all(r.kind == "Linear" and r.positions == 1 for r in group.readers),
+        parameters_saved=saved[0],
+        macs_saved=saved[1],
+        curve=curve,
+    )
+
+
+def suggested_width(degrees_of_freedom: float, width: int) -> int:
+    """⌈N(λ)⌉ within [1, m]; a hair above a whole number does not ask for one unit more."""
+    return min(max(math.ceil(degrees_of_freedom - 1e-9 * width), 1), width)
+
+
+def resolve(spectrum: Spectrum, width: int | None, lam: float | None) -> tuple[int, float]:
+    """Width and λ, each given or following from the other through N(λ) = width.
+
+    Raises ValueError where neither is given, λ is not a positive number, or the width not in [1, m].
+    """
+    m = spectrum.width
+    if width is None and lam is None:
+        raise ValueError(f"give a width (1 to {m}), a λ > 0, or both")
+    if lam is not None and not (isinstance(lam, (int, float)) and math.isfinite(lam) and lam > 0):
+        raise ValueError(f"λ must be a positive finite number, got {lam!r}")
+    if width is not None and (isinstance(width, bool) or int(width) != width or not 1 <= width <= m):
+        raise ValueError(f"the width must be a whole number from 1 to {m}, got {width!r}")
+    if width is None:
+        return suggested_width(spectrum.degrees_of_freedom(float(lam)), m), float(lam)  # type: ignore[arg-type]
+    if lam is None:
+        lam = spectrum.lam_for(width) if spectrum.trace > 0 else 1.0
+    return int(width), float(lam)
+
+
+def _weight(model: nn.Module, name: str) -> Tensor:
+    weight = model.get_submodule(name).weight
+    return weight.detach()  # type: ignore[operator, return-value]
+
+
+def _relative(losses: Tensor) -> Tensor:
+    """Relative to the first entry, within [0, 1]; nothing to lose is lost by none."""
+    if losses[0] <= 0:
+        return torch.zeros_like(losses)
+    return (losses / losses[0]).clamp(0, 1)

@@ -1,0 +1,148 @@
+"""The record of a session: versioned JSON with the model's fingerprint, enough to do it all again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from workbench.session.choice import RECONSTRUCTIONS, SELECTIONS, Choice
+
+FORMAT = "spectral-pruning-recipe"
+VERSION = 1
+STEP_FIELDS = {
+    "group": str,
+    "of": int,
+    "width": int,
+    "kept": list,
+    "lam": float,
+    "theta": float,
+    "selection": str,
+    "reconstruction": str,
+}
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be used: not ours, damaged, or of another model."""
+
+
+@dataclass(frozen=True)
+class RecipeStep:
+    """One commit, as it is written: units kept of those that were there, and how they were reconstructed."""
+
+    group: str
+    of: int
+    width: int
+    kept: tuple[int, ...]
+    lam: float
+    theta: float
+    selection: str
+    reconstruction: str
+
+    @classmethod
+    def of_choice(cls, choice: Choice) -> RecipeStep:
+        return cls(**{name: getattr(choice, name) for name in STEP_FIELDS})
+
+
+def fingerprint(model: nn.Module) -> str:
+    """SHA-256 over every tensor of the state dict: name, type, shape, values. 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        # Viewed as bytes, since numpy has no bfloat16.
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def make_recipe(
+    *, name: str, example: str | None, model_fingerprint: str, procedure: str, steps: Sequence[dict]
+) -> dict[str, Any]:
+    """The recipe as a dictionary of plain values, ready for JSON."""
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "model": {"name": name, "example": example, "fingerprint": model_fingerprint},
+        "procedure": procedure,
+        "torch": torch.__version__,
+        "steps": list(steps),
+    }
+
+
+def step_record(choice: Choice, score: float | None, parameters: int, macs: int) -> dict[str, Any]:
+    """One step of a recipe, with the numbers that it led to."""
+    record = asdict(RecipeStep.of_choice(choice))
+    return record | {
+        "kept": list(choice.kept),
+        "result": {"score": score, "parameters": parameters, "macs": macs},
+    }
+
+
+def read_recipe(source: dict | str | Path) -> dict[str, Any]:
+    """A recipe from a dictionary or a JSON file, checked whole before anything is done with it.
+
+    Raises RecipeError saying what is wrong and where; OSError where the file cannot be read.
+    """
+    where = "the recipe"
+    if not isinstance(source, dict):
+        where = str(source)
+        try:
+            source = json.loads(Path(source).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise RecipeError(f"{where} is not a whole JSON file ({error}); it may be truncated") from error
+    if not isinstance(source, dict) or source.get("format") != FORMAT:
+        raise RecipeError(f"{where} is not a recipe of this workbench: 'format' must be {FORMAT!r}")
+    if source.get("version") != VERSION:
+        raise RecipeError(
+            f"{where} has version {source.get('version')!r}; this workbench reads version {VERSION}"
+        )
+    model = source.get("model")
+    if not isinstance(model, dict) or not isinstance(model.get("fingerprint"), str):
+        raise RecipeError(f"{where} lacks the model's fingerprint")
+    if source.get("procedure") not in ("simultaneous", "sequential"):
+        raise RecipeError(f"{where} has an unknown procedure: {source.get('procedure')!r}")
+    if not isinstance(source.get("steps"), list):
+        raise RecipeError(f"{where} lacks its list of steps")
+    for index, step in enumerate(source["steps"]):
+        parse_step(step, f"step {index + 1} of {where}")
+    return source
+
+
+def parse_step(step: Any, where: str) -> RecipeStep:
+    """One step of a recipe, its fields and their types checked. Raises RecipeError."""
+    if not isinstance(step, dict):
+        raise RecipeError(f"{where} is not an object")
+    values: dict[str, Any] = {}
+    for name, kind in STEP_FIELDS.items():
+        value = step.get(name)
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise RecipeError(f"{where}: {name!r} must be a {kind.__name__}, got {value!r}")
+        values[name] = value
+    kept, of = values["kept"], values["of"]
+    whole = all(isinstance(unit, int) and not isinstance(unit, bool) for unit in kept)
+    if not whole or not kept or sorted(set(kept)) != kept or kept[0] < 0 or kept[-1] >= of:
+        raise RecipeError(f"{where}: 'kept' must be ascending, distinct unit indices in [0, {of})")
+    if len(kept) != values["width"]:
+        raise RecipeError(f"{where}: {len(kept)} units are kept, but the width is {values['width']}")
+    if not values["lam"] > 0 or not 0 <= values["theta"] <= 1:
+        raise RecipeError(f"{where}: λ must be positive and θ in [0, 1]")
+    if values["selection"] not in SELECTIONS or values["reconstruction"] not in RECONSTRUCTIONS:
+        raise RecipeError(f"{where}: unknown selection or reconstruction")
+    return RecipeStep(**values | {"kept": tuple(kept)})
+
+
+def check_fingerprint(recipe: dict[str, Any], model: nn.Module) -> None:
+    """Refuse another model. Raises RecipeError with both fingerprints."""
+    wanted, found = recipe["model"]["fingerprint"], fingerprint(model)
+    if wanted != found:
+        raise RecipeError(
+            f"the recipe was made for a model with fingerprint {wanted}, but this model has {found}; "
+            "load the weights with which the recipe was made"
+        )

@@ -1,0 +1,53 @@
+"""Doing a recipe again, without widgets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from workbench.measure import Progress
+from workbench.session.recipe import check_fingerprint, parse_step, read_recipe
+from workbench.session.session import Session
+
+
+def replay(
+    recipe: dict[str, Any] | str | Path,
+    model: nn.Module | None = None,
+    calibration: Any = None,
+    evaluation: Any = None,
+    progress: Progress | None = None,
+) -> Session:
+    """Do a recipe again, without widgets, and return the session at its end.
+
+    `recipe`: a dictionary, or the path of a JSON file. `model` and `calibration` may be left out for a
+    recipe made from a built-in example. Raises RecipeError where the recipe is damaged or of another model
+    (with both fingerprints), ValueError where model or calibration data is missing.
+    """
+    recipe = read_recipe(recipe)
+    session = session_for(recipe, model, calibration, evaluation, progress)
+    session.measure(progress)
+    for index, record in enumerate(recipe["steps"]):
+        step = parse_step(record, f"step {index + 1}")
+        session.commit(session.choice_of(step), progress)
+    return session
+
+
+def session_for(
+    recipe: dict[str, Any], model: nn.Module | None, calibration: Any, evaluation: Any, progress=None
+) -> Session:
+    """A fresh session on the model that `recipe` was made with, after its fingerprint was checked."""
+    example = recipe["model"].get("example")
+    name = recipe["model"].get("name", "")
+    procedure = recipe["procedure"]
+    if model is None and example:
+        session = Session.example(example, procedure=procedure, progress=progress)
+        check_fingerprint(recipe, session.original)
+        return session
+    if model is None:
+        raise ValueError("the recipe was not made from a built-in example: give the original model")
+    check_fingerprint(recipe, model)
+    if calibration is None:
+        raise ValueError("give the calibration data with which the model is to be measured")
+    return Session(model, calibration, evaluation, procedure=procedure, name=name, example=example)

@@ -1,0 +1,485 @@
+"""The session: one network on its way from the original to a smaller one, a commit at a time."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from workbench.measure import (
+    GroupStatistics,
+    Progress,
+    as_batches,
+    device_of,
+    evaluate,
+    first_inputs,
+    measure_moments,
+    metric_name,
+)
+from workbench.network import (
+    UnitGroup,
+    call_order,
+    cost_saved,
+    count_cost,
+    find_groups,
+    one_line,
+    remove_units,
+)
+from workbench.session.choice import (
+    DEFAULT_THETA,
+    RECONSTRUCTIONS,
+    SELECTIONS,
+    Choice,
+    GroupProblem,
+    make_choice,
+    resolve,
+)
+from workbench.session.recipe import RecipeStep, fingerprint, make_recipe, step_record
+from workbench.session.state import NotMeasuredError, StaleMomentsError, State, Step
+from workbench.spectral import Moment, Spectrum
+
+PROCEDURES = ("simultaneous", "sequential")
+EXAMPLE_SIZE = 8  # examples of the first batch with which groups are proved
+
+
+class Session:
+    """Spectral pruning of one network, headless: everything that the widgets do.
+
+    `calibration`: a tensor (n, …), a pair (inputs, targets), a DataLoader, or any re-iterable of batches.
+    `evaluation`: batches of (inputs, targets), or a function of the model, for the score; None: no score.
+    `procedure` (method.md §7): "simultaneous", every moment comes from the original network; "sequential",
+    a commit makes the moments downstream stale and they are measured again before use.
+
+    The given model is copied and never changed. Raises ValueError for empty calibration data, an example
+    that does not go through the model, a model without a usable device, or an unknown procedure.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        calibration: Any,
+        evaluation: Iterable | Callable[[nn.Module], float] | None = None,
+        *,
+        example_input: Tensor | None = None,
+        procedure: str = "simultaneous",
+        name: str = "",
+        data_name: str = "",
+        example: str | None = None,
+    ):
+        if procedure not in PROCEDURES:
+            raise ValueError(f"the procedure must be one of {', '.join(PROCEDURES)}; got {procedure!r}")
+        self.procedure, self.example_name = procedure, example
+        self.name = name or example or type(model).__name__
+        self.data_name = data_name
+        device = device_of(model)
+        self.calibration = as_batches(calibration)
+        inputs = first_inputs(self.calibration)[:EXAMPLE_SIZE] if example_input is None else example_input
+        self.example_input = inputs.to(device)
+        self.evaluation = evaluation
+        self.metric = "" if evaluation is None else metric_name(evaluation)
+        original = copy.deepcopy(model).eval()
+        # A probe of the shape before the groups, so that a wrong example is said as such.
+        self._order = {n: i for i, n in enumerate(call_order(original, self.example_input))}
+        groups = find_groups(original, self.example_input)
+        state = State(original, groups, count_cost(original, self.example_input))
+        self._states = [state]
+        self._steps = [Step("original", None, None, state.cost.parameters, state.cost.macs, 0.0)]
+        self._position = 0
+        self._lock = threading.RLock()
+        self._listeners: list[Callable[[str], Any]] = []
+
+    @classmethod
+    def example(cls, name: str, *, procedure: str = "simultaneous", progress=None) -> Session:
+        """A session on a built-in example; raises ValueError for an unknown name, listing the valid ones."""
+        from workbench.measure.examples import load_example
+
+        ex = load_example(name, progress=progress)
+        return cls(
+            ex.model,
+            ex.calibration,
+            ex.evaluation,
+            procedure=procedure,
+            name=ex.name,
+            data_name=ex.data_name,
+            example=ex.name,
+        )
+
+    # What is there now -----------------------------------------------------------------------------
+
+    @property
+    def _state(self) -> State:
+        return self._states[self._position]
+
+    @property
+    def model(self) -> nn.Module:
+        """The network as it stands now, in evaluation mode."""
+        return self._state.model
+
+    @property
+    def original(self) -> nn.Module:
+        """The network as it was given."""
+        return self._states[0].model
+
+    @property
+    def groups(self) -> tuple[UnitGroup, ...]:
+        """The unit groups of the present network, in the order in which it runs them."""
+        return self._state.groups
+
+    @property
+    def parameters(self) -> int:
+        return self._state.cost.parameters
+
+    @property
+    def macs(self) -> int:
+        """Multiply–accumulates of one example's forward pass."""
+        return self._state.cost.macs
+
+    @property
+    def measured(self) -> bool:
+        return bool(self._state.statistics)
+
+    @property
+    def stale(self) -> dict[str, str]:
+        """Groups whose moments are stale, with the reason in words. Empty under 'simultaneous'."""
+        return dict(self._state.stale)
+
+    @property
+    def position(self) -> int:
+        """Which step of the history is the present one; 0 is the original."""
+        return self._position
+
+    @property
+    def history(self) -> tuple[Step, ...]:
+        """Every step, those that redo would bring back included."""
+        return tuple(self._steps)
+
+    @property
+    def can_undo(self) -> bool:
+        return self._position > 0
+
+    @property
+    def can_redo(self) -> bool:
+        return self._position < len(self._steps) - 1
+
+    def group(self, name: str) -> UnitGroup:
+        """The group of that name. Raises ValueError listing the valid names."""
+        for group in self.groups:
+            if group.name == name:
+                return group
+        raise ValueError(
+            f"no group is called {name!r}; the groups are {', '.join(g.name for g in self.groups)}"
+        )
+
+    def original_width(self, name: str) -> int:
+        """Units that the group had in the original network."""
+        self.group(name)
+        return next(g.width for g in self._states[0].groups if g.name == name)
+
+    # Measuring -------------------------------------------------------------------------------------
+
+    def measure(self, progress: Progress | None = None, cancel: threading.Event | None = None) -> None:
+        """Measure the moments of every group, and the original's score, in one pass over each data set.
+
+        Measuring anew once something was committed is for the sequential procedure: see `remeasure`.
+        Raises ValueError for data that does not fit or is not finite; Cancelled. Either changes nothing.
+        """
+        with self._lock:
+            if self._position:
+                raise ValueError("moments belong to the original network: reset before measuring them anew")
+            state = self._state
+            statistics = measure_moments(state.model, state.groups, self.calibration, progress, cancel)
+            score = self._score(state.model, progress, cancel)
+            self._replace_state(replace(state, statistics=statistics, stale={}, problems={}))
+            self._steps[0] = replace(self._steps[0], score=score)
+        self._tell("measured")
+
+    def remeasure(self, progress: Progress | None = None, cancel: threading.Event | None = None) -> None:
+        """Measure the stale groups again, on the network as it stands. Raises as `measure` does."""
+        with self._lock:
+            self._require_measured()
+            state = self._state
+            if not state.stale:
+                return
+            self._replace_state(self._refreshed(state, progress, cancel))
+        self._tell("measured")
+
+    def spectrum(self, name: str) -> Spectrum:
+        """The spectrum of the group's present units. Raises ValueError, NotMeasuredError."""
+        return self._problem(name).spectrum
+
+    def moment(self, name: str, reader: int = 0) -> Moment:
+        """The moment of the group's present units at one of its readers."""
+        return self._problem(name).moments[reader]
+
+    # Choosing --------------------------------------------------------------------------------------
+
+    def preview(
+        self,
+        name: str,
+        width: int | None = None,
+        lam: float | None = None,
+        theta: float = DEFAULT_THETA,
+        selection: str = "greedy",
+        reconstruction: str = "channel",
+        remeasure: bool = True,
+    ) -> Choice:
+        """Which units of group `name` would be kept, and what that would lose and save.
+
+        `width` in [1, m]; `lam` > 0, absolute (in squared activations). Either alone fixes the other
+        through N(λ) = width. `theta` in [0, 1] weighs input against output loss (method.md §3). The
+        network is not touched; stale moments are measured again first, unless `remeasure` is False.
+
+        Raises ValueError for bad input, NotMeasuredError, StaleMomentsError.
+        """
+        self._check_options(theta, selection, reconstruction)
+        if name in self._state.stale:
+            if not remeasure:
+                raise StaleMomentsError(
+                    f"the moments of {name} were {self._state.stale[name]}: measure again"
+                )
+            self.remeasure()
+        problem = self._problem(name)
+        width, lam = resolve(problem.spectrum, width, lam)
+        return make_choice(
+            problem,
+            self._saved(self._state, name, width),
+            lam=lam,
+            width=width,
+            theta=theta,
+            selection=selection,
+            reconstruction=reconstruction,
+        )
+
+    def choice_of(self, step: RecipeStep) -> Choice:
+        """The choice that a recipe's step stands for, with its kept units, on the network as it stands."""
+        if step.group in self._state.stale:
+            self.remeasure()
+        problem = self._problem(step.group)
+        if problem.group.width != step.of:
+            raise ValueError(
+                f"the step for {step.group} was made with {step.of} units; here it has {problem.group.width}"
+            )
+        return make_choice(
+            problem,
+            self._saved(self._state, step.group, step.width),
+            lam=step.lam,
+            width=step.width,
+            theta=step.theta,
+            selection=step.selection,
+            reconstruction=step.reconstruction,
+            order=step.kept,
+        )
+
+    def evaluate(
+        self,
+        model: nn.Module | None = None,
+        progress: Progress | None = None,
+        cancel: threading.Event | None = None,
+    ) -> float | None:
+        """The score of `model`, by default the present one; None without evaluation data."""
+        return self._score(self.model if model is None else model, progress, cancel)
+
+    def try_choice(
+        self, choice: Choice, progress: Progress | None = None, cancel: threading.Event | None = None
+    ) -> float | None:
+        """The score that the network would have with `choice`; nothing is kept."""
+        return self._score(self._applied(choice).model, progress, cancel)
+
+    # Committing ------------------------------------------------------------------------------------
+
+    def commit(
+        self, choice: Choice, progress: Progress | None = None, cancel: threading.Event | None = None
+    ) -> Step:
+        """Carry out `choice`: a new, smaller network, scored, and a step in the history.
+
+        What redo would have brought back is dropped. Raises ValueError where the choice was made for
+        another width of its group, and whatever scoring raises; then nothing has changed.
+        """
+        with self._lock:
+            start = time.perf_counter()
+            state = self._applied(choice)
+            score = self._score(state.model, progress, cancel)
+            step = Step(
+                f"{choice.group} {choice.of} → {choice.width}",
+                choice,
+                score,
+                state.cost.parameters,
+                state.cost.macs,
+                time.perf_counter() - start,
+            )
+            self._states = [*self._states[: self._position + 1], state]
+            self._steps = [*self._steps[: self._position + 1], step]
+            self._position += 1
+        self._tell("history")
+        return step
+
+    def undo(self) -> None:
+        """Back to the state before the last commit, exactly. Raises ValueError at the original."""
+        if not self.can_undo:
+            raise ValueError("there is nothing to undo: this is the original network")
+        self.goto(self._position - 1)
+
+    def redo(self) -> None:
+        """Forward again to the commit that was undone. Raises ValueError where there is none."""
+        if not self.can_redo:
+            raise ValueError("there is nothing to redo")
+        self.goto(self._position + 1)
+
+    def reset(self) -> None:
+        """Back to the original; redo can bring the commits back one by one."""
+        self.goto(0)
+
+    def goto(self, position: int) -> None:
+        """To any step of the history; 0 is the original. Raises ValueError outside of it."""
+        if not 0 <= position < len(self._steps):
+            raise ValueError(f"the history has steps 0 to {len(self._steps) - 1}; got {position!r}")
+        with self._lock:
+            self._position = position
+        self._tell("history")
+
+    # The record ------------------------------------------------------------------------------------
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The record of the commits up to the present step, as plain values (see recipe.py)."""
+        steps = [
+            step_record(s.choice, s.score, s.parameters, s.macs)
+            for s in self._steps[1 : self._position + 1]
+            if s.choice is not None
+        ]
+        return make_recipe(
+            name=self.name,
+            example=self.example_name,
+            model_fingerprint=fingerprint(self.original),
+            procedure=self.procedure,
+            steps=steps,
+        )
+
+    def save(self, folder) -> None:
+        """Write the session into `folder`: recipe, moments and the smaller network's weights (store.py)."""
+        from workbench.session.store import save_session
+
+        save_session(self, folder)
+
+    @classmethod
+    def open(cls, folder, model: nn.Module | None = None, calibration: Any = None, **options) -> Session:
+        """The session saved in `folder`, on the original `model` (see store.py for what is needed)."""
+        from workbench.session.store import open_session
+
+        return open_session(folder, model, calibration, **options)
+
+    def original_statistics(self) -> dict[str, GroupStatistics]:
+        """What was measured of every group on the original network; empty before `measure`."""
+        return dict(self._states[0].statistics)
+
+    def restore(
+        self,
+        statistics: dict[str, GroupStatistics],
+        steps: Sequence[RecipeStep],
+        scores: Sequence[float | None],
+        weights: dict[str, Tensor],
+    ) -> None:
+        """Take up a saved session: its moments, its steps with their scores (the start's first), and the
+        weights at its end, which replace the recomputed ones: rounding on another machine is no matter.
+
+        Raises ValueError where steps or weights do not fit; then the session is not to be used.
+        """
+        self._states[0] = replace(self._states[0], statistics=statistics, stale={}, problems={})
+        self._steps[0] = replace(self._steps[0], score=scores[0])
+        evaluation, self.evaluation = self.evaluation, None
+        try:
+            for step in steps:
+                self.commit(self.choice_of(step))
+        finally:
+            self.evaluation = evaluation
+        pairs = zip(self._steps, scores, strict=True)
+        self._steps = [replace(step, score=score) for step, score in pairs]
+        try:
+            self.model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(f"the saved weights do not fit the recipe: {one_line(error)}") from error
+
+    def subscribe(self, callback: Callable[[str], Any]) -> Callable[[], None]:
+        """Call `callback(event)` after each change, in the thread that made it; returns the way out.
+
+        Events: "measured" (moments are new), "history" (commit, undo, redo, reset, goto).
+        """
+        self._listeners.append(callback)
+        return lambda: self._listeners.remove(callback)
+
+    # Inside ----------------------------------------------------------------------------------------
+
+    def _tell(self, event: str) -> None:
+        for listener in list(self._listeners):
+            listener(event)
+
+    def _replace_state(self, state: State) -> None:
+        self._states[self._position] = state
+
+    def _score(self, model, progress, cancel) -> float | None:
+        return None if self.evaluation is None else evaluate(model, self.evaluation, progress, cancel)
+
+    def _require_measured(self) -> None:
+        if not self.measured:
+            raise NotMeasuredError("nothing is measured yet: call session.measure() first")
+
+    def _problem(self, name: str) -> GroupProblem:
+        group = self.group(name)
+        if not group.prunable:
+            raise ValueError(f"{name} is not prunable: {group.why_not}")
+        self._require_measured()
+        return self._state.problem(name)
+
+    @staticmethod
+    def _check_options(theta: float, selection: str, reconstruction: str) -> None:
+        if not isinstance(theta, (int, float)) or not 0 <= theta <= 1:
+            raise ValueError(f"θ must be a number in [0, 1], got {theta!r}")
+        if selection not in SELECTIONS:
+            raise ValueError(f"the selection must be one of {', '.join(SELECTIONS)}; got {selection!r}")
+        if reconstruction not in RECONSTRUCTIONS:
+            raise ValueError(
+                f"the reconstruction must be one of {', '.join(RECONSTRUCTIONS)}; got {reconstruction!r}"
+            )
+
+    def _saved(self, state: State, name: str, width: int) -> tuple[int, int]:
+        return cost_saved(state.cost, self.group(name), width, state.model)
+
+    def _refreshed(self, state: State, progress=None, cancel=None) -> State:
+        stale = [g for g in state.groups if g.name in state.stale]
+        measured = measure_moments(state.model, stale, self.calibration, progress, cancel)
+        return replace(state, statistics=state.statistics | measured, stale={}, problems={})
+
+    def _applied(self, choice: Choice) -> State:
+        """The state after `choice`; the present one is not changed."""
+        state, group = self._state, self.group(choice.group)
+        if group.width != choice.of:
+            raise ValueError(
+                f"this choice was made for {choice.group} with {choice.of} units; it has {group.width} now: "
+                "preview it again"
+            )
+        if choice.group in state.stale:
+            state = self._refreshed(state)
+        elif not group.prunable or not state.statistics:
+            self._problem(choice.group)
+        corrections = state.problem(choice.group).corrections(choice)
+        model, groups = remove_units(state.model, state.groups, choice.group, choice.kept, corrections)
+        statistics = state.statistics | {choice.group: state.statistics[choice.group].restrict(choice.kept)}
+        cost = count_cost(model, self.example_input)
+        return State(model, groups, cost, statistics, self._stale_after(state, group))
+
+    def _stale_after(self, state: State, changed: UnitGroup) -> dict[str, str]:
+        """Under the sequential procedure: groups read after the first reader of the changed one ran."""
+        if self.procedure == "simultaneous":
+            return {}
+        first = min(self._order[reader.module] for reader in changed.readers)
+        stale = dict(state.stale)
+        for group in state.groups:
+            later = any(self._order[reader.module] > first for reader in group.readers)
+            if group.prunable and group.name != changed.name and later:
+                stale[group.name] = f"measured before the commit to {changed.name}"
+        return stale

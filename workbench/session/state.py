@@ -1,0 +1,53 @@
+"""What a session holds at one point of its history."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from workbench.measure import GroupStatistics
+from workbench.network import Cost, UnitGroup
+from workbench.session.choice import Choice, GroupProblem
+
+
+class StaleMomentsError(RuntimeError):
+    """The group's moments were measured before a commit that changed what it receives."""
+
+
+class NotMeasuredError(RuntimeError):
+    """The session has no moments yet."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One point of the history: the start (`choice` None) or the state after a commit.
+
+    `score`: in the session's metric, None without evaluation data. `parameters`, `macs`: counts of the
+    model at this point. `seconds`: what the commit took.
+    """
+
+    label: str
+    choice: Choice | None
+    score: float | None
+    parameters: int
+    macs: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that a commit changes. Replaced, never changed: undo is going back to an earlier one."""
+
+    model: nn.Module
+    groups: tuple[UnitGroup, ...]
+    cost: Cost
+    statistics: dict[str, GroupStatistics] = field(default_factory=dict)
+    stale: dict[str, str] = field(default_factory=dict)
+    problems: dict[str, GroupProblem] = field(default_factory=dict)  # a cache, filled when asked
+
+    def problem(self, name: str) -> GroupProblem:
+        if name not in self.problems:
+            group = next(g for g in self.groups if g.name == name)
+            self.problems[name] = GroupProblem(group, self.statistics[name], self.model)
+        return self.problems[name]

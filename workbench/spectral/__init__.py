@@ -1,0 +1,69 @@
+"""The mathematics of spectral pruning: float64 in, float64 out; no model, no widget, no file."""
+
+from .bounds import (
+    generalisation_bias,
+    generalisation_variance,
+    guaranteed_width,
+    local_error,
+    propagated_error,
+    sampling_bound,
+)
+from .criteria import (
+    SELECTIONS,
+    Evidence,
+    Selection,
+    activity,
+    leverage_order,
+    magnitude,
+    mean_activation,
+    order_from_scores,
+    random_order,
+    reader_magnitude,
+    taylor,
+)
+from .losses import information_loss, losses_along
+from .moment import Moment
+from .reconstruction import (
+    fold,
+    fold_patches,
+    patch_reconstruction_matrix,
+    readout_matrix,
+    reconstruction_matrix,
+    regress_output,
+)
+from .selection import GreedySelector, Path, greedy_path
+from .spectrum import Spectrum, ridge
+
+__all__ = [
+    "SELECTIONS",
+    "Evidence",
+    "GreedySelector",
+    "Moment",
+    "Path",
+    "Selection",
+    "Spectrum",
+    "activity",
+    "fold",
+    "fold_patches",
+    "generalisation_bias",
+    "generalisation_variance",
+    "greedy_path",
+    "guaranteed_width",
+    "information_loss",
+    "leverage_order",
+    "local_error",
+    "losses_along",
+    "magnitude",
+    "mean_activation",
+    "order_from_scores",
+    "patch_reconstruction_matrix",
+    "propagated_error",
+    "random_order",
+    "reader_magnitude",
+    "readout_matrix",
+    "reconstruction_matrix",
+    "regress_output",
+    "ridge",
+    "sampling_bound",
+    "taylor",
+]

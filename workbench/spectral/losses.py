@@ -1,0 +1,120 @@
+"""Input and output information loss of a kept set of units."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .moment import Moment, Units, second_moment, unit_indices
+
+# A unit whose remaining variance is below this share of its own is spent: what is left is the rounding
+# of float32 activations (squared, 4e-15) with a margin, and dividing by it would only amplify noise.
+SPENT = 1e-12
+
+
+def information_loss(
+    moment: Moment | Tensor, kept: Units, ridge: Tensor, readout: Tensor | None = None
+) -> float:
+    """Information lost by keeping only the units `kept` (method, §3), absolute, in the units of Σ.
+
+    With C_J = Σ − Σ_{F,J}(Σ_{J,J}+I_τ)⁻¹Σ_{J,F} it is Tr C_J (input loss), or Tr[Z C_J Zᵀ] (output loss)
+    where a readout Z is given.
+
+    Args:
+        moment: the units' moment, or Σ itself (m, m).
+        kept: distinct unit indices in [0, m); none gives Tr Σ or Tr[Z Σ Zᵀ].
+        ridge: τ, (m,), >= 0; where it is 0, units that add nothing to the others count as such.
+        readout: Z, (outputs, m), the reader's weight; see `readout_matrix` for convolutions.
+
+    Raises:
+        ValueError: an index, a ridge or a readout that does not fit the moment.
+    """
+    return float(losses_along(moment, kept, ridge, readout)[-1])
+
+
+def losses_along(
+    moment: Moment | Tensor, order: Units, ridge: Tensor, readout: Tensor | None = None
+) -> Tensor:
+    """The information loss of every prefix of `order`, from one Cholesky factor.
+
+    Arguments and errors are those of `information_loss`.
+
+    Returns:
+        (k+1,) float64, absolute, non-increasing, entry i for the first i units.
+    """
+    matrix = second_moment(moment)
+    width = matrix.shape[0]
+    index = unit_indices(order, width).to(matrix.device)
+    tau = ridge_vector(ridge, width).to(matrix.device)
+    weights = None if readout is None else readout_weights(readout, width).to(matrix.device)
+    factors = residual_factors(matrix, index, tau)  # (k, m)
+    if weights is None:
+        start, gains = matrix.trace(), factors.square().sum(1)
+    else:
+        start = ((weights @ matrix) * weights).sum()
+        gains = (factors @ weights.T).square().sum(1)
+    losses = start - torch.cat([gains.new_zeros(1), gains.cumsum(0)])
+    return losses.clamp(min=0.0).cpu()
+
+
+def residual_factors(matrix: Tensor, index: Tensor, tau: Tensor) -> Tensor:
+    """Rows f_i with C_J = Σ − Σ_i f_i f_iᵀ for every prefix J of `index`, (k, m).
+
+    A unit that is spent when its turn comes gives a row of zeros.
+    """
+    cross = matrix[index]  # (k, m)
+    gram = cross[:, index] + torch.diag(tau[index])
+    factor, failed = torch.linalg.cholesky_ex(gram)
+    floor = SPENT * matrix.diagonal()[index]
+    if bool(failed) or not bool((factor.diagonal().square() > floor).all()):
+        return _factors_skipping_spent(matrix, index, tau)
+    return torch.linalg.solve_triangular(factor, cross, upper=False)
+
+
+def _factors_skipping_spent(matrix: Tensor, index: Tensor, tau: Tensor) -> Tensor:
+    """The same rows one at a time, for a matrix too near singular for a plain Cholesky factor."""
+    sigma, ridge = matrix.cpu().numpy(), tau.cpu().numpy()
+    rows = np.zeros((len(index), sigma.shape[0]))
+    for step, unit in enumerate(index.tolist()):
+        residual = sigma[unit] - rows[:step, unit] @ rows[:step]
+        pivot = residual[unit] + ridge[unit]
+        if pivot > SPENT * sigma[unit, unit]:
+            rows[step] = residual / np.sqrt(pivot)
+    return torch.from_numpy(rows).to(matrix.device)
+
+
+def ridge_vector(ridge: Tensor, width: int) -> Tensor:
+    """The ridge τ as (m,) float64.
+
+    Raises:
+        ValueError: wrong shape, or an entry that is negative or not finite.
+    """
+    if tuple(ridge.shape) != (width,):
+        raise ValueError(
+            f"The ridge must have one entry a unit, shape ({width},), but its shape is {tuple(ridge.shape)}; "
+            "ridge(spectrum, lam, width) makes it."
+        )
+    tau = ridge.detach().to(torch.float64)
+    if not bool(((tau >= 0) & tau.isfinite()).all()):
+        raise ValueError(
+            "The ridge must be finite and >= 0 everywhere; ridge(spectrum, lam, width) makes it."
+        )
+    return tau
+
+
+def readout_weights(readout: Tensor, width: int) -> Tensor:
+    """The readout Z as (outputs, m) float64.
+
+    Raises:
+        ValueError: wrong shape, or an entry that is not finite.
+    """
+    if readout.ndim != 2 or readout.shape[1] != width:
+        raise ValueError(
+            f"A readout must have shape (outputs, {width}), but its shape is {tuple(readout.shape)}; "
+            "readout_matrix(weight, width) makes it from a layer's weight."
+        )
+    weights = readout.detach().to(torch.float64)
+    if not bool(weights.isfinite().all()):
+        raise ValueError("The readout holds NaN or infinite weights; check the reader's weight.")
+    return weights

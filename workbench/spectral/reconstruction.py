@@ -1,0 +1,217 @@
+"""Reconstruction: what the kept units say about the lost ones, folded into the readers."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .losses import SPENT, ridge_vector
+from .moment import Moment, Units, second_moment, unit_indices
+
+
+def reconstruction_matrix(moment: Moment | Tensor, kept: Units, ridge: Tensor) -> Tensor:
+    """Â_J = Σ_{F,J}(Σ_{J,J}+I_τ)⁻¹, (m, len(kept)) float64 (method, §5).
+
+    Â is the A that minimises E‖φ − Aφ_J‖² + Tr[A I_τ Aᵀ]; columns follow the order of `kept`. With a zero
+    ridge the kept units' rows are exactly the identity, so that at full width the network is unchanged.
+
+    Raises:
+        ValueError: no unit kept, or an index or ridge that does not fit the moment.
+    """
+    matrix = second_moment(moment)
+    index = _kept_indices(kept, matrix.shape[0]).to(matrix.device)
+    return _regress_on(matrix, index, ridge_vector(ridge, matrix.shape[0]).to(matrix.device))
+
+
+def fold(weight: Tensor, matrix: Tensor) -> Tensor:
+    """W Â on the channel axis, at each kernel position; dtype and device are the weight's.
+
+    Args:
+        weight: a reader's weight: (outputs, m, *kernel), or (outputs, m·positions) for a Linear reader
+            after a Flatten, where the positions of one unit are neighbours.
+        matrix: Â, (m, k).
+
+    Returns:
+        (outputs, k, *kernel), or (outputs, k·positions).
+
+    Raises:
+        ValueError: the weight does not have the channels of the matrix.
+    """
+    width, kept = _matrix_shape(matrix)
+    spread = _by_unit(weight, width)  # (outputs, m, positions)
+    folded = torch.einsum("omp,mk->okp", spread.to(torch.float64), matrix.to(weight.device, torch.float64))
+    return folded.reshape(_folded_shape(weight, kept, width)).to(weight.dtype)
+
+
+def readout_matrix(weight: Tensor, width: int) -> Tensor:
+    """The readout Z of a reader, (outputs·positions, m) float64: every kernel position stacked (method, §3).
+
+    Args:
+        weight: (outputs, m, *kernel), or (outputs, m·positions) for a Linear reader after a Flatten.
+        width: m.
+
+    Raises:
+        ValueError: the weight does not have `width` channels.
+    """
+    spread = _by_unit(weight.detach(), width)
+    return spread.transpose(1, 2).reshape(-1, width).to(torch.float64)
+
+
+def patch_reconstruction_matrix(patch_moment: Moment | Tensor, kept: Units, ridge: Tensor) -> Tensor:
+    """Kernel-aware least squares **[beyond the paper]**: Â on a convolution's patches.
+
+    Args:
+        patch_moment: moment of the m·p features of a patch, channel-major as `torch.nn.functional.unfold`
+            gives them (feature = channel·p + position).
+        kept: distinct channels in [0, m).
+        ridge: τ, (m,), one entry a channel; each of its p features gets it.
+
+    Returns:
+        (m·p, len(kept)·p) float64, for `fold_patches`.
+
+    Raises:
+        ValueError: no channel kept, a bad index, or a ridge whose length does not divide the features.
+    """
+    matrix = second_moment(patch_moment)
+    features = matrix.shape[0]
+    channels = ridge.shape[0] if ridge.ndim == 1 else 0
+    if channels == 0 or features % channels:
+        raise ValueError(
+            f"The ridge needs one entry a channel, and {features} patch features must be a multiple of the "
+            f"channels, but the ridge has shape {tuple(ridge.shape)}."
+        )
+    positions = features // channels
+    index = (_kept_indices(kept, channels)[:, None] * positions + torch.arange(positions)).flatten()
+    tau = ridge_vector(ridge, channels).repeat_interleave(positions)
+    return _regress_on(matrix, index.to(matrix.device), tau.to(matrix.device))
+
+
+def fold_patches(weight: Tensor, matrix: Tensor) -> Tensor:
+    """Fold a kernel-aware reconstruction into a reader **[beyond the paper]**.
+
+    Args:
+        weight: (outputs, m, *kernel) with p kernel positions, or (outputs, m·p).
+        matrix: (m·p, k·p) from `patch_reconstruction_matrix`.
+
+    Returns:
+        (outputs, k, *kernel), or (outputs, k·p), in the weight's dtype and device.
+
+    Raises:
+        ValueError: the weight does not have the features of the matrix.
+    """
+    features, kept = _matrix_shape(matrix)
+    rows = weight.flatten(1)
+    positions = math.prod(weight.shape[2:])
+    if rows.shape[1] != features or kept % positions:
+        raise ValueError(
+            f"The matrix maps {features} patch features to {kept}, but a weight of shape "
+            f"{tuple(weight.shape)} reads {rows.shape[1]} features, {positions} a channel."
+        )
+    folded = rows.to(torch.float64) @ matrix.to(weight.device, torch.float64)
+    return folded.reshape(weight.shape[0], kept // positions, *weight.shape[2:]).to(weight.dtype)
+
+
+def regress_output(
+    regressors: Moment, cross: Tensor, target_mean: Tensor, ridge: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Least squares against the original network's output **[beyond the paper]**.
+
+    Minimises E‖t − W φ' − b‖² + Tr[W I_τ Wᵀ] over W and b, where t is what the unpruned reader gives and φ'
+    what the pruned network feeds it.
+
+    Args:
+        regressors: moment of φ', f features.
+        cross: E[t φ'ᵀ], (outputs, f), over the same samples.
+        target_mean: E[t], (outputs,).
+        ridge: τ, (f,), >= 0.
+
+    Returns:
+        weight (outputs, f) and bias (outputs,), float64.
+
+    Raises:
+        ValueError: shapes that do not fit, or values that are not finite.
+    """
+    features = regressors.width
+    if cross.ndim != 2 or cross.shape[1] != features or tuple(target_mean.shape) != (cross.shape[0],):
+        raise ValueError(
+            f"Expected a cross moment (outputs, {features}) and target means (outputs,), got shapes "
+            f"{tuple(cross.shape)} and {tuple(target_mean.shape)}."
+        )
+    covariance, mean = regressors.centred(), regressors.mean
+    cross, target_mean = cross.detach().to(mean), target_mean.detach().to(mean)
+    if not bool(cross.isfinite().all() and target_mean.isfinite().all()):
+        raise ValueError("The cross moment or the target means hold NaN or infinite values; measure again.")
+    gram = covariance + torch.diag(ridge_vector(ridge, features).to(mean.device))
+    weight = _solve(gram, (cross - torch.outer(target_mean, mean)).T, regressors.matrix.diagonal()).T
+    return weight, target_mean - weight @ mean
+
+
+def _regress_on(matrix: Tensor, index: Tensor, tau: Tensor) -> Tensor:
+    """Σ_{F,J}(Σ_{J,J}+I_τ)⁻¹, with the kept rows written as I − I_τ(Σ_{J,J}+I_τ)⁻¹.
+
+    That form is exact where τ is 0, however near Σ_{J,J} is to singular.
+    """
+    lost = torch.ones(matrix.shape[0], dtype=torch.bool, device=matrix.device)
+    lost[index] = False
+    kept_ridge = torch.diag(tau[index])
+    gram = matrix[index][:, index] + kept_ridge
+    right = torch.cat([kept_ridge, matrix[index][:, lost]], dim=1)
+    solution = _solve(gram, right, matrix.diagonal()[index]).T  # (k + lost, k)
+    kept = len(index)
+    result = matrix.new_empty(matrix.shape[0], kept)
+    result[index] = torch.eye(kept, dtype=matrix.dtype, device=matrix.device) - solution[:kept]
+    result[lost] = solution[kept:]
+    return result
+
+
+def _solve(gram: Tensor, right: Tensor, variances: Tensor) -> Tensor:
+    """gram⁻¹ right by Cholesky, or by a pseudo-inverse where units repeat each other without a ridge."""
+    factor, failed = torch.linalg.cholesky_ex(gram)
+    if not bool(failed) and bool((factor.diagonal().square() > SPENT * variances).all()):
+        return torch.cholesky_solve(right, factor)
+    # Units of very different scale must be judged each by its own: bring them to unit diagonal first.
+    scale = gram.diagonal().clamp(min=0.0).sqrt()
+    inverse_scale = torch.where(scale > 0, 1 / scale, 0.0)
+    scaled = gram * torch.outer(inverse_scale, inverse_scale)
+    values, vectors = torch.linalg.eigh(scaled)
+    inverted = torch.where(values > SPENT * max(1.0, float(values[-1])), 1 / values, 0.0)
+    return inverse_scale[:, None] * (
+        vectors @ (inverted[:, None] * (vectors.T @ (inverse_scale[:, None] * right)))
+    )
+
+
+def _kept_indices(kept: Units, width: int) -> Tensor:
+    index = unit_indices(kept, width)
+    if index.numel() == 0:
+        raise ValueError("Nothing can be reconstructed from no unit at all: keep at least one.")
+    return index
+
+
+def _matrix_shape(matrix: Tensor) -> tuple[int, int]:
+    if matrix.ndim != 2:
+        raise ValueError(f"A reconstruction matrix must have shape (m, k), got {tuple(matrix.shape)}.")
+    return matrix.shape[0], matrix.shape[1]
+
+
+def _by_unit(weight: Tensor, width: int) -> Tensor:
+    """A reader's weight as (outputs, m, positions)."""
+    if weight.ndim < 2:
+        raise ValueError(
+            f"A reader's weight must have shape (outputs, m, ...), but its shape is {tuple(weight.shape)}."
+        )
+    if weight.ndim == 2 and width > 0 and weight.shape[1] % width == 0:
+        return weight.reshape(weight.shape[0], width, -1)
+    if weight.ndim > 2 and weight.shape[1] == width:
+        return weight.flatten(2)
+    raise ValueError(
+        f"The reader should read {width} units, but a weight of shape {tuple(weight.shape)} does not: "
+        f"its second dimension must be {width}, or a multiple of it for a Linear reader after a Flatten."
+    )
+
+
+def _folded_shape(weight: Tensor, kept: int, width: int) -> tuple[int, ...]:
+    if weight.ndim == 2:
+        return (weight.shape[0], weight.shape[1] // width * kept)
+    return (weight.shape[0], kept, *weight.shape[2:])

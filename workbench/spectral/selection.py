@@ -1,0 +1,282 @@
+"""The greedy choice of units, exact and fast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .losses import SPENT, readout_weights, ridge_vector
+from .moment import Moment, second_moment
+
+_TIE = 1e-12  # gains this near the best one, relatively, are equal up to rounding
+_NO_GAIN = 1e-15  # share of the whole loss below which a gain is rounding
+_REFRESH = 1e-9  # a gain's numerator shrunk to this share of its start has lost nine of its sixteen digits
+
+
+@dataclass(frozen=True, eq=False)
+class Path:
+    """Units in the order they are chosen, and the combined loss of every prefix.
+
+    Attributes:
+        order: (k,) int64.
+        losses: (k+1,) float64, relative to keeping nothing: losses[0] is 1, then non-increasing in [0, 1].
+    """
+
+    order: Tensor
+    losses: Tensor
+
+    def kept(self, width: int) -> tuple[int, ...]:
+        """The first `width` units of the path, sorted.
+
+        Raises:
+            ValueError: the path is shorter than `width`, or `width` is negative.
+        """
+        if not 0 <= width <= len(self.order):
+            raise ValueError(f"This path keeps 0 to {len(self.order)} units, but {width} were asked for.")
+        return tuple(sorted(self.order[:width].tolist()))
+
+
+def greedy_path(
+    moment: Moment | Tensor | Sequence[Moment | Tensor],
+    readout: Tensor | Sequence[Tensor] | None,
+    ridge: Tensor | Sequence[Tensor],
+    theta: float = 0.5,
+    width: int | None = None,
+) -> Path:
+    """Greedy minimisation of the combined loss L^θ = θ L^A + (1−θ) L^B (method, §4).
+
+    Several readers: give equally long lists of moments, readouts and ridges; their losses add and one set of
+    units is kept. Use `GreedySelector` to try many θ and λ on the same layer.
+
+    Args:
+        moment: what each reader receives, or Σ (m, m).
+        readout: Z, (outputs, m), a reader; None for the input loss alone, whatever θ.
+        ridge: τ, (m,), >= 0, a reader.
+        theta: weight of the input loss, in [0, 1].
+        width: how many units to choose; None means all m.
+
+    Raises:
+        ValueError: shapes that do not fit each other, θ outside [0, 1], a width outside [0, m].
+    """
+    moments = [moment] if isinstance(moment, Moment | Tensor) else list(moment)
+    readouts = [readout] if isinstance(readout, Tensor) else None if readout is None else list(readout)
+    ridges = [ridge] if isinstance(ridge, Tensor) else list(ridge)
+    return GreedySelector(moments, readouts).path(ridges, theta, width)
+
+
+class GreedySelector:
+    """Everything about a group that depends on neither θ nor λ, computed once for many paths.
+
+    Per reader it holds Σ, Σ² and ΣZᵀZΣ. The readouts are scaled by one common factor so that
+    Σ_r Tr Z_rΣ_rZ_rᵀ = Σ_r Tr Σ_r: with one reader that is the method's normalisation (both losses start
+    equal, so θ means the same on every layer); with several, readers keep their weight relative to each
+    other. Without readouts, or with all-zero ones, the combined loss is the input loss, whatever θ.
+    """
+
+    def __init__(self, moments: Sequence[Moment | Tensor], readouts: Sequence[Tensor] | None = None) -> None:
+        """Take one moment (or Σ, (m, m)) and one readout Z (outputs, m) a reader; readouts may be None.
+
+        Raises:
+            ValueError: no reader, lists of different length, or shapes that do not fit each other.
+        """
+        if not moments:
+            raise ValueError("At least one reader's moment is needed to choose units; the list is empty.")
+        if readouts is not None and len(readouts) != len(moments):
+            raise ValueError(
+                f"Every reader needs a moment and a readout, but there are {len(moments)} moments and "
+                f"{len(readouts)} readouts; pass readouts=None for the input loss alone."
+            )
+        matrices = [second_moment(moment) for moment in moments]
+        self.width: int = matrices[0].shape[0]
+        for matrix in matrices:
+            if matrix.shape[0] != self.width:
+                raise ValueError(
+                    f"All readers read the same units, but their moments have {self.width} and "
+                    f"{matrix.shape[0]} of them."
+                )
+        self.total = sum(float(matrix.trace()) for matrix in matrices)
+        metrics = [None] * len(matrices) if readouts is None else _metrics(matrices, readouts, self.total)
+        self._readers = [_Reader(matrix, metric) for matrix, metric in zip(matrices, metrics, strict=True)]
+
+    def path(self, ridges: Tensor | Sequence[Tensor], theta: float = 0.5, width: int | None = None) -> Path:
+        """The greedy path at these ridges and this θ, O(m·width) a step.
+
+        Live units come in the order of their gain, then units that add nothing to those chosen, then dead
+        ones (Σ_jj = 0); ties go to the lower index. If every unit is dead, keeping any one loses nothing.
+
+        Args:
+            ridges: τ, (m,), a reader (a single tensor for one reader).
+            theta: weight of the input loss, in [0, 1].
+            width: how many units to choose; None means all m.
+
+        Raises:
+            ValueError: a ridge a reader is missing or does not fit, θ outside [0, 1], width outside [0, m].
+        """
+        taus = [ridges] if isinstance(ridges, Tensor) else list(ridges)
+        if len(taus) != len(self._readers):
+            raise ValueError(
+                f"Every reader needs its own ridge, but there are {len(self._readers)} readers and "
+                f"{len(taus)} ridges."
+            )
+        if not 0 <= theta <= 1:
+            raise ValueError(f"θ weighs input against output loss and lies in [0, 1], but {theta} was given.")
+        steps = self.width if width is None else width
+        if not 0 <= steps <= self.width:
+            raise ValueError(f"The width must lie in [0, {self.width}], but {width} was given.")
+        residuals = [
+            _Residual(reader, ridge_vector(tau, self.width).cpu().numpy(), float(theta), steps)
+            for reader, tau in zip(self._readers, taus, strict=True)
+        ]
+        order, gains = _choose(residuals, steps, self.total)
+        order += self._without_gain(order)[: steps - len(order)]
+        losses = np.zeros(steps + 1)
+        losses[0] = 1.0
+        if self.total > 0:
+            losses[1:] = 1.0 - np.cumsum(np.pad(gains, (0, steps - len(gains)))) / self.total
+        return Path(torch.tensor(order, dtype=torch.int64), torch.from_numpy(losses.clip(0.0, 1.0)))
+
+    def _without_gain(self, chosen: list[int]) -> list[int]:
+        dead = np.all([reader.variances <= 0 for reader in self._readers], axis=0)
+        rest = np.setdiff1d(np.arange(self.width), chosen)
+        return [*rest[~dead[rest]].tolist(), *rest[dead[rest]].tolist()]
+
+
+class _Metric:
+    """X → XᵀZᵀZX, by whichever of Z and ZᵀZ needs fewer operations."""
+
+    def __init__(self, weights: Tensor) -> None:
+        outputs, width = weights.shape
+        self._tall = outputs > 2 * width
+        self._factor = weights.T @ weights if self._tall else weights
+
+    def __call__(self, matrix: Tensor) -> Tensor:
+        image = self._factor @ matrix
+        return matrix.T @ image if self._tall else image.T @ image
+
+
+class _Reader:
+    """One reader's Σ, Σ² and ΣZᵀZΣ, as NumPy views or copies on the CPU."""
+
+    def __init__(self, matrix: Tensor, metric: _Metric | None) -> None:
+        self.sigma = matrix.cpu().contiguous().numpy()
+        self.variances = self.sigma.diagonal().copy()
+        self.metric = metric
+        self.products = self.products_of(matrix)
+
+    def products_of(self, matrix: Tensor) -> tuple[np.ndarray, np.ndarray | None]:
+        """(C², CZᵀZC) of a symmetric matrix C."""
+        square = (matrix @ matrix).cpu().numpy()
+        return square, None if self.metric is None else self.metric(matrix).cpu().numpy()
+
+
+class _Residual:
+    """C = Σ − LLᵀ along one path, kept as factors, never formed.
+
+    With M = θI + (1−θ)ZᵀZ and Q = ΣMΣ, the state is L, P = ΣML and H = LᵀML, with the diagonals
+    d = diag C + τ and g = diag CMC; the gain of unit j is g_j/d_j. Adding j needs v = C e_j and u = CMv, and
+    vᵀMv = e_jᵀCMCe_j = g_j comes free as u_j.
+    """
+
+    def __init__(self, reader: _Reader, tau: np.ndarray, theta: float, steps: int) -> None:
+        self.reader, self.theta = reader, 1.0 if reader.metric is None else theta
+        self.tau = tau
+        self.floor = SPENT * reader.variances
+        width = len(tau)
+        self.factors = np.empty((steps, 2 * width))  # row i: column i of L, then column i of P
+        self.inner = np.empty((steps, steps))  # H
+        self._start_from(reader.sigma, reader.products)
+
+    def _start_from(self, sigma: np.ndarray, products: tuple[np.ndarray, np.ndarray | None]) -> None:
+        self.sigma, self.products, self.count = sigma, products, 0
+        self.d = sigma.diagonal() + self.tau
+        self.g = self._mixed(np.diagonal)
+        self.first_g = self.g.copy()
+
+    def _mixed(self, part: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """A part of Q; mixing only what is read makes a change of θ free."""
+        square, image = self.products
+        if image is None:
+            return 1.0 * part(square)
+        return self.theta * part(square) + (1.0 - self.theta) * part(image)
+
+    def gains(self) -> np.ndarray:
+        """What each unit would take off the loss, (m,); 0 for units that are spent."""
+        gains = np.zeros_like(self.d)
+        np.divide(self.g, self.d, out=gains, where=self.d > self.floor)
+        return gains
+
+    def is_rounded(self, unit: int) -> bool:
+        """Whether so much of g has cancelled that rounding shows in the unit's gain."""
+        return self.d[unit] > self.floor[unit] and self.g[unit] < _REFRESH * self.first_g[unit]
+
+    def refresh(self) -> None:
+        """Form C once and start again from it, which gives its small entries their digits back."""
+        width = len(self.d)
+        columns = self.factors[: self.count, :width]
+        residual = torch.from_numpy(self.sigma - columns.T @ columns)
+        self._start_from(residual.numpy(), self.reader.products_of(residual))
+
+    def add(self, unit: int) -> float:
+        """Keep `unit`; returns what it took off the loss."""
+        t, width = self.count, len(self.d)
+        factors, chosen = self.factors[:t], self.factors[:t, unit].copy()
+        row = self.factors[t]
+        row[:width] = self.sigma[unit]
+        row[width:] = self._mixed(lambda product: product[unit])
+        row -= chosen @ factors
+        v, s = row[:width], row[width:]
+        d = max(v[unit], 0.0) + self.tau[unit]
+        if d <= self.floor[unit]:
+            return 0.0
+        q = factors[:, width + unit] - self.inner[:t, :t] @ chosen
+        u = s - q @ factors[:, :width]
+        g = max(u[unit], 0.0)
+        share = v / d
+        self.d -= v * share
+        self.g += share * (share * g - 2.0 * u)
+        root = np.sqrt(d)
+        row /= root
+        self.inner[t, :t] = self.inner[:t, t] = q / root
+        self.inner[t, t] = g / d
+        self.count += 1
+        return g / d
+
+
+def _choose(residuals: list[_Residual], steps: int, total: float) -> tuple[list[int], list[float]]:
+    """Units in order of their gain while there is one, and those gains."""
+    order: list[int] = []
+    taken: list[float] = []
+    free = np.ones(len(residuals[0].d))
+    while len(order) < steps:
+        gains = free * sum(residual.gains() for residual in residuals)
+        best = gains.max()
+        if best <= _NO_GAIN * total:
+            break
+        unit = int(np.argmax(gains >= best * (1.0 - _TIE)))
+        rounded = [residual for residual in residuals if residual.is_rounded(unit)]
+        if rounded:
+            for residual in rounded:
+                residual.refresh()
+            continue
+        taken.append(sum(residual.add(unit) for residual in residuals))
+        order.append(unit)
+        free[unit] = 0.0
+    return order, taken
+
+
+def _metrics(
+    matrices: Sequence[Tensor], readouts: Sequence[Tensor], total: float
+) -> Sequence[_Metric | None]:
+    weights = [
+        readout_weights(readout, matrix.shape[0]).to(matrix.device)
+        for readout, matrix in zip(readouts, matrices, strict=True)
+    ]
+    output = sum(float(((z @ s) * z).sum()) for z, s in zip(weights, matrices, strict=True))
+    if output <= 0:
+        return [None] * len(weights)
+    factor = (total / output) ** 0.5
+    return [_Metric(z * factor) for z in weights]

@@ -1,0 +1,172 @@
+"""Eigenvalues of the moment, degrees of freedom, leverage scores and the ridge."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .moment import Moment, second_moment
+
+_EPS = float(np.finfo(np.float64).eps)
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """Spectral decomposition of a second moment (method, §2); all tensors float64 on the CPU.
+
+    Attributes:
+        eigenvalues: (m,) descending, >= 0; those under m·eps·μ_1 are set to 0 (the numerical rank).
+        eigenvectors: (m, m), one eigenvector a column, in the same order.
+
+    Example:
+        >>> spectrum = Spectrum.of(torch.diag(torch.tensor([3.0, 1.0])))
+        >>> round(spectrum.degrees_of_freedom(1.0), 12)
+        1.25
+    """
+
+    eigenvalues: Tensor
+    eigenvectors: Tensor
+
+    @classmethod
+    def of(cls, moment: Moment | Tensor) -> Spectrum:
+        """Decompose a moment, or a symmetric positive semi-definite (m, m) matrix.
+
+        Raises:
+            ValueError: no sample yet; a matrix that is not square, finite, symmetric and positive
+                semi-definite.
+        """
+        values, vectors = torch.linalg.eigh(second_moment(moment))
+        values, vectors = values.flip(0).cpu(), vectors.flip(1).cpu().contiguous()
+        largest, smallest = float(values[0]), float(values[-1])
+        if smallest < -1e-8 * abs(largest):
+            raise ValueError(
+                f"A second moment has no negative eigenvalue, but this matrix has {smallest:.3g} "
+                f"(largest: {largest:.3g}); pass the uncentred second moment of the activations."
+            )
+        values = torch.where(values < len(values) * _EPS * largest, 0.0, values.clamp(min=0.0))
+        return cls(values, vectors)
+
+    @property
+    def width(self) -> int:
+        """Number of units m."""
+        return len(self.eigenvalues)
+
+    @property
+    def trace(self) -> float:
+        """Tr Σ, the mean squared norm of the activations."""
+        return float(self.eigenvalues.sum())
+
+    @property
+    def rank(self) -> int:
+        """Number of non-zero eigenvalues, the limit of N(λ) for λ → 0."""
+        return int(torch.count_nonzero(self.eigenvalues))
+
+    @property
+    def lam_floor(self) -> float:
+        """The smallest λ worth using, eps·Tr Σ: what `lam_for` returns at a width of the rank or more.
+
+        For an all-zero moment it is eps itself, so that it is always a valid λ.
+        """
+        return _EPS * (self.trace or 1.0)
+
+    @overload
+    def degrees_of_freedom(self, lam: float) -> float: ...
+    @overload
+    def degrees_of_freedom(self, lam: Tensor) -> Tensor: ...
+    def degrees_of_freedom(self, lam: float | Tensor) -> float | Tensor:
+        """N(λ) = Σ_j μ_j/(μ_j + λ), a float; for a tensor of λ, a float64 tensor of the same shape.
+
+        `lam` is absolute, in the units of Σ.
+
+        Raises:
+            ValueError: a λ that is not a positive finite number.
+        """
+        if isinstance(lam, Tensor):
+            lams = lam.detach().to("cpu", torch.float64)
+            if not bool(((lams > 0) & lams.isfinite()).all()):
+                raise ValueError("Every λ must be a positive finite number.")
+            return (self.eigenvalues / (self.eigenvalues + lams[..., None])).sum(-1)
+        return float((self.eigenvalues / (self.eigenvalues + _checked_lam(lam))).sum())
+
+    def lam_for(self, width: float) -> float:
+        """The λ with N(λ) = width, to about 1e-12 relative, for 0 < width < rank.
+
+        At a width of the rank or more there is none, since N(λ) < rank for every λ > 0: `lam_floor` is
+        returned.
+
+        Raises:
+            ValueError: `width` is not in (0, m].
+        """
+        if not 0 < width <= self.width:
+            raise ValueError(
+                f"A width must lie above 0 and at most at the {self.width} units, but {width} was given."
+            )
+        if width >= self.rank:
+            return self.lam_floor
+        scale = float(self.eigenvalues[0])
+        return scale * _solve_lam(self.eigenvalues[: self.rank].numpy() / scale, float(width))
+
+    def leverage(self, lam: float) -> Tensor:
+        """Leverage scores τ'_j(λ) = [Σ(Σ+λI)⁻¹]_jj / N(λ), (m,) float64; they sum to 1.
+
+        An all-zero moment prefers no unit: the scores are 1/m each.
+
+        Raises:
+            ValueError: `lam` is not a positive finite number.
+        """
+        share = self.eigenvalues / (self.eigenvalues + _checked_lam(lam))
+        scores = self.eigenvectors.square() @ share
+        if self.rank == 0:
+            return torch.full_like(scores, 1 / self.width)
+        return scores / scores.sum()
+
+    def __repr__(self) -> str:
+        return f"Spectrum(width={self.width}, rank={self.rank}, trace={self.trace:.6g})"
+
+
+def ridge(spectrum: Spectrum, lam: float, width: float) -> Tensor:
+    """Ridge vector τ = λ · width · τ'(λ), (m,) float64, in the units of Σ (method, §2).
+
+    Raises:
+        ValueError: `lam` is not a positive finite number, or `width` is not in [0, m].
+    """
+    if not 0 <= width <= spectrum.width:
+        raise ValueError(f"A width must lie in [0, {spectrum.width}], but {width} was given.")
+    return lam * width * spectrum.leverage(lam)
+
+
+def _checked_lam(lam: float) -> float:
+    if not (lam > 0 and math.isfinite(lam)):
+        raise ValueError(f"λ must be a positive finite number, but {lam} was given.")
+    return float(lam)
+
+
+def _solve_lam(values: np.ndarray, width: float) -> float:
+    """Newton on log λ, kept inside a bracket; `values` > 0 with largest 1, 0 < width < len(values)."""
+    rank = len(values)
+    # N(λ) <= Tr/λ bounds the solution from above, N(λ) >= rank·μ_min/(μ_min + λ) from below.
+    high = math.log(values.sum() / width)
+    low = math.log(values[-1]) + math.log((rank - width) / width)
+    x = (low + high) / 2
+    for _ in range(200):
+        lam = math.exp(x)
+        share = values / (values + lam)
+        rest = lam / (values + lam)
+        # Above half the rank the missing part is the smaller sum, hence the more accurate one.
+        excess = share.sum() - width if width < rank / 2 else (rank - width) - rest.sum()
+        if excess > 0:
+            low = x
+        else:
+            high = x
+        step = excess / (share * rest).sum()
+        newton = x + step
+        following = newton if low < newton < high else (low + high) / 2
+        if abs(following - x) <= 1e-15 * max(1.0, abs(x)) or low >= high:
+            return math.exp(following)
+        x = following
+    return math.exp(x)
