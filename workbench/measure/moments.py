@@ -28,7 +28,7 @@ Progress = Callable[[int, int | None, str], Any]
 class GroupStatistics:
     """What was measured of one group.
 
-    `moments`: one a reader, in the group's order. `active` (m,): how often a unit was above zero, and
+    `moments`: one a reader, in the group's order. `active` (m,): share of samples where a unit is not zero, and
     `magnitude` (m,): mean |φ|, both over the first reader's samples.
     """
 
@@ -78,7 +78,7 @@ class _Recorder:
         samples = self.reader.samples(inputs)
         self.moment.update(samples)
         if self.primary:
-            self.active += (samples > 0).sum(0).double().cpu()
+            self.active += (samples != 0).sum(0).double().cpu()
             self.magnitude += samples.abs().sum(0, dtype=torch.float64).cpu()
 
 

@@ -1,0 +1,116 @@
+"""Unit groups: found, proved, and refused with a reason."""
+
+import pytest
+import torch
+from networks import Grouped, Mixed, Residual, Tied, conv_net, images, mlp
+from torch import nn
+
+from workbench.network import find_groups
+
+
+def by_name(groups):
+    return {group.name: group for group in groups}
+
+
+def test_a_network_of_modules_and_functions_has_its_groups_in_running_order():
+    groups = find_groups(conv_net(), images(4))
+    assert [(g.name, g.kind, g.width) for g in groups] == [
+        ("conv1", "Conv2d", 7),
+        ("conv2", "Conv2d", 11),
+        ("fc1", "Linear", 13),
+        ("fc2", "Linear", 5),
+    ]
+    assert [g.prunable for g in groups] == [True, True, True, False]
+    assert "outputs" in groups[-1].why_not
+
+
+def test_norms_and_per_channel_activations_belong_to_the_group():
+    conv2 = by_name(find_groups(conv_net(), images(4)))["conv2"]
+    assert [norm.module for norm in conv2.norms] == ["bn2", "act"]
+
+
+def test_the_positions_of_a_channel_after_flatten_are_one_units_features():
+    conv2 = by_name(find_groups(conv_net(), images(4)))["conv2"]
+    (reader,) = conv2.readers
+    assert (reader.module, reader.positions) == ("fc1", 4)
+    assert reader.columns.tolist() == [[4 * j + p for p in range(4)] for j in range(11)]
+
+
+def test_samples_of_a_flattened_reader_are_its_positions():
+    conv2 = by_name(find_groups(conv_net(), images(4)))["conv2"]
+    inputs = torch.arange(3 * 44, dtype=torch.float32).reshape(3, 44)
+    samples = conv2.readers[0].samples(inputs)
+    expected = inputs.reshape(3, 11, 4).permute(0, 2, 1).reshape(12, 11)
+    assert torch.equal(samples, expected)
+
+
+def test_samples_of_a_convolution_are_its_pixels():
+    conv1 = by_name(find_groups(conv_net(), images(4)))["conv1"]
+    inputs = images(3, channels=7, size=5)
+    expected = torch.stack([inputs[b, :, i, j] for b in range(3) for i in range(5) for j in range(5)])
+    assert torch.equal(conv1.readers[0].samples(inputs), expected)
+
+
+def test_a_residual_stream_is_one_group_with_all_writers_and_readers():
+    torch.manual_seed(0)
+    stream = by_name(find_groups(Residual().eval(), images(4)))["stem"]
+    assert stream.prunable
+    assert [w.module for w in stream.writers] == ["stem", "inner"]
+    assert [r.module for r in stream.readers] == ["inner", "head"]
+
+
+def test_units_mixed_before_their_reader_are_refused_by_the_proof():
+    torch.manual_seed(0)
+    first = by_name(find_groups(Mixed(), torch.randn(4, 3)))["first"]
+    assert not first.prunable
+    assert "mixed" in first.why_not
+
+
+def test_tied_weights_are_refused_and_named():
+    torch.manual_seed(0)
+    groups = by_name(find_groups(Tied(), torch.randn(4, 3)))
+    assert not groups["second"].prunable
+    assert "shared with third" in groups["second"].why_not
+
+
+def test_unsupported_and_idle_layers_are_listed_with_a_reason():
+    torch.manual_seed(0)
+    groups = by_name(find_groups(Grouped().eval(), images(4)))
+    assert "depthwise" in groups["wide"].why_not
+    assert "does not run" in groups["idle"].why_not
+    assert "ConvTranspose2d" in groups["up"].why_not
+    assert not any(groups[name].prunable for name in ("wide", "idle", "up"))
+
+
+def test_a_sequential_and_a_linear_over_time_steps():
+    torch.manual_seed(0)
+    groups = find_groups(mlp(3, 17, 13, 5), torch.randn(4, 6, 3))
+    assert [g.prunable for g in groups] == [True, True, False]
+
+
+def test_a_network_that_cannot_be_traced_stays_whole_and_says_why():
+    class Opaque(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(3, 7), nn.Linear(7, 5)
+
+        def forward(self, x):
+            return self.second(torch.from_numpy(self.first(x).detach().numpy()))
+
+    groups = by_name(find_groups(Opaque(), torch.randn(4, 3)))
+    assert not any(group.prunable for group in groups.values())
+    assert all(group.why_not for group in groups.values())
+
+
+def test_the_model_is_left_as_it_was():
+    model = conv_net().train()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    find_groups(model, images(4))
+    assert model.training
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert not any(m._forward_pre_hooks for m in model.modules())
+
+
+def test_an_example_of_the_wrong_shape_is_said_as_such():
+    with pytest.raises(ValueError, match=r"shape \(4, 3, 8, 8\).*does not go through"):
+        find_groups(conv_net(), images(4, channels=3))

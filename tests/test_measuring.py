@@ -1,0 +1,203 @@
+"""Measuring moments and scores: one pass, sums that do not depend on batches, errors that name the place."""
+
+import threading
+
+import pytest
+import torch
+from networks import conv_net, images, mlp
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from workbench.measure import (
+    ActivationError,
+    Cancelled,
+    GroupStatistics,
+    as_batches,
+    device_of,
+    evaluate,
+    first_inputs,
+    measure_moments,
+    metric_name,
+)
+from workbench.network import find_groups
+
+
+@pytest.fixture
+def net():
+    return conv_net()
+
+
+@pytest.fixture
+def groups(net):
+    return find_groups(net, images(4))
+
+
+def inputs_of(model, layer, x):
+    """What a layer receives, caught independently of the code under test."""
+    seen = []
+    handle = model.get_submodule(layer).register_forward_hook(lambda _m, args, _o: seen.append(args[0]))
+    with torch.no_grad():
+        model(x)
+    handle.remove()
+    return seen[0]
+
+
+def test_moments_are_those_of_the_readers_inputs(net, groups):
+    x = images(13)
+    statistics = measure_moments(net, groups, x)
+    pixels = inputs_of(net, "conv2", x).double().permute(0, 2, 3, 1).reshape(-1, 7)
+    moment = statistics["conv1"].moments[0]
+    torch.testing.assert_close(moment.matrix, pixels.T @ pixels / len(pixels))
+    torch.testing.assert_close(moment.mean, pixels.mean(0))
+    flat = inputs_of(net, "fc1", x).double().reshape(13, 11, 4).permute(0, 2, 1).reshape(-1, 11)
+    torch.testing.assert_close(statistics["conv2"].moments[0].matrix, flat.T @ flat / len(flat))
+
+
+def test_comparison_statistics_are_those_of_the_samples(net, groups):
+    x = images(13)
+    statistics = measure_moments(net, groups, [x[:6], x[6:]])["fc1"]
+    hidden = inputs_of(net, "fc2", x)
+    torch.testing.assert_close(statistics.active, (hidden != 0).double().mean(0))
+    torch.testing.assert_close(statistics.magnitude, hidden.abs().double().mean(0))
+
+
+@pytest.mark.parametrize("size", [1, 5, 64])
+def test_batches_make_no_difference(net, groups, size):
+    x = images(64)
+    whole = measure_moments(net, groups, x)["conv2"].moments[0]
+    loader = DataLoader(TensorDataset(x), batch_size=size)
+    parts = measure_moments(net, groups, loader)["conv2"].moments[0]
+    assert parts.count == whole.count
+    # The float32 forward pass may round differently for another batch size; the sums do not.
+    torch.testing.assert_close(parts.matrix, whole.matrix, rtol=1e-5, atol=1e-6)
+
+
+def test_progress_counts_batches_and_examples(net, groups):
+    calls = []
+    measure_moments(net, groups, [images(3), images(4)], progress=lambda *a: calls.append(a))
+    assert calls == [(1, 2, "measuring moments, 3 examples"), (2, 2, "measuring moments, 7 examples")]
+
+
+def test_cancel_stops_between_batches_and_removes_the_hooks(net, groups):
+    event = threading.Event()
+    with pytest.raises(Cancelled, match="after 1 batches"):
+        measure_moments(net, groups, [images(3)] * 5, progress=lambda *_: event.set(), cancel=event)
+    assert not any(m._forward_pre_hooks for m in net.modules())
+
+
+def test_the_models_modes_come_back(net, groups):
+    net.train()
+    net.bn1.eval()
+    measure_moments(net, groups, images(4))
+    assert net.training
+    assert not net.bn1.training
+
+
+def test_nan_activation_names_layer_and_batch(net, groups):
+    with torch.no_grad():
+        net.bn1.bias[3] = float("nan")
+    with pytest.raises(ActivationError, match="batch 0 has NaN at the input of layer conv2.*conv1"):
+        measure_moments(net, groups, images(4))
+
+
+def test_infinite_activation_is_called_inf(net, groups):
+    with torch.no_grad():
+        net.bn1.bias[3] = float("inf")
+    with pytest.raises(ActivationError, match="Inf at the input of layer conv2"):
+        measure_moments(net, groups, images(4))
+
+
+def test_nan_input_names_its_batch(net, groups):
+    bad = images(4)
+    bad[2, 0, 0, 0] = float("nan")
+    with pytest.raises(ValueError, match="batch 1 has NaN or Inf in its inputs"):
+        measure_moments(net, groups, [images(4), bad])
+
+
+def test_wrong_shape_names_its_batch(net, groups):
+    with pytest.raises(ValueError, match=r"batch 1 of shape \(4, 2, 9, 9, 1\) does not go through"):
+        measure_moments(net, groups, [images(4), torch.zeros(4, 2, 9, 9, 1)])
+
+
+@pytest.mark.parametrize("data", [[], torch.zeros(0, 2, 8, 8)])
+def test_empty_data_is_an_error(net, groups, data):
+    with pytest.raises(ValueError, match="empty"):
+        measure_moments(net, groups, data)
+
+
+def test_data_that_can_be_read_once_is_refused():
+    with pytest.raises(ValueError, match="read only once"):
+        as_batches(iter([images(3)]))
+
+
+@pytest.mark.parametrize("data", ["images", 3, {"x": 1}])
+def test_what_is_not_data_is_refused(data):
+    with pytest.raises(TypeError, match="give a tensor"):
+        as_batches(data)
+
+
+def test_a_batch_of_something_else_is_refused():
+    with pytest.raises(ValueError, match="batch 0 is a str"):
+        first_inputs(["a"])
+
+
+def test_targets_must_be_as_many_as_inputs():
+    with pytest.raises(ValueError, match="3 inputs but 2 targets"):
+        as_batches((torch.zeros(3, 1), torch.zeros(2)))
+
+
+def test_a_model_without_weights_is_refused():
+    with pytest.raises(ValueError, match="'meta'"):
+        device_of(nn.Linear(3, 2, device="meta"))
+
+
+def test_a_model_on_two_devices_is_refused():
+    model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2, device="meta"))
+    with pytest.raises(ValueError, match="several devices"):
+        device_of(model)
+
+
+def test_statistics_come_back_from_their_tensors(net, groups):
+    statistics = measure_moments(net, groups, images(5))["conv2"]
+    again = GroupStatistics.from_state(statistics.state())
+    assert torch.equal(again.moments[0].matrix, statistics.moments[0].matrix)
+    assert torch.equal(again.active, statistics.active)
+
+
+def test_accuracy_is_the_share_of_right_answers():
+    model = nn.Identity()
+    outputs = torch.eye(4)
+    assert evaluate(model, [(outputs, torch.tensor([0, 1, 2, 0]))]) == 0.75
+    assert metric_name([(outputs, torch.tensor([0, 1, 2, 0]))]) == "accuracy"
+
+
+def test_regression_is_scored_by_r_squared():
+    generator = torch.Generator().manual_seed(0)
+    x, noise = torch.randn(50, 1, generator=generator), torch.randn(50, 1, generator=generator)
+    y = x + 0.5 * noise
+    expected = 1 - (0.25 * noise.square().sum() / (y - y.mean()).square().sum()).item()
+    assert evaluate(nn.Identity(), [(x[:20], y[:20]), (x[20:], y[20:])]) == pytest.approx(expected, abs=1e-6)
+    assert metric_name([(x, y)]) == "R²"
+
+
+def test_a_function_scores_as_it_likes():
+    assert evaluate(nn.Identity(), lambda model: 0.5) == 0.5
+    assert metric_name(lambda model: 0.5) == "score"
+
+
+def test_scoring_needs_targets_that_fit():
+    model = mlp(3, 5, 2)
+    with pytest.raises(ValueError, match="no targets"):
+        evaluate(model, [torch.zeros(2, 3)])
+    with pytest.raises(ValueError, match="evaluation batch 0"):
+        evaluate(model, [(torch.zeros(2, 4), torch.zeros(2, dtype=torch.long))])
+    with pytest.raises(ValueError, match="empty"):
+        evaluate(model, [])
+
+
+def test_scoring_can_be_cancelled_and_leaves_the_mode():
+    model, event = mlp(3, 5, 2).train(), threading.Event()
+    event.set()
+    with pytest.raises(Cancelled):
+        evaluate(model, [(torch.zeros(2, 3), torch.zeros(2, dtype=torch.long))], cancel=event)
+    assert model.training

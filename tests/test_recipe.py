@@ -1,0 +1,174 @@
+"""The record: JSON, fingerprint, save, open, replay; damaged or foreign files are refused."""
+
+import json
+
+import pytest
+import torch
+from networks import conv_net, images
+
+from workbench.session import RecipeError, Session, fingerprint, read_recipe, replay
+from workbench.session.recipe import VERSION
+
+X = images(32)
+Y = torch.randint(0, 5, (32,), generator=torch.Generator().manual_seed(1))
+
+
+def pruned(procedure="simultaneous") -> Session:
+    session = Session(conv_net(), X, [(X, Y)], procedure=procedure, name="net")
+    session.measure()
+    session.commit(session.preview("conv2", width=6))
+    session.commit(session.preview("fc1", width=5, lam=0.01, theta=0.7, selection="magnitude-l1"))
+    session.commit(session.preview("conv1", width=4, reconstruction="none"))
+    return session
+
+
+def equal_weights(a, b) -> bool:
+    a, b = a.state_dict(), b.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_the_recipe_is_plain_json_and_says_what_was_done():
+    recipe = json.loads(json.dumps(pruned().recipe))
+    assert recipe["version"] == VERSION
+    assert recipe["model"]["fingerprint"] == fingerprint(conv_net())
+    assert [(s["group"], s["of"], s["width"]) for s in recipe["steps"]] == [
+        ("conv2", 11, 6),
+        ("fc1", 13, 5),
+        ("conv1", 7, 4),
+    ]
+
+
+def test_the_recipe_ends_at_the_present_step():
+    session = pruned()
+    session.undo()
+    assert len(session.recipe["steps"]) == 2
+
+
+def test_fingerprints_see_every_value_and_name():
+    model = conv_net()
+    before = fingerprint(model)
+    assert fingerprint(conv_net()) == before
+    with torch.no_grad():
+        model.fc2.bias[0] += 1e-6
+    assert fingerprint(model) != before
+    assert fingerprint(conv_net().to(torch.bfloat16)) != before
+
+
+@pytest.mark.parametrize("procedure", ["simultaneous", "sequential"])
+def test_replay_gives_the_same_network(procedure):
+    session = pruned(procedure)
+    recipe = json.loads(json.dumps(session.recipe))
+    again = replay(recipe, conv_net(), X, [(X, Y)])
+    assert equal_weights(again.model, session.model)
+    assert [s.score for s in again.history] == [s.score for s in session.history]
+
+
+@pytest.mark.parametrize("procedure", ["simultaneous", "sequential"])
+def test_save_and_open_bring_everything_back(tmp_path, procedure):
+    session = pruned(procedure)
+    session.save(tmp_path / "saved")
+    again = Session.open(tmp_path / "saved", conv_net(), X, evaluation=[(X, Y)])
+    assert equal_weights(again.model, session.model)
+    assert [(s.label, s.score, s.parameters) for s in again.history] == [
+        (s.label, s.score, s.parameters) for s in session.history
+    ]
+    again.goto(1)
+    session.goto(1)
+    assert equal_weights(again.model, session.model)
+    ours, theirs = again.preview("conv1", width=3), session.preview("conv1", width=3)
+    assert ours == theirs
+
+
+def test_files_are_written_whole(tmp_path):
+    pruned().save(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "model.safetensors",
+        "moments.safetensors",
+        "recipe.json",
+    ]
+
+
+def other_model():
+    return conv_net(seed=5)
+
+
+def test_another_model_is_refused_with_both_fingerprints(tmp_path):
+    session = pruned()
+    session.save(tmp_path)
+    for attempt in (
+        lambda: replay(session.recipe, other_model(), X),
+        lambda: Session.open(tmp_path, other_model(), X),
+    ):
+        with pytest.raises(RecipeError) as error:
+            attempt()
+        assert fingerprint(other_model()) in str(error.value)
+        assert fingerprint(conv_net()) in str(error.value)
+
+
+def test_a_recipe_of_a_persons_own_model_needs_the_model_and_data():
+    recipe = pruned().recipe
+    with pytest.raises(ValueError, match="give the original model"):
+        replay(recipe)
+    with pytest.raises(ValueError, match="calibration"):
+        replay(recipe, conv_net())
+
+
+@pytest.mark.parametrize("name", ["recipe.json", "moments.safetensors", "model.safetensors"])
+def test_truncated_files_are_named(tmp_path, name):
+    pruned().save(tmp_path)
+    path = tmp_path / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(RecipeError, match=name):
+        Session.open(tmp_path, conv_net(), X)
+
+
+def test_a_missing_folder_is_a_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        Session.open(tmp_path / "nowhere", conv_net(), X)
+
+
+def test_weights_of_another_session_are_refused(tmp_path):
+    session = pruned()
+    session.save(tmp_path / "a")
+    session.undo()
+    session.save(tmp_path / "b")
+    (tmp_path / "b" / "model.safetensors").rename(tmp_path / "a" / "model.safetensors")
+    with pytest.raises(RecipeError, match="do not fit"):
+        Session.open(tmp_path / "a", conv_net(), X)
+
+
+def broken(change):
+    recipe = json.loads(json.dumps(pruned().recipe))
+    change(recipe)
+    return recipe
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: r.update(format="other"), "format"),
+        (lambda r: r.update(version=99), "version 99"),
+        (lambda r: r.update(model={}), "fingerprint"),
+        (lambda r: r.update(procedure="x"), "procedure"),
+        (lambda r: r.pop("steps"), "steps"),
+        (lambda r: r["steps"].append(3), "step 4"),
+        (lambda r: r["steps"][1].pop("lam"), "'lam'"),
+        (lambda r: r["steps"][1].update(lam=-1.0), "λ must be positive"),
+        (lambda r: r["steps"][0].update(kept=[0, 0, 1, 2, 3, 4]), "'kept'"),
+        (lambda r: r["steps"][0].update(kept=[0, 1, 2, 3, 4, 11]), "'kept'"),
+        (lambda r: r["steps"][0].update(width=5), "6 units are kept"),
+        (lambda r: r["steps"][0].update(selection="x"), "selection"),
+    ],
+)
+def test_damaged_recipes_are_refused(change, message):
+    with pytest.raises(RecipeError, match=message):
+        read_recipe(broken(change))
+
+
+def test_a_recipe_for_another_structure_is_refused():
+    recipe = broken(lambda r: r["steps"][0].update(group="conv9"))
+    with pytest.raises(ValueError, match="conv9"):
+        replay(recipe, conv_net(), X)
+    recipe = broken(lambda r: r["steps"][0].update(of=13))
+    with pytest.raises(ValueError, match="13 units; here it has 11"):
+        replay(recipe, conv_net(), X)
