@@ -14,6 +14,10 @@ from .moment import Moment, second_moment
 
 _TIE = 1e-12  # gains this near the best one, relatively, are equal up to rounding
 _NO_GAIN = 1e-15  # share of the whole loss below which a gain is rounding
+# A block of this size stays in the cache between its two uses, and is too small for the BLAS to spread over
+# threads, whose waiting for each other costs more than it gains, many times more on a busy machine.
+_BLOCK_ELEMENTS = 1 << 17
+_SMALLEST_BLOCK = 256
 _REFRESH = 1e-9  # a gain's numerator shrunk to this share of its start has lost nine of its sixteen digits
 
 
@@ -62,10 +66,7 @@ def greedy_path(
     Raises:
         ValueError: shapes that do not fit each other, θ outside [0, 1], a width outside [0, m].
     """
-    moments = [moment] if isinstance(moment, Moment | Tensor) else list(moment)
-    readouts = [readout] if isinstance(readout, Tensor) else None if readout is None else list(readout)
-    ridges = [ridge] if isinstance(ridge, Tensor) else list(ridge)
-    return GreedySelector(moments, readouts).path(ridges, theta, width)
+    return GreedySelector(moment, readout).path(ridge, theta, width)
 
 
 class GreedySelector:
@@ -77,18 +78,24 @@ class GreedySelector:
     other. Without readouts, or with all-zero ones, the combined loss is the input loss, whatever θ.
     """
 
-    def __init__(self, moments: Sequence[Moment | Tensor], readouts: Sequence[Tensor] | None = None) -> None:
-        """Take one moment (or Σ, (m, m)) and one readout Z (outputs, m) a reader; readouts may be None.
+    def __init__(
+        self,
+        moments: Moment | Tensor | Sequence[Moment | Tensor],
+        readouts: Tensor | Sequence[Tensor] | None = None,
+    ) -> None:
+        """Take a moment (or Σ, (m, m)) and a readout Z (outputs, m) a reader; readouts may be None.
 
         Raises:
             ValueError: no reader, lists of different length, or shapes that do not fit each other.
         """
+        moments = [moments] if isinstance(moments, Moment | Tensor) else list(moments)
+        readouts = [readouts] if isinstance(readouts, Tensor) else readouts
         if not moments:
             raise ValueError("At least one reader's moment is needed to choose units; the list is empty.")
-        if readouts is not None and len(readouts) != len(moments):
+        if readouts is not None and (len(readouts) != len(moments) or any(z is None for z in readouts)):
             raise ValueError(
                 f"Every reader needs a moment and a readout, but there are {len(moments)} moments and "
-                f"{len(readouts)} readouts; pass readouts=None for the input loss alone."
+                f"{sum(z is not None for z in readouts)} readouts; pass readouts=None for the input loss alone."
             )
         matrices = [second_moment(moment) for moment in moments]
         self.width: int = matrices[0].shape[0]
@@ -124,9 +131,9 @@ class GreedySelector:
             )
         if not 0 <= theta <= 1:
             raise ValueError(f"θ weighs input against output loss and lies in [0, 1], but {theta} was given.")
-        steps = self.width if width is None else width
-        if not 0 <= steps <= self.width:
-            raise ValueError(f"The width must lie in [0, {self.width}], but {width} was given.")
+        steps = self.width if width is None else int(width)
+        if not 0 <= steps <= self.width or (width is not None and steps != width):
+            raise ValueError(f"The width must be a whole number in [0, {self.width}], but {width} was given.")
         residuals = [
             _Residual(reader, ridge_vector(tau, self.width).cpu().numpy(), float(theta), steps)
             for reader, tau in zip(self._readers, taus, strict=True)
@@ -154,6 +161,7 @@ class _Metric:
         self._factor = weights.T @ weights if self._tall else weights
 
     def __call__(self, matrix: Tensor) -> Tensor:
+        matrix = matrix.to(self._factor.device)
         image = self._factor @ matrix
         return matrix.T @ image if self._tall else image.T @ image
 
@@ -186,7 +194,8 @@ class _Residual:
         self.tau = tau
         self.floor = SPENT * reader.variances
         width = len(tau)
-        self.factors = np.empty((steps, 2 * width))  # row i: column i of L, then column i of P
+        self.left = np.empty((steps, width))  # Lᵀ
+        self.images = np.empty((steps, width))  # Pᵀ
         self.inner = np.empty((steps, steps))  # H
         self._start_from(reader.sigma, reader.products)
 
@@ -215,35 +224,47 @@ class _Residual:
 
     def refresh(self) -> None:
         """Form C once and start again from it, which gives its small entries their digits back."""
-        width = len(self.d)
-        columns = self.factors[: self.count, :width]
-        residual = torch.from_numpy(self.sigma - columns.T @ columns)
+        left = torch.from_numpy(self.left[: self.count])
+        residual = torch.from_numpy(self.sigma) - left.T @ left
         self._start_from(residual.numpy(), self.reader.products_of(residual))
 
     def add(self, unit: int) -> float:
         """Keep `unit`; returns what it took off the loss."""
-        t, width = self.count, len(self.d)
-        factors, chosen = self.factors[:t], self.factors[:t, unit].copy()
-        row = self.factors[t]
-        row[:width] = self.sigma[unit]
-        row[width:] = self._mixed(lambda product: product[unit])
-        row -= chosen @ factors
-        v, s = row[:width], row[width:]
+        t = self.count
+        chosen = self.left[:t, unit].copy()
+        inner = self.images[:t, unit] - self.inner[:t, :t] @ chosen  # LᵀMv
+        v, s, u = self._columns(unit, chosen, inner)
         d = max(v[unit], 0.0) + self.tau[unit]
         if d <= self.floor[unit]:
             return 0.0
-        q = factors[:, width + unit] - self.inner[:t, :t] @ chosen
-        u = s - q @ factors[:, :width]
         g = max(u[unit], 0.0)
         share = v / d
         self.d -= v * share
         self.g += share * (share * g - 2.0 * u)
         root = np.sqrt(d)
-        row /= root
-        self.inner[t, :t] = self.inner[:t, t] = q / root
+        np.divide(v, root, out=self.left[t])
+        np.divide(s, root, out=self.images[t])
+        self.inner[t, :t] = self.inner[:t, t] = inner / root
         self.inner[t, t] = g / d
         self.count += 1
         return g / d
+
+    def _columns(
+        self, unit: int, chosen: np.ndarray, inner: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """v = C e_j, s = ΣMv and u = CMv, (m,) each, a block of columns at a time."""
+        t = self.count
+        v = self.sigma[unit].copy()
+        s = self._mixed(lambda product: product[unit])
+        u = np.empty_like(s)
+        block = max(_SMALLEST_BLOCK, _BLOCK_ELEMENTS // max(t, 1))
+        for start in range(0, len(v), block):
+            part = slice(start, start + block)
+            left = self.left[:t, part]
+            v[part] -= chosen @ left
+            s[part] -= chosen @ self.images[:t, part]
+            np.subtract(s[part], inner @ left, out=u[part])
+        return v, s, u
 
 
 def _choose(residuals: list[_Residual], steps: int, total: float) -> tuple[list[int], list[float]]:

@@ -165,8 +165,8 @@ def _solve_lam(values: np.ndarray, width: float) -> float:
             high = x
         step = excess / (share * rest).sum()
         newton = x + step
-        following = newton if low < newton < high else (low + high) / 2
-        if abs(following - x) <= 1e-15 * max(1.0, abs(x)) or low >= high:
+        following = newton if low <= newton <= high else (low + high) / 2
+        if abs(following - x) <= 4e-15 * max(1.0, abs(x)) or low >= high:
             return math.exp(following)
         x = following
     return math.exp(x)

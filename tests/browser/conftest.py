@@ -1,0 +1,103 @@
+"""Fixtures of the browser tests: one Chromium and one server of each kind for the whole run.
+
+`open_notebook("cell 1", "cell 2")` opens a new notebook with these cells; `workbench_page` is the real
+notebook, run and measured, shared by the tests of a file; `lab` and `app` are the servers themselves.
+"""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from chromium import FLAGS, NoChromiumError, find_chromium
+from notebook_page import NotebookPage, expect_measured, fresh_address, watch, write_notebook
+from playwright.sync_api import BrowserContext, Page, Playwright, sync_playwright
+from servers import Server
+
+VIEWPORT = {"width": 1280, "height": 800}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "/tests/browser/" in item.path.as_posix():
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.fixture(scope="session")
+def playwright() -> Iterator[Playwright]:
+    with sync_playwright() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def chromium_path(playwright: Playwright) -> str:
+    """The browser's program; installs one if there is none, and fails, never skips, without."""
+    try:
+        return find_chromium(playwright.chromium.executable_path)
+    except NoChromiumError as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def context(
+    playwright: Playwright, chromium_path: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[BrowserContext]:
+    """A browser without a past, 1280×800."""
+    context = playwright.chromium.launch_persistent_context(
+        tmp_path_factory.mktemp("chromium"),
+        executable_path=chromium_path,
+        args=list(FLAGS),
+        viewport=VIEWPORT,
+    )
+    context.set_default_timeout(30_000)
+    yield context
+    context.close()
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A running `workbench lab` on a copy of the notebooks."""
+    server = Server("lab", tmp_path_factory.mktemp("lab"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A running `workbench app` on a copy of the notebooks."""
+    server = Server("app", tmp_path_factory.mktemp("app"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Iterator[Page]:
+    """An empty browser page."""
+    page = watch(context.new_page())
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def open_notebook(context: BrowserContext, lab: Server) -> Iterator[Callable[..., NotebookPage]]:
+    """Opens a new notebook with the given code cells, or the file `name`; nothing is run."""
+    opened: list[NotebookPage] = []
+
+    def open_one(*cells: str, name: str | None = None) -> NotebookPage:
+        notebook = NotebookPage(watch(context.new_page()))
+        opened.append(notebook)
+        file = name or write_notebook(lab.notebooks, cells)
+        return notebook.open(fresh_address(notebook.page, lab, file))
+
+    yield open_one
+    for notebook in opened:
+        notebook.close()
+
+
+@pytest.fixture(scope="module")
+def workbench_page(context: BrowserContext, lab: Server) -> Iterator[NotebookPage]:
+    """The real notebook after one Shift+Enter, the workbench measured; one for all tests of a file."""
+    notebook = NotebookPage(watch(context.new_page()))
+    notebook.open(fresh_address(notebook.page, lab, "workbench.ipynb"))
+    notebook.press_shift_enter()
+    expect_measured(notebook.page)
+    yield notebook
+    notebook.close()

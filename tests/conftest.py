@@ -1,0 +1,40 @@
+"""What all tests share: where the data is, one thread, seeds."""
+
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+_shared = REPOSITORY.parent / "shared" / "data"
+if "WORKBENCH_DATA" not in os.environ and _shared.is_dir():
+    os.environ["WORKBENCH_DATA"] = str(_shared)
+
+# Small matrices on a shared machine: one thread is faster than two that wait for each other.
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def seed() -> int:
+    """Seeds Python's, numpy's and torch's generators, and is the seed for a test's own ones."""
+    number = 20240613
+    random.seed(number)
+    np.random.seed(number)
+    torch.manual_seed(number)
+    return number
+
+
+@pytest.fixture
+def generator(seed: int) -> torch.Generator:
+    """A seeded torch generator."""
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The repository's top folder."""
+    return REPOSITORY

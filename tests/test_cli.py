@@ -1,0 +1,231 @@
+"""The `workbench` command: what it prints, what it refuses, and how fast it answers."""
+
+import json
+import socket
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+from jupyter_client.kernelspec import NoSuchKernel
+
+from workbench import launch
+from workbench.cli import made_by, main, summary
+from workbench.lab import LAB_LAYOUT, LAB_SETTINGS, NoDelayConnection
+from workbench.launch import LaunchError, OwnKernelSpecs, free_port, working_notebooks
+from workbench.page import Page
+
+
+def run(*arguments, cwd=None):
+    return subprocess.run(
+        [sys.executable, "-m", "workbench", *arguments], cwd=cwd, capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.fixture
+def taken_port():
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        yield listening.getsockname()[1]
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """Notebooks as an installed wheel has them, and an empty current folder."""
+    source = tmp_path / "share" / "notebooks"
+    (source / "course").mkdir(parents=True)
+    (source / "workbench.ipynb").write_text("shipped")
+    (source / "course" / "one.ipynb").write_text("shipped")
+    (source / ".ipynb_checkpoints").mkdir()
+    (source / ".ipynb_checkpoints" / "workbench.ipynb").write_text("old")
+    monkeypatch.setattr(launch, "shipped_notebooks", lambda: (source, False))
+    monkeypatch.chdir(tmp_path)
+    return source
+
+
+def test_help_names_every_command(repository):
+    done = run("--help", cwd=repository)
+    assert done.returncode == 0
+    assert all(f"\n    {command} " in done.stdout for command in ("lab", "app", "replay"))
+
+
+def test_version_is_printed(repository):
+    done = run("--version", cwd=repository)
+    assert (done.returncode, done.stdout.split()[0]) == (0, "workbench")
+
+
+def test_help_loads_nothing_heavy(repository):
+    code = (
+        "import sys\nfrom workbench.cli import main\n"
+        "try:\n    main(['lab', '--help'])\nexcept SystemExit:\n    pass\n"
+        "print({'torch', 'numpy', 'jupyterlab', 'voila', 'jupyter_server'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "set()"
+
+
+@pytest.mark.parametrize("command", ["lab", "app"])
+def test_taken_port_is_told_in_a_line(command, taken_port, tmp_path, capsys):
+    code = main([command, "--no-browser", "--port", str(taken_port), "--notebooks", str(tmp_path)])
+    error = capsys.readouterr().err
+    assert code == 2
+    assert error.startswith(f"workbench: port {taken_port} cannot be used: ")
+    assert error.count("\n") == 1
+
+
+def test_impossible_port_is_refused():
+    with pytest.raises(LaunchError, match="port 70000"):
+        free_port(70000)
+
+
+def test_free_port_can_be_listened_on():
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", free_port(None)))
+
+
+def test_a_checkout_works_in_its_own_notebooks(repository):
+    assert working_notebooks(None) == repository / "notebooks"
+
+
+def test_missing_notebooks_are_copied_and_the_users_stay(shipped, tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "workbench.ipynb").write_text("edited")
+    assert working_notebooks(mine) == mine
+    assert (mine / "workbench.ipynb").read_text() == "edited"
+    assert (mine / "course" / "one.ipynb").read_text() == "shipped"
+    assert not (mine / ".ipynb_checkpoints").exists()
+
+
+def test_an_installed_workbench_makes_a_folder_here(shipped, tmp_path):
+    assert working_notebooks(None) == tmp_path / "workbench-notebooks"
+    assert (tmp_path / "workbench-notebooks" / "workbench.ipynb").read_text() == "shipped"
+
+
+@pytest.mark.parametrize("name", ["nowhere/notebooks", "file.txt"])
+def test_a_folder_that_cannot_be_used_is_told_in_a_line(name, tmp_path, capsys):
+    (tmp_path / "file.txt").touch()
+    assert main(["lab", "--no-browser", "--notebooks", str(tmp_path / name)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("workbench: ")
+    assert str(tmp_path) in error
+    assert error.count("\n") == 1
+
+
+def test_an_installation_without_notebooks_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(launch, "__file__", str(tmp_path / "workbench" / "launch.py"))
+    monkeypatch.setattr(launch, "DISTRIBUTION", "no-such-distribution")
+    with pytest.raises(LaunchError, match="install it again"):
+        working_notebooks(None)
+
+
+def test_the_kernel_is_this_python():
+    specs = OwnKernelSpecs()
+    assert specs.get_kernel_spec("python3").argv[0] == sys.executable
+    assert specs.get_all_specs()["python3"]["spec"]["argv"][0] == sys.executable
+    with pytest.raises(NoSuchKernel):
+        specs.get_kernel_spec("no-such-kernel")
+
+
+def test_websocket_switches_the_delay_off_before_it_connects(monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        NoDelayConnection.__mro__[1], "connect", lambda self: calls.append("connect") or "connected"
+    )
+    connection = NoDelayConnection.__new__(NoDelayConnection)
+    handler = SimpleNamespace(set_nodelay=lambda on: calls.append(("no delay", on)))
+    connection._trait_values = {"websocket_handler": handler}
+    assert connection.connect() == "connected"
+    assert calls == [("no delay", True), "connect"]
+
+
+def test_lab_settings_are_settings_that_lab_has():
+    from jupyterlab.labapp import LabApp
+
+    schemas = LabApp().schemas_dir
+    for plugin, settings in LAB_SETTINGS.items():
+        package, _, name = plugin.partition(":")
+        schema = json.loads((launch.Path(schemas) / package / f"{name}.json").read_text())
+        assert set(settings) <= set(schema["properties"]), plugin
+    assert json.loads(json.dumps(LAB_LAYOUT)) == LAB_LAYOUT
+
+
+def test_app_swaps_voilas_way_to_stop_a_kernel():
+    from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
+
+    from workbench.page import ShutdownKernel
+
+    assert issubclass(ShutdownKernel, VoilaShutdownKernelHandler)
+    assert Page.init_handlers is not Page.__mro__[1].init_handlers
+
+
+def step(label, score, parameters, macs):
+    return SimpleNamespace(label=label, score=score, parameters=parameters, macs=macs)
+
+
+def test_summary_lines_up():
+    history = (step("original", 0.98765, 61_706, 416_520), step("conv1: 6 → 4", None, 40_000, 99_999))
+    session = SimpleNamespace(history=history, position=1, metric="accuracy")
+    assert summary(session).splitlines() == [
+        "step          parameters     MACs      accuracy",
+        "original          61,706  416,520        0.9877",
+        "conv1: 6 → 4      40,000   99,999  not measured",
+        "",
+        "parameters   61,706  →        40,000",
+        "MACs        416,520  →        99,999",
+        "accuracy     0.9877  →  not measured",
+    ]
+
+
+def test_summary_leaves_out_what_was_undone():
+    history = (step("original", 0.5, 10, 20), step("undone", 0.4, 5, 10))
+    session = SimpleNamespace(history=history, position=0, metric="accuracy")
+    assert "undone" not in summary(session)
+
+
+def test_replay_without_a_recipe_is_told_in_a_line(tmp_path, capsys):
+    assert main(["replay", str(tmp_path / "recipe.json")]) == 2
+    assert capsys.readouterr().err.startswith(f"workbench: no file {tmp_path}/recipe.json")
+
+
+@pytest.mark.parametrize("text", ["not json", "[]", '{"steps": []}'])
+def test_replay_of_a_damaged_recipe_is_told_in_a_line(text, tmp_path, capsys):
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text(text)
+    assert main(["replay", str(recipe)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("workbench: ")
+    assert error.count("\n") == 1
+
+
+def test_own_things_are_made_by_a_named_function(tmp_path, monkeypatch):
+    (tmp_path / "my_small_net.py").write_text("def make():\n    return 'a model'\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert made_by("--model", "my_small_net:make") == "a model"
+    assert made_by("--model", None) is None
+
+
+@pytest.mark.parametrize("name", ["mynet", "no_such_module_here:make", "json:no_such_function", ":make"])
+def test_own_things_that_are_not_there_are_told(name):
+    with pytest.raises(ValueError, match="--model"):
+        made_by("--model", name)
+
+
+def test_replay_prunes_an_example_again(tmp_path, capsys):
+    from workbench.session import Session
+
+    session = Session.example("digits-cnn")
+    session.measure()
+    group = next(group for group in session.groups if group.prunable)
+    session.commit(session.preview(group.name, width=max(1, group.width // 2)))
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text(json.dumps(session.recipe))
+    assert main(["replay", str(recipe), "--output", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert f"{session.parameters:,}" in printed
+    assert f"{session.macs:,}" in printed
+    assert any((tmp_path / "out").iterdir())

@@ -1,0 +1,124 @@
+"""What every way to open the workbench needs: its notebooks, a port, a token and kernels of this Python."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import secrets
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from ipykernel.kernelspec import RESOURCES, get_kernel_dict
+from jupyter_client.kernelspec import NATIVE_KERNEL_NAME, KernelSpec, KernelSpecManager
+
+DISTRIBUTION = "spectral-pruning-workbench"
+NOTEBOOK = "workbench.ipynb"
+HOST = "127.0.0.1"
+
+
+class LaunchError(ValueError):
+    """The server cannot start; the message says why and what to do about it."""
+
+
+class OwnKernelSpecs(KernelSpecManager):
+    """Kernels as the user has them, but 'python3' is always the Python that runs this server.
+
+    A 'python3' registered in the user's folder may belong to another environment, without the workbench.
+    """
+
+    def find_kernel_specs(self) -> dict[str, str]:
+        """Name → resource folder, with this Python's own in place of any registered 'python3'."""
+        return {**super().find_kernel_specs(), NATIVE_KERNEL_NAME: RESOURCES}
+
+    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+        """The named kernel; raises NoSuchKernel for an unknown name."""
+        if kernel_name == NATIVE_KERNEL_NAME:
+            # The kernel's own warnings would land on the terminal, between the lines people read.
+            return KernelSpec(resource_dir=RESOURCES, **get_kernel_dict(["--IPKernelApp.log_level=40"]))
+        return super().get_kernel_spec(kernel_name)
+
+
+def new_token() -> str:
+    """A fresh secret for the address of one run."""
+    return secrets.token_hex(24)
+
+
+def free_port(port: int | None) -> int:
+    """`port` if nothing listens there, or any free port for None or 0.
+
+    Raises LaunchError if the port is taken or not allowed.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # A port whose last server has just stopped is free, though its old connections still linger.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port or 0))
+        except (OSError, OverflowError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise LaunchError(
+                f"port {port} cannot be used: {why}; name another or leave --port out"
+            ) from error
+        return int(probe.getsockname()[1])
+
+
+def working_notebooks(folder: str | Path | None) -> Path:
+    """The folder to work in: `folder`, a source checkout's own, or ./workbench-notebooks.
+
+    Outside a checkout's own folder, notebooks that are missing are copied in; a file that is there stays as
+    it is. Raises LaunchError when the folder cannot be used.
+    """
+    source, checkout = shipped_notebooks()
+    if folder is None and checkout:
+        return source
+    target = Path(folder if folder is not None else "workbench-notebooks").expanduser().resolve()
+    if target == source:
+        return source
+    if not target.parent.is_dir():
+        raise LaunchError(f"no folder {target.parent} to make {target.name} in; create it or name another")
+    if target.exists() and not target.is_dir():
+        raise LaunchError(f"--notebooks needs a folder, and {target} is a file")
+    try:
+        for file in _files_below(source):
+            copy = target / file.relative_to(source)
+            if not copy.exists():
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, copy)
+    except OSError as error:
+        raise LaunchError(f"the notebooks could not be copied to {target}: {error}") from error
+    return target
+
+
+def shipped_notebooks() -> tuple[Path, bool]:
+    """The folder with the workbench's notebooks, and whether it is a source checkout's own.
+
+    Raises LaunchError when the installation holds no notebooks.
+    """
+    checkout = Path(__file__).resolve().parent.parent
+    if (checkout / "notebooks" / NOTEBOOK).is_file() and (checkout / "pyproject.toml").is_file():
+        return checkout / "notebooks", True
+    try:
+        files = importlib.metadata.files(DISTRIBUTION) or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        path = Path(str(file.locate()))
+        if file.parts[-2:] == ("notebooks", NOTEBOOK) and path.is_file():
+            return path.resolve().parent, False
+    raise LaunchError(
+        f"the notebooks that belong to {DISTRIBUTION} were not found; "
+        "install it again (pip install --force-reinstall) or run it from a source checkout"
+    )
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    for file in sorted(folder.rglob("*")):
+        hidden = any(part.startswith((".", "__")) for part in file.relative_to(folder).parts)
+        if file.is_file() and not hidden:
+            yield file
+
+
+def announce(url: str, notebooks: Path) -> None:
+    """Tell where the notebooks are, and the address to open, once the server listens."""
+    print(f"Notebooks: {notebooks}")
+    print(f"Workbench: {url}   (Ctrl+C stops)", flush=True)

@@ -1,0 +1,100 @@
+"""Fetching a file or an archive from a public address: a checksum or nothing.
+
+A file appears under its final name only when it has arrived whole and its MD5 matches, so that an
+interrupted download never looks like data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import tarfile
+import tempfile
+import urllib.request
+import uuid
+from pathlib import Path
+from typing import BinaryIO
+
+from workbench.measure.moments import Progress
+
+CHUNK = 1 << 18
+
+
+class DownloadError(OSError):
+    """Data that is not on this machine could not be fetched; the message says what was tried."""
+
+
+def fetch(url: str, target: Path, md5: str, progress: Progress | None = None, timeout: float = 30.0) -> Path:
+    """Download `url` to `target`, and return `target`.
+
+    The bytes go to a temporary name beside `target` and are moved there once their MD5 (32 hexadecimal
+    digits) matches; whatever else happens, the temporary file is removed. `progress` counts bytes;
+    `timeout` is in seconds, for each wait on the network.
+
+    Raises
+    ------
+    DownloadError
+        The address does not answer, answers with an error, sends too few bytes or the wrong ones, or
+        `target` cannot be written.
+    """
+    partial = target.with_name(f"{target.name}.{uuid.uuid4().hex}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as out:
+            found = _receive(url, out, target.name, progress, timeout)
+        if found != md5:
+            raise DownloadError(f"{url}: the MD5 of what arrived is {found}, expected {md5}")
+        os.replace(partial, target)
+    except DownloadError:
+        raise
+    except (OSError, http.client.HTTPException) as error:
+        raise DownloadError(f"{url}: {type(error).__name__}: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def _receive(url: str, out: BinaryIO, name: str, progress: Progress | None, timeout: float) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    done = 0
+    with urllib.request.urlopen(url, timeout=timeout) as response:
+        header = response.headers.get("Content-Length")
+        total = int(header) if header and header.isdigit() else None
+        while chunk := response.read(CHUNK):
+            out.write(chunk)
+            digest.update(chunk)
+            done += len(chunk)
+            if progress is not None:
+                progress(done, total, f"downloading {name}")
+    # http.client ends a chunked read quietly when the connection drops, so the length is checked here.
+    if total is not None and done != total:
+        raise DownloadError(f"{url}: cut off after {done} of {total} bytes")
+    return digest.hexdigest()
+
+
+def unpack(archive: Path, member: str, folder: Path) -> Path:
+    """Unpack the tar file `archive` and move the files of its folder `member` to `folder`; return `folder`.
+
+    Extraction uses tarfile's "data" filter (nothing outside the destination, no links out, no devices)
+    into a temporary folder beside `folder`.
+
+    Raises
+    ------
+    ValueError
+        `archive` is not a readable tar file, holds a member that the filter refuses, or has no `member`.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        try:
+            with tarfile.open(archive) as tar:
+                tar.extractall(temporary, filter="data")
+        except (tarfile.TarError, EOFError) as error:
+            raise ValueError(f"{archive} is not a tar archive that can be unpacked: {error}") from error
+        source = Path(temporary) / member
+        if not source.is_dir():
+            raise ValueError(f"{archive} holds no folder {member!r}: it is not the expected archive")
+        folder.mkdir(exist_ok=True)
+        for file in sorted(source.iterdir()):
+            os.replace(file, folder / file.name)
+    return folder

@@ -1,0 +1,91 @@
+"""The workbench: the panels over one shared state, put together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ipywidgets
+
+from workbench.session import Session
+from workbench.widgets.state import Panel, WorkbenchState
+
+HERE = Path(__file__).parent
+
+
+def module(*files: str) -> str:
+    """JavaScript files joined to the one module that a panel carries."""
+    return "\n".join((HERE / file).read_text(encoding="utf-8") for file in files)
+
+
+class Header(Panel):
+    """Model, data, procedure, meters, undo to save, progress."""
+
+    _esm = module("math.js", "shared.js", "header.js")
+
+
+class Layers(Panel):
+    """The unit groups."""
+
+    _esm = module("math.js", "shared.js", "layers.js")
+
+
+class SpectrumView(Panel):
+    """Eigenvalues with the λ line, N(λ), loss against width."""
+
+    _esm = module("math.js", "shared.js", "axes.js", "curves.js", "spectrum.js")
+
+
+class ChoiceView(Panel):
+    """λ, width, θ, criterion; read-outs; Try and Commit."""
+
+    _esm = module("math.js", "shared.js", "choice.js")
+
+
+class History(Panel):
+    """Score against parameters, and the way back to each step."""
+
+    _esm = module("math.js", "shared.js", "axes.js", "history.js")
+
+
+AREAS = {
+    "header": Header,
+    "layers": Layers,
+    "spectrum": SpectrumView,
+    "choice": ChoiceView,
+    "history": History,
+}
+
+
+class Workbench(ipywidgets.Box):
+    """The workbench on a session, or on a built-in example given by name; displays itself.
+
+    A session that is not measured yet is measured at once, in the background and with progress.
+    `state` holds what the page shows; `session` is the session that it shows now (None while an example
+    loads).
+
+    Raises TypeError for anything but a Session or a name; an unknown name is told on the screen.
+    """
+
+    def __init__(self, session: Session | str):
+        if not isinstance(session, (Session, str)):
+            raise TypeError(f"give a Session or the name of an example; got {type(session).__name__}")
+        self.state = WorkbenchState(session)
+        panels = []
+        for area, panel in AREAS.items():
+            view = panel(state=self.state)
+            view.add_class(f"wbw-{area}")
+            panels.append(view)
+        grid = ipywidgets.Box(panels)
+        grid.add_class("wbw-grid-areas")
+        super().__init__([grid])
+        self.add_class("wbw-root")
+
+    @property
+    def session(self) -> Session | None:
+        return self.state.session
+
+    def __repr__(self) -> str:
+        session = self.session
+        if session is None:
+            return "Workbench (no model loaded)"
+        return f"Workbench on {session.name}: {session.parameters:,} parameters, {session.macs:,} MACs"

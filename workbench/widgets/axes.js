@@ -1,0 +1,68 @@
+// Axes, plots that fill their holder, and dragging.
+
+function linearTicks(low, high, most) {
+  const rough = (high - low) / Math.max(most, 1);
+  const decade = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((factor) => factor * decade).find((size) => size >= rough * 0.999);
+  const ticks = [];
+  for (let value = Math.ceil(low / step) * step; value <= high + step * 1e-9; value += step) ticks.push(Number(value.toPrecision(12)));
+  return ticks;
+}
+function decadeTicks(low, high, most) {
+  const step = Math.max(1, Math.ceil((high - low) / most));
+  const ticks = [];
+  for (let exponent = Math.floor(high); exponent >= low; exponent -= step) ticks.push(exponent);
+  return ticks;
+}
+const scale = (low, high, from, to) => {
+  const at = (value) => from + ((value - low) / (high - low)) * (to - from);
+  at.invert = (pixel) => low + ((pixel - from) / (to - from)) * (high - low);
+  return at;
+};
+// Grid lines and tick labels: xTicks and yTicks are [[position in pixels, label], …].
+function axes(group, box, xTicks, yTicks) {
+  group.replaceChildren();
+  for (const [y, label] of yTicks) {
+    group.append(s("line", { class: "wbw-grid", x1: box.left, x2: box.right, y1: y, y2: y }));
+    group.append(s("text", { class: "wbw-tick", x: box.left - 6, y: y + 4, "text-anchor": "end" }, label));
+  }
+  for (const [x, label] of xTicks) {
+    group.append(s("line", { class: "wbw-grid", x1: x, x2: x, y1: box.top, y2: box.bottom }));
+    group.append(s("text", { class: "wbw-tick", x, y: box.bottom + 15, "text-anchor": "middle" }, label));
+  }
+  group.append(s("line", { class: "wbw-axis", x1: box.left, x2: box.right, y1: box.bottom, y2: box.bottom }));
+}
+// An svg that fills its holder; redraw(width, height) runs once it has a size and after every change of it.
+function plot(holder, on, redraw, attributes = {}) {
+  const svg = s("svg", { class: "wbw-svg", role: "group", ...attributes });
+  holder.append(svg);
+  const size = { width: 0, height: 0 };
+  const observer = new ResizeObserver(() => {
+    const { clientWidth: width, clientHeight: height } = holder;
+    if (!width || !height || (width === size.width && height === size.height)) return;
+    Object.assign(size, { width, height });
+    setAttributes(svg, { width, height, viewBox: `0 0 ${width} ${height}` });
+    redraw(width, height);
+  });
+  observer.observe(holder);
+  on.end(() => observer.disconnect());
+  return { svg, size };
+}
+// Dragging on `target`, with the pointer captured: move([x, y]) in the svg's own pixels.
+function draggable(target, svg, move, grabbed = () => {}) {
+  let dragging = false;
+  const where = (event) => {
+    const corner = svg.getBoundingClientRect();
+    return [event.clientX - corner.left, event.clientY - corner.top];
+  };
+  target.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0) return;
+    dragging = true;
+    target.setPointerCapture(event.pointerId);
+    event.preventDefault();
+    grabbed();
+    move(where(event));
+  });
+  target.addEventListener("pointermove", (event) => dragging && move(where(event)));
+  for (const end of ["pointerup", "pointercancel"]) target.addEventListener(end, () => (dragging = false));
+}

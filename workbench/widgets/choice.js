@@ -1,0 +1,159 @@
+// The choice for the selected group: λ, width, θ, criterion; what it loses and saves; Try and Commit.
+
+const SELECTIONS = [["greedy", "greedy (spectral)"], ["leverage", "leverage sampling"], ["random", "random"],
+  ["magnitude-l1", "magnitude, L1"], ["magnitude-l2", "magnitude, L2"], ["apoz", "APoZ"], ["mean-activation", "mean activation"]];
+const RECONSTRUCTIONS = [["channel", "channel Â"], ["none", "none"]];
+
+function slider(testid, label, change, step, coarse) {
+  const input = h("input", { type: "range", class: "wbw-slider", step: "any", "data-testid": testid, "aria-label": label,
+    oninput: () => change(Number(input.value)) });
+  input.addEventListener("keydown", (event) => {
+    const steps = arrowSteps(event, coarse());
+    if (steps) change(clamp(Number(input.value) + steps * step, Number(input.min), Number(input.max)));
+  });
+  input.paint = (low, high, value, text) => {
+    setAttributes(input, { min: low, max: high, "aria-valuetext": text });
+    if (Number(input.value) !== value) input.value = value;
+    input.style.setProperty("--wbw-part", `${(100 * (value - low)) / Math.max(high - low, 1e-9)}%`);
+  };
+  return input;
+}
+
+function menu(state, trait, label, options) {
+  const node = h("select", { class: "wbw-select", "data-testid": trait, "aria-label": label, onchange: () => update(state, { [trait]: node.value }) },
+    ...options.map(([value, text]) => h("option", { value }, text)));
+  return { node, label: h("label", { class: "wbw-field" }, h("span", { class: "wbw-caption" }, label), node) };
+}
+
+function readout(name, caption, hint) {
+  const value = h("output", { class: "wbw-number", "data-testid": `readout-${name}` });
+  const under = h("span", { class: "wbw-caption" }, caption);
+  const node = h("div", { class: "wbw-readout", title: hint }, value, under);
+  return { node, under, paint: (number, text, exact = number) => {
+    value.dataset.value = number === null ? "" : exact;
+    setText(value, number === null ? "–" : text);
+  } };
+}
+
+// The two halves of a read-out's life: in the page at once, and from the kernel when it has caught up.
+function readouts() {
+  const inPage = {
+    N: readout("N", "N(λ)", "Degrees of freedom: Σ μ/(μ+λ)"),
+    share: readout("N-share", "N(λ) / m", "Share of the group's width"),
+    width: readout("width", "width from N(λ)", "The dimension: the width that N(λ) suggests"),
+    guaranteed: readout("guaranteed", "guaranteed", ""),
+  };
+  const fromKernel = {
+    input_loss: readout("input-loss", "input loss", "Relative to keeping no unit"),
+    output_loss: readout("output-loss", "output loss", "Relative to keeping no unit"),
+    predicted_error: readout("error", "error, bound", ""),
+    parameters_saved: readout("params-saved", "param. saved", "Parameters that this choice takes away"),
+    macs_saved: readout("macs-saved", "MACs saved", "Multiply–accumulates that this choice takes away, an example"),
+  };
+  return { inPage, fromKernel };
+}
+
+function paintInPage(state, inPage) {
+  const eigenvalues = eigenvaluesOf(state);
+  if (!eigenvalues.length) return Object.values(inPage).forEach((one) => one.paint(null));
+  const lam = lamOf(state, eigenvalues);
+  const N = degreesOfFreedom(eigenvalues, lam);
+  const share = N / eigenvalues.length;
+  inPage.N.paint(N, fixed(N, N < 99.95 ? 2 : 1), N.toPrecision(12));
+  inPage.share.paint(share, percent(share), share.toPrecision(12));
+  const suggested = suggestedWidth(eigenvalues, lam);
+  inPage.width.paint(suggested, `${suggested} of ${eigenvalues.length}`);
+  const guaranteed = guaranteedWidth(N);
+  inPage.guaranteed.paint(guaranteed, count(guaranteed));
+  inPage.guaranteed.node.classList.toggle("wbw-beyond", guaranteed > eigenvalues.length);
+  inPage.guaranteed.node.title = `5 N log(80 N): so many units sampled from the leverage scores carry the theorem's error bound${guaranteed > eigenvalues.length ? "; more than the group has, so here it promises nothing" : ""}`;
+}
+
+function paintFromKernel(state, fromKernel, box) {
+  const answer = state.get("preview");
+  const mine = answer.request?.group === state.get("selected");
+  box.classList.toggle("wbw-lag", !isCurrent(state, answer));
+  box.dataset.current = isCurrent(state, answer);
+  for (const [key, one] of Object.entries(fromKernel)) {
+    const value = mine ? answer[key] : null;
+    one.paint(value, value === null ? "" : key.endsWith("saved") ? count(value) : percent(value));
+  }
+  const error = fromKernel.predicted_error;
+  setText(error.under, mine && !answer.predicted_error_exact ? "error, estimate" : "error, bound");
+  error.node.title = mine && !answer.predicted_error_exact
+    ? "Predicted relative change at the readers' output. An estimate: channel moments ignore how kernel positions correlate."
+    : "Predicted relative change at the reader's output. An upper bound, on the calibration data.";
+}
+
+function draw(state, el, on) {
+  const m = () => Math.max(eigenvaluesOf(state).length, 1);
+  const lamSlider = slider("lam-slider", "λ relative to the trace, on a log scale", (value) => setLam(state, 10 ** value), 0.05, () => 10);
+  const widthSlider = slider("width-slider", "width", (value) => setWidth(state, value), 1, () => Math.max(1, Math.round(m() / 10)));
+  const thetaSlider = slider("theta-slider", "θ", (value) => update(state, { theta: clamp(Math.round(value * 100) / 100, 0, 1) }), 0.01, () => 10);
+  const lamText = h("span", { class: "wbw-set" });
+  const thetaText = h("span", { class: "wbw-set" });
+  const widthInput = h("input", { type: "number", class: "wbw-entry", min: 1, "data-testid": "width-input", "aria-label": "width",
+    onchange: () => (widthInput.value ? setWidth(state, Number(widthInput.value)) : (widthInput.value = state.get("width"))) });
+  const ofText = h("span", { class: "wbw-caption" });
+  const follow = h("input", { type: "checkbox", id: "wbw-follow", "data-testid": "follow",
+    onchange: () => (update(state, { follow: follow.checked }), follow.checked && setLam(state, state.get("lam"))) });
+  const selection = menu(state, "selection", "selection", SELECTIONS);
+  const reconstruction = menu(state, "reconstruction", "reconstruction", RECONSTRUCTIONS);
+  const { inPage, fromKernel } = readouts();
+  const lagging = h("div", { class: "wbw-behind" }, ...Object.values(fromKernel).map((one) => one.node));
+  const attempt = h("button", { class: "wbw-button", "data-testid": "try", "data-hint": "Score with this choice; nothing is kept", onclick: () => send(state, "try_choice", { request: requestOf(state) }) }, "Try");
+  const commit = h("button", { class: "wbw-button wbw-primary", "data-testid": "commit", "data-hint": "Make the network smaller (Enter)", onclick: () => send(state, "commit", { request: requestOf(state) }) }, "Commit");
+  const tried = h("p", { class: "wbw-hint", "data-testid": "score-try", "aria-live": "polite" });
+  const name = h("span", { class: "wbw-name" });
+  const row = (label, unit, ...rest) => h("div", { class: "wbw-row" }, h("span", { class: "wbw-symbol" }, label), h("span", { class: "wbw-caption" }, unit), ...rest);
+  el.append(
+    h("h3", { class: "wbw-heading" }, "Choice for ", name),
+    h("div", { class: "wbw-controls" },
+      h("div", {}, row("λ", "relative to Tr Σ", lamText), lamSlider),
+      h("div", {}, h("div", { class: "wbw-row wbw-middle" }, h("span", { class: "wbw-symbol" }, "Width"),
+        h("label", { class: "wbw-check", title: "The width follows N(λ), and λ follows the width" }, follow, "follows N(λ)"), ofText, widthInput), widthSlider),
+      h("div", { class: "wbw-row wbw-middle", title: "θ weighs the losses: 1 is the input loss alone, 0 the output loss alone" },
+        h("span", { class: "wbw-symbol" }, "θ"), thetaSlider, thetaText),
+      h("div", { class: "wbw-menus" }, selection.label, reconstruction.label)),
+    h("div", { class: "wbw-readouts" }, ...Object.values(inPage).map((one) => one.node), lagging),
+    h("div", { class: "wbw-deeds" }, errorBox(state, on, "choice"), h("div", { class: "wbw-buttons" }, attempt, commit), tried));
+
+  on("lam width theta follow selection reconstruction selected spectra layers", () => {
+    const lam = state.get("lam");
+    lamSlider.paint(Math.log10(LAM_MIN), Math.log10(LAM_MAX), Math.log10(lam), scientific(lam));
+    setText(lamText, scientific(lam));
+    lamText.dataset.value = lam;
+    const width = state.get("width");
+    widthSlider.paint(1, m(), width, String(width));
+    widthInput.max = m();
+    if (document.activeElement !== widthInput || Number(widthInput.value) !== width) widthInput.value = width;
+    setText(ofText, `of ${m()}`);
+    thetaSlider.paint(0, 1, state.get("theta"), String(state.get("theta")));
+    setText(thetaText, state.get("theta").toFixed(2));
+    follow.checked = state.get("follow");
+    selection.node.value = state.get("selection");
+    reconstruction.node.value = state.get("reconstruction");
+    setText(name, state.get("selected") || "…");
+    name.title = state.get("selected");
+    paintInPage(state, inPage);
+  });
+  on("preview lam width theta selection reconstruction selected position", () => paintFromKernel(state, fromKernel, lagging));
+  on("tried lam width theta selection reconstruction selected position metric", () => {
+    const answer = state.get("tried");
+    const mine = answer.request && isCurrent(state, answer);
+    tried.dataset.value = mine ? answer.score : "";
+    setText(tried, mine ? `${state.get("metric")} with this choice ${score(answer.score)} (${points(answer.change)}), nothing kept` : "");
+  });
+  on("layers selected spectra progress kernel width metric", () => {
+    const layer = layerOf(state);
+    const usable = Boolean(layer?.prunable && layer.count);
+    el.querySelectorAll("input, select").forEach((node) => (node.disabled = !usable));
+    const whole = usable && state.get("width") >= layer.width;
+    const why = !alive(state) ? "This needs a running kernel" : busy(state) ? "Something is running: see above" : !usable ? "This group cannot be pruned"
+      : layer.stale ? `The moments were ${layer.stale}: measure again first` : whole ? "All units are kept: choose a smaller width" : "";
+    setOff(commit, why, why);
+    setOff(attempt, why || !state.get("metric"), why || "There is no evaluation data");
+  });
+}
+
+export default panel(draw);

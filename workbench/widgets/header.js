@@ -1,0 +1,154 @@
+// The header: model, data, procedure, the three meters from the original to now, undo to save, progress.
+
+function meter(name, caption) {
+  const value = h("span", { class: "wbw-meter-value" });
+  const share = h("span", { class: "wbw-meter-share" });
+  const bar = h("span", { class: "wbw-bar-fill" });
+  const node = h("div", { class: "wbw-meter", "data-testid": `meter-${name}` },
+    h("div", { class: "wbw-meter-row" }, h("span", { class: "wbw-caption" }, caption), share),
+    value, h("div", { class: "wbw-bar" }, bar));
+  const paint = (start, now, format, aside) => {
+    const known = start !== null && start !== undefined && now !== null && now !== undefined;
+    setText(value, known ? `${format(start)} → ${format(now)}` : "–");
+    setText(share, known ? aside(start, now) : "");
+    node.dataset.value = known ? now : "";
+    node.dataset.original = known ? start : "";
+    bar.style.width = known && start > 0 ? `${clamp((100 * now) / start, 0, 100)}%` : "0";
+    node.title = known ? `${caption}: ${start} in the original, ${now} now` : "";
+  };
+  return { node, paint };
+}
+
+function select(testid, label, choose) {
+  const node = h("select", { class: "wbw-select", "data-testid": testid, "aria-label": label, onchange: () => choose(node.value) });
+  node.paint = (options, value) => {
+    const key = JSON.stringify(options);
+    if (node.dataset.options !== key) {
+      node.replaceChildren(...options.map(([id, text]) => h("option", { value: id }, text)));
+      node.dataset.options = key;
+    }
+    node.value = value;
+  };
+  return node;
+}
+
+// Keys that act anywhere in the workbench; the rest is kept from JupyterLab, whose shortcuts would
+// otherwise insert cells while a number is typed.
+function keys(state) {
+  return (event) => {
+    const undo = (event.ctrlKey || event.metaKey) && !event.altKey && event.key.toLowerCase() === "z";
+    const modified = event.ctrlKey || event.metaKey || event.altKey || (event.shiftKey && event.key === "Enter");
+    if (undo) {
+      event.preventDefault();
+      const command = event.shiftKey ? "redo" : "undo";
+      if (!busy(state) && state.get(`can_${command}`)) send(state, command);
+    } else if (modified) return;
+    else if (event.key === "Enter" && !event.target.closest("button, select, input[type=number], a")) {
+      event.preventDefault();
+      event.currentTarget.querySelector('[data-testid="commit"]')?.click();
+    }
+    event.stopPropagation();
+  };
+}
+
+function progressLine(state, on) {
+  const bar = h("span", { class: "wbw-bar-fill" });
+  const text = h("span", { class: "wbw-status-text" });
+  const cancel = h("button", { class: "wbw-button wbw-small", "data-testid": "cancel", onclick: () => send(state, "cancel") }, "Cancel");
+  const line = h("div", { class: "wbw-status", "data-testid": "progress", role: "status" }, text,
+    h("div", { class: "wbw-bar wbw-progress" }, bar), cancel);
+  let since = 0;
+  const paint = () => {
+    const { what = state.wbwSent && "starting", done, total, elapsed = 0 } = state.get("progress");
+    line.classList.toggle("wbw-working", Boolean(what));
+    line.classList.toggle("wbw-endless", Boolean(what) && !total);
+    if (!what) return setText(text, alive(state) ? state.get("notice") : "No kernel: λ still moves here, but trying and committing need one.");
+    const spent = (performance.now() - since) / 1000;
+    setText(text, `${what}${total ? ` · ${done} of ${total}` : ""}${spent >= 1 ? ` · ${seconds(spent)}` : ""}`);
+    bar.style.width = total ? `${(100 * done) / total}%` : "100%";
+    since = Math.min(since, performance.now() - 1000 * elapsed);
+  };
+  on("progress notice kernel", () => {
+    since = performance.now() - 1000 * (state.get("progress").elapsed ?? 0);
+    paint();
+  });
+  const clock = setInterval(() => busy(state) && paint(), 500);
+  on.end(() => clearInterval(clock));
+  return line;
+}
+
+function draw(state, el, on) {
+  const model = select("model-select", "model", (name) => send(state, "load", { name }));
+  const procedure = select("procedure-select", "procedure", (name) => send(state, "set_procedure", { name }));
+  const data = h("span", { class: "wbw-data" });
+  const meters = [meter("parameters", "parameters"), meter("macs", "MACs"), meter("score", "score")];
+  const button = (name, text, hint) =>
+    h("button", { class: "wbw-button", "data-testid": name, "data-hint": hint, onclick: () => send(state, name) }, text);
+  const undo = button("undo", "Undo", "Undo the last commit (Ctrl+Z)");
+  const redo = button("redo", "Redo", "Redo (Ctrl+Shift+Z)");
+  const reset = button("reset", "Reset", "Back to the original network");
+  const save = button("save", "Save", "Save the pruned model and its recipe");
+  const error = errorBox(state, on, "header");
+  el.append(
+    h("div", { class: "wbw-top" }, h("h2", { class: "wbw-title" }, "Spectral Pruning Workbench"), progressLine(state, on)),
+    h("div", { class: "wbw-bottom" },
+      h("div", { class: "wbw-what" },
+        h("label", { class: "wbw-field" }, h("span", { class: "wbw-caption" }, "model", data), model),
+        h("label", { class: "wbw-field" }, h("span", { class: "wbw-caption" }, "procedure"), procedure)),
+      h("div", { class: "wbw-meters" }, ...meters.map((one) => one.node)),
+      h("div", { class: "wbw-actions" }, undo, redo, reset, save)),
+    error);
+
+  on("name data_name examples procedure history progress kernel", () => {
+    const name = state.get("name");
+    const examples = state.get("examples").map((one) => [one, one]);
+    if (!state.get("examples").includes(name) && name) examples.unshift([name, name]);
+    model.paint(examples, name);
+    model.disabled = busy(state) || !alive(state);
+    setText(data, state.get("data_name") ? ` on ${state.get("data_name")}` : "");
+    procedure.paint([["simultaneous", "simultaneous"], ["sequential", "sequential"]], state.get("procedure"));
+    const begun = state.get("history").length > 1;
+    procedure.disabled = begun || busy(state) || !alive(state) || !state.get("measured");
+    procedure.title = begun
+      ? "Something is committed: reset first, then change the procedure"
+      : "Simultaneous: all moments from the original network. Sequential: groups after a commit are measured again.";
+  });
+  on("history position metric", () => {
+    const steps = state.get("history");
+    const start = steps[0] ?? {};
+    const now = steps[state.get("position")] ?? {};
+    const part = (from, to) => percent(to / from);
+    meters[0].paint(start.parameters, now.parameters, count, part);
+    meters[1].paint(start.macs, now.macs, count, part);
+    meters[2].paint(start.score, now.score, score, (from, to) => (from === to ? percent(1) : points(to - from)));
+    setText(meters[2].node.querySelector(".wbw-caption"), state.get("metric") || "score");
+  });
+  on("can_undo can_redo history progress measured kernel", () => {
+    const waiting = busy(state) || !alive(state);
+    setOff(undo, waiting || !state.get("can_undo"), "Nothing to undo");
+    setOff(redo, waiting || !state.get("can_redo"), "Nothing to redo");
+    setOff(reset, waiting || state.get("history").length < 2, "Nothing is committed");
+    setOff(save, waiting || !state.get("measured"), "Nothing is measured yet");
+  });
+  rootOf(el, on, (root) => {
+    const handler = keys(state);
+    root.setAttribute("data-testid", "workbench");
+    root.setAttribute("aria-label", "Spectral Pruning Workbench");
+    root.addEventListener("keydown", handler);
+    on.end(() => root.removeEventListener("keydown", handler));
+  });
+}
+
+// The box around the panels: a panel is drawn before it is put into its box.
+function rootOf(el, on, found) {
+  let frame = 0;
+  const look = () => {
+    const root = el.closest(".wbw-root");
+    if (root) found(root);
+    else frame = requestAnimationFrame(look);
+  };
+  look();
+  on.end(() => cancelAnimationFrame(frame));
+}
+
+export default panel(draw);

@@ -1,0 +1,96 @@
+"""Work off the kernel's main thread: a worker thread, and the way back onto the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+Job = Callable[[], None]
+PAINTS_A_SECOND = 20  # progress is told no more often: each telling is a message to the page
+
+
+class Worker:
+    """Runs jobs one after another in one thread. With `newest_only`, a new job replaces those that wait.
+
+    A job handles its own errors. The thread does not keep the process alive.
+    """
+
+    def __init__(self, name: str, newest_only: bool = False):
+        self.name, self.newest_only = name, newest_only
+        self._waiting: deque[Job] = deque()
+        self._changed = threading.Condition()
+        self._running = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job runs or waits."""
+        with self._changed:
+            return self._running or bool(self._waiting)
+
+    def submit(self, job: Job) -> None:
+        with self._changed:
+            if self.newest_only:
+                self._waiting.clear()
+            self._waiting.append(job)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name=self.name, daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Until nothing runs or waits; False if that took longer than `timeout` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not (self._running or self._waiting), timeout)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting)
+                job, self._running = self._waiting.popleft(), True
+            try:
+                job()
+            finally:
+                with self._changed:
+                    self._running = False
+                    self._changed.notify_all()
+
+
+class Delivery:
+    """Brings results from worker threads onto the event loop that ran where this was made.
+
+    Without a loop, as in a script, they are applied at once in the worker's thread, one at a time.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._loop: asyncio.AbstractEventLoop | None
+        try:
+            self._loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._loop = None
+
+    def __call__(self, apply: Job) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(apply)
+            return
+        with self._lock:
+            apply()
+
+
+class Reporter:
+    """The `progress` callback of a job: tells what, done, total and the seconds since the job began."""
+
+    def __init__(self, tell: Callable[[dict], None], what: str):
+        self._tell, self._start, self._last = tell, time.monotonic(), 0.0
+        self(0, None, what)
+
+    def __call__(self, done: int, total: int | None, what: str) -> None:
+        now = time.monotonic()
+        if now - self._last < 1 / PAINTS_A_SECOND and done != total:
+            return
+        self._last = now
+        self._tell({"what": what, "done": done, "total": total or 0, "elapsed": now - self._start})

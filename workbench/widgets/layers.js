@@ -1,0 +1,108 @@
+// The unit groups, a row each: name, kind, width, spectrum, N(λ)/m at the present λ, and what has been done.
+
+const DECADES = 8; // a sparkline shows μ/μ₁ from 1 down to 1e-8
+const SPARK = { width: 62, height: 20 };
+
+function sparkline(eigenvalues) {
+  if (!eigenvalues.length || !(eigenvalues[0] > 0)) return "";
+  const { width, height } = SPARK;
+  const samples = Math.min(eigenvalues.length, width);
+  let path = `M0 ${height}`;
+  for (let i = 0; i < samples; i++) {
+    const j = samples === 1 ? 0 : Math.round((i * (eigenvalues.length - 1)) / (samples - 1));
+    const depth = clamp(-Math.log10(eigenvalues[j] / eigenvalues[0]) / DECADES, 0, 1);
+    path += `L${((i * width) / Math.max(samples - 1, 1)).toFixed(1)} ${(1 + depth * (height - 1)).toFixed(1)}`;
+  }
+  return `${path}L${width} ${height}Z`;
+}
+
+function row(layer, state) {
+  const mark = h("span", { class: "wbw-mark", "aria-hidden": "true" });
+  const now = h("span", { class: "wbw-widths" });
+  const note = h("span", { class: "wbw-note" });
+  const spark = s("svg", { class: "wbw-spark", width: SPARK.width, height: SPARK.height, "aria-hidden": "true" },
+    s("path", { d: sparkline(eigenvaluesOf(state, layer)) }));
+  const bar = h("span", { class: "wbw-bar-fill" });
+  const share = h("span", { class: "wbw-share" });
+  const node = h("li", { class: "wbw-layer", role: "option", id: `wbw-${layer.name}`, "data-testid": `layer-${layer.name}`, tabindex: "-1" },
+    mark,
+    h("span", { class: "wbw-name", title: layer.name }, layer.name), now,
+    h("span", { class: "wbw-kind" }, note),
+    layer.prunable ? h("span", { class: "wbw-eigen" }, spark, h("span", { class: "wbw-bar" }, bar), share) : null);
+  return { node, note, now, bar, share, layer };
+}
+
+function standing(layer, selected, width) {
+  if (!layer.prunable) return ["fixed", `not prunable: ${layer.why_not}`];
+  if (layer.stale) return ["stale", layer.stale];
+  const previewing = selected && width < layer.width;
+  if (layer.width < layer.original) return ["committed", previewing ? `committed · previewing ${width}` : "committed"];
+  return previewing ? ["previewing", `previewing ${width}`] : ["untouched", "untouched"];
+}
+
+function draw(state, el, on) {
+  const list = h("ul", { class: "wbw-list", role: "listbox", "aria-label": "unit groups" });
+  const foot = h("div", { class: "wbw-foot" });
+  const remeasure = h("button", { class: "wbw-button wbw-wide", "data-testid": "remeasure", onclick: () => send(state, "remeasure") }, "Measure again");
+  const staleNote = h("p", { class: "wbw-hint" });
+  foot.append(staleNote, remeasure);
+  const empty = h("p", { class: "wbw-empty" });
+  el.append(h("h3", { class: "wbw-heading" }, "Layers", h("span", { class: "wbw-sub" }, "N(λ)/m at this λ")), empty, list, foot);
+  let rows = [];
+
+  const choose = (name, focus) => {
+    const layer = layerOf(state, name);
+    if (!layer) return;
+    const values = { selected: name };
+    const eigenvalues = eigenvaluesOf(state, layer);
+    if (eigenvalues.length) values.width = suggestedWidth(eigenvalues, lamOf(state, eigenvalues));
+    update(state, values);
+    if (focus) rows.find((one) => one.layer.name === name)?.node.focus();
+  };
+  list.addEventListener("click", (event) => choose(event.target.closest("li")?.dataset.testid.slice(6), true));
+  list.addEventListener("keydown", (event) => {
+    const step = { ArrowDown: 1, ArrowUp: -1, Home: -rows.length, End: rows.length }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    const at = rows.findIndex((one) => one.layer.name === state.get("selected"));
+    choose(rows[clamp(at + step, 0, rows.length - 1)].layer.name, true);
+  });
+
+  const paint = () => {
+    const selected = state.get("selected");
+    for (const { node, note, now, bar, share, layer } of rows) {
+      const chosen = layer.name === selected;
+      const [kind, words] = standing(layer, chosen, state.get("width"));
+      node.setAttribute("aria-selected", chosen);
+      node.tabIndex = chosen ? 0 : -1;
+      node.dataset.mark = kind;
+      setText(note, `${layer.kind} · ${words}`);
+      note.title = words;
+      setText(now, layer.width < layer.original ? `${layer.original} → ${layer.width}` : `${layer.width}`);
+      const eigenvalues = eigenvaluesOf(state, layer);
+      if (!layer.prunable || !eigenvalues.length) continue;
+      const part = degreesOfFreedom(eigenvalues, lamOf(state, eigenvalues)) / eigenvalues.length;
+      bar.style.width = `${100 * part}%`;
+      setText(share, `${Math.round(100 * part)}${THIN}%`);
+    }
+  };
+  on("layers spectra", () => {
+    const layers = state.get("layers") ?? [];
+    const held = list.contains(document.activeElement);
+    rows = layers.map((layer) => row(layer, state));
+    list.replaceChildren(...rows.map((one) => one.node));
+    empty.hidden = layers.length > 0;
+    const stale = layers.filter((layer) => layer.stale);
+    foot.hidden = !stale.length;
+    if (stale.length) setText(staleNote, `${stale.length === 1 ? `${stale[0].name} was` : `${stale.length} groups were`} ${stale[0].stale}`);
+    paint();
+    if (held) rows.find((one) => one.layer.name === state.get("selected"))?.node.focus();
+  });
+  on("lam width selected", paint);
+  on("progress kernel error", () => {
+    setOff(remeasure, busy(state) || !alive(state));
+    setText(empty, busy(state) ? "The groups appear here when the model is loaded." : "No model is loaded.");
+  });
+}
+
+export default panel(draw);

@@ -1,0 +1,165 @@
+// What all panels use: the shared state, elements, number formats, errors.
+
+const SUPER = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
+const THIN = "\u202f";
+const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
+
+// ---- elements ---------------------------------------------------------------------------------------
+function fill(node, attributes, children) {
+  for (const [key, value] of Object.entries(attributes ?? {})) {
+    if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
+    else if (value !== undefined && value !== null && value !== false) node.setAttribute(key, value === true ? "" : value);
+  }
+  node.append(...children.filter((child) => child !== null && child !== undefined));
+  return node;
+}
+const h = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
+const s = (tag, attributes, ...children) =>
+  fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+
+function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+function setAttributes(node, attributes) {
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+}
+function setOff(button, off, why) {
+  button.disabled = Boolean(off);
+  button.title = off && why ? why : (button.dataset.hint ?? "");
+}
+
+// ---- numbers ----------------------------------------------------------------------------------------
+const power = (exponent) => "10" + [...String(exponent)].map((digit) => SUPER[digit]).join("");
+function scientific(value, digits = 3) {
+  if (!(value > 0)) return "0";
+  const [mantissa, exponent] = value.toExponential(digits - 1).split("e");
+  return `${mantissa}${THIN}×${THIN}${power(Number(exponent))}`;
+}
+function count(value) {
+  if (value === null || value === undefined) return "–";
+  const size = Math.abs(value);
+  const [scale, unit] = size >= 999.5e6 ? [1e9, "G"] : size >= 999.5e3 ? [1e6, "M"] : size >= 9999.5 ? [1e3, "k"] : [1, ""];
+  if (!unit) return Math.round(value).toLocaleString("en").replaceAll(",", THIN);
+  const scaled = value / scale;
+  return scaled.toFixed(Math.abs(scaled) < 9.995 ? 2 : Math.abs(scaled) < 999.5 ? 1 : 0) + THIN + unit;
+}
+function percent(share) {
+  const value = 100 * share;
+  if (value === 0) return `0${THIN}%`;
+  if (Math.abs(value) < 0.005) return `<${THIN}0.01${THIN}%`;
+  return value.toFixed(Math.abs(value) >= 9.995 ? 1 : 2) + THIN + "%";
+}
+const fixed = (value, digits) => value.toFixed(digits).replace("-", "−");
+const score = (value) => (value === null || value === undefined ? "–" : value.toFixed(4));
+function points(delta) {
+  const value = 100 * delta;
+  const sign = Math.abs(value) < 0.05 ? "±" : value > 0 ? "+" : "−";
+  return `${sign}${Math.abs(value).toFixed(1)} points`;
+}
+const seconds = (value) => (value < 60 ? `${value.toFixed(0)}${THIN}s` : `${Math.floor(value / 60)} min ${Math.round(value % 60)}${THIN}s`);
+
+// ---- the shared state -------------------------------------------------------------------------------
+// A panel is made by panel(draw); draw(state, el, on) builds it and registers repaints with
+// on("lam width", paint), which run at most once a frame and end with the view.
+function panel(draw) {
+  return {
+    async render({ model, el }) {
+      const state = await model.widget_manager.get_model(model.get("state").replace("IPY_MODEL_", ""));
+      const ends = [];
+      const on = (names, paint) => {
+        let frame = 0;
+        const later = () => {
+          if (!frame) frame = requestAnimationFrame(() => ((frame = 0), paint()));
+        };
+        const events = names.split(" ").map((name) => (name === "kernel" ? "comm_live_update" : `change:${name}`));
+        events.forEach((event) => state.on(event, later));
+        ends.push(() => (cancelAnimationFrame(frame), events.forEach((event) => state.off(event, later))));
+        paint();
+      };
+      on.end = (finish) => ends.push(finish);
+      el.classList.add("wbw-panel");
+      draw(state, el, on);
+      return () => ends.forEach((end) => end());
+    },
+  };
+}
+
+const VIEWS = new WeakMap();
+function numbers(view) {
+  // The bytes may start at any offset of a larger message, where a Float64Array cannot: hence the copy.
+  if (!view || !view.byteLength) return new Float64Array(0);
+  if (!VIEWS.has(view)) {
+    VIEWS.set(view, new Float64Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength)));
+  }
+  return VIEWS.get(view);
+}
+const layerOf = (state, name = state.get("selected")) => (state.get("layers") ?? []).find((layer) => layer.name === name);
+function eigenvaluesOf(state, layer = layerOf(state)) {
+  if (!layer) return new Float64Array(0);
+  return numbers(state.get("spectra")).subarray(layer.offset, layer.offset + layer.count);
+}
+const lamOf = (state, eigenvalues) => state.get("lam") * traceOf(eigenvalues);
+const alive = (state) => state.comm_live !== false;
+const busy = (state) => Boolean(state.wbwSent || state.get("progress").what);
+
+// A command to the kernel. The page counts as busy from here until the kernel answers, so that a second
+// click finds nothing to press. That is kept beside the traits: a set trait would go to the kernel too.
+function send(state, command, rest = {}) {
+  if (command !== "cancel") {
+    state.wbwSent = true;
+    state.trigger("change:progress");
+    state.once("change:progress change:error", () => (state.wbwSent = false));
+  }
+  state.send({ command, ...rest });
+}
+
+const REQUEST = ["lam", "width", "theta", "selection", "reconstruction", "position"];
+function requestOf(state) {
+  const request = { group: state.get("selected") };
+  for (const key of REQUEST) request[key] = state.get(key);
+  return request;
+}
+function isCurrent(state, answer) {
+  const request = answer?.request;
+  return Boolean(request) && request.group === state.get("selected") && REQUEST.every((key) => request[key] === state.get(key));
+}
+function update(state, values) {
+  state.set(values);
+  state.save_changes();
+}
+function setLam(state, relative) {
+  const lam = clamp(relative, LAM_MIN, LAM_MAX);
+  const eigenvalues = eigenvaluesOf(state);
+  const linked = state.get("follow") && eigenvalues.length;
+  update(state, linked ? { lam, width: suggestedWidth(eigenvalues, lam * traceOf(eigenvalues)) } : { lam });
+}
+function setWidth(state, wanted) {
+  const eigenvalues = eigenvaluesOf(state);
+  if (!eigenvalues.length || !Number.isFinite(wanted)) return;
+  const width = clamp(Math.round(wanted), 1, eigenvalues.length);
+  if (!state.get("follow")) return update(state, { width });
+  const lam = clamp(lamForWidth(eigenvalues, width) / traceOf(eigenvalues), LAM_MIN, LAM_MAX);
+  update(state, { width, lam });
+}
+// Fine and coarse steps with the arrow keys; returns the number of fine steps, 0 for other keys.
+function arrowSteps(event, coarse) {
+  const sign = { ArrowUp: 1, ArrowRight: 1, ArrowDown: -1, ArrowLeft: -1, PageUp: 10, PageDown: -10 }[event.key];
+  if (!sign || event.ctrlKey || event.metaKey || event.altKey) return 0;
+  event.preventDefault();
+  return sign * (event.shiftKey ? coarse : 1);
+}
+
+// An error in words, where the hand is; `place` is "header" or "choice".
+function errorBox(state, on, place) {
+  const text = h("span", {});
+  const close = h("button", { class: "wbw-button wbw-small", "data-testid": "dismiss", onclick: () => update(state, { error: "" }) }, "Dismiss");
+  const box = h("div", { class: "wbw-error", role: "alert" }, text, close);
+  on("error error_at", () => {
+    const shown = state.get("error") && state.get("error_at") === place;
+    box.hidden = !shown;
+    if (shown) box.dataset.testid = "error";
+    else delete box.dataset.testid;
+    setText(text, shown ? state.get("error") : "");
+  });
+  return box;
+}

@@ -1,0 +1,113 @@
+"""A session as the plain values that a page shows. No traits here: these functions run in worker threads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from workbench.session import Choice, Session
+
+SHOWN_OF_A_CHOICE = (
+    "input_loss",
+    "output_loss",
+    "combined_loss",
+    "predicted_error",
+    "predicted_error_exact",
+    "parameters_saved",
+    "macs_saved",
+)
+
+
+def read_session(session: Session) -> dict[str, Any]:
+    """Every trait that shows the session itself: names, groups with their spectra, history."""
+    measured = session.measured
+    stale = session.stale
+    layers, spectra, offset = [], [], 0
+    for group in session.groups:
+        count = 0
+        if measured and group.prunable:
+            values = session.spectrum(group.name).eigenvalues
+            spectra.append(values.numpy().tobytes())
+            count = len(values)
+        layers.append(
+            {
+                "name": group.name,
+                "kind": group.kind,
+                "width": group.width,
+                "original": session.original_width(group.name),
+                "prunable": group.prunable,
+                "why_not": group.why_not,
+                "stale": stale.get(group.name, ""),
+                "offset": offset,
+                "count": count,
+            }
+        )
+        offset += count
+    return {
+        "name": session.name,
+        "data_name": session.data_name,
+        "metric": session.metric,
+        "procedure": session.procedure,
+        "measured": measured,
+        "layers": layers,
+        "spectra": b"".join(spectra),
+        "history": [
+            {"label": step.label, "score": step.score, "parameters": step.parameters, "macs": step.macs}
+            for step in session.history
+        ],
+        "position": session.position,
+        "can_undo": session.can_undo,
+        "can_redo": session.can_redo,
+    }
+
+
+def preview_values(choice: Choice, request: dict) -> dict[str, Any]:
+    """A choice's read-outs, with the request that they answer."""
+    return {"request": request} | {name: getattr(choice, name) for name in SHOWN_OF_A_CHOICE}
+
+
+def curve_bytes(choice: Choice) -> bytes:
+    """The loss curve as 4 rows of float64: widths, input, output and combined loss, (4, k+1)."""
+    curve = choice.curve
+    rows = torch.stack([curve.widths.double(), curve.input, curve.output, curve.combined])
+    return rows.contiguous().numpy().tobytes()
+
+
+def preview_of(session: Session, request: dict) -> Choice:
+    """The session's choice for a request, whose λ is relative to the trace. Stale moments are not used.
+
+    Raises StaleMomentsError for a stale group, and what `Session.preview` raises.
+    """
+    trace = session.spectrum(request["group"]).trace
+    return session.preview(
+        request["group"],
+        width=request["width"],
+        lam=request["lam"] * trace if trace > 0 else request["lam"],
+        theta=request["theta"],
+        selection=request["selection"],
+        reconstruction=request["reconstruction"],
+        remeasure=False,
+    )
+
+
+def with_procedure(session: Session, procedure: str) -> Session:
+    """A session on the same network under another procedure; what was measured of it is taken along.
+
+    Raises ValueError where something is committed, since a recipe has one procedure.
+    """
+    if len(session.history) > 1:
+        raise ValueError("something is committed under the present procedure: load the model again to change it")
+    other = Session(
+        session.original,
+        session.calibration,
+        session.evaluation,
+        example_input=session.example_input,
+        procedure=procedure,
+        name=session.name,
+        data_name=session.data_name,
+        example=session.example_name,
+    )
+    scores = [session.history[0].score]
+    other.restore(session.original_statistics(), [], scores, session.original.state_dict())
+    return other

@@ -1,0 +1,382 @@
+"""The state that all panels share: the only place with traitlets, and the only caller of the session.
+
+Panels read the traits and send commands. The page computes what follows from the spectrum; what needs the
+network comes from the session, in worker threads, and reaches the traits on the kernel's event loop.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import ipywidgets
+import traitlets as t
+
+from workbench.measure import Cancelled
+from workbench.measure.examples import example_names
+from workbench.session import Session, StaleMomentsError
+from workbench.session.choice import DEFAULT_THETA, suggested_width
+from workbench.widgets.jobs import Delivery, Reporter, Worker
+from workbench.widgets.snapshot import curve_bytes, preview_of, preview_values, read_session, with_procedure
+
+HERE = Path(__file__).parent
+LAM_MIN, LAM_MAX = 1e-10, 1.0  # of λ / Tr Σ; the same in math.js
+START_LAM = 1e-3
+REQUEST = ("lam", "width", "theta", "selection", "reconstruction", "position")
+COMMANDS = {
+    "load": ("name",),
+    "set_procedure": ("name",),
+    "commit": ("request",),
+    "try_choice": ("request",),
+    "goto": ("position",),
+    "undo": (),
+    "redo": (),
+    "reset": (),
+    "save": (),
+    "remeasure": (),
+    "cancel": (),
+}
+BESIDE_THE_CHOICE = ("commit", "try_choice", "preview")
+
+
+def synced(kind: type, default: Any = t.Undefined, **options: Any) -> Any:
+    value = kind(**options) if default is t.Undefined else kind(default, **options)
+    return value.tag(sync=True)
+
+
+class Panel(anywidget.AnyWidget):
+    """A view of the shared state; subclasses bring the module that draws it."""
+
+    state = t.Instance(ipywidgets.Widget).tag(sync=True, **ipywidgets.widget_serialization)
+
+
+class WorkbenchState(anywidget.AnyWidget):
+    """What the page shows, and the commands that it sends.
+
+    `lam` is relative to the trace, `preview`, `curve` and `tried` say in their `request` what they answer.
+    `error` holds the words of the last error, `error_at` where they are shown. `spectra` is the float64
+    eigenvalues of all groups, and `layers` says where each group's lie in it; `curve` is 4 rows of float64:
+    widths, input, output and combined loss.
+    """
+
+    _esm = "export default {};"
+    _css = (HERE / "workbench.css").read_text(encoding="utf-8")
+
+    name = synced(t.Unicode)
+    data_name = synced(t.Unicode)
+    metric = synced(t.Unicode)
+    procedure = synced(t.Unicode, "simultaneous")
+    examples = synced(t.List)
+    measured = synced(t.Bool, False)
+    layers = synced(t.List)
+    spectra = synced(t.Bytes)
+    selected = synced(t.Unicode)
+
+    lam = synced(t.Float, START_LAM)
+    width = synced(t.Int, 1)
+    theta = synced(t.Float, DEFAULT_THETA)
+    follow = synced(t.Bool, True)
+    selection = synced(t.Unicode, "greedy")
+    reconstruction = synced(t.Unicode, "channel")
+
+    preview = synced(t.Dict)
+    curve = synced(t.Bytes)
+    tried = synced(t.Dict)
+    history = synced(t.List)
+    position = synced(t.Int, 0)
+    can_undo = synced(t.Bool, False)
+    can_redo = synced(t.Bool, False)
+
+    progress = synced(t.Dict)
+    notice = synced(t.Unicode)
+    error = synced(t.Unicode)
+    error_at = synced(t.Unicode)
+
+    def __init__(self, session: Session | str):
+        super().__init__(examples=list(example_names()))
+        self.session: Session | None = None
+        self._deliver = Delivery()
+        self._jobs = Worker("workbench-jobs")
+        self._previews = Worker("workbench-previews", newest_only=True)
+        self._cancel = threading.Event()
+        self._leave: Callable[[], None] | None = None
+        self._choice: tuple[dict, Any] | None = None
+        self._linking = False
+        self.on_msg(self._on_message)
+        if isinstance(session, str):
+            self.name = session
+            self.load(session)
+        else:
+            self._show_session(session, read_session(session))
+            if not session.measured:
+                self.measure()
+
+    # Commands --------------------------------------------------------------------------------------
+
+    def load(self, name: str) -> None:
+        """Another built-in example in place of the present session, and measure it."""
+
+        def work(progress: Reporter) -> None:
+            session = Session.example(name, procedure=self.procedure, progress=progress)
+            self._check_cancelled()
+            session.measure(progress, self._cancel)
+            self._take(session)
+
+        self._start("load", f"loading {name}", work)
+
+    def measure(self) -> None:
+        self._start("measure", "measuring", lambda progress: self._current.measure(progress, self._cancel))
+
+    def remeasure(self) -> None:
+        """Measure the stale groups again."""
+        self._start("measure", "measuring again", lambda progress: self._current.remeasure(progress, self._cancel))
+
+    def set_procedure(self, name: str) -> None:
+        """The same network under the other procedure, with the moments measured so far."""
+
+        def work(progress: Reporter) -> None:
+            self._take(with_procedure(self._current, name))
+
+        self._start("set_procedure", f"switching to the {name} procedure", work)
+
+    def try_choice(self, request: dict | None = None) -> None:
+        """The score with the choice of `request` (by default the present one); nothing is kept."""
+        request = self.request() if request is None else request
+
+        def work(progress: Reporter) -> None:
+            session = self._current
+            score = session.try_choice(self._choose(session, request), progress=progress, cancel=self._cancel)
+            now = session.history[session.position].score
+            change = None if score is None or now is None else score - now
+            answer = {"request": request, "score": score, "change": change}
+            self._deliver(lambda: self.set_trait("tried", answer))
+
+        self._start("try_choice", "scoring the choice", work)
+
+    def commit(self, request: dict | None = None) -> None:
+        """Carry out the choice of `request`, by default the present one."""
+        request = self.request() if request is None else request
+
+        def work(progress: Reporter) -> None:
+            session = self._current
+            session.commit(self._choose(session, request), progress=progress, cancel=self._cancel)
+
+        self._start("commit", f"committing {request['group']}", work)
+
+    def undo(self) -> None:
+        self._start("undo", "undoing", lambda progress: self._current.undo())
+
+    def redo(self) -> None:
+        self._start("redo", "redoing", lambda progress: self._current.redo())
+
+    def reset(self) -> None:
+        self._start("reset", "back to the original", lambda progress: self._current.reset())
+
+    def goto(self, position: int) -> None:
+        self._start("goto", "going back", lambda progress: self._current.goto(position))
+
+    def save(self, folder: str | Path | None = None) -> None:
+        """Save the session, by default into ./<name>-pruned, and say where it went."""
+
+        def work(progress: Reporter) -> None:
+            where = Path(folder or f"{self._current.name}-pruned").resolve()
+            self._current.save(where)
+            self._deliver(lambda: self.set_trait("notice", f"Saved in {where}"))
+
+        self._start("save", "saving", work)
+
+    def cancel(self) -> None:
+        """Ask what runs to stop; it ends between two batches and changes nothing."""
+        self._cancel.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Until the workers are idle; False if that took longer than `timeout` seconds. For scripts: where an
+        event loop runs, the results reach the traits only when it gets its turn."""
+        return self._jobs.wait(timeout) and self._previews.wait(timeout)
+
+    # Choosing --------------------------------------------------------------------------------------
+
+    def choose(self, name: str) -> None:
+        """Select a group; the width is set from N(λ)."""
+        if name not in {layer["name"] for layer in self.layers}:
+            raise ValueError(f"no group is called {name!r}; the groups are {', '.join(x['name'] for x in self.layers)}")
+        self.selected = name
+
+    def request(self) -> dict:
+        """What a preview, a try or a commit is asked for now."""
+        return {"group": self.selected} | {key: getattr(self, key) for key in REQUEST}
+
+    @t.validate("lam")
+    def _valid_lam(self, proposal: dict) -> float:
+        return min(max(proposal["value"], LAM_MIN), LAM_MAX)
+
+    @t.observe("selected", "lam", "width", "follow")
+    def _on_choice(self, change: dict) -> None:
+        self._link(change["name"])
+        self._ask()
+
+    @t.observe("theta", "selection", "reconstruction")
+    def _on_option(self, change: dict) -> None:
+        self._ask()
+
+    def _link(self, moved: str) -> None:
+        """Keep width and λ together. The page has done so already where the change came from there."""
+        spectrum = self._spectrum(self.selected)
+        if spectrum is None or self._linking or spectrum.trace == 0:
+            return
+        m, lam = spectrum.width, self.lam * spectrum.trace
+        wanted = suggested_width(spectrum.degrees_of_freedom(lam), m)
+        width, relative = min(max(self.width, 1), m), self.lam
+        if moved == "selected" or (self.follow and moved in ("lam", "follow")):
+            floor = self.follow and self.lam <= LAM_MIN and self.width <= m and moved == "lam"
+            width = max(width, wanted) if floor else wanted
+        elif self.follow and moved == "width" and width != wanted:
+            relative = spectrum.lam_for(width) / spectrum.trace
+        self._linking = True
+        try:
+            with self.hold_sync():
+                self.lam, self.width = relative, width
+        finally:
+            self._linking = False
+
+    # Inside: previews ------------------------------------------------------------------------------
+
+    def _ask(self) -> None:
+        """A preview of the present choice, in the background; a newer one replaces it."""
+        session, request = self.session, self.request()
+        if session is None or self._linking or self._spectrum(self.selected) is None:
+            return
+        if self.preview.get("request") == request:
+            return
+        self._previews.submit(lambda: self._preview(session, request))
+
+    def _preview(self, session: Session, request: dict) -> None:
+        try:
+            choice = preview_of(session, request)
+        except StaleMomentsError:
+            return  # the group's row and the spectrum say so
+        except Exception as error:
+            if session is self.session and request == self.request():
+                self._fail("preview", error)
+            return
+        values = {"preview": preview_values(choice, request), "curve": curve_bytes(choice)}
+        self._choice = (request, choice)
+        self._deliver(lambda: self._show(session, values))
+
+    def _show(self, session: Session, values: dict) -> None:
+        if session is not self.session:
+            return
+        if self.error_at == "choice":
+            values = values | {"error": ""}
+        self._set(values)
+
+    def _choose(self, session: Session, request: dict) -> Any:
+        if request["position"] != session.position:
+            raise ValueError("the network has changed since this choice was shown; look again and repeat")
+        if self._choice is not None and self._choice[0] == request:
+            return self._choice[1]
+        return preview_of(session, request)
+
+    # Inside: jobs ----------------------------------------------------------------------------------
+
+    @property
+    def _current(self) -> Session:
+        if self.session is None:
+            raise RuntimeError("no model is loaded: choose one of the examples")
+        return self.session
+
+    def _start(self, command: str, what: str, work: Callable[[Reporter], None]) -> None:
+        def job() -> None:
+            self._cancel.clear()
+            progress = Reporter(lambda values: self._deliver(lambda: self.set_trait("progress", values)), what)
+            try:
+                work(progress)
+            except Cancelled:
+                self._deliver(lambda: self.set_trait("notice", f"Cancelled: {what}"))
+            except Exception as error:
+                self._fail(command, error)
+            finally:
+                self._deliver(self._finished)
+
+        self._set({"error": "", "notice": ""})
+        self._jobs.submit(job)
+
+    def _finished(self) -> None:
+        self.progress = {}
+        self._ask()
+
+    def _check_cancelled(self) -> None:
+        if self._cancel.is_set():
+            raise Cancelled("cancelled")
+
+    def _fail(self, command: str, error: Exception) -> None:
+        """Put the error's own words where the hand is."""
+        expected = isinstance(error, (ValueError, RuntimeError, OSError))
+        words = str(error) if expected and str(error) else f"{type(error).__name__}: {error}"
+        place = "choice" if command in BESIDE_THE_CHOICE else "header"
+        values = {"error": words, "error_at": place}
+        if self.session is None:
+            values["name"] = ""  # what could not be loaded can be chosen again
+        self._deliver(lambda: self._set(values))
+
+    def _on_message(self, _widget: Any, content: dict, _buffers: Any) -> None:
+        command = content.get("command") if isinstance(content, dict) else None
+        if command not in COMMANDS or any(key not in content for key in COMMANDS[command]):
+            self._fail("page", ValueError(f"the page sent a command that is not known: {content!r}"))
+        elif command != "cancel" and self._jobs.busy:
+            self._fail(command, RuntimeError("something else is still running: wait for it, or cancel it"))
+        else:
+            getattr(self, command)(**{key: content[key] for key in COMMANDS[command]})
+
+    # Inside: the session ---------------------------------------------------------------------------
+
+    def _take(self, session: Session) -> None:
+        """Show `session` from now on."""
+        values = read_session(session)
+        self._deliver(lambda: self._show_session(session, values))
+
+    def _show_session(self, session: Session, values: dict) -> None:
+        if self._leave is not None:
+            self._leave()
+        self.session, self._choice = session, None
+        self._leave = session.subscribe(lambda event: self._changed(session))
+        self._apply(values | {"preview": {}, "tried": {}})
+
+    def _changed(self, session: Session) -> None:
+        values = read_session(session)
+        self._deliver(lambda: self._apply(values) if session is self.session else None)
+
+    def _apply(self, values: dict) -> None:
+        names = [layer["name"] for layer in values["layers"]]
+        usable = [layer["name"] for layer in values["layers"] if layer["prunable"]]
+        if self.selected not in names:
+            values = values | {"selected": (usable or names or [""])[0]}
+        self._set(values)
+        self._link("selected")
+        self._ask()
+
+    def _spectrum(self, name: str) -> Any:
+        session = self.session
+        if session is None or not session.measured:
+            return None
+        group = next((g for g in session.groups if g.name == name), None)
+        return session.spectrum(name) if group is not None and group.prunable else None
+
+    def _set(self, values: dict) -> None:
+        """All at once: one message to the page, and no observer sees half of it."""
+        with self._quiet(), self.hold_sync(), self.hold_trait_notifications():
+            for key, value in values.items():
+                setattr(self, key, value)
+
+    @contextmanager
+    def _quiet(self):
+        before, self._linking = self._linking, True
+        try:
+            yield
+        finally:
+            self._linking = before
+
