@@ -215,6 +215,13 @@ def test_own_things_that_are_not_there_are_told(name):
         made_by("--model", name)
 
 
+def test_replay_refuses_a_model_that_is_none(tmp_path, capsys):
+    recipe = tmp_path / "recipe.json"
+    recipe.touch()
+    assert main(["replay", str(recipe), "--model", "json:JSONDecoder"]) == 2
+    assert "made a JSONDecoder, not a torch module" in capsys.readouterr().err
+
+
 def test_replay_prunes_an_example_again(tmp_path, capsys):
     from workbench.session import Session
 

@@ -94,7 +94,9 @@ def loaded_with(path: Path) -> set[str]:
 
 
 def test_plots_import_nothing_of_ours():
-    assert [imports_of(path) for path in MODULES if name_of(path) == "plots"] == [set()]
+    for path in MODULES:
+        if name_of(path).partition(".")[0] == "plots":
+            assert imports_of(path) == set()
 
 
 def test_the_mathematics_needs_arrays_alone():

@@ -96,7 +96,7 @@ def test_the_models_modes_come_back(net, groups):
 def test_nan_activation_names_layer_and_batch(net, groups):
     with torch.no_grad():
         net.bn1.bias[3] = float("nan")
-    with pytest.raises(ActivationError, match="batch 0 has NaN at the input of layer conv2.*conv1"):
+    with pytest.raises(ActivationError, match=r"batch 0 has NaN at the input of layer conv2.*conv1"):
         measure_moments(net, groups, images(4))
 
 

@@ -1,5 +1,7 @@
 """The moment is a sum: however the samples come, the result is the same."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -36,7 +38,7 @@ def test_batched_equals_whole(cuts, seed):
     x = samples(seed=seed)
     edges = [0, *sorted(cuts), 101]
     batched = Moment.zeros(13)
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in pairwise(edges):
         batched.update(x[start:stop])
     assert_same(batched, Moment.of(x))
 
@@ -116,7 +118,7 @@ def test_a_value_that_is_not_finite_is_refused_and_leaves_no_trace(bad, chunk, m
     moment, before = Moment.of(samples()), Moment.of(samples()).state()
     x = samples(seed=1)
     x[89, 5] = bad
-    with pytest.raises(ValueError, match="Sample 89 .* unit 5"):
+    with pytest.raises(ValueError, match=r"Sample 89 .* unit 5"):
         moment.update(x)
     assert all(torch.equal(before[key], value) for key, value in moment.state().items())
 

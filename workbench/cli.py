@@ -107,6 +107,10 @@ def _replay(arguments: argparse.Namespace) -> None:
     from workbench.session import replay
 
     own = {option: made_by(f"--{option}", getattr(arguments, option)) for option in OWN}
+    if own["model"] is not None and not hasattr(own["model"], "state_dict"):
+        raise ValueError(
+            f"--model {arguments.model} made a {type(own['model']).__name__}, not a torch module"
+        )
     if arguments.example:
         from workbench.measure.examples import load_example
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from jupyter_server.serverapp import ServerApp
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 
 from workbench.launch import HOST, NOTEBOOK, OwnKernelSpecs, announce, free_port, new_token
@@ -83,7 +85,19 @@ def serve_lab(notebooks: Path, port: int | None = None, open_browser: bool = Tru
         }
         server = LabApp.initialize_server(argv=[f"--{name}={value}" for name, value in arguments.items()])
         server.io_loop.add_callback(announce, f"http://{HOST}:{port}{path}?token={token}", notebooks)
+        _stop_at_interrupt(server)
         server.start()
+
+
+def _stop_at_interrupt(server: ServerApp) -> None:
+    """Shut the kernels down at Ctrl+C; without a terminal, Jupyter itself would leave them to notice."""
+
+    def stop(*_: object) -> None:
+        # A second Ctrl+C does not wait for kernels that hang.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        server.stop(from_signal=True)
+
+    signal.signal(signal.SIGINT, stop)
 
 
 def _server_arguments(notebooks: Path, port: int, token: str) -> dict[str, Any]:

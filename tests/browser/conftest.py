@@ -57,7 +57,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A running `workbench lab` on a copy of the notebooks."""
     server = Server("lab", tmp_path_factory.mktemp("lab"))
     yield server
-    server.stop()
+    assert server.stop() == 0, server.output
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +65,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A running `workbench app` on a copy of the notebooks."""
     server = Server("app", tmp_path_factory.mktemp("app"))
     yield server
-    server.stop()
+    assert server.stop() == 0, server.output
 
 
 @pytest.fixture

@@ -18,6 +18,11 @@ KERNEL_IS_READY = f"""() => {{
   const kernel = {SESSION}?.session?.kernel;
   return kernel?.status === 'idle' && kernel.connectionStatus === 'connected';
 }}"""
+KERNEL_VALUE = f"""async (expression) => {{
+  const kernel = {SESSION}.session.kernel;
+  const asked = {{ code: '', silent: true, store_history: false, user_expressions: {{ value: expression }} }};
+  return (await kernel.requestExecute(asked).done).content.user_expressions.value;
+}}"""
 CELL_ERRORS = """() => window.jupyterapp.shell.currentWidget.content.widgets.flatMap(cell => {
   const outputs = cell.model.type === 'code' ? cell.model.outputs.toJSON() : [];
   return outputs.filter(one => one.output_type === 'error').map(one => `${one.ename}: ${one.evalue}`);
@@ -89,6 +94,12 @@ class NotebookPage:
     def cell_errors(self) -> list[str]:
         """'Name: message' of every error that stands under a cell."""
         return self.page.evaluate(CELL_ERRORS)
+
+    def kernel(self, expression: str) -> str:
+        """The repr of `expression` in the notebook's kernel. Raises AssertionError where it fails there."""
+        answer = self.page.evaluate(KERNEL_VALUE, expression)
+        assert answer["status"] == "ok", answer
+        return answer["data"]["text/plain"]
 
     def interruptions(self) -> list[str]:
         """The text of every dialog and toast that is in the way."""

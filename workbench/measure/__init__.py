@@ -1,8 +1,8 @@
 """Layer 2, looking at data: batches, moments, scores; examples and data sets load on demand."""
 
 from workbench.measure.batches import (
+    Batches,
     Cancelled,
-    TensorBatches,
     as_batches,
     batch_count,
     device_of,
@@ -13,10 +13,10 @@ from workbench.measure.moments import ActivationError, GroupStatistics, Progress
 
 __all__ = [
     "ActivationError",
+    "Batches",
     "Cancelled",
     "GroupStatistics",
     "Progress",
-    "TensorBatches",
     "as_batches",
     "batch_count",
     "device_of",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,21 +16,39 @@ class Cancelled(RuntimeError):  # noqa: N818 (it says what happened, not that so
     """The work was cancelled by the person who started it; nothing was changed."""
 
 
-class TensorBatches:
-    """Batches of `batch_size` from whole tensors: inputs (n, …) and, where known, targets (n, …)."""
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """Whole tensors cut into batches, as often as one likes: iterating gives (inputs, targets) pairs.
 
-    def __init__(self, inputs: Tensor, targets: Tensor | None = None, batch_size: int = BATCH_SIZE):
-        if targets is not None and len(targets) != len(inputs):
+    `inputs` is (n, …), `targets` (n, …) or None; the last batch may be smaller. ``len()`` is the number of
+    batches, `.examples` is n.
+
+    Raises ValueError where the lengths differ, there is no example, or `batch_size` is below 1.
+    """
+
+    inputs: Tensor
+    targets: Tensor | None = None
+    batch_size: int = BATCH_SIZE
+
+    def __post_init__(self) -> None:
+        if self.targets is not None and len(self.targets) != len(self.inputs):
             raise ValueError(
-                f"{len(inputs)} inputs but {len(targets)} targets were given: one each is needed"
+                f"{len(self.inputs)} inputs but {len(self.targets)} targets were given: one each is needed"
             )
-        self.inputs, self.targets, self.batch_size = inputs, targets, batch_size
+        if len(self.inputs) == 0:
+            raise ValueError("the data is empty: give at least one example")
+        if self.batch_size < 1:
+            raise ValueError(f"the batch size must be 1 or more, got {self.batch_size}")
+
+    @property
+    def examples(self) -> int:
+        return len(self.inputs)
 
     def __len__(self) -> int:
-        return -(-len(self.inputs) // self.batch_size)
+        return -(-self.examples // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor | None]]:
-        for start in range(0, len(self.inputs), self.batch_size):
+        for start in range(0, self.examples, self.batch_size):
             part = slice(start, start + self.batch_size)
             yield self.inputs[part], None if self.targets is None else self.targets[part]
 
@@ -43,9 +62,9 @@ def as_batches(data: Any, what: str = "calibration") -> Iterable:
     Raises ValueError for an iterator that can be read only once, and TypeError for anything else.
     """
     if isinstance(data, Tensor):
-        return TensorBatches(data)
+        return Batches(data)
     if isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data):
-        return TensorBatches(*data)
+        return Batches(*data)
     if isinstance(data, Iterator):
         raise ValueError(
             f"the {what} data is a {type(data).__name__}, which can be read only once; give a tensor, a "

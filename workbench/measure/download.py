@@ -6,6 +6,7 @@ interrupted download never looks like data.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import os
@@ -51,7 +52,8 @@ def fetch(url: str, target: Path, md5: str, progress: Progress | None = None, ti
     except (OSError, http.client.HTTPException) as error:
         raise DownloadError(f"{url}: {type(error).__name__}: {error}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
     return target
 
 

@@ -6,7 +6,7 @@ them (`accuracy.json`) were measured after that rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,49 +16,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from workbench.measure.batches import Batches
 from workbench.measure.datasets import Images, load_cifar10, load_digits, load_mnist
 from workbench.measure.moments import Progress
 
 WEIGHTS = Path(__file__).parent / "weights"
-BATCH_SIZE = 250
 ORDER_SEED = 8
-
-
-@dataclass(frozen=True, eq=False)
-class Batches:
-    """Tensors cut into batches, as often as one likes: iterating gives (inputs, targets) pairs.
-
-    `inputs` is (n, ...), `targets` (n,); the last batch may be smaller. ``len()`` is the number of batches,
-    `.examples` is n.
-
-    Raises
-    ------
-    ValueError
-        The two lengths differ, there are no examples, or `batch_size` is less than 1.
-    """
-
-    inputs: Tensor
-    targets: Tensor
-    batch_size: int = BATCH_SIZE
-
-    def __post_init__(self) -> None:
-        if len(self.inputs) != len(self.targets) or len(self.inputs) == 0:
-            raise ValueError(
-                f"got {len(self.inputs)} inputs and {len(self.targets)} targets: "
-                "expected one target an input, and at least one"
-            )
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size is {self.batch_size}, expected 1 or more")
-
-    @property
-    def examples(self) -> int:
-        return len(self.inputs)
-
-    def __len__(self) -> int:
-        return -(-self.examples // self.batch_size)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return zip(self.inputs.split(self.batch_size), self.targets.split(self.batch_size), strict=True)
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,8 +28,8 @@ Progress = Callable[[int, int | None, str], Any]
 class GroupStatistics:
     """What was measured of one group.
 
-    `moments`: one a reader, in the group's order. `active` (m,): share of samples where a unit is not zero, and
-    `magnitude` (m,): mean |φ|, both over the first reader's samples.
+    `moments`: one a reader, in the group's order. `active` (m,): share of samples where a unit is not zero,
+    and `magnitude` (m,): mean |φ|, both over the first reader's samples.
     """
 
     moments: tuple[Moment, ...]

@@ -120,6 +120,8 @@ def _reproducible() -> Iterator[None]:
 
 
 def _shuffled(data: Batches, plan: TrainingPlan) -> Iterator[tuple[Tensor, Tensor]]:
+    if data.targets is None:
+        raise ValueError("training needs targets: give Batches(inputs, targets)")
     for index in torch.randperm(data.examples).split(plan.batch_size):
         inputs = data.inputs[index]
         if plan.shift:

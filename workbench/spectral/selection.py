@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +14,8 @@ from .moment import Moment, second_moment
 
 _TIE = 1e-12  # gains this near the best one, relatively, are equal up to rounding
 _NO_GAIN = 1e-15  # share of the whole loss below which a gain is rounding
-# A block of this size stays in the cache between its two uses, and is too small for the BLAS to spread over
-# threads, whose waiting for each other costs more than it gains, many times more on a busy machine.
+# Matrix-vector products in blocks this small are not spread over threads by the BLAS: waiting for each other
+# costs the threads more than it gains, and many times more on a busy machine.
 _BLOCK_ELEMENTS = 1 << 17
 _SMALLEST_BLOCK = 256
 _REFRESH = 1e-9  # a gain's numerator shrunk to this share of its start has lost nine of its sixteen digits
@@ -95,7 +95,7 @@ class GreedySelector:
         if readouts is not None and (len(readouts) != len(moments) or any(z is None for z in readouts)):
             raise ValueError(
                 f"Every reader needs a moment and a readout, but there are {len(moments)} moments and "
-                f"{sum(z is not None for z in readouts)} readouts; pass readouts=None for the input loss alone."
+                f"{sum(z is not None for z in readouts)} readouts; for the input loss alone pass None."
             )
         matrices = [second_moment(moment) for moment in moments]
         self.width: int = matrices[0].shape[0]
@@ -167,18 +167,17 @@ class _Metric:
 
 
 class _Reader:
-    """One reader's Σ, Σ² and ΣZᵀZΣ, as NumPy views or copies on the CPU."""
+    """One reader's Σ, Σ² and ΣZᵀZΣ, stacked on the CPU; the last only where there is a readout."""
 
     def __init__(self, matrix: Tensor, metric: _Metric | None) -> None:
-        self.sigma = matrix.cpu().contiguous().numpy()
-        self.variances = self.sigma.diagonal().copy()
         self.metric = metric
-        self.products = self.products_of(matrix)
+        self.stack = self.stack_of(matrix)
+        self.variances = self.stack[0].diagonal().copy()
 
-    def products_of(self, matrix: Tensor) -> tuple[np.ndarray, np.ndarray | None]:
-        """(C², CZᵀZC) of a symmetric matrix C."""
-        square = (matrix @ matrix).cpu().numpy()
-        return square, None if self.metric is None else self.metric(matrix).cpu().numpy()
+    def stack_of(self, matrix: Tensor) -> np.ndarray:
+        """(C, C², CZᵀZC) of a symmetric matrix C, (2 or 3, m, m)."""
+        images = [] if self.metric is None else [self.metric(matrix)]
+        return torch.stack([part.cpu() for part in (matrix, matrix @ matrix, *images)]).numpy()
 
 
 class _Residual:
@@ -190,81 +189,74 @@ class _Residual:
     """
 
     def __init__(self, reader: _Reader, tau: np.ndarray, theta: float, steps: int) -> None:
-        self.reader, self.theta = reader, 1.0 if reader.metric is None else theta
-        self.tau = tau
+        self.reader, self.tau = reader, tau
         self.floor = SPENT * reader.variances
-        width = len(tau)
-        self.left = np.empty((steps, width))  # Lᵀ
-        self.images = np.empty((steps, width))  # Pᵀ
+        # Mixing Q from its parts only where it is read makes a change of θ free.
+        parts = (1.0,) if reader.metric is None else (theta, 1.0 - theta)
+        self.mixture = np.array([(1.0, *(0.0 for _ in parts)), (0.0, *parts)])
+        self.factors = np.empty((steps, 2 * len(tau)))  # row i: column i of L, then column i of P
         self.inner = np.empty((steps, steps))  # H
-        self._start_from(reader.sigma, reader.products)
+        self._start_from(reader.stack)
 
-    def _start_from(self, sigma: np.ndarray, products: tuple[np.ndarray, np.ndarray | None]) -> None:
-        self.sigma, self.products, self.count = sigma, products, 0
-        self.d = sigma.diagonal() + self.tau
-        self.g = self._mixed(np.diagonal)
+    def _start_from(self, stack: np.ndarray) -> None:
+        self.stack, self.count = stack, 0
+        variances, self.g = self.mixture @ stack.diagonal(axis1=1, axis2=2)
+        self.d = variances + self.tau
         self.first_g = self.g.copy()
-
-    def _mixed(self, part: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """A part of Q; mixing only what is read makes a change of θ free."""
-        square, image = self.products
-        if image is None:
-            return 1.0 * part(square)
-        return self.theta * part(square) + (1.0 - self.theta) * part(image)
 
     def gains(self) -> np.ndarray:
         """What each unit would take off the loss, (m,); 0 for units that are spent."""
-        gains = np.zeros_like(self.d)
-        np.divide(self.g, self.d, out=gains, where=self.d > self.floor)
-        return gains
+        np.putmask(self.d, self.d <= self.floor, np.inf)
+        return self.g / self.d
 
     def is_rounded(self, unit: int) -> bool:
         """Whether so much of g has cancelled that rounding shows in the unit's gain."""
-        return self.d[unit] > self.floor[unit] and self.g[unit] < _REFRESH * self.first_g[unit]
+        return self.g.item(unit) < _REFRESH * self.first_g.item(unit) and self.d.item(unit) < np.inf
 
     def refresh(self) -> None:
         """Form C once and start again from it, which gives its small entries their digits back."""
-        left = torch.from_numpy(self.left[: self.count])
-        residual = torch.from_numpy(self.sigma) - left.T @ left
-        self._start_from(residual.numpy(), self.reader.products_of(residual))
+        left = torch.from_numpy(self.factors[: self.count, : len(self.d)])
+        self._start_from(self.reader.stack_of(torch.from_numpy(self.stack[0]) - left.T @ left))
 
     def add(self, unit: int) -> float:
         """Keep `unit`; returns what it took off the loss."""
-        t = self.count
-        chosen = self.left[:t, unit].copy()
-        inner = self.images[:t, unit] - self.inner[:t, :t] @ chosen  # LᵀMv
-        v, s, u = self._columns(unit, chosen, inner)
-        d = max(v[unit], 0.0) + self.tau[unit]
-        if d <= self.floor[unit]:
+        t, width = self.count, len(self.d)
+        factors, row = self.factors[:t], self.factors[t]
+        chosen = factors[:, unit].copy()
+        np.matmul(self.mixture, self.stack[:, unit], out=row.reshape(2, width))
+        _subtract_product(row, chosen, factors)
+        v, s = row[:width], row[width:]
+        d = max(v.item(unit), 0.0) + self.tau.item(unit)
+        if d <= self.floor.item(unit):
             return 0.0
-        g = max(u[unit], 0.0)
+        inner = factors[:, width + unit] - self.inner[:t, :t] @ chosen  # LᵀMv
+        u = s.copy()
+        _subtract_product(u, inner, factors[:, :width])
+        g = max(u.item(unit), 0.0)
         share = v / d
         self.d -= v * share
-        self.g += share * (share * g - 2.0 * u)
-        root = np.sqrt(d)
-        np.divide(v, root, out=self.left[t])
-        np.divide(s, root, out=self.images[t])
-        self.inner[t, :t] = self.inner[:t, t] = inner / root
+        u *= -2.0
+        u += g * share
+        u *= share
+        self.g += u
+        root = 1.0 / d**0.5
+        row *= root
+        inner *= root
+        self.inner[t, :t] = self.inner[:t, t] = inner
         self.inner[t, t] = g / d
         self.count += 1
         return g / d
 
-    def _columns(
-        self, unit: int, chosen: np.ndarray, inner: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """v = C e_j, s = ΣMv and u = CMv, (m,) each, a block of columns at a time."""
-        t = self.count
-        v = self.sigma[unit].copy()
-        s = self._mixed(lambda product: product[unit])
-        u = np.empty_like(s)
-        block = max(_SMALLEST_BLOCK, _BLOCK_ELEMENTS // max(t, 1))
-        for start in range(0, len(v), block):
-            part = slice(start, start + block)
-            left = self.left[:t, part]
-            v[part] -= chosen @ left
-            s[part] -= chosen @ self.images[:t, part]
-            np.subtract(s[part], inner @ left, out=u[part])
-        return v, s, u
+
+def _subtract_product(target: np.ndarray, vector: np.ndarray, rows: np.ndarray) -> None:
+    """target -= vector @ rows, a block of columns at a time."""
+    if rows.size <= _BLOCK_ELEMENTS:
+        target -= vector @ rows
+        return
+    block = max(_SMALLEST_BLOCK, _BLOCK_ELEMENTS // len(rows))
+    for start in range(0, rows.shape[1], block):
+        part = slice(start, start + block)
+        target[part] -= vector @ rows[:, part]
 
 
 def _choose(residuals: list[_Residual], steps: int, total: float) -> tuple[list[int], list[float]]:
@@ -273,11 +265,12 @@ def _choose(residuals: list[_Residual], steps: int, total: float) -> tuple[list[
     taken: list[float] = []
     free = np.ones(len(residuals[0].d))
     while len(order) < steps:
-        gains = free * sum(residual.gains() for residual in residuals)
+        gains = sum((residual.gains() for residual in residuals[1:]), start=residuals[0].gains())
+        gains *= free
         best = gains.max()
         if best <= _NO_GAIN * total:
             break
-        unit = int(np.argmax(gains >= best * (1.0 - _TIE)))
+        unit = int((gains >= best * (1.0 - _TIE)).argmax())
         rounded = [residual for residual in residuals if residual.is_rounded(unit)]
         if rounded:
             for residual in rounded:

@@ -104,10 +104,11 @@ function draw(state, el, on) {
   const attempt = h("button", { class: "wbw-button", "data-testid": "try", "data-hint": "Score with this choice; nothing is kept", onclick: () => send(state, "try_choice", { request: requestOf(state) }) }, "Try");
   const commit = h("button", { class: "wbw-button wbw-primary", "data-testid": "commit", "data-hint": "Make the network smaller (Enter)", onclick: () => send(state, "commit", { request: requestOf(state) }) }, "Commit");
   const tried = h("p", { class: "wbw-hint", "data-testid": "score-try", "aria-live": "polite" });
+  const heading = h("span", {});
   const name = h("span", { class: "wbw-name" });
   const row = (label, unit, ...rest) => h("div", { class: "wbw-row" }, h("span", { class: "wbw-symbol" }, label), h("span", { class: "wbw-caption" }, unit), ...rest);
   el.append(
-    h("h3", { class: "wbw-heading" }, "Choice for ", name),
+    h("h3", { class: "wbw-heading" }, heading, name),
     h("div", { class: "wbw-controls" },
       h("div", {}, row("λ", "relative to Tr Σ", lamText), lamSlider),
       h("div", {}, h("div", { class: "wbw-row wbw-middle" }, h("span", { class: "wbw-symbol" }, "Width"),
@@ -127,26 +128,30 @@ function draw(state, el, on) {
     widthSlider.paint(1, m(), width, String(width));
     widthInput.max = m();
     if (document.activeElement !== widthInput || Number(widthInput.value) !== width) widthInput.value = width;
-    setText(ofText, `of ${m()}`);
+    setText(ofText, eigenvaluesOf(state).length ? `of ${m()}` : "");
     thetaSlider.paint(0, 1, state.get("theta"), String(state.get("theta")));
     setText(thetaText, state.get("theta").toFixed(2));
     follow.checked = state.get("follow");
     selection.node.value = state.get("selection");
     reconstruction.node.value = state.get("reconstruction");
-    setText(name, state.get("selected") || "…");
+    setText(heading, state.get("selected") ? "Choice for " : "Choice");
+    setText(name, state.get("selected"));
     name.title = state.get("selected");
     paintInPage(state, inPage);
   });
   on("preview lam width theta selection reconstruction selected position", () => paintFromKernel(state, fromKernel, lagging));
-  on("tried lam width theta selection reconstruction selected position metric", () => {
+  on("tried lam width theta selection reconstruction selected position metric layers", () => {
     const answer = state.get("tried");
     const mine = answer.request && isCurrent(state, answer);
+    const stale = layerOf(state)?.stale;
     tried.dataset.value = mine ? answer.score : "";
+    if (stale) return setText(tried, `${state.get("selected")} was ${stale}: measure again.`);
     setText(tried, mine ? `${state.get("metric")} with this choice ${score(answer.score)} (${points(answer.change)}), nothing kept` : "");
   });
   on("layers selected spectra progress kernel width metric", () => {
     const layer = layerOf(state);
     const usable = Boolean(layer?.prunable && layer.count);
+    el.classList.toggle("wbw-stale", Boolean(layer?.stale));
     el.querySelectorAll("input, select").forEach((node) => (node.disabled = !usable));
     const whole = usable && state.get("width") >= layer.width;
     const why = !alive(state) ? "This needs a running kernel" : busy(state) ? "Something is running: see above" : !usable ? "This group cannot be pruned"

@@ -9,7 +9,7 @@ function freedomPlot(state, on, bottomOf) {
   const curve = s("path", { class: "wbw-line wbw-kept-line" });
   const drop = s("path", { class: "wbw-drop" });
   const point = s("circle", { class: "wbw-point", r: 6 });
-  const label = s("text", { class: "wbw-value", y: 0 });
+  const label = s("text", { class: "wbw-value", "text-anchor": "end" });
   const handle = s("g", { class: "wbw-handle", "data-testid": "freedom-point" }, point);
 
   const place = () => {
@@ -19,10 +19,7 @@ function freedomPlot(state, on, bottomOf) {
     const [x, y] = [at.x(Math.log10(state.get("lam"))), at.y(N)];
     setAttributes(point, { cx: x, cy: y });
     drop.setAttribute("d", `M${at.box.left} ${y}H${x}V${at.box.bottom}`);
-    const beside = x + 76 > at.box.right; // above and to the right of a falling curve there is room
-    const under = y < at.box.top + 20;
-    setAttributes(label, { x: x + (beside ? 4 : 8), y: y + (under ? 20 : -8), "text-anchor": beside ? "end" : "start" });
-    setText(label, `N = ${fixed(N, N < 99.95 ? 2 : 1)}`);
+    setText(label, `N(λ) = ${fixed(N, N < 99.95 ? 2 : 1)}`);
   };
   const redraw = () => {
     const eigenvalues = eigenvaluesOf(state);
@@ -35,6 +32,7 @@ function freedomPlot(state, on, bottomOf) {
       decadeTicks(bottom, 0, Math.floor((box.right - box.left) / 44)).map((e) => [at.x(e), e ? power(e) : "1"]),
       linearTicks(0, eigenvalues.length, 4).map((n) => [at.y(n), String(n)]));
     grid.append(s("text", { class: "wbw-title-x", x: (box.left + box.right) / 2, y: height - 4, "text-anchor": "middle" }, "λ / Tr Σ"));
+    setAttributes(label, { x: box.right - 4, y: box.top + 13 }); // the curve falls: this corner is always free
     const trace = traceOf(eigenvalues);
     let path = "";
     for (let i = 0; i <= 120; i++) {
@@ -60,20 +58,23 @@ function lossPlot(state, on) {
   lines.append(...paths, ...labels);
   const mark = s("g", { class: "wbw-handle wbw-width-mark", tabindex: 0, role: "slider", "aria-label": "width", "aria-valuemin": 1, "data-testid": "width-line" },
     s("line", { class: "wbw-hit" }), s("line", { class: "wbw-width-line" }),
-    s("rect", { class: "wbw-grip", x: -12, width: 24, height: 14, rx: 7 }),
-    s("path", { class: "wbw-grip-lines", d: "M-3 4V10M0 4V10M3 4V10" }));
-  const waiting = s("text", { class: "wbw-tick", "text-anchor": "middle" }, "computing the losses …");
+    s("g", {}, s("rect", { class: "wbw-grip", x: -12, width: 24, height: 14, rx: 7 }),
+      s("path", { class: "wbw-grip-lines", d: "M-3 4V10M0 4V10M3 4V10" })));
+  const waiting = s("text", { class: "wbw-value wbw-waiting", "text-anchor": "middle" });
 
   const place = () => {
     if (!at) return;
     const width = state.get("width");
-    mark.setAttribute("transform", `translate(${at.x(width).toFixed(1)} ${at.box.top})`);
+    const x = at.x(width);
+    mark.setAttribute("transform", `translate(${x.toFixed(1)} ${at.box.top})`);
+    mark.lastChild.setAttribute("transform", `translate(${Math.max(0, at.box.left + 14 - x).toFixed(1)} 0)`);
     setAttributes(mark, { "aria-valuenow": width, "aria-valuemax": at.m });
   };
   const shade = () => {
     const mine = state.get("preview").request?.group === state.get("selected") && at?.drawn === state.get("curve");
     lines.classList.toggle("wbw-lag", !isCurrent(state, state.get("preview")));
     lines.style.display = mine ? "" : "none";
+    setText(waiting, layerOf(state)?.stale ? "measure again" : "computing the losses …");
     waiting.style.display = mine || !layerOf(state)?.count ? "none" : "";
   };
   const redraw = () => {

@@ -76,7 +76,7 @@ function draw(state, el, on) {
       node.setAttribute("aria-selected", chosen);
       node.tabIndex = chosen ? 0 : -1;
       node.dataset.mark = kind;
-      setText(note, `${layer.kind} · ${words}`);
+      setText(note, kind === "stale" ? words : `${layer.kind} · ${words}`);
       note.title = words;
       setText(now, layer.width < layer.original ? `${layer.original} → ${layer.width}` : `${layer.width}`);
       const eigenvalues = eigenvaluesOf(state, layer);

@@ -97,7 +97,9 @@ def with_procedure(session: Session, procedure: str) -> Session:
     Raises ValueError where something is committed, since a recipe has one procedure.
     """
     if len(session.history) > 1:
-        raise ValueError("something is committed under the present procedure: load the model again to change it")
+        raise ValueError(
+            "something is committed under the present procedure: load the model again to change it"
+        )
     other = Session(
         session.original,
         session.calibration,

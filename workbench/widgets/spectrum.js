@@ -1,7 +1,7 @@
 // The spectrum: eigenvalues with the λ line dragged on them, the share of each that is kept, N(λ), losses.
 
 const STRIP = 38; // height of the strip whose filled area is N(λ)
-const GRIP = 136; // width of the handle on the λ line
+const GRIP = 146; // width of the handle on the λ line
 const HARD_STOPS = 128; // up to this many eigenvalues each bar has its own colour, above it they are sampled
 
 // The lower end of the axis, an exponent of 10: a decade under the least eigenvalue, and never above λ.
@@ -37,7 +37,7 @@ function eigenPlot(state, on) {
   const stripKept = s("path", { class: "wbw-kept" });
   const area = s("path", { class: "wbw-area" });
   const areaLabel = s("text", { class: "wbw-value", "text-anchor": "end" });
-  const value = s("text", { class: "wbw-grip-text", y: 4.5 });
+  const value = s("text", { class: "wbw-grip-text", y: 4.5, "text-anchor": "middle" });
   const line = s("g", { class: "wbw-handle wbw-lam", tabindex: 0, role: "slider", "aria-label": "λ relative to the trace",
     "aria-valuemin": LAM_MIN, "aria-valuemax": LAM_MAX, "aria-orientation": "vertical", "data-testid": "lam-line" },
     s("line", { class: "wbw-hit" }), s("line", { class: "wbw-lam-line" }),
@@ -84,7 +84,7 @@ function eigenPlot(state, on) {
     const m = eigenvalues.length;
     const trace = traceOf(eigenvalues);
     const strip = height - 34;
-    const box = { left: 52, right: width - 14, top: 11, bottom: strip - STRIP - 8 };
+    const box = { left: 52, right: width - 14, top: 11, bottom: strip - STRIP - 11 };
     const bottom = bottomFor(state);
     at = { box, strip, bottom, x: scale(0, m, box.left, box.right), y: scale(bottom, 0, box.bottom, box.top),
       share: scale(0, 1, strip, strip - STRIP), stops: stopsFor(m) };
@@ -106,7 +106,7 @@ function eigenPlot(state, on) {
     setAttributes(surface, { x: box.left, y: box.top, width: box.right - box.left, height: box.bottom - box.top });
     line.querySelectorAll("line").forEach((one) => setAttributes(one, { x1: box.left, x2: box.right }));
     line.querySelector("rect").setAttribute("x", box.right - GRIP);
-    value.setAttribute("x", box.right - GRIP + 12);
+    value.setAttribute("x", box.right - GRIP / 2 - 9);
     line.querySelector("path").setAttribute("d", `M${box.right - 21} -2l4.5 -4.5l4.5 4.5M${box.right - 21} 2l4.5 4.5l4.5 -4.5`);
     place();
   };
@@ -133,17 +133,19 @@ function draw(state, el, on) {
     h("div", { class: "wbw-pair" },
       h("div", { class: "wbw-half" }, h("h4", {}, "Degrees of freedom N(λ)"), freedom.holder),
       h("div", { class: "wbw-half" }, h("h4", {}, "Loss left, relative to keeping none"), loss.holder)));
-  el.append(h("h3", { class: "wbw-heading" }, "Spectrum of ", name, sub, chip), body, empty);
+  const heading = h("span", {});
+  el.append(h("h3", { class: "wbw-heading" }, heading, name, sub, chip), body, empty);
 
   let lowest = null;
   on("spectra layers selected progress measured", () => {
     const layer = layerOf(state);
     const shown = Boolean(layer?.prunable && layer.count);
-    body.style.visibility = shown ? "" : "hidden";
+    body.hidden = !shown;
     empty.hidden = shown;
-    setText(name, layer?.name ?? "…");
+    setText(heading, layer ? "Spectrum of " : "Spectrum");
+    setText(name, layer?.name ?? "");
     name.title = layer?.name ?? "";
-    setText(sub, shown ? "μ / Tr Σ, each filled by its share μ/(μ+λ)" : "");
+    setText(sub, shown && !layer.stale ? "μ / Tr Σ, each filled by its share μ/(μ+λ)" : "");
     setText(chip, layer?.stale ?? "");
     chip.hidden = !layer?.stale;
     el.classList.toggle("wbw-stale", Boolean(layer?.stale));

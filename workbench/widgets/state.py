@@ -133,7 +133,9 @@ class WorkbenchState(anywidget.AnyWidget):
 
     def remeasure(self) -> None:
         """Measure the stale groups again."""
-        self._start("measure", "measuring again", lambda progress: self._current.remeasure(progress, self._cancel))
+        self._start(
+            "measure", "measuring again", lambda progress: self._current.remeasure(progress, self._cancel)
+        )
 
     def set_procedure(self, name: str) -> None:
         """The same network under the other procedure, with the moments measured so far."""
@@ -203,7 +205,9 @@ class WorkbenchState(anywidget.AnyWidget):
     def choose(self, name: str) -> None:
         """Select a group; the width is set from N(λ)."""
         if name not in {layer["name"] for layer in self.layers}:
-            raise ValueError(f"no group is called {name!r}; the groups are {', '.join(x['name'] for x in self.layers)}")
+            raise ValueError(
+                f"no group is called {name!r}; the groups are {', '.join(x['name'] for x in self.layers)}"
+            )
         self.selected = name
 
     def request(self) -> dict:
@@ -292,7 +296,9 @@ class WorkbenchState(anywidget.AnyWidget):
     def _start(self, command: str, what: str, work: Callable[[Reporter], None]) -> None:
         def job() -> None:
             self._cancel.clear()
-            progress = Reporter(lambda values: self._deliver(lambda: self.set_trait("progress", values)), what)
+            progress = Reporter(
+                lambda values: self._deliver(lambda: self.set_trait("progress", values)), what
+            )
             try:
                 work(progress)
             except Cancelled:
@@ -379,4 +385,3 @@ class WorkbenchState(anywidget.AnyWidget):
             yield
         finally:
             self._linking = before
-

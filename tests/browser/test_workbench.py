@@ -1,0 +1,320 @@
+"""The workbench in a real JupyterLab: what a person does with it, from λ to a committed layer and back."""
+
+import json
+import random
+
+import pytest
+import torch
+from notebook_page import SCREENSHOTS
+from playwright.sync_api import expect
+
+from workbench.session import Session
+from workbench.spectral import Spectrum
+from workbench.widgets.app import module
+
+MEASURED = 60_000
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """The same session in this process: the oracle for what the page shows."""
+    session = Session.example("digits-cnn")
+    session.measure()
+    return session
+
+
+@pytest.fixture(scope="module")
+def bench(workbench_page):
+    """The real notebook, run once, its spectra measured."""
+    expect(workbench_page.find("readout-N")).not_to_have_attribute("data-value", "", timeout=MEASURED)
+    return workbench_page
+
+
+@pytest.fixture(autouse=True)
+def fresh(bench):
+    """Every test starts from the original digits network with conv1 selected."""
+    if bench.kernel("Out[1].state.name") != "'digits-cnn'":
+        bench.find("model-select").select_option("digits-cnn")
+    if bench.find("reset").is_enabled():
+        bench.find("reset").click()
+        expect(bench.find("reset")).to_be_disabled()
+    if bench.find("procedure-select").input_value() != "simultaneous":
+        bench.kernel("Out[1].state.load('digits-cnn')")
+        bench.find("procedure-select").select_option("simultaneous")
+    bench.find("layer-conv1").click()
+    if not bench.find("follow").is_checked():
+        bench.find("follow").check()
+    settle(bench)
+
+
+def settle(bench):
+    """Until the kernel's numbers answer what the page shows, and nothing runs."""
+    expect(bench.page.locator("[data-current]")).to_have_attribute("data-current", "true", timeout=MEASURED)
+    expect(bench.find("cancel")).to_be_hidden(timeout=MEASURED)
+
+
+def number(bench, testid):
+    return float(bench.find(testid).get_attribute("data-value"))
+
+
+def relative_lam(bench):
+    return float(bench.find("lam-line").get_attribute("aria-valuenow"))
+
+
+def drag_lam_to(bench, share):
+    """Drag the λ line to a share of the plot's height, as a hand does."""
+    mouse = bench.page.mouse
+    line = bench.find("lam-line").locator(".wbw-grip").bounding_box()
+    plot = bench.find("spectrum-plot").locator(".wbw-surface").bounding_box()
+    mouse.move(line["x"] + line["width"] / 2, line["y"] + line["height"] / 2)
+    mouse.down()
+    mouse.move(line["x"] + line["width"] / 2, plot["y"] + share * plot["height"], steps=5)
+    mouse.up()
+
+
+def assert_follows_python(bench, spectrum):
+    """N(λ), N/m, both widths: what the page computed is what Python computes, to 3 digits and more."""
+    lam = relative_lam(bench) * spectrum.trace
+    freedom = spectrum.degrees_of_freedom(lam)
+    assert number(bench, "readout-N") == pytest.approx(freedom, rel=1e-6)
+    assert number(bench, "readout-N-share") == pytest.approx(freedom / spectrum.width, rel=1e-6)
+    settle(bench)
+    width = int(bench.find("width-input").input_value())
+    assert width == int(number(bench, "readout-width"))
+    assert abs(width - freedom) < 1
+    assert number(bench, "readout-N") == pytest.approx(freedom, rel=1e-6)
+
+
+def test_lam_is_dragged_on_the_plot_and_the_width_follows(bench, digits):
+    seen = set()
+    for share in (0.15, 0.35, 0.5, 0.7, 0.9):
+        drag_lam_to(bench, share)
+        assert_follows_python(bench, digits.spectrum("conv1"))
+        seen.add(bench.find("readout-width").get_attribute("data-value"))
+    assert len(seen) == 5
+
+
+def test_lam_moves_by_keyboard_on_the_line_and_on_the_slider(bench, digits):
+    start = relative_lam(bench)
+    bench.find("lam-line").focus()
+    bench.page.keyboard.press("ArrowUp")
+    assert relative_lam(bench) == pytest.approx(start * 10**0.05)
+    bench.page.keyboard.press("Shift+ArrowDown")
+    assert relative_lam(bench) == pytest.approx(start * 10**-0.45)
+    bench.find("lam-slider").focus()
+    bench.page.keyboard.press("ArrowRight")
+    assert relative_lam(bench) == pytest.approx(start * 10**-0.4)
+    assert_follows_python(bench, digits.spectrum("conv1"))
+    expect(bench.find("lam-slider")).to_be_focused()
+
+
+def test_letters_typed_in_the_width_entry_make_no_cells(bench):
+    cells = bench.page.locator(".jp-Notebook .jp-Cell").count()
+    bench.find("width-input").focus()
+    bench.page.keyboard.press("b")
+    bench.page.keyboard.press("a")
+    assert bench.page.locator(".jp-Notebook .jp-Cell").count() == cells
+
+
+def test_the_width_sets_lam_while_it_follows_and_is_free_when_not(bench, digits):
+    spectrum = digits.spectrum("conv1")
+    bench.find("width-input").fill("11")
+    bench.find("width-input").press("Tab")
+    settle(bench)
+    assert relative_lam(bench) * spectrum.trace == pytest.approx(spectrum.lam_for(11), rel=1e-6)
+    bench.find("follow").uncheck()
+    lam = relative_lam(bench)
+    bench.find("width-slider").focus()
+    bench.page.keyboard.press("ArrowRight")
+    settle(bench)
+    assert bench.find("width-input").input_value() == "12"
+    assert relative_lam(bench) == lam
+
+
+def test_losses_are_pythons(bench, digits):
+    bench.find("layer-fc1").click()
+    bench.find("width-input").fill("40")
+    bench.find("width-input").press("Tab")
+    settle(bench)
+    choice = digits.preview("fc1", width=40)
+    for testid, value in (
+        ("readout-input-loss", choice.input_loss),
+        ("readout-output-loss", choice.output_loss),
+        ("readout-error", choice.predicted_error),
+        ("readout-params-saved", choice.parameters_saved),
+        ("readout-macs-saved", choice.macs_saved),
+    ):
+        assert number(bench, testid) == pytest.approx(value, rel=1e-3)
+
+
+def test_every_selection_and_reconstruction_answers(bench):
+    for trait in ("selection", "reconstruction"):
+        values = bench.find(trait).locator("option").evaluate_all("nodes => nodes.map(node => node.value)")
+        for value in reversed(values):
+            bench.find(trait).select_option(value)
+            settle(bench)
+            assert number(bench, "readout-output-loss") > 0
+    expect(bench.find("error")).to_have_count(0)
+
+
+def test_try_shows_a_score_and_keeps_nothing(bench):
+    before = bench.kernel("Out[1].session.parameters")
+    bench.find("try").click()
+    expect(bench.find("score-try")).to_contain_text("nothing kept", timeout=MEASURED)
+    assert 0 < number(bench, "score-try") <= 1
+    assert bench.kernel("Out[1].session.parameters") == before
+    assert bench.kernel("Out[1].session.position") == "0"
+
+
+def readouts(bench):
+    settle(bench)
+    names = ("N", "N-share", "width", "guaranteed", "input-loss", "output-loss", "error", "params-saved")
+    return {name: number(bench, f"readout-{name}") for name in names}
+
+
+def test_commit_shrinks_the_real_model_and_undo_restores_the_very_numbers(bench):
+    bench.find("layer-conv2").click()
+    bench.find("width-input").fill("23")
+    bench.find("width-input").press("Tab")
+    before = readouts(bench)
+    parameters = int(bench.kernel("sum(p.numel() for p in Out[1].session.model.parameters())"))
+    bench.find("commit").click()
+    expect(bench.find("history-item-1")).to_contain_text("conv2 64 → 23", timeout=MEASURED)
+    settle(bench)
+    now = int(bench.kernel("sum(p.numel() for p in Out[1].session.model.parameters())"))
+    assert parameters - now == before["params-saved"]
+    assert number(bench, "meter-parameters") == now
+    expect(bench.find("layer-conv2")).to_contain_text("64 → 23")
+    bench.screenshot("committed")
+    bench.find("undo").click()
+    expect(bench.find("undo")).to_be_disabled()
+    bench.find("layer-conv2").click()
+    bench.find("width-input").fill("23")
+    bench.find("width-input").press("Tab")
+    assert readouts(bench) == before
+    assert int(bench.kernel("sum(p.numel() for p in Out[1].session.model.parameters())")) == parameters
+
+
+def test_enter_commits_and_control_z_undoes(bench):
+    bench.find("lam-line").focus()
+    bench.page.keyboard.press("Enter")
+    expect(bench.find("history-item-1")).to_be_visible(timeout=MEASURED)
+    settle(bench)
+    bench.find("lam-line").focus()
+    bench.page.keyboard.press("Control+z")
+    expect(bench.find("undo")).to_be_disabled(timeout=MEASURED)
+    assert bench.kernel("Out[1].session.position") == "0"
+
+
+def test_back_to_here_and_redo(bench):
+    for layer in ("conv1", "fc1"):
+        bench.find(f"layer-{layer}").click()
+        settle(bench)
+        bench.find("commit").click()
+        settle(bench)
+    expect(bench.find("history-item-2")).to_be_visible(timeout=MEASURED)
+    bench.find("history-back-1").click()
+    settle(bench)
+    assert bench.kernel("Out[1].session.position") == "1"
+    bench.find("redo").click()
+    settle(bench)
+    assert bench.kernel("Out[1].session.position") == "2"
+
+
+def test_sequential_marks_the_layers_downstream_and_measures_them_again(bench):
+    bench.find("procedure-select").select_option("sequential")
+    expect(bench.find("procedure-select")).to_be_enabled(timeout=MEASURED)
+    settle(bench)
+    bench.find("layer-conv2").click()
+    settle(bench)
+    bench.find("commit").click()
+    expect(bench.find("layer-fc1")).to_contain_text("stale", timeout=MEASURED)
+    bench.find("layer-fc1").click()
+    expect(bench.page.get_by_text("measured before the commit to conv2").first).to_be_visible()
+    bench.screenshot("stale")
+    before = bench.kernel("float(Out[1].session.moment('fc1').matrix.trace())")
+    bench.find("remeasure").click()
+    expect(bench.find("layer-fc1")).not_to_contain_text("stale", timeout=MEASURED)
+    settle(bench)
+    assert bench.kernel("Out[1].session.stale") == "{}"
+    assert bench.kernel("float(Out[1].session.moment('fc1').matrix.trace())") != before
+
+
+def test_a_second_example_loads(bench):
+    bench.find("model-select").select_option("digits-mlp")
+    expect(bench.find("layer-fc2")).to_contain_text("1 000", timeout=MEASURED)
+    settle(bench)
+    bench.find("layer-fc2").click()
+    settle(bench)
+    assert number(bench, "readout-N") > 1
+    bench.screenshot("digits-mlp")
+    assert bench.kernel("Out[1].session.name") == "'digits-mlp'"
+
+
+def test_an_error_is_said_where_the_hand_is(bench):
+    bench.kernel("setattr(Out[1].session, 'evaluation', [(__import__('torch').zeros(2, 3), None)])")
+    bench.find("try").click()
+    error = bench.page.locator(".wbw-choice").get_by_test_id("error")
+    expect(error).to_contain_text("evaluation batch 0", timeout=MEASURED)
+    bench.screenshot("error")
+    assert bench.cell_errors() == []
+    bench.kernel("Out[1].state.load('digits-cnn')")
+    expect(error).to_have_count(0)
+
+
+OVERFLOW = """() => {
+  const root = document.querySelector('[data-testid=workbench]');
+  const box = root.getBoundingClientRect();
+  const cut = [...root.querySelectorAll('button, select, input, output, h3, h4, .wbw-caption, .wbw-number, svg')]
+    .filter(node => node.checkVisibility())
+    .filter(node => { const one = node.getBoundingClientRect();
+      return one.width && (one.right > box.right + 1 || one.left < box.left - 1
+        || (!node.closest('.wbw-list, .wbw-scroll, [data-scrolls]') && one.bottom > innerHeight + 1)); })
+    .map(node => node.outerHTML.slice(0, 120));
+  const wide = [document.scrollingElement, ...document.querySelectorAll('.jp-Notebook, .jp-WindowedPanel-outer, .jp-OutputArea-output')]
+    .filter(node => node.scrollWidth > node.clientWidth + 1).map(node => node.className);
+  const clipped = [...root.querySelectorAll('.wbw-caption, .wbw-number, button, h4')]
+    .filter(node => node.checkVisibility() && node.scrollWidth > node.clientWidth + 1 && getComputedStyle(node).display !== 'inline')
+    .map(node => node.textContent);
+  return { cut, wide, clipped };
+}"""
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_nothing_is_cut_off_at_1280_by_800(bench, theme):
+    bench.theme(theme)
+    bench.page.wait_for_timeout(300)
+    assert bench.page.evaluate(OVERFLOW) == {"cut": [], "wide": [], "clipped": []}
+    bench.screenshot("workbench-" + theme.split()[-1].lower())
+    bench.theme("JupyterLab Light")
+
+
+def test_arithmetic_in_the_page_equals_pythons_on_random_spectra(bench):
+    generator = torch.Generator().manual_seed(3)
+    random.seed(3)
+    cases = []
+    for m in (1, 2, 13, 64, 257):
+        samples = torch.randn(m + 5, m, generator=generator, dtype=torch.float64)
+        samples *= torch.logspace(0, -6, m, dtype=torch.float64)
+        spectrum = Spectrum.of(samples.T @ samples)
+        for _ in range(5):
+            lam = spectrum.trace * 10 ** random.uniform(-9, 0)
+            width = random.uniform(0.1, 0.95) * spectrum.rank
+            cases.append((spectrum, lam, width))
+    sent = [{"values": s.eigenvalues.tolist(), "lam": lam, "width": width} for s, lam, width in cases]
+    source = module("math.js") + (
+        "\nreturn cases.map(({ values, lam, width }) => { const v = Float64Array.from(values);"
+        " return [degreesOfFreedom(v, lam), lamForWidth(v, width)]; });"
+    )
+    answers = bench.page.evaluate(
+        "([source, cases]) => new Function('cases', source)(JSON.parse(cases))", [source, json.dumps(sent)]
+    )
+    for (spectrum, lam, width), (freedom, solved) in zip(cases, answers, strict=True):
+        assert freedom == pytest.approx(spectrum.degrees_of_freedom(lam), rel=1e-12)
+        assert spectrum.degrees_of_freedom(solved) == pytest.approx(width, rel=1e-9)
+
+
+def test_nothing_was_asked_of_other_machines_and_no_script_failed(bench):
+    assert bench.page.foreign == []
+    assert bench.page.errors == []
+    assert (SCREENSHOTS / "workbench-dark.png").is_file()

@@ -1,0 +1,403 @@
+"""The face without a browser: the shared state, its commands, and what the panels are given."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from workbench.session import Session
+from workbench.widgets import Workbench, WorkbenchState
+from workbench.widgets.app import AREAS, HERE
+from workbench.widgets.jobs import Reporter, Worker
+
+PATIENCE = 20.0
+
+
+def small_session(batches=None, **options) -> Session:
+    torch.manual_seed(3)
+    model = nn.Sequential(
+        nn.Linear(11, 23),
+        nn.ReLU(),
+        nn.Linear(23, 17),
+        nn.ReLU(),
+        nn.Linear(17, 13),
+        nn.ReLU(),
+        nn.Linear(13, 3),
+    )
+    inputs = torch.randn(311, 11) @ torch.diag(torch.logspace(0, -2, 11))
+    data = [(inputs, model(inputs).argmax(1).detach())]
+    return Session(model, inputs if batches is None else batches(inputs), data, name="small", **options)
+
+
+@pytest.fixture
+def session() -> Session:
+    session = small_session()
+    session.measure()
+    return session
+
+
+@pytest.fixture
+def state(session) -> WorkbenchState:
+    return idle(WorkbenchState(session))
+
+
+def idle(state: WorkbenchState) -> WorkbenchState:
+    if not state.wait(PATIENCE):
+        pytest.fail(f"still busy with {state.progress}")
+    return state
+
+
+def message(state: WorkbenchState, command: str, **rest) -> WorkbenchState:
+    state._handle_custom_msg({"command": command, **rest}, [])
+    return state
+
+
+class TestWhatIsShown:
+    def test_session_is_shown(self, state, session):
+        assert (state.name, state.metric, state.procedure, state.measured) == (
+            "small",
+            "accuracy",
+            "simultaneous",
+            True,
+        )
+        assert [layer["name"] for layer in state.layers] == [group.name for group in session.groups]
+        assert state.history[0]["parameters"] == session.parameters
+        assert state.error == ""
+        assert state.progress == {}
+
+    def test_spectra_are_the_sessions(self, state, session):
+        values = np.frombuffer(state.spectra)
+        for layer in state.layers:
+            mine = values[layer["offset"] : layer["offset"] + layer["count"]]
+            if layer["prunable"]:
+                np.testing.assert_array_equal(mine, session.spectrum(layer["name"]).eigenvalues.numpy())
+            else:
+                assert layer["count"] == 0
+                assert layer["why_not"]
+
+    def test_first_prunable_group_is_selected_and_previewed(self, state):
+        assert state.selected == next(layer["name"] for layer in state.layers if layer["prunable"])
+        assert state.preview["request"] == state.request()
+
+    def test_preview_is_the_sessions(self, state, session):
+        state.theta = 0.7
+        state.selection = "magnitude-l1"
+        idle(state)
+        lam = state.lam * session.spectrum(state.selected).trace
+        choice = session.preview(state.selected, state.width, lam, 0.7, "magnitude-l1")
+        for name in ("input_loss", "output_loss", "predicted_error", "parameters_saved", "macs_saved"):
+            assert state.preview[name] == getattr(choice, name)
+        curve = np.frombuffer(state.curve).reshape(4, -1)
+        np.testing.assert_array_equal(curve[3], choice.curve.combined.numpy())
+        np.testing.assert_array_equal(curve[0], np.arange(curve.shape[1]))
+
+    def test_unmeasured_session_is_measured_in_the_background(self):
+        state = idle(WorkbenchState(small_session()))
+        assert state.measured
+        assert state.preview["request"]["group"] == state.selected
+
+    def test_example_by_name(self):
+        state = idle(Workbench("digits-cnn").state)
+        assert (state.error, state.name, state.selected) == ("", "digits-cnn", "conv1")
+
+    def test_change_from_another_cell_is_shown(self, state, session):
+        session.commit(session.preview(state.selected, width=5))
+        idle(state)
+        assert state.position == 1
+        assert next(x["width"] for x in state.layers if x["name"] == state.selected) == 5
+
+
+class TestLinks:
+    def test_width_follows_lam(self, state, session):
+        spectrum = session.spectrum(state.selected)
+        for lam in (1e-6, 1e-3, 0.1, 1.0):
+            state.lam = lam
+            freedom = spectrum.degrees_of_freedom(lam * spectrum.trace)
+            assert state.width == min(max(int(np.ceil(freedom)), 1), spectrum.width)
+
+    def test_lam_follows_width(self, state, session):
+        spectrum = session.spectrum(state.selected)
+        for width in (2, 5, 11):
+            state.width = width
+            assert state.width == width
+            assert spectrum.degrees_of_freedom(state.lam * spectrum.trace) == pytest.approx(width, rel=1e-6)
+
+    def test_free_when_off(self, state, session):
+        state.follow = False
+        lam = state.lam
+        state.width = 3
+        assert state.lam == lam
+        state.lam = 0.5
+        assert state.width == 3
+        state.follow = True
+        spectrum = session.spectrum(state.selected)
+        assert state.width == np.ceil(spectrum.degrees_of_freedom(0.5 * spectrum.trace))
+
+    def test_full_width_is_reached_although_n_of_lam_is_below(self, state, session):
+        width = session.group(state.selected).width
+        state.width = width
+        assert state.width == width
+
+    def test_values_out_of_range_are_brought_back(self, state, session):
+        state.width = 10_000
+        assert state.width == session.group(state.selected).width
+        state.lam = -1.0
+        assert state.lam == 1e-10
+
+    def test_page_sends_both_at_once(self, state, session):
+        spectrum = session.spectrum(state.selected)
+        lam = spectrum.lam_for(7) / spectrum.trace
+        state.set_state({"width": 7, "lam": lam})
+        assert (state.width, state.lam) == (7, lam)
+
+    def test_choosing_a_group_sets_its_width(self, state, session):
+        name = session.groups[1].name
+        state.choose(name)
+        spectrum = session.spectrum(name)
+        assert state.width == np.ceil(spectrum.degrees_of_freedom(state.lam * spectrum.trace))
+        with pytest.raises(ValueError, match=re.escape(name)):
+            state.choose("nowhere")
+
+
+class TestPreviews:
+    def test_latest_request_wins(self, state, session, monkeypatch):
+        asked, gate, begun = [], threading.Event(), threading.Event()
+        preview = session.preview
+
+        def slow(name, **request):
+            asked.append(request["theta"])
+            begun.set()
+            gate.wait(PATIENCE)
+            return preview(name, **request)
+
+        monkeypatch.setattr(session, "preview", slow)
+        state.theta = 0.1
+        assert begun.wait(PATIENCE)
+        for theta in (0.2, 0.4, 0.6, 0.8):
+            state.theta = theta
+        gate.set()
+        idle(state)
+        assert asked == [0.1, 0.8]
+        assert state.preview["request"]["theta"] == 0.8
+
+    def test_error_is_told_beside_the_choice_and_goes(self, state, session, monkeypatch):
+        with monkeypatch.context() as patch:
+            patch.setattr(session, "preview", failing("conv2 has NaN in channel 5"))
+            state.theta = 0.9
+            idle(state)
+        assert (state.error, state.error_at) == ("conv2 has NaN in channel 5", "choice")
+        state.theta = 0.8
+        idle(state)
+        assert state.error == ""
+
+
+def failing(words, kind=ValueError):
+    def fail(*args, **options):
+        raise kind(words)
+
+    return fail
+
+
+class TestCommands:
+    def test_commit_undo_redo_reset(self, state, session):
+        start = session.parameters
+        message(state, "commit", request=state.request())
+        idle(state)
+        assert (state.position, state.can_undo, state.can_redo) == (1, True, False)
+        assert state.history[1]["parameters"] < start
+        idle(message(state, "undo"))
+        assert (state.position, session.parameters, state.can_redo) == (0, start, True)
+        idle(message(state, "redo"))
+        assert state.position == 1
+        idle(message(state, "reset"))
+        assert state.position == 0
+        idle(message(state, "goto", position=1))
+        assert state.position == 1
+        assert state.preview["request"] == state.request()
+
+    def test_commit_is_of_what_was_shown(self, state, session):
+        request = state.request()
+        state.theta = 0.95
+        idle(message(state, "commit", request=request))
+        assert session.history[1].choice.theta == request["theta"]
+
+    def test_choice_shown_before_another_commit_is_refused(self, state, session):
+        request = state.request()
+        state.commit(request)
+        idle(state)
+        idle(message(state, "commit", request=request))
+        assert len(session.history) == 2
+        assert "changed since" in state.error
+        assert state.error_at == "choice"
+
+    def test_try_keeps_nothing(self, state, session):
+        idle(message(state, "try_choice", request=state.request()))
+        assert state.tried["request"] == state.request()
+        assert state.tried["change"] == state.tried["score"] - session.history[0].score
+        assert len(session.history) == 1
+
+    def test_save_says_where(self, state, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        idle(message(state, "save"))
+        assert (tmp_path / "small-pruned" / "recipe.json").is_file()
+        assert str(tmp_path / "small-pruned") in state.notice
+
+    @pytest.mark.parametrize("kind", [ValueError, RuntimeError, OSError, KeyError])
+    def test_errors_in_words(self, state, session, monkeypatch, kind):
+        monkeypatch.setattr(session, "undo", failing("no room on the disk", kind))
+        idle(message(state, "undo"))
+        assert "no room on the disk" in state.error
+        assert state.error_at == "header"
+        assert state.progress == {}
+
+    def test_unknown_example_leaves_the_session(self, state, session):
+        idle(message(state, "load", name="digits-cnm"))
+        assert "digits-cnn" in state.error
+        assert state.session is session
+        assert state.name == "small"
+
+    @pytest.mark.parametrize(
+        "content", [{"command": "__init__"}, {"command": "goto"}, {}, {"command": "wait"}]
+    )
+    def test_unknown_commands_are_refused(self, state, content):
+        state._handle_custom_msg(content, [])
+        assert "not known" in state.error
+
+    def test_second_command_waits_for_no_one(self, state, session, monkeypatch):
+        gate = threading.Event()
+        monkeypatch.setattr(session, "redo", lambda: gate.wait(PATIENCE))
+        message(state, "redo")
+        message(state, "undo")
+        assert "still running" in state.error
+        gate.set()
+        idle(state)
+
+
+class TestCancelAndProgress:
+    def test_cancel_stops_measuring(self):
+        class Slow:
+            def __init__(self, inputs):
+                self.inputs = inputs
+
+            def __iter__(self):
+                for index in range(1000):
+                    if index:
+                        time.sleep(0.02)
+                    yield self.inputs
+
+            def __len__(self):
+                return 1000
+
+        session = small_session(batches=Slow)
+        state = WorkbenchState(session)
+        seen = []
+        state.observe(lambda change: seen.append(change["new"]), "progress")
+        deadline = time.monotonic() + PATIENCE
+        while not any(value.get("done") for value in seen) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert any(value.get("total") == 1000 for value in seen)
+        message(state, "cancel")
+        idle(state)
+        assert not state.measured
+        assert state.notice.startswith("Cancelled")
+        assert (state.progress, state.error) == ({}, "")
+
+    def test_progress_is_told_at_a_bearable_rate(self):
+        told = []
+        reporter = Reporter(told.append, "measuring")
+        for done in range(10_001):
+            reporter(done, 10_000, "measuring")
+        assert told[-1]["done"] == 10_000
+        assert len(told) < 200
+
+    def test_worker_goes_on_after_each_job(self):
+        worker, done = Worker("test"), []
+        for index in range(5):
+            worker.submit(lambda index=index: done.append(index))
+        assert worker.wait(PATIENCE)
+        assert done == [0, 1, 2, 3, 4]
+        assert not worker.busy
+
+
+class TestProcedures:
+    def test_stale_groups_are_marked_and_measured_again(self):
+        session = small_session(procedure="sequential")
+        session.measure()
+        state = idle(WorkbenchState(session))
+        idle(message(state, "commit", request=state.request()))
+        stale = [layer for layer in state.layers if layer["stale"]]
+        assert stale
+        assert stale[0]["stale"].startswith("measured before the commit to")
+        state.choose(stale[0]["name"])
+        idle(state)
+        assert state.preview["request"]["group"] != state.selected
+        idle(message(state, "remeasure"))
+        assert not any(layer["stale"] for layer in state.layers)
+        assert state.preview["request"] == state.request()
+
+    def test_change_takes_the_moments_along(self, state, session):
+        idle(message(state, "set_procedure", name="sequential"))
+        assert (state.procedure, state.measured, state.error) == ("sequential", True, "")
+        assert state.session is not session
+        assert state.history[0]["score"] == session.history[0].score
+        assert state.spectra == WorkbenchState(session).spectra
+
+    def test_change_is_refused_once_something_is_committed(self, state):
+        idle(message(state, "commit", request=state.request()))
+        idle(message(state, "set_procedure", name="sequential"))
+        assert state.procedure == "simultaneous"
+        assert "committed" in state.error
+
+
+def test_results_are_applied_on_the_event_loop(session):
+    threads = set()
+
+    async def main():
+        state = WorkbenchState(session)
+        state.observe(
+            lambda change: threads.add(threading.current_thread()), ["preview", "progress", "history"]
+        )
+        while not state.preview:
+            await asyncio.sleep(0.01)
+        state.commit()
+        while state.position == 0 or state.progress:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))
+    assert threads == {threading.main_thread()}
+
+
+class TestWorkbench:
+    def test_panels_share_one_state(self, session):
+        workbench = Workbench(session)
+        (grid,) = workbench.children
+        for panel, kind in zip(grid.children, AREAS.values(), strict=True):
+            assert isinstance(panel, kind)
+        assert {panel.state for panel in grid.children} == {workbench.state}
+        assert workbench.session is session
+        assert "small" in repr(workbench)
+        idle(workbench.state)
+
+    def test_wrong_argument_is_named(self):
+        with pytest.raises(TypeError, match="list"):
+            Workbench([1])
+
+    @pytest.mark.parametrize("panel", AREAS.values())
+    def test_modules_are_joined_whole(self, panel):
+        text = panel._esm
+        assert text.count("export default") == 1
+        assert not re.search(r"^\s*import ", text, re.M)
+        names = re.findall(r"^(?:async )?(?:function|const|let) (\w+)", text, re.M)
+        assert len(names) == len(set(names))
+
+    def test_nothing_is_fetched_from_elsewhere(self):
+        for file in [*HERE.glob("*.js"), *HERE.glob("*.css")]:
+            addresses = re.findall(r"https?://[^\"')\s]+", file.read_text(encoding="utf-8"))
+            assert set(addresses) <= {"http://www.w3.org/2000/svg"}
