@@ -18,6 +18,11 @@ if "WORKBENCH_DATA" not in os.environ and _shared.is_dir():
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Playwright keeps an event loop running in this thread: what tests the absence of one comes before it.
+    items.sort(key=lambda item: "/tests/browser/" in item.path.as_posix())
+
+
 @pytest.fixture
 def seed() -> int:
     """Seeds Python's, numpy's and torch's generators, and is the seed for a test's own ones."""

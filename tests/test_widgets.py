@@ -237,6 +237,20 @@ class TestCommands:
         assert "changed since" in state.error
         assert state.error_at == "choice"
 
+    def test_same_position_of_another_network_is_another_request(self, state, session):
+        first, second, third = (layer["name"] for layer in state.layers[:3])
+        for name in (first, second):
+            state.choose(name)
+            idle(message(state, "commit", request=state.request()))
+            state.choose(third)
+            idle(state)
+            lam = state.lam * session.spectrum(third).trace
+            choice = session.preview(third, state.width, lam, state.theta)
+            assert state.preview["request"] == state.request()
+            assert state.preview["parameters_saved"] == choice.parameters_saved
+            assert state.preview["macs_saved"] == choice.macs_saved
+            idle(message(state, "undo"))
+
     def test_try_keeps_nothing(self, state, session):
         idle(message(state, "try_choice", request=state.request()))
         assert state.tried["request"] == state.request()
@@ -308,6 +322,10 @@ class TestCancelAndProgress:
         assert not state.measured
         assert state.notice.startswith("Cancelled")
         assert (state.progress, state.error) == ({}, "")
+        state.measure()
+        message(state, "cancel")
+        idle(state)
+        assert state.notice.startswith("Cancelled")
 
     def test_progress_is_told_at_a_bearable_rate(self):
         told = []

@@ -29,6 +29,7 @@ from workbench.spectral import (
 # Every rule whose evidence the one measuring pass gathers: Taylor needs gradients of a task loss.
 SELECTIONS = tuple(name for name, rule in RULES.items() if "taylor" not in rule.needs)
 RECONSTRUCTIONS = ("channel", "none")
+WHOLE_PATH = 512  # units up to which a greedy path takes all of them
 DEFAULT_THETA = 0.3  # the paper's best for VGG-13 on CIFAR-10 (method.md §3)
 
 
@@ -36,7 +37,7 @@ DEFAULT_THETA = 0.3  # the paper's best for VGG-13 on CIFAR-10 (method.md §3)
 class LossCurve:
     """Losses relative to keeping no unit, against the width (method.md §3): every array is (k+1,) float64.
 
-    The ridge is that of the chosen λ and width at every point of the curve.
+    k is the group's width, or less in a group of more than 512 units. The ridge is that of the chosen λ and width at every point of the curve.
     """
 
     widths: Tensor
@@ -132,11 +133,16 @@ class GroupProblem:
         ]
 
     def order(self, lam: float, width: int, theta: float, selection: str) -> list[int]:
-        """All units, the ones to keep first."""
+        """Units, the ones to keep first: all of them, but for a greedy path through a wide group."""
         if selection == "greedy":
-            return self.selector.path(self.ridges(lam, width), theta).order.tolist()
+            return self.selector.path(self.ridges(lam, width), theta, self._reach(width)).order.tolist()
         evidence = replace(self.evidence, leverage=self.spectrum.leverage(lam))
         return RULES[selection].order(evidence).tolist()
+
+    def _reach(self, width: int) -> int:
+        """How far a greedy path goes: to the end, in wide groups to twice the width, to answer in time."""
+        m = self.group.width
+        return m if m <= WHOLE_PATH else min(m, max(2 * width, WHOLE_PATH // 2))
 
     def curve(self, order: Sequence[int], lam: float, width: int, theta: float) -> LossCurve:
         """Losses of every prefix of `order`."""

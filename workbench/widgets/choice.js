@@ -95,7 +95,7 @@ function draw(state, el, on) {
   const widthInput = h("input", { type: "number", class: "wbw-entry", min: 1, "data-testid": "width-input", "aria-label": "width",
     onchange: () => (widthInput.value ? setWidth(state, Number(widthInput.value)) : (widthInput.value = state.get("width"))) });
   const ofText = h("span", { class: "wbw-caption" });
-  const follow = h("input", { type: "checkbox", id: "wbw-follow", "data-testid": "follow",
+  const follow = h("input", { type: "checkbox", "data-testid": "follow",
     onchange: () => (update(state, { follow: follow.checked }), follow.checked && setLam(state, state.get("lam"))) });
   const selection = menu(state, "selection", "selection", SELECTIONS);
   const reconstruction = menu(state, "reconstruction", "reconstruction", RECONSTRUCTIONS);
@@ -139,8 +139,8 @@ function draw(state, el, on) {
     name.title = state.get("selected");
     paintInPage(state, inPage);
   });
-  on("preview lam width theta selection reconstruction selected position", () => paintFromKernel(state, fromKernel, lagging));
-  on("tried lam width theta selection reconstruction selected position metric layers", () => {
+  on("preview lam width theta selection reconstruction selected position revision", () => paintFromKernel(state, fromKernel, lagging));
+  on("tried lam width theta selection reconstruction selected position revision metric layers", () => {
     const answer = state.get("tried");
     const mine = answer.request && isCurrent(state, answer);
     const stale = layerOf(state)?.stale;

@@ -120,7 +120,7 @@ function draw(state, el, on) {
     const part = (from, to) => percent(to / from);
     meters[0].paint(start.parameters, now.parameters, count, part);
     meters[1].paint(start.macs, now.macs, count, part);
-    meters[2].paint(start.score, now.score, score, (from, to) => (from === to ? percent(1) : points(to - from)));
+    meters[2].paint(start.score, now.score, score, part);
     setText(meters[2].node.querySelector(".wbw-caption"), state.get("metric") || "score");
   });
   on("can_undo can_redo history progress measured kernel", () => {

@@ -24,7 +24,7 @@ function row(layer, state) {
     s("path", { d: sparkline(eigenvaluesOf(state, layer)) }));
   const bar = h("span", { class: "wbw-bar-fill" });
   const share = h("span", { class: "wbw-share" });
-  const node = h("li", { class: "wbw-layer", role: "option", id: `wbw-${layer.name}`, "data-testid": `layer-${layer.name}`, tabindex: "-1" },
+  const node = h("li", { class: "wbw-layer", role: "option", "data-testid": `layer-${layer.name}`, tabindex: "-1" },
     mark,
     h("span", { class: "wbw-name", title: layer.name }, layer.name), now,
     h("span", { class: "wbw-kind" }, note),
@@ -43,7 +43,7 @@ function standing(layer, selected, width) {
 function draw(state, el, on) {
   const list = h("ul", { class: "wbw-list", role: "listbox", "aria-label": "unit groups" });
   const foot = h("div", { class: "wbw-foot" });
-  const remeasure = h("button", { class: "wbw-button wbw-wide", "data-testid": "remeasure", onclick: () => send(state, "remeasure") }, "Measure again");
+  const remeasure = h("button", { class: "wbw-button wbw-wide", "data-testid": "remeasure", onclick: () => send(state, state.get("measured") ? "remeasure" : "measure") });
   const staleNote = h("p", { class: "wbw-hint" });
   foot.append(staleNote, remeasure);
   const empty = h("p", { class: "wbw-empty" });
@@ -92,11 +92,17 @@ function draw(state, el, on) {
     rows = layers.map((layer) => row(layer, state));
     list.replaceChildren(...rows.map((one) => one.node));
     empty.hidden = layers.length > 0;
-    const stale = layers.filter((layer) => layer.stale);
-    foot.hidden = !stale.length;
-    if (stale.length) setText(staleNote, `${stale.length === 1 ? `${stale[0].name} was` : `${stale.length} groups were`} ${stale[0].stale}`);
     paint();
     if (held) rows.find((one) => one.layer.name === state.get("selected"))?.node.focus();
+  });
+  on("layers measured progress", () => {
+    const layers = state.get("layers") ?? [];
+    const stale = layers.filter((layer) => layer.stale);
+    const unmeasured = layers.length > 0 && !state.get("measured") && !busy(state);
+    foot.hidden = !stale.length && !unmeasured;
+    setText(remeasure, unmeasured ? "Measure" : "Measure again");
+    if (unmeasured) setText(staleNote, "The groups are not measured yet.");
+    else if (stale.length) setText(staleNote, `${stale.length === 1 ? `${stale[0].name} was` : `${stale.length} groups were`} ${stale[0].stale}`);
   });
   on("lam width selected", paint);
   on("progress kernel error", () => {

@@ -110,10 +110,15 @@ function send(state, command, rest = {}) {
     state.trigger("change:progress");
     state.once("change:progress change:error", () => (state.wbwSent = false));
   }
-  state.send({ command, ...rest });
+  try {
+    state.send({ command, ...rest });
+  } catch {
+    state.wbwSent = false;
+    state.set({ error: "The kernel does not answer: restart it and run the cell again.", error_at: "header" });
+  }
 }
 
-const REQUEST = ["lam", "width", "theta", "selection", "reconstruction", "position"];
+const REQUEST = ["lam", "width", "theta", "selection", "reconstruction", "position", "revision"];
 function requestOf(state) {
   const request = { group: state.get("selected") };
   for (const key of REQUEST) request[key] = state.get(key);

@@ -167,7 +167,7 @@ function draw(state, el, on) {
   });
   on("curve", loss.redraw);
   on("width", loss.place);
-  on("preview width theta selection reconstruction position", loss.shade);
+  on("preview width theta selection reconstruction position revision", loss.shade);
 }
 
 export default panel(draw);

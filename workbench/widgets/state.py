@@ -1,4 +1,4 @@
-"""The state that all panels share: the only place with traitlets, and the only caller of the session.
+"""The state that all panels share: the only place with traitlets.
 
 Panels read the traits and send commands. The page computes what follows from the spectrum; what needs the
 network comes from the session, in worker threads, and reaches the traits on the kernel's event loop.
@@ -6,7 +6,6 @@ network comes from the session, in worker threads, and reaches the traits on the
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,31 +15,17 @@ import anywidget
 import ipywidgets
 import traitlets as t
 
-from workbench.measure import Cancelled
 from workbench.measure.examples import example_names
 from workbench.session import Session, StaleMomentsError
 from workbench.session.choice import DEFAULT_THETA, suggested_width
-from workbench.widgets.jobs import Delivery, Reporter, Worker
-from workbench.widgets.snapshot import curve_bytes, preview_of, preview_values, read_session, with_procedure
+from workbench.widgets.commands import Commands
+from workbench.widgets.jobs import Delivery, Worker
+from workbench.widgets.snapshot import curve_bytes, preview_of, preview_values, read_session
 
 HERE = Path(__file__).parent
 LAM_MIN, LAM_MAX = 1e-10, 1.0  # of λ / Tr Σ; the same in math.js
 START_LAM = 1e-3
-REQUEST = ("lam", "width", "theta", "selection", "reconstruction", "position")
-COMMANDS = {
-    "load": ("name",),
-    "set_procedure": ("name",),
-    "commit": ("request",),
-    "try_choice": ("request",),
-    "goto": ("position",),
-    "undo": (),
-    "redo": (),
-    "reset": (),
-    "save": (),
-    "remeasure": (),
-    "cancel": (),
-}
-BESIDE_THE_CHOICE = ("commit", "try_choice", "preview")
+REQUEST = ("lam", "width", "theta", "selection", "reconstruction", "position", "revision")
 
 
 def synced(kind: type, default: Any = t.Undefined, **options: Any) -> Any:
@@ -54,13 +39,14 @@ class Panel(anywidget.AnyWidget):
     state = t.Instance(ipywidgets.Widget).tag(sync=True, **ipywidgets.widget_serialization)
 
 
-class WorkbenchState(anywidget.AnyWidget):
+class WorkbenchState(Commands, anywidget.AnyWidget):
     """What the page shows, and the commands that it sends.
 
     `lam` is relative to the trace, `preview`, `curve` and `tried` say in their `request` what they answer.
     `error` holds the words of the last error, `error_at` where they are shown. `spectra` is the float64
     eigenvalues of all groups, and `layers` says where each group's lie in it; `curve` is 4 rows of float64:
-    widths, input, output and combined loss.
+    widths, input, output and combined loss. `revision` counts the session's changes: the same `position` may
+    be another network, after an undo and another commit.
     """
 
     _esm = "export default {};"
@@ -88,6 +74,7 @@ class WorkbenchState(anywidget.AnyWidget):
     tried = synced(t.Dict)
     history = synced(t.List)
     position = synced(t.Int, 0)
+    revision = synced(t.Int, 0)
     can_undo = synced(t.Bool, False)
     can_redo = synced(t.Bool, False)
 
@@ -100,9 +87,8 @@ class WorkbenchState(anywidget.AnyWidget):
         super().__init__(examples=list(example_names()))
         self.session: Session | None = None
         self._deliver = Delivery()
-        self._jobs = Worker("workbench-jobs")
+        self._begin()
         self._previews = Worker("workbench-previews", newest_only=True)
-        self._cancel = threading.Event()
         self._leave: Callable[[], None] | None = None
         self._choice: tuple[dict, Any] | None = None
         self._linking = False
@@ -114,86 +100,6 @@ class WorkbenchState(anywidget.AnyWidget):
             self._show_session(session, read_session(session))
             if not session.measured:
                 self.measure()
-
-    # Commands --------------------------------------------------------------------------------------
-
-    def load(self, name: str) -> None:
-        """Another built-in example in place of the present session, and measure it."""
-
-        def work(progress: Reporter) -> None:
-            session = Session.example(name, procedure=self.procedure, progress=progress)
-            self._check_cancelled()
-            session.measure(progress, self._cancel)
-            self._take(session)
-
-        self._start("load", f"loading {name}", work)
-
-    def measure(self) -> None:
-        self._start("measure", "measuring", lambda progress: self._current.measure(progress, self._cancel))
-
-    def remeasure(self) -> None:
-        """Measure the stale groups again."""
-        self._start(
-            "measure", "measuring again", lambda progress: self._current.remeasure(progress, self._cancel)
-        )
-
-    def set_procedure(self, name: str) -> None:
-        """The same network under the other procedure, with the moments measured so far."""
-
-        def work(progress: Reporter) -> None:
-            self._take(with_procedure(self._current, name))
-
-        self._start("set_procedure", f"switching to the {name} procedure", work)
-
-    def try_choice(self, request: dict | None = None) -> None:
-        """The score with the choice of `request` (by default the present one); nothing is kept."""
-        request = self.request() if request is None else request
-
-        def work(progress: Reporter) -> None:
-            session = self._current
-            score = session.try_choice(self._choose(session, request), progress=progress, cancel=self._cancel)
-            now = session.history[session.position].score
-            change = None if score is None or now is None else score - now
-            answer = {"request": request, "score": score, "change": change}
-            self._deliver(lambda: self.set_trait("tried", answer))
-
-        self._start("try_choice", "scoring the choice", work)
-
-    def commit(self, request: dict | None = None) -> None:
-        """Carry out the choice of `request`, by default the present one."""
-        request = self.request() if request is None else request
-
-        def work(progress: Reporter) -> None:
-            session = self._current
-            session.commit(self._choose(session, request), progress=progress, cancel=self._cancel)
-
-        self._start("commit", f"committing {request['group']}", work)
-
-    def undo(self) -> None:
-        self._start("undo", "undoing", lambda progress: self._current.undo())
-
-    def redo(self) -> None:
-        self._start("redo", "redoing", lambda progress: self._current.redo())
-
-    def reset(self) -> None:
-        self._start("reset", "back to the original", lambda progress: self._current.reset())
-
-    def goto(self, position: int) -> None:
-        self._start("goto", "going back", lambda progress: self._current.goto(position))
-
-    def save(self, folder: str | Path | None = None) -> None:
-        """Save the session, by default into ./<name>-pruned, and say where it went."""
-
-        def work(progress: Reporter) -> None:
-            where = Path(folder or f"{self._current.name}-pruned").resolve()
-            self._current.save(where)
-            self._deliver(lambda: self.set_trait("notice", f"Saved in {where}"))
-
-        self._start("save", "saving", work)
-
-    def cancel(self) -> None:
-        """Ask what runs to stop; it ends between two batches and changes nothing."""
-        self._cancel.set()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Until the workers are idle; False if that took longer than `timeout` seconds. For scripts: where an
@@ -264,7 +170,11 @@ class WorkbenchState(anywidget.AnyWidget):
         except StaleMomentsError:
             return  # the group's row and the spectrum say so
         except Exception as error:
-            if session is self.session and request == self.request():
+            if (
+                session is self.session
+                and request == self.request()
+                and request["position"] == session.position
+            ):
                 self._fail("preview", error)
             return
         values = {"preview": preview_values(choice, request), "curve": curve_bytes(choice)}
@@ -272,71 +182,11 @@ class WorkbenchState(anywidget.AnyWidget):
         self._deliver(lambda: self._show(session, values))
 
     def _show(self, session: Session, values: dict) -> None:
-        if session is not self.session:
+        if session is not self.session or values["preview"]["request"]["revision"] != self.revision:
             return
         if self.error_at == "choice":
             values = values | {"error": ""}
         self._set(values)
-
-    def _choose(self, session: Session, request: dict) -> Any:
-        if request["position"] != session.position:
-            raise ValueError("the network has changed since this choice was shown; look again and repeat")
-        if self._choice is not None and self._choice[0] == request:
-            return self._choice[1]
-        return preview_of(session, request)
-
-    # Inside: jobs ----------------------------------------------------------------------------------
-
-    @property
-    def _current(self) -> Session:
-        if self.session is None:
-            raise RuntimeError("no model is loaded: choose one of the examples")
-        return self.session
-
-    def _start(self, command: str, what: str, work: Callable[[Reporter], None]) -> None:
-        def job() -> None:
-            self._cancel.clear()
-            progress = Reporter(
-                lambda values: self._deliver(lambda: self.set_trait("progress", values)), what
-            )
-            try:
-                work(progress)
-            except Cancelled:
-                self._deliver(lambda: self.set_trait("notice", f"Cancelled: {what}"))
-            except Exception as error:
-                self._fail(command, error)
-            finally:
-                self._deliver(self._finished)
-
-        self._set({"error": "", "notice": ""})
-        self._jobs.submit(job)
-
-    def _finished(self) -> None:
-        self.progress = {}
-        self._ask()
-
-    def _check_cancelled(self) -> None:
-        if self._cancel.is_set():
-            raise Cancelled("cancelled")
-
-    def _fail(self, command: str, error: Exception) -> None:
-        """Put the error's own words where the hand is."""
-        expected = isinstance(error, (ValueError, RuntimeError, OSError))
-        words = str(error) if expected and str(error) else f"{type(error).__name__}: {error}"
-        place = "choice" if command in BESIDE_THE_CHOICE else "header"
-        values = {"error": words, "error_at": place}
-        if self.session is None:
-            values["name"] = ""  # what could not be loaded can be chosen again
-        self._deliver(lambda: self._set(values))
-
-    def _on_message(self, _widget: Any, content: dict, _buffers: Any) -> None:
-        command = content.get("command") if isinstance(content, dict) else None
-        if command not in COMMANDS or any(key not in content for key in COMMANDS[command]):
-            self._fail("page", ValueError(f"the page sent a command that is not known: {content!r}"))
-        elif command != "cancel" and self._jobs.busy:
-            self._fail(command, RuntimeError("something else is still running: wait for it, or cancel it"))
-        else:
-            getattr(self, command)(**{key: content[key] for key in COMMANDS[command]})
 
     # Inside: the session ---------------------------------------------------------------------------
 
@@ -361,7 +211,7 @@ class WorkbenchState(anywidget.AnyWidget):
         usable = [layer["name"] for layer in values["layers"] if layer["prunable"]]
         if self.selected not in names:
             values = values | {"selected": (usable or names or [""])[0]}
-        self._set(values)
+        self._set(values | {"revision": self.revision + 1})
         self._link("selected")
         self._ask()
 
