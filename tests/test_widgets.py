@@ -419,3 +419,22 @@ class TestWorkbench:
         for file in [*HERE.glob("*.js"), *HERE.glob("*.css")]:
             addresses = re.findall(r"https?://[^\"')\s]+", file.read_text(encoding="utf-8"))
             assert set(addresses) <= {"http://www.w3.org/2000/svg"}
+
+
+class TestSecondThoughts:
+    def test_a_choice_gone_back_to_while_another_is_computed_is_answered(self, state):
+        state.wait()
+        first = state.lam
+        state.lam = first / 2
+        state.lam = first
+        state.wait()
+        assert state.preview["request"] == state.request()
+
+    def test_after_a_reset_the_procedure_can_be_changed(self, state):
+        state.commit()
+        state.wait()
+        state.reset()
+        state.wait()
+        state.set_procedure("sequential")
+        state.wait()
+        assert (state.procedure, state.error) == ("sequential", "")

@@ -1,7 +1,7 @@
 // The choice for the selected group: λ, width, θ, criterion; what it loses and saves; Try and Commit.
 
 const SELECTIONS = [["greedy", "greedy (spectral)"], ["leverage", "leverage sampling"], ["random", "random"],
-  ["magnitude-l1", "magnitude, L1"], ["magnitude-l2", "magnitude, L2"], ["apoz", "APoZ"], ["mean-activation", "mean activation"]];
+  ["magnitude-l1", "magnitude, L1"], ["magnitude-l2", "magnitude, L2"], ["reader-l2", "reader's columns, L2"], ["apoz", "APoZ"], ["mean-activation", "mean activation"]];
 const RECONSTRUCTIONS = [["channel", "channel Â"], ["none", "none"]];
 
 function slider(testid, label, change, step, coarse) {

@@ -99,7 +99,7 @@ function draw(state, el, on) {
       h("div", { class: "wbw-actions" }, undo, redo, reset, save)),
     error);
 
-  on("name data_name examples procedure history progress kernel", () => {
+  on("name data_name examples procedure position measured progress kernel", () => {
     const name = state.get("name");
     const examples = state.get("examples").map((one) => [one, one]);
     if (!state.get("examples").includes(name) && name) examples.unshift([name, name]);
@@ -107,10 +107,10 @@ function draw(state, el, on) {
     model.disabled = busy(state) || !alive(state);
     setText(data, state.get("data_name") ? ` on ${state.get("data_name")}` : "");
     procedure.paint([["simultaneous", "simultaneous"], ["sequential", "sequential"]], state.get("procedure"));
-    const begun = state.get("history").length > 1;
+    const begun = state.get("position") > 0;
     procedure.disabled = begun || busy(state) || !alive(state) || !state.get("measured");
     procedure.title = begun
-      ? "Something is committed: reset first, then change the procedure"
+      ? "Something is committed: press Reset first, then change the procedure"
       : "Simultaneous: all moments from the original network. Sequential: groups after a commit are measured again.";
   });
   on("history position metric", () => {
@@ -127,7 +127,7 @@ function draw(state, el, on) {
     const waiting = busy(state) || !alive(state);
     setOff(undo, waiting || !state.get("can_undo"), "Nothing to undo");
     setOff(redo, waiting || !state.get("can_redo"), "Nothing to redo");
-    setOff(reset, waiting || state.get("history").length < 2, "Nothing is committed");
+    setOff(reset, waiting || !state.get("can_undo"), "This is the original network");
     setOff(save, waiting || !state.get("measured"), "Nothing is measured yet");
   });
   rootOf(el, on, (root) => {

@@ -111,6 +111,7 @@ function send(state, command, rest = {}) {
     state.once("change:progress change:error", () => (state.wbwSent = false));
   }
   try {
+    if (state.wbwTimer) tell(state);
     state.send({ command, ...rest });
   } catch {
     state.wbwSent = false;
@@ -128,9 +129,20 @@ function isCurrent(state, answer) {
   const request = answer?.request;
   return Boolean(request) && request.group === state.get("selected") && REQUEST.every((key) => request[key] === state.get(key));
 }
+// The page follows every move at once; the kernel hears of the latest ten times a second, since its answers
+// to each would take the frames from the drag.
+const TELL_EVERY = 100; // milliseconds
+function tell(state) {
+  clearTimeout(state.wbwTimer);
+  state.wbwTimer = 0;
+  state.wbwTold = performance.now();
+  state.save_changes();
+}
 function update(state, values) {
   state.set(values);
-  state.save_changes();
+  const wait = TELL_EVERY - (performance.now() - (state.wbwTold ?? -TELL_EVERY));
+  if (wait <= 0) tell(state);
+  else if (!state.wbwTimer) state.wbwTimer = setTimeout(() => tell(state), wait);
 }
 function setLam(state, relative) {
   const lam = clamp(relative, LAM_MIN, LAM_MAX);

@@ -96,10 +96,8 @@ def with_procedure(session: Session, procedure: str) -> Session:
 
     Raises ValueError where something is committed, since a recipe has one procedure.
     """
-    if len(session.history) > 1:
-        raise ValueError(
-            "something is committed under the present procedure: load the model again to change it"
-        )
+    if session.position > 0:
+        raise ValueError("something is committed under the present procedure: reset first, then change it")
     other = Session(
         session.original,
         session.calibration,

@@ -91,6 +91,7 @@ class WorkbenchState(Commands, anywidget.AnyWidget):
         self._previews = Worker("workbench-previews", newest_only=True)
         self._leave: Callable[[], None] | None = None
         self._choice: tuple[dict, Any] | None = None
+        self._asked: tuple[Session, dict] | None = None
         self._linking = False
         self.on_msg(self._on_message)
         if isinstance(session, str):
@@ -160,8 +161,9 @@ class WorkbenchState(Commands, anywidget.AnyWidget):
         session, request = self.session, self.request()
         if session is None or self._linking or self._spectrum(self.selected) is None:
             return
-        if self.preview.get("request") == request:
+        if self._asked == (session, request):
             return
+        self._asked = (session, request)
         self._previews.submit(lambda: self._preview(session, request))
 
     def _preview(self, session: Session, request: dict) -> None:
@@ -200,6 +202,9 @@ class WorkbenchState(Commands, anywidget.AnyWidget):
             self._leave()
         self.session, self._choice = session, None
         self._leave = session.subscribe(lambda event: self._changed(session))
+        usable = [layer["name"] for layer in values["layers"] if layer["prunable"]]
+        if usable and self.selected not in usable:
+            values = values | {"selected": usable[0]}
         self._apply(values | {"preview": {}, "tried": {}})
 
     def _changed(self, session: Session) -> None:
@@ -208,9 +213,8 @@ class WorkbenchState(Commands, anywidget.AnyWidget):
 
     def _apply(self, values: dict) -> None:
         names = [layer["name"] for layer in values["layers"]]
-        usable = [layer["name"] for layer in values["layers"] if layer["prunable"]]
-        if self.selected not in names:
-            values = values | {"selected": (usable or names or [""])[0]}
+        if values.get("selected", self.selected) not in names:
+            values = values | {"selected": (names or [""])[0]}
         self._set(values | {"revision": self.revision + 1})
         self._link("selected")
         self._ask()
