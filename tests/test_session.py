@@ -8,7 +8,7 @@ from networks import conv_net, images, mlp
 
 from workbench.measure import Cancelled
 from workbench.network import count_cost
-from workbench.session import NotMeasuredError, Session, StaleMomentsError, replay
+from workbench.session import NotMeasuredError, Session, StaleMomentsError
 from workbench.session.choice import SELECTIONS
 
 TARGETS = torch.randint(0, 5, (64,), generator=torch.Generator().manual_seed(1))
@@ -407,23 +407,3 @@ def test_the_users_model_is_never_changed():
     session.commit(session.preview("conv2", width=3))
     assert model.training
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
-
-
-def halved(session: Session) -> Session:
-    for group in [g for g in session.groups if g.prunable]:
-        session.commit(session.preview(group.name, width=group.width // 2))
-    return session
-
-
-def test_the_digits_network_at_half_width_keeps_its_accuracy(tmp_path):
-    """All groups halved without fine-tuning: within 3 points, at most 45 % of the parameters."""
-    session = Session.example("digits-cnn")
-    session.measure()
-    original = session.history[0]
-    halved(session)
-    assert session.evaluate() >= original.score - 0.03
-    assert session.parameters <= 0.45 * original.parameters
-    session.save(tmp_path)
-    again = replay(tmp_path / "recipe.json")
-    assert again.evaluate() == session.evaluate()
-    assert again.parameters == session.parameters

@@ -15,6 +15,35 @@ from workbench.widgets.app import module
 MEASURED = 60_000
 
 
+# What stands outside the workbench or the window, what scrolls sideways, and words cut off by their box.
+OVERFLOW = """() => {
+  const root = document.querySelector('[data-testid=workbench]');
+  const box = root.getBoundingClientRect();
+  const all = (scope, names) => [...scope.querySelectorAll(names)].filter(node => node.checkVisibility());
+  const outside = (node) => {
+    const one = node.getBoundingClientRect();
+    const sideways = one.right > box.right + 1 || one.left < box.left - 1;
+    return one.width && (sideways || one.bottom > innerHeight + 1);
+  };
+  const below = (node) => {
+    const panel = node.closest('.wbw-panel');
+    return panel && node.getBoundingClientRect().bottom > panel.getBoundingClientRect().bottom;
+  };
+  const inList = (node) => node.closest('[role=listbox], .wbw-steps');
+  const wide = (node) => node.scrollWidth > node.clientWidth + 1;
+  const words = all(root, '.wbw-caption, .wbw-number, button, h4')
+    .filter(node => getComputedStyle(node).display !== 'inline');
+  return {
+    cut: all(root, 'button, select, input, output, h3, h4, .wbw-caption, .wbw-number, .wbw-hint, svg')
+      .filter(node => !inList(node) && (outside(node) || below(node)))
+      .map(node => node.outerHTML.slice(0, 120)),
+    wide: [document.scrollingElement, ...document.querySelectorAll('.jp-Notebook, .jp-OutputArea-output')]
+      .filter(wide).map(node => node.className),
+    clipped: words.filter(wide).map(node => node.textContent),
+  };
+}"""
+
+
 @pytest.fixture(scope="module")
 def digits():
     """The same session in this process: the oracle for what the page shows."""
@@ -167,6 +196,8 @@ def test_try_shows_a_score_and_keeps_nothing(bench):
     bench.find("try").click()
     expect(bench.find("score-try")).to_contain_text("nothing kept", timeout=MEASURED)
     assert 0 < number(bench, "score-try") <= 1
+    bench.screenshot("try")
+    assert bench.page.evaluate(OVERFLOW) == {"cut": [], "wide": [], "clipped": []}
     assert bench.kernel("Out[1].session.parameters") == before
     assert bench.kernel("Out[1].session.position") == "0"
 
@@ -211,6 +242,24 @@ def test_enter_commits_and_control_z_undoes(bench):
     assert bench.kernel("Out[1].session.position") == "0"
 
 
+def test_the_picture_for_the_readme(bench):
+    """Two layers committed, a third one previewed; notebooks/images/workbench.png is a copy of this."""
+    for layer, width in (("conv1", "16"), ("conv2", "30")):
+        bench.find(f"layer-{layer}").click()
+        bench.find("width-input").fill(width)
+        bench.find("width-input").press("Tab")
+        settle(bench)
+        bench.find("commit").click()
+        settle(bench)
+    bench.find("layer-conv3").click()
+    bench.find("width-input").fill("24")
+    bench.find("width-input").press("Tab")
+    settle(bench)
+    bench.find("try").click()
+    expect(bench.find("score-try")).to_contain_text("nothing kept", timeout=MEASURED)
+    assert bench.screenshot("readme").stat().st_size < 300_000
+
+
 def test_back_to_here_and_redo(bench):
     for layer in ("conv1", "fc1"):
         bench.find(f"layer-{layer}").click()
@@ -237,6 +286,7 @@ def test_sequential_marks_the_layers_downstream_and_measures_them_again(bench):
     bench.find("layer-fc1").click()
     expect(bench.page.get_by_text("measured before the commit to conv2").first).to_be_visible()
     bench.screenshot("stale")
+    assert bench.page.evaluate(OVERFLOW) == {"cut": [], "wide": [], "clipped": []}
     before = bench.kernel("float(Out[1].session.moment('fc1').matrix.trace())")
     bench.find("remeasure").click()
     expect(bench.find("layer-fc1")).not_to_have_attribute("data-mark", "stale", timeout=MEASURED)
@@ -265,29 +315,6 @@ def test_an_error_is_said_where_the_hand_is(bench):
     assert bench.cell_errors() == []
     bench.kernel("Out[1].state.load('digits-cnn')")
     expect(error).to_have_count(0)
-
-
-# What stands outside the workbench or the window, what scrolls sideways, and words cut off by their box.
-OVERFLOW = """() => {
-  const root = document.querySelector('[data-testid=workbench]');
-  const box = root.getBoundingClientRect();
-  const all = (scope, names) => [...scope.querySelectorAll(names)].filter(node => node.checkVisibility());
-  const outside = (node) => {
-    const one = node.getBoundingClientRect();
-    return one.width && (one.right > box.right + 1 || one.left < box.left - 1 || one.bottom > innerHeight + 1);
-  };
-  const inList = (node) => node.closest('[role=listbox], .wbw-steps');
-  const wide = (node) => node.scrollWidth > node.clientWidth + 1;
-  const words = all(root, '.wbw-caption, .wbw-number, button, h4')
-    .filter(node => getComputedStyle(node).display !== 'inline');
-  return {
-    cut: all(root, 'button, select, input, output, h3, h4, .wbw-caption, .wbw-number, svg')
-      .filter(node => !inList(node) && outside(node)).map(node => node.outerHTML.slice(0, 120)),
-    wide: [document.scrollingElement, ...document.querySelectorAll('.jp-Notebook, .jp-OutputArea-output')]
-      .filter(wide).map(node => node.className),
-    clipped: words.filter(wide).map(node => node.textContent),
-  };
-}"""
 
 
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])

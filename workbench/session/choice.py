@@ -37,7 +37,8 @@ DEFAULT_THETA = 0.3  # the paper's best for VGG-13 on CIFAR-10 (method.md §3)
 class LossCurve:
     """Losses relative to keeping no unit, against the width (method.md §3): every array is (k+1,) float64.
 
-    k is the group's width, or less in a group of more than 512 units. The ridge is that of the chosen λ and width at every point of the curve.
+    k is the group's width, or less in a group of more than 512 units. The ridge is that of the chosen λ
+    and width at every point of the curve.
     """
 
     widths: Tensor

@@ -62,7 +62,7 @@ function paintInPage(state, inPage) {
   inPage.N.paint(N, fixed(N, N < 99.95 ? 2 : 1), N.toPrecision(12));
   inPage.share.paint(share, percent(share), share.toPrecision(12));
   const suggested = suggestedWidth(eigenvalues, lam);
-  inPage.width.paint(suggested, `${suggested} of ${eigenvalues.length}`);
+  inPage.width.paint(suggested, count(suggested));
   const guaranteed = guaranteedWidth(N);
   inPage.guaranteed.paint(guaranteed, count(guaranteed));
   inPage.guaranteed.node.classList.toggle("wbw-beyond", guaranteed > eigenvalues.length);
