@@ -1,0 +1,130 @@
+"""Pictures for papers and course notes: arrays and an `ax` in, the `ax` out.
+
+Nothing here knows a session: give the arrays of a `Spectrum`, of a choice's curve, or your own. The live
+view in the browser does not use this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+KEPT, LOST, LAM = "#0173b2", "#c3c8cd", "#c1440e"  # seaborn's colour-blind blue, grey, and the λ line
+LAM_RANGE = (1e-10, 1.0)  # of λ / Tr Σ
+
+
+def plot_spectrum(eigenvalues, lam: float | None = None, ax: Axes | None = None) -> Axes:
+    """Eigenvalues μ/Tr Σ against their index on a log axis, each coloured by its share μ/(μ+λ).
+
+    `eigenvalues` (m,) ≥ 0, descending; `lam` absolute, in their units; None: no λ. Zero eigenvalues are left
+    out, since a log axis has no place for them. Source: method.md §2, the paper's Figure 1a.
+
+    Raises ValueError for eigenvalues that are not (m,), finite and ≥ 0 with a positive sum, or a λ ≤ 0.
+    """
+    values, ax = _checked(eigenvalues, lam), _axes(ax)
+    trace, index = values.sum(), np.arange(1, len(values) + 1)
+    shown = values > 0
+    share = np.ones(len(values)) if lam is None else values / (values + lam)
+    ax.bar(index[shown], values[shown] / trace, width=0.9, color=_mix(share[shown]), bottom=0)
+    ax.set(yscale="log", xlabel="index of the eigenvalue", ylabel="μ / Tr Σ", xlim=(0.3, len(values) + 0.7))
+    if lam is not None:
+        ax.axhline(lam / trace, color=LAM, linewidth=1.5)
+        ax.set_title(f"N(λ) = {share.sum():.2f} at λ = {lam / trace:.3g} Tr Σ", fontsize="medium")
+    return ax
+
+
+def plot_degrees_of_freedom(eigenvalues, lam: float | None = None, ax: Axes | None = None) -> Axes:
+    """N(λ) = Σ μ/(μ+λ) against λ/Tr Σ on a log axis, with the point of `lam` (absolute) where it is given.
+
+    Raises ValueError as `plot_spectrum` does.
+    """
+    values, ax = _checked(eigenvalues, lam), _axes(ax)
+    trace = values.sum()
+    relative = np.geomspace(*LAM_RANGE, 200)
+    freedom = (values / (values + relative[:, None] * trace)).sum(1)
+    ax.plot(relative, freedom, color=KEPT)
+    if lam is not None:
+        ax.plot([lam / trace], [(values / (values + lam)).sum()], "o", color=LAM)
+    ax.set(xscale="log", xlabel="λ / Tr Σ", ylabel="degrees of freedom N(λ)", ylim=(0, None))
+    return ax
+
+
+def plot_losses(widths, losses: dict[str, Sequence[float]], width: int | None = None, ax=None) -> Axes:
+    """Relative losses against the width on a log axis; `width` is marked.
+
+    `widths` (k+1,); `losses` maps a name (input, output, combined) to as many losses. Zero losses are left
+    out. Raises ValueError where a loss has another length.
+    """
+    import seaborn
+
+    widths, ax = np.asarray(widths), _axes(ax)
+    colours = seaborn.color_palette("colorblind", len(losses))
+    for colour, style, (name, given) in zip(colours, _styles(len(losses)), losses.items(), strict=True):
+        values = np.asarray(given, dtype=float)
+        if values.shape != widths.shape:
+            raise ValueError(f"the {name} loss has shape {values.shape}, the widths {widths.shape}")
+        ax.plot(widths[values > 0], values[values > 0], style, color=colour, label=name)
+    if width is not None:
+        ax.axvline(width, color="0.4", linewidth=1.5)
+    ax.set(yscale="log", xlabel="width, units kept", ylabel="loss, relative to keeping none")
+    ax.legend(frameon=False)
+    return ax
+
+
+def plot_history(parameters, scores, labels: Sequence[str] = (), ax: Axes | None = None) -> Axes:
+    """Score against parameters, a point a step, joined in order; `labels` name the points.
+
+    Raises ValueError where the lengths differ.
+    """
+    parameters, scores, ax = np.asarray(parameters), np.asarray(scores, dtype=float), _axes(ax)
+    if parameters.shape != scores.shape or (labels and len(labels) != len(scores)):
+        raise ValueError(
+            f"{len(parameters)} parameters, {len(scores)} scores and {len(labels)} labels differ"
+        )
+    ax.plot(parameters, scores, "o-", color=KEPT)
+    for x, y, label in zip(parameters, scores, labels, strict=False):
+        side = -1 if x > parameters.max() / 2 else 1  # away from the edge
+        align = "right" if side < 0 else "left"
+        ax.annotate(label, (x, y), (4 * side, 5), textcoords="offset points", fontsize="small", ha=align)
+    ax.margins(x=0.05, y=0.15)
+    ax.set(xlabel="parameters", ylabel="score", xlim=(0, None))
+    return ax
+
+
+def _axes(ax: Axes | None) -> Axes:
+    if ax is not None:
+        return ax
+    import seaborn
+    from matplotlib import pyplot
+
+    with seaborn.axes_style("ticks"):
+        _, ax = pyplot.subplots(figsize=(5, 3.2), layout="constrained")
+    seaborn.despine(ax=ax)
+    return ax
+
+
+def _checked(eigenvalues, lam: float | None) -> np.ndarray:
+    values = np.asarray(eigenvalues, dtype=float)
+    if values.ndim != 1 or not np.isfinite(values).all() or (values < 0).any() or not values.sum() > 0:
+        raise ValueError(
+            f"eigenvalues must be (m,) finite numbers ≥ 0, not all 0; got an array of shape {values.shape}"
+        )
+    if lam is not None and not (np.isfinite(lam) and lam > 0):
+        raise ValueError(f"λ must be a positive finite number, got {lam!r}")
+    return values
+
+
+def _mix(share: np.ndarray) -> np.ndarray:
+    from matplotlib.colors import to_rgb
+
+    kept, lost = np.array(to_rgb(KEPT)), np.array(to_rgb(LOST))
+    return lost + share[:, None] * (kept - lost)
+
+
+def _styles(count: int) -> list[str]:
+    return [("-", "--", ":", "-.")[index % 4] for index in range(count)]
