@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
+import sys
 import threading
 import time
 
@@ -438,3 +440,25 @@ class TestSecondThoughts:
         state.set_procedure("sequential")
         state.wait()
         assert (state.procedure, state.error) == ("sequential", "")
+
+
+def test_a_stopped_worker_ends_its_thread_and_takes_no_more():
+    worker, done = Worker("test"), []
+    worker.submit(lambda: done.append("first"))
+    worker.wait()
+    worker.stop()
+    assert not worker._thread.is_alive()
+    worker.submit(lambda: done.append("second"))
+    assert not worker.busy
+    assert done == ["first"]
+
+
+def test_a_process_that_ends_during_a_job_ends_quietly():
+    code = (
+        "import time, torch; from workbench.widgets.jobs import Worker\n"
+        "worker = Worker('test')\n"
+        "worker.submit(lambda: [torch.rand(400, 400) @ torch.rand(400, 400) for _ in range(300)])\n"
+        "time.sleep(0.05)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -79,8 +79,14 @@ def fresh(bench):
     settle(bench)
 
 
+def drawn(bench):
+    """Until what has happened so far is on the screen."""
+    bench.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
 def settle(bench):
     """Until the kernel has heard of the last move and its numbers answer it, and nothing runs."""
+    drawn(bench)
     bench.page.wait_for_timeout(200)
     expect(bench.page.locator("[data-current]")).to_have_attribute("data-current", "true", timeout=MEASURED)
     expect(bench.find("cancel")).to_be_hidden(timeout=MEASURED)
@@ -91,7 +97,7 @@ def number(bench, testid):
 
 
 def relative_lam(bench):
-    bench.page.wait_for_timeout(50)  # the frame in which it is drawn
+    drawn(bench)
     return float(bench.find("lam-line").get_attribute("aria-valuenow"))
 
 

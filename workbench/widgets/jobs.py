@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 
 Job = Callable[[], None]
 PAINTS_A_SECOND = 20  # progress is told no more often: each telling is a message to the page
+LAST_SECONDS = 5.0  # what a running job may take when the process ends
+
+_workers: weakref.WeakSet[Worker] = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_workers() -> None:
+    """End the threads before the interpreter does: one inside torch would take the process down with it."""
+    for worker in list(_workers):
+        worker.stop()
 
 
 class Worker:
@@ -22,8 +34,9 @@ class Worker:
         self.name, self.newest_only = name, newest_only
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
-        self._running = False
+        self._running = self._stopped = False
         self._thread: threading.Thread | None = None
+        _workers.add(self)
 
     @property
     def busy(self) -> bool:
@@ -33,6 +46,8 @@ class Worker:
 
     def submit(self, job: Job) -> None:
         with self._changed:
+            if self._stopped:
+                return
             if self.newest_only:
                 self._waiting.clear()
             self._waiting.append(job)
@@ -46,10 +61,21 @@ class Worker:
         with self._changed:
             return self._changed.wait_for(lambda: not (self._running or self._waiting), timeout)
 
+    def stop(self, timeout: float = LAST_SECONDS) -> None:
+        """Drop what waits, and give what runs `timeout` seconds to end. Jobs submitted later do not run."""
+        with self._changed:
+            self._stopped = True
+            self._waiting.clear()
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join(timeout)
+
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting)
+                self._changed.wait_for(lambda: self._waiting or self._stopped)
+                if self._stopped:
+                    return
                 job, self._running = self._waiting.popleft(), True
             try:
                 job()
@@ -74,11 +100,11 @@ class Delivery:
             self._loop = None
 
     def __call__(self, apply: Job) -> None:
-        if self._loop is not None and not self._loop.is_closed():
+        if self._loop is None:
+            with self._lock:
+                apply()
+        elif not self._loop.is_closed():  # else the kernel is ending, and nobody looks any more
             self._loop.call_soon_threadsafe(apply)
-            return
-        with self._lock:
-            apply()
 
 
 class Reporter:
