@@ -83,7 +83,9 @@ def test_impossible_port_is_refused():
 
 def test_free_port_can_be_listened_on():
     with socket.socket() as listening:
-        listening.bind(("127.0.0.1", free_port(None)))
+        port = free_port(None)
+        listening.bind(("127.0.0.1", port))
+        assert listening.getsockname()[1] == port
 
 
 def test_a_checkout_works_in_its_own_notebooks(repository):
