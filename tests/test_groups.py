@@ -114,3 +114,51 @@ def test_the_model_is_left_as_it_was():
 def test_an_example_of_the_wrong_shape_is_said_as_such():
     with pytest.raises(ValueError, match=r"shape \(4, 3, 8, 8\).*does not go through"):
         find_groups(conv_net(), images(4, channels=3))
+
+
+def mixed(**options):
+    torch.manual_seed(0)
+    model = Mixed()
+    with torch.no_grad():
+        model.second.bias.fill_(options.get("bias", 0.0))
+    return model
+
+
+def test_a_large_bias_cannot_hide_a_mixture():
+    assert not by_name(find_groups(mixed(bias=1e6), torch.randn(4, 3)))["first"].prunable
+
+
+def test_dead_outputs_cannot_hide_a_mixture():
+    model = nn.Sequential(mixed(bias=-50.0), nn.ReLU())
+    assert not by_name(find_groups(model, torch.randn(4, 3)))["0.first"].prunable
+
+
+class Odd(nn.Module):
+    """What else people return, and how else they call a layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 7), nn.Linear(7, 5)
+
+    def forward(self, x):
+        y = self.second(input=torch.relu(self.first(x)))
+        return y, y[:, 0] > 0, y.new_zeros(0)
+
+
+def test_odd_outputs_and_calls_by_name_are_no_obstacle():
+    torch.manual_seed(0)
+    assert by_name(find_groups(Odd(), torch.randn(4, 3)))["first"].prunable
+
+
+def test_a_random_forward_pass_is_said_as_such():
+    class Noisy(Odd):
+        def forward(self, x):
+            return self.second(nn.functional.dropout(torch.relu(self.first(x)), training=True))
+
+    assert "random" in by_name(find_groups(Noisy(), torch.randn(64, 3)))["first"].why_not
+
+
+def test_a_parametrized_layer_is_said_as_such():
+    model = mlp(3, 7, 5)
+    nn.utils.parametrizations.weight_norm(model[0])
+    assert "parametrized" in by_name(find_groups(model, torch.randn(4, 3)))["0"].why_not

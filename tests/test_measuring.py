@@ -201,3 +201,50 @@ def test_scoring_can_be_cancelled_and_leaves_the_mode():
     with pytest.raises(Cancelled):
         evaluate(model, [(torch.zeros(2, 3), torch.zeros(2, dtype=torch.long))], cancel=event)
     assert model.training
+
+
+@pytest.mark.parametrize("column", [True, False])
+def test_targets_may_stand_in_a_column(column):
+    outputs = torch.eye(4).repeat(5, 1)
+    targets = outputs.argmax(1)
+    assert evaluate(nn.Identity(), [(outputs, targets[:, None] if column else targets)]) == 1.0
+
+
+@pytest.mark.parametrize("kind", [torch.long, torch.bool])
+def test_one_output_is_a_logit(kind):
+    outputs = torch.tensor([[-2.0], [3.0], [0.5], [-0.1]])
+    targets = torch.tensor([0, 1, 0, 0]).to(kind)
+    assert evaluate(nn.Identity(), [(outputs, targets)]) == 0.75
+    assert evaluate(nn.Identity(), [(outputs, targets[:, None])]) == 0.75
+
+
+def test_targets_of_another_number_are_refused():
+    with pytest.raises(ValueError, match="one a target"):
+        evaluate(nn.Identity(), [(torch.eye(4), torch.zeros(4, 3, dtype=torch.long))])
+
+
+def test_every_output_of_a_regression_counts_by_itself():
+    generator = torch.Generator().manual_seed(0)
+    shift = torch.tensor([0.0, 100.0])
+    targets = torch.randn(200, 2, generator=generator) + shift
+    assert abs(evaluate(nn.Identity(), [(shift.expand(200, 2), targets)])) < 0.05
+    with pytest.raises(ValueError, match="all the same"):
+        evaluate(nn.Identity(), [(torch.randn(5, 1), torch.ones(5, 1))])
+
+
+def test_evaluation_data_without_targets_is_refused_at_once():
+    with pytest.raises(ValueError, match="no targets"):
+        metric_name([torch.zeros(2, 3)])
+
+
+def test_scoring_gives_every_module_its_mode_back(net):
+    net.train()
+    net.bn1.eval()
+    evaluate(net, [(images(4), torch.zeros(4, dtype=torch.long))])
+    assert net.training
+    assert not net.bn1.training
+
+
+def test_numpy_arrays_are_data(net, groups):
+    statistics = measure_moments(net, groups, images(5).numpy())
+    assert statistics["fc1"].moments[0].count == 5

@@ -172,3 +172,21 @@ def test_a_recipe_for_another_structure_is_refused():
     recipe = broken(lambda r: r["steps"][0].update(of=13))
     with pytest.raises(ValueError, match="13 units; here it has 11"):
         replay(recipe, conv_net(), X)
+
+
+def test_a_recipe_of_an_example_takes_the_callers_data():
+    session = Session.example("digits-cnn")
+    again = replay(session.recipe, evaluation=lambda model: 0.125)
+    assert (again.metric, again.history[0].score) == ("score", 0.125)
+
+
+def test_moments_of_another_width_are_refused(tmp_path):
+    session = pruned()
+    session.save(tmp_path)
+    from safetensors.torch import load_file, save_file
+
+    moments = load_file(tmp_path / "moments.safetensors")
+    moments["fc1/0.total"] = moments["fc1/0.total"][:5, :5].contiguous()
+    save_file(moments, tmp_path / "moments.safetensors")
+    with pytest.raises(RecipeError, match=r"moments\.safetensors has moments that do not fit fc1"):
+        Session.open(tmp_path, conv_net(), X)

@@ -407,3 +407,67 @@ def test_the_users_model_is_never_changed():
     session.commit(session.preview("conv2", width=3))
     assert model.training
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_a_stream_that_its_own_commit_changes_is_stale_too():
+    class Stream(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.inner = torch.nn.Linear(6, 8), torch.nn.Linear(8, 9)
+            self.back, self.head = torch.nn.Linear(9, 8), torch.nn.Linear(8, 3)
+
+        def forward(self, x):
+            x = self.stem(x)
+            return self.head(torch.relu(x + self.back(torch.relu(self.inner(x)))))
+
+    torch.manual_seed(0)
+    session = Session(Stream(), torch.randn(64, 6), procedure="sequential")
+    session.measure()
+    session.commit(session.preview("stem", width=5))
+    assert set(session.stale) == {"stem", "inner"}
+
+
+def test_a_choice_of_another_branch_is_refused():
+    session = conv_session()
+    session.commit(session.preview("conv2", width=4))
+    choice = session.preview("conv2", width=2)
+    session.undo()
+    session.commit(session.preview("conv2", width=4, selection="random"))
+    with pytest.raises(ValueError, match="another branch"):
+        session.commit(choice)
+
+
+def test_calibration_made_in_inference_mode_is_fine():
+    with torch.inference_mode():
+        x = images(8).clone()
+    assert [g.prunable for g in Session(conv_net(), x).groups] == [True, True, True, False]
+
+
+def test_a_norm_over_the_batch_is_counted():
+    model = torch.nn.Sequential(
+        torch.nn.Linear(3, 7), torch.nn.BatchNorm1d(7, track_running_stats=False), torch.nn.Linear(7, 2)
+    )
+    assert Session(model, torch.randn(16, 3)).macs == 3 * 7 + 7 * 2
+
+
+def test_a_model_that_cannot_be_copied_says_what_to_do():
+    from torch.nn.utils import prune
+
+    model = mlp(3, 7, 2)
+    prune.l1_unstructured(model[0], "weight", 0.5)
+    model(torch.randn(2, 3))
+    with pytest.raises(ValueError, match=r"prune\.remove"):
+        Session(model, torch.randn(16, 3))
+
+
+@pytest.mark.parametrize("options", [{"width": "abc"}, {"width": [3]}, {"lam": [1.0]}])
+def test_values_of_another_kind_are_refused(options):
+    with pytest.raises(ValueError, match="must be"):
+        conv_session().preview("conv2", **options)
+
+
+def test_numpy_scalars_are_numbers():
+    import numpy as np
+
+    session = conv_session()
+    assert session.preview("conv2", width=np.int64(3), lam=np.float32(0.1)).width == 3

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from workbench.measure import Cancelled
 from workbench.session import Session
 from workbench.widgets import Workbench, WorkbenchState
 from workbench.widgets.app import AREAS, HERE
@@ -462,3 +463,29 @@ def test_a_process_that_ends_during_a_job_ends_quietly():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_second_enter_does_not_prune_again(state, session):
+    state.lam = 1e-2
+    state.wait()
+    state.commit()
+    state.wait()
+    group = session.group(state.selected)
+    assert group.width < session.original_width(state.selected)
+    assert state.width == group.width
+
+
+def test_whatever_reports_its_progress_can_be_cancelled():
+    cancel = threading.Event()
+    report = Reporter(lambda values: None, "loading", cancel)
+    report(1, 2, "loading")
+    cancel.set()
+    with pytest.raises(Cancelled):
+        report(2, 2, "loading")
+
+
+def test_a_network_with_nothing_to_prune_is_measured_all_the_same():
+    session = Session(nn.Sequential(nn.Linear(4, 2)), torch.randn(8, 4))
+    state = idle(WorkbenchState(session))
+    assert (state.measured, state.error) == (True, "")
+    assert [layer["prunable"] for layer in state.layers] == [False]

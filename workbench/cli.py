@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.run(arguments)
     except KeyboardInterrupt:
         return 130
-    except (ValueError, OSError) as error:
+    except (ValueError, TypeError, OSError) as error:
         print(f"workbench: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
@@ -144,7 +144,10 @@ def made_by(option: str, name: str | None) -> Any:
     factory = getattr(module, factory_name, None)
     if not callable(factory):
         raise ValueError(f"{option} {name}: {module_name} has no function or class {factory_name}")
-    return factory()
+    try:
+        return factory()
+    except Exception as error:
+        raise ValueError(f"{option} {name} failed: {type(error).__name__}: {error}") from error
 
 
 def summary(session: Session) -> str:

@@ -171,6 +171,27 @@ def test_the_width_sets_lam_while_it_follows_and_is_free_when_not(bench, digits)
     assert relative_lam(bench) == lam
 
 
+def test_a_width_beyond_the_rank_follows_no_lam(bench, digits):
+    assert digits.spectrum("conv1").rank < 32
+    bench.find("width-input").fill("32")
+    bench.find("width-input").press("Tab")
+    drawn(bench)
+    expect(bench.find("follow")).not_to_be_checked()
+    assert bench.find("width-input").input_value() == "32"
+
+
+def test_control_z_in_the_entry_is_the_entrys_own(bench):
+    bench.find("layer-fc1").click()
+    settle(bench)
+    bench.find("commit").click()
+    expect(bench.find("history-item-1")).to_be_visible(timeout=MEASURED)
+    settle(bench)
+    bench.find("width-input").focus()
+    bench.page.keyboard.press("Control+z")
+    settle(bench)
+    assert bench.kernel("Out[1].session.position") == "1"
+
+
 def test_losses_are_pythons(bench, digits):
     bench.find("layer-fc1").click()
     bench.find("width-input").fill("40")
@@ -242,6 +263,10 @@ def test_enter_commits_and_control_z_undoes(bench):
     bench.page.keyboard.press("Enter")
     expect(bench.find("history-item-1")).to_be_visible(timeout=MEASURED)
     settle(bench)
+    bench.page.keyboard.press("Enter")  # a second one finds nothing more to prune
+    settle(bench)
+    expect(bench.find("commit")).to_be_disabled()
+    assert bench.kernel("Out[1].session.position") == "1"
     bench.find("lam-line").focus()
     bench.page.keyboard.press("Control+z")
     expect(bench.find("undo")).to_be_disabled(timeout=MEASURED)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -56,11 +57,13 @@ class Batches:
 def as_batches(data: Any, what: str = "calibration") -> Iterable:
     """`data` as something that can be gone through again and again.
 
-    Accepted: a tensor (n, …), a pair (inputs, targets) of tensors, a DataLoader, or any re-iterable of
-    batches. `what` names the data in errors.
+    Accepted: a tensor or NumPy array (n, …), a pair (inputs, targets) of tensors, a DataLoader, or any
+    re-iterable of batches. `what` names the data in errors.
 
     Raises ValueError for an iterator that can be read only once, and TypeError for anything else.
     """
+    if isinstance(data, np.ndarray):
+        data = torch.from_numpy(data)
     if isinstance(data, Tensor):
         return Batches(data)
     if isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from workbench.measure.batches import Cancelled, as_batches, batch_count, device_of, split_batch
 from workbench.measure.moments import Progress
-from workbench.network.discovery import one_line
+from workbench.network import evaluating, one_line
 
 
 def metric_name(evaluation: Any) -> str:
@@ -20,7 +20,9 @@ def metric_name(evaluation: Any) -> str:
         return "score"
     for index, batch in enumerate(as_batches(evaluation, "evaluation")):
         _, targets = split_batch(batch, index, "evaluation")
-        return "accuracy" if targets is not None and not targets.is_floating_point() else "R²"
+        if targets is None:
+            raise ValueError("the evaluation data has no targets; a score needs (inputs, targets)")
+        return "R²" if targets.is_floating_point() else "accuracy"
     raise ValueError("the evaluation data is empty: give at least one batch of (inputs, targets)")
 
 
@@ -30,29 +32,26 @@ def evaluate(
     progress: Progress | None = None,
     cancel: Event | None = None,
 ) -> float:
-    """Score `model`: the share of examples whose largest output is the target class, in [0, 1]; for
-    floating-point targets the coefficient of determination R²; for a callable, what it returns.
+    """Score `model`. `evaluation`: (inputs, targets) batch by batch, or a function of the model.
 
-    `evaluation`: (inputs, targets) batch by batch, or a function of the model. The model is run in
-    evaluation mode and left in the mode it had.
+    Whole-number targets (n, …): accuracy, the share of targets that are the class of the largest output
+    (n, classes, …); with one output a target, the share on the right side of 0 (a logit). Floating-point
+    targets: the coefficient of determination R², averaged over the outputs. A function: what it returns.
+    The model is run in evaluation mode; every module gets its mode back.
 
     Raises ValueError where a batch has no targets or does not fit the model; Cancelled.
     """
-    training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         if callable(evaluation):
             return float(evaluation(model))
         return _score_batches(model, evaluation, progress, cancel)
-    finally:
-        model.train(training)
 
 
 def _score_batches(model: nn.Module, data: Any, progress: Progress | None, cancel: Event | None) -> float:
     data = as_batches(data, "evaluation")
     total, device = batch_count(data), device_of(model)
-    sums = torch.zeros(4, dtype=torch.float64)  # correct or squared error, Σt, Σt², count
-    classes = True
+    sums: Tensor | None = None
+    classes, count = True, 0
     for index, batch in enumerate(data):
         if cancel is not None and cancel.is_set():
             raise Cancelled(f"scoring was cancelled after {index} batches")
@@ -63,28 +62,45 @@ def _score_batches(model: nn.Module, data: Any, progress: Progress | None, cance
             with torch.no_grad():
                 outputs = model(inputs.to(device))
             classes = not targets.is_floating_point()
-            sums += _sums(outputs, targets.to(device), classes)
+            part = (_right if classes else _moments)(outputs, targets.to(device)).cpu()
         except Exception as error:
             raise ValueError(
                 f"evaluation batch {index} (inputs {tuple(inputs.shape)}, targets {tuple(targets.shape)}) "
                 f"does not fit the model: {one_line(error)}"
             ) from error
+        sums = part if sums is None else sums + part
+        count += len(inputs)
         if progress is not None:
-            progress(index + 1, total, f"scoring, {int(sums[3])} targets")
-    if not sums[3]:
+            progress(index + 1, total, f"scoring, {count} examples")
+    if sums is None or not count:
         raise ValueError("the evaluation data is empty: give at least one batch of (inputs, targets)")
-    if classes:
-        return float(sums[0] / sums[3])
-    variance = sums[2] - sums[1] ** 2 / sums[3]
-    return float(1 - sums[0] / variance)
+    return float(sums[0] / sums[1]) if classes else _r_squared(sums)
 
 
-def _sums(outputs: Tensor, targets: Tensor, classes: bool) -> Tensor:
-    if classes:
-        correct = (outputs.argmax(1) == targets).sum()
-        return torch.tensor([correct, 0, 0, targets.numel()], dtype=torch.float64)
-    values = targets.double().reshape(outputs.shape)
-    error = (outputs.double() - values).square().sum()
+def _right(outputs: Tensor, targets: Tensor) -> Tensor:
+    """(right answers, answers)."""
+    if targets.dim() == outputs.dim() and targets.shape[1:] == (1,):
+        targets = targets.squeeze(1)
+    single = outputs.dim() > 1 and outputs.shape[1] == 1
+    answers = (outputs.squeeze(1) > 0).to(targets.dtype) if single else outputs.argmax(1)
+    if answers.shape != targets.shape:
+        raise ValueError(f"outputs {tuple(outputs.shape)} give answers {tuple(answers.shape)}: one a target")
+    right = (answers == targets).sum()
+    return torch.tensor([float(right), float(targets.numel())], dtype=torch.float64)
+
+
+def _moments(outputs: Tensor, targets: Tensor) -> Tensor:
+    """(squared error, Σt, Σt², count) of every output, (4, outputs)."""
+    values = targets.double().reshape(outputs.shape).reshape(len(outputs), -1)
+    error = (outputs.double().reshape(len(outputs), -1) - values).square().sum(0)
     return torch.stack(
-        [error, values.sum(), values.square().sum(), torch.tensor(float(values.numel()))]
-    ).cpu()
+        [error, values.sum(0), values.square().sum(0), torch.full_like(error, float(len(values)))]
+    )
+
+
+def _r_squared(sums: Tensor) -> float:
+    error, total, squares, count = sums
+    variation = squares - total**2 / count
+    if bool((variation <= 0).any()):
+        raise ValueError("R² is not defined for targets that are all the same: give a function of the model")
+    return float((1 - error / variation).mean())

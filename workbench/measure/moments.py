@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from workbench.measure.batches import Cancelled, as_batches, batch_count, device_of, split_batch
 from workbench.network.discovery import one_line
 from workbench.network.groups import Reader, UnitGroup
+from workbench.network.running import evaluating, received
 from workbench.spectral import Moment
 
 
@@ -67,8 +68,8 @@ class _Recorder:
         self.magnitude = torch.zeros(group.width, dtype=torch.float64)
         self.batch = 0
 
-    def __call__(self, _module: nn.Module, args: tuple) -> None:
-        inputs = args[0].detach()
+    def __call__(self, _module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        inputs = received(args, kwargs).detach()
         if not torch.isfinite(inputs).all():
             what = "NaN" if torch.isnan(inputs).any() else "Inf"
             raise ActivationError(
@@ -132,22 +133,20 @@ def _statistics(parts: list[_Recorder]) -> GroupStatistics:
 @contextmanager
 def _recording(model: nn.Module, recorders: list[_Recorder]):
     """Hooks in place, the model in evaluation mode; both undone at the end."""
-    modes = {module: module.training for module in model.modules()}
-    handles = [model.get_submodule(r.reader.module).register_forward_pre_hook(r) for r in recorders]
+    handles = [
+        model.get_submodule(r.reader.module).register_forward_pre_hook(r, with_kwargs=True) for r in recorders
+    ]
 
     def started(index: int) -> None:
         for recorder in recorders:
             recorder.batch = index
 
     try:
-        model.eval()
-        with torch.no_grad():
+        with evaluating(model), torch.no_grad():
             yield started
     finally:
         for handle in handles:
             handle.remove()
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def _run(model: nn.Module, inputs: Tensor, index: int) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from workbench.network.groups import UnitGroup
+from workbench.network.running import evaluating
 
 
 @dataclass(frozen=True)
@@ -29,17 +30,13 @@ class Cost:
 def count_cost(model: nn.Module, example_input: Tensor) -> Cost:
     """Count parameters and MACs (not FLOPs: a multiply and its add are one) of a forward pass.
 
-    `example_input` (batch, …): MACs are counted on its first example. Convolutions and matrix products
-    count, as in torch.utils.flop_counter; element-wise work does not.
+    `example_input` (batch, …): MACs are counted on its first example, or on all where one is too few.
+    Convolutions and matrix products count, as in torch.utils.flop_counter; element-wise work does not.
     """
-    training = model.training
-    model.eval()
     try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            model(example_input[:1])
-    finally:
-        model.train(training)
-    counts = {name: sum(flops.values()) // 2 for name, flops in counter.get_flop_counts().items()}
+        counts = _count_macs(model, example_input[:1])
+    except Exception:  # a norm over the batch needs more than one example
+        counts = _count_macs(model, example_input)
     root = type(model).__name__
     by_module = {}
     for name, module in model.named_modules():
@@ -47,6 +44,14 @@ def count_cost(model: nn.Module, example_input: Tensor) -> Cost:
         if own:
             by_module[name] = (own, counts.get(f"{root}.{name}" if name else root, 0))
     return Cost(sum(p.numel() for p in model.parameters()), counts.get("Global", 0), by_module)
+
+
+def _count_macs(model: nn.Module, inputs: Tensor) -> dict[str, int]:
+    """MACs an example by module name, 'Global' for all."""
+    with evaluating(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(inputs)
+    per_example = 2 * len(inputs)
+    return {name: sum(flops.values()) // per_example for name, flops in counter.get_flop_counts().items()}
 
 
 def cost_saved(cost: Cost, group: UnitGroup, width: int, model: nn.Module) -> tuple[int, int]:
@@ -77,9 +82,8 @@ def cost_saved(cost: Cost, group: UnitGroup, width: int, model: nn.Module) -> tu
 
 def measure_latency(model: nn.Module, inputs: Tensor, repeats: int = 20) -> float:
     """Median seconds of a forward pass over `inputs` after two warm-up passes, `repeats` times."""
-    model.eval()
     seconds = []
-    with torch.no_grad():
+    with evaluating(model), torch.no_grad():
         for _ in range(2):
             model(inputs)
         for _ in range(repeats):

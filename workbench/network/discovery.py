@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,21 +39,20 @@ def discover(model: nn.Module, example: Tensor) -> list[UnitGroup]:
         layers = [(n, m) for n, m in model.named_modules() if isinstance(m, LAYERS)]
         groups = [_refused(name, module, reason) for name, module in layers]
     groups += _left_over(model, groups, order)
-    position = {name: index for index, name in enumerate(order)}
+    position = first_calls(order)
     return sorted(groups, key=lambda g: position.get(g.writers[0].module, len(position)))
 
 
 def call_order(model: nn.Module, example_input: Tensor) -> tuple[str, ...]:
-    """Names of the modules in the order of their first call on `example_input`.
+    """Names of the modules in the order in which `example_input` calls them, as often as it does.
 
     Raises ValueError where the example does not go through the model.
     """
-    order: dict[str, None] = {}
-    handles = [
-        module.register_forward_pre_hook(lambda _m, _i, name=name: order.setdefault(name))
-        for name, module in model.named_modules()
-    ]
+    order: list[str] = []
+    handles: list[Any] = []
     try:
+        for name, module in model.named_modules():
+            handles.append(module.register_forward_pre_hook(lambda _m, _i, name=name: order.append(name)))
         with torch.no_grad():
             model(example_input)
     except Exception as error:
@@ -66,11 +66,19 @@ def call_order(model: nn.Module, example_input: Tensor) -> tuple[str, ...]:
     return tuple(order)
 
 
+def first_calls(order: Sequence[str]) -> dict[str, int]:
+    """Where each module is called first in `order`, as `call_order` gives it."""
+    first: dict[str, int] = {}
+    for index, name in enumerate(order):
+        first.setdefault(name, index)
+    return first
+
+
 def _coupled_groups(model: nn.Module, example: Tensor, order: tuple[str, ...]) -> list[UnitGroup]:
     import torch_pruning
 
     names = {module: name for name, module in model.named_modules()}
-    position = {name: index for index, name in enumerate(order)}
+    position = first_calls(order)
     with torch.enable_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         graph = torch_pruning.DependencyGraph().build_dependency(model, example_inputs=example, verbose=False)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +52,8 @@ class LossCurve:
 class Choice:
     """What `Session.preview` found for one group; `Session.commit` carries it out.
 
-    `kept`: ascending unit indices in [0, `of`), `width` of them, where `of` is the group's present width.
+    `kept`: ascending unit indices in [0, `of`), `width` of them, where `of` is the group's present width;
+    `units`: the same as they are numbered in the original network.
     `lam` is absolute, `lam_relative` is λ/Tr Σ. Losses are relative to keeping none, in [0, 1].
     `predicted_error` is the root-mean-square change at the readers' outputs over their root mean square
     (biases left out): an upper bound where `predicted_error_exact`, else an estimate, since channel moments
@@ -62,6 +64,7 @@ class Choice:
     group: str
     of: int
     kept: tuple[int, ...] = field(repr=False)
+    units: tuple[int, ...] = field(repr=False)
     width: int
     lam: float
     lam_relative: float
@@ -88,8 +91,10 @@ class GroupProblem:
     the trace at each of them.
     """
 
-    def __init__(self, group: UnitGroup, statistics: GroupStatistics, model: nn.Module):
-        self.group, self.statistics = group, statistics
+    def __init__(
+        self, group: UnitGroup, statistics: GroupStatistics, model: nn.Module, units: tuple[int, ...]
+    ):
+        self.group, self.statistics, self.units = group, statistics, units
         weights = [_weight(model, reader.module) for reader in group.readers]
         self.readouts = [
             reader.readout(weight) for reader, weight in zip(group.readers, weights, strict=True)
@@ -200,6 +205,7 @@ def make_choice(
         group=group.name,
         of=group.width,
         kept=kept,
+        units=tuple(problem.units[j] for j in kept),
         width=width,
         lam=lam,
         lam_relative=lam / spectrum.trace if spectrum.trace > 0 else lam,
@@ -233,15 +239,19 @@ def resolve(spectrum: Spectrum, width: int | None, lam: float | None) -> tuple[i
     m = spectrum.width
     if width is None and lam is None:
         raise ValueError(f"give a width (1 to {m}), a λ > 0, or both")
-    if lam is not None and not (isinstance(lam, (int, float)) and math.isfinite(lam) and lam > 0):
+    if lam is not None and not (isinstance(lam, Real) and math.isfinite(lam) and lam > 0):
         raise ValueError(f"λ must be a positive finite number, got {lam!r}")
-    if width is not None and (isinstance(width, bool) or int(width) != width or not 1 <= width <= m):
+    if width is not None and not (_is_whole(width) and 1 <= width <= m):
         raise ValueError(f"the width must be a whole number from 1 to {m}, got {width!r}")
     if width is None:
         return suggested_width(spectrum.degrees_of_freedom(float(lam)), m), float(lam)  # type: ignore[arg-type]
     if lam is None:
         lam = spectrum.lam_for(width) if spectrum.trace > 0 else 1.0
     return int(width), float(lam)
+
+
+def _is_whole(number: object) -> bool:
+    return isinstance(number, Real) and not isinstance(number, bool) and float(number).is_integer()
 
 
 def _weight(model: nn.Module, name: str) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from workbench.measure import Progress
+from workbench.measure.examples import load_example
 from workbench.session.recipe import check_fingerprint, parse_step, read_recipe
 from workbench.session.session import Session
 
@@ -42,9 +43,10 @@ def session_for(
     name = recipe["model"].get("name", "")
     procedure = recipe["procedure"]
     if model is None and example:
-        session = Session.example(example, procedure=procedure, progress=progress)
-        check_fingerprint(recipe, session.original)
-        return session
+        ex = load_example(example, progress=progress)
+        model = ex.model
+        calibration = ex.calibration if calibration is None else calibration
+        evaluation = ex.evaluation if evaluation is None else evaluation
     if model is None:
         raise ValueError("the recipe was not made from a built-in example: give the original model")
     check_fingerprint(recipe, model)

@@ -27,6 +27,7 @@ from workbench.network import (
     cost_saved,
     count_cost,
     find_groups,
+    first_calls,
     one_line,
     remove_units,
 )
@@ -79,17 +80,22 @@ class Session:
         device = device_of(model)
         self.calibration = as_batches(calibration)
         inputs = first_inputs(self.calibration)[:EXAMPLE_SIZE] if example_input is None else example_input
-        self.example_input = inputs.to(device)
+        # A copy of its own: a tensor made in inference mode cannot be traced.
+        self.example_input = inputs.to(device).clone()
         self.evaluation = evaluation
         self.metric = "" if evaluation is None else metric_name(evaluation)
-        original = copy.deepcopy(model).eval()
+        original = _copied(model)
         # A probe of the shape before the groups, so that a wrong example is said as such.
-        self._order = {n: i for i, n in enumerate(call_order(original, self.example_input))}
+        calls = call_order(original, self.example_input)
+        self._first_call = first_calls(calls)
+        self._last_call = {name: index for index, name in enumerate(calls)}
         groups = find_groups(original, self.example_input)
-        state = State(original, groups, count_cost(original, self.example_input))
+        units = {group.name: tuple(range(group.width)) for group in groups}
+        state = State(original, groups, count_cost(original, self.example_input), units)
         self._states = [state]
         self._steps = [Step("original", None, None, state.cost.parameters, state.cost.macs, 0.0)]
         self._position = 0
+        self._measured = False
         self._lock = threading.RLock()
         self._listeners: list[Callable[[str], Any]] = []
 
@@ -141,7 +147,7 @@ class Session:
 
     @property
     def measured(self) -> bool:
-        return bool(self._state.statistics)
+        return self._measured
 
     @property
     def stale(self) -> dict[str, str]:
@@ -196,6 +202,7 @@ class Session:
             score = self._score(state.model, progress, cancel)
             self._replace_state(replace(state, statistics=statistics, stale={}, problems={}))
             self._steps[0] = replace(self._steps[0], score=score)
+            self._measured = True
         self._tell("measured")
 
     def remeasure(self, progress: Progress | None = None, cancel: threading.Event | None = None) -> None:
@@ -367,11 +374,13 @@ class Session:
         save_session(self, folder)
 
     @classmethod
-    def open(cls, folder, model: nn.Module | None = None, calibration: Any = None, **options) -> Session:
+    def open(
+        cls, folder, model: nn.Module | None = None, calibration: Any = None, evaluation: Any = None
+    ) -> Session:
         """The session saved in `folder`, on the original `model` (see store.py for what is needed)."""
         from workbench.session.store import open_session
 
-        return open_session(folder, model, calibration, **options)
+        return open_session(folder, model, calibration, evaluation)
 
     def original_statistics(self) -> dict[str, GroupStatistics]:
         """What was measured of every group on the original network; empty before `measure`."""
@@ -391,6 +400,7 @@ class Session:
         """
         self._states[0] = replace(self._states[0], statistics=statistics, stale={}, problems={})
         self._steps[0] = replace(self._steps[0], score=scores[0])
+        self._measured = bool(statistics) or not any(group.prunable for group in self.groups)
         evaluation, self.evaluation = self.evaluation, None
         try:
             for step in steps:
@@ -462,6 +472,12 @@ class Session:
                 f"this choice was made for {choice.group} with {choice.of} units; it has {group.width} now: "
                 "preview it again"
             )
+        units = state.units[choice.group]
+        if tuple(units[j] for j in choice.kept) != choice.units:
+            raise ValueError(
+                f"this choice was made on another branch of the history, where {choice.group} kept other "
+                "units: preview it again"
+            )
         if choice.group in state.stale:
             state = self._refreshed(state)
         elif not group.prunable or not state.statistics:
@@ -470,16 +486,27 @@ class Session:
         model, groups = remove_units(state.model, state.groups, choice.group, choice.kept, corrections)
         statistics = state.statistics | {choice.group: state.statistics[choice.group].restrict(choice.kept)}
         cost = count_cost(model, self.example_input)
-        return State(model, groups, cost, statistics, self._stale_after(state, group))
+        kept_units = state.units | {choice.group: choice.units}
+        return State(model, groups, cost, kept_units, statistics, self._stale_after(state, group))
 
     def _stale_after(self, state: State, changed: UnitGroup) -> dict[str, str]:
         """Under the sequential procedure: groups read after the first reader of the changed one ran."""
         if self.procedure == "simultaneous":
             return {}
-        first = min(self._order[reader.module] for reader in changed.readers)
+        first = min(self._first_call[reader.module] for reader in changed.readers)
         stale = dict(state.stale)
         for group in state.groups:
-            later = any(self._order[reader.module] > first for reader in group.readers)
-            if group.prunable and group.name != changed.name and later:
+            later = any(self._last_call[reader.module] > first for reader in group.readers)
+            if group.prunable and later:
                 stale[group.name] = f"measured before the commit to {changed.name}"
         return stale
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(model).eval()
+    except Exception as error:
+        raise ValueError(
+            f"the model cannot be copied: {one_line(error)}. Old-style weight_norm and pruning masks stand "
+            "in the way: call torch.nn.utils.remove_weight_norm or torch.nn.utils.prune.remove first"
+        ) from error

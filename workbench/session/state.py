@@ -42,6 +42,7 @@ class State:
     model: nn.Module
     groups: tuple[UnitGroup, ...]
     cost: Cost
+    units: dict[str, tuple[int, ...]]  # of every group, as they are numbered in the original network
     statistics: dict[str, GroupStatistics] = field(default_factory=dict)
     stale: dict[str, str] = field(default_factory=dict)
     problems: dict[str, GroupProblem] = field(default_factory=dict)  # a cache, filled when asked
@@ -49,5 +50,5 @@ class State:
     def problem(self, name: str) -> GroupProblem:
         if name not in self.problems:
             group = next(g for g in self.groups if g.name == name)
-            self.problems[name] = GroupProblem(group, self.statistics[name], self.model)
+            self.problems[name] = GroupProblem(group, self.statistics[name], self.model, self.units[name])
         return self.problems[name]

@@ -90,6 +90,12 @@ def _statistics(moments: dict[str, Tensor], session: Session, path: Path) -> dic
             f"{path} has moments of {', '.join(sorted(by_group))}, but the model's prunable groups are "
             f"{', '.join(sorted(wanted))}"
         )
+    for name, state in by_group.items():
+        found = session.group(name)
+        shapes = {tuple(value.shape) for key, value in state.items() if key.endswith((".total", "active"))}
+        wide = {(found.width, found.width), (found.width,)}
+        if shapes != wide or f"{len(found.readers)}.total" in state:
+            raise RecipeError(f"{path} has moments that do not fit {name} with its {found.width} units")
     try:
         return {name: GroupStatistics.from_state(state) for name, state in by_group.items()}
     except (KeyError, ValueError) as error:

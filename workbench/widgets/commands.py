@@ -145,11 +145,11 @@ class Commands:
         cancel = threading.Event()
 
         def job() -> None:
-            progress = Reporter(
-                lambda values: self._deliver(lambda: self.set_trait("progress", values)), what
-            )
             try:
                 check(cancel)
+                progress = Reporter(
+                    lambda values: self._deliver(lambda: self.set_trait("progress", values)), what, cancel
+                )
                 work(progress, cancel)
             except Cancelled:
                 self._deliver(lambda: self.set_trait("notice", f"Cancelled: {what}"))

@@ -38,14 +38,16 @@ function keys(state) {
   return (event) => {
     const undo = (event.ctrlKey || event.metaKey) && !event.altKey && event.key.toLowerCase() === "z";
     const modified = event.ctrlKey || event.metaKey || event.altKey || (event.shiftKey && event.key === "Enter");
-    if (undo) {
+    if (undo && event.target.matches("input[type=number]")) {
+      // The entry's own undo.
+    } else if (undo) {
       event.preventDefault();
       const command = event.shiftKey ? "redo" : "undo";
       if (!busy(state) && state.get(`can_${command}`)) send(state, command);
     } else if (modified) return;
     else if (event.key === "Enter" && !event.target.closest("button, select, input[type=number], a")) {
       event.preventDefault();
-      event.currentTarget.querySelector('[data-testid="commit"]')?.click();
+      if (!event.repeat) event.currentTarget.querySelector('[data-testid="commit"]')?.click();
     }
     event.stopPropagation();
   };
@@ -62,7 +64,7 @@ function progressLine(state, on) {
     const { what = state.wbwSent && "starting", done, total, elapsed = 0 } = state.get("progress");
     line.classList.toggle("wbw-working", Boolean(what));
     line.classList.toggle("wbw-endless", Boolean(what) && !total);
-    if (!what) return setText(text, alive(state) ? state.get("notice") : "No kernel: λ still moves here, but trying and committing need one.");
+    if (!what) return setText(text, alive(state) ? state.get("notice") : "The kernel is gone: run the cell again to go on. λ still moves here.");
     const spent = (performance.now() - since) / 1000;
     setText(text, `${what}${total ? ` · ${done} of ${total}` : ""}${spent >= 1 ? ` · ${seconds(spent)}` : ""}`);
     bar.style.width = total ? `${(100 * done) / total}%` : "100%";
@@ -117,18 +119,20 @@ function draw(state, el, on) {
     const steps = state.get("history");
     const start = steps[0] ?? {};
     const now = steps[state.get("position")] ?? {};
-    const part = (from, to) => percent(to / from);
+    const part = (from, to) => (from > 0 ? percent(to / from) : "");
+    const gained = (from, to) => (to === from ? "" : state.get("metric") === "accuracy" ? points(to - from) : signed(to - from));
     meters[0].paint(start.parameters, now.parameters, count, part);
     meters[1].paint(start.macs, now.macs, count, part);
-    meters[2].paint(start.score, now.score, score, part);
+    meters[2].paint(start.score, now.score, score, gained);
     setText(meters[2].node.querySelector(".wbw-caption"), state.get("metric") || "score");
   });
   on("can_undo can_redo history progress measured kernel", () => {
-    const waiting = busy(state) || !alive(state);
-    setOff(undo, waiting || !state.get("can_undo"), "Nothing to undo");
-    setOff(redo, waiting || !state.get("can_redo"), "Nothing to redo");
-    setOff(reset, waiting || !state.get("can_undo"), "This is the original network");
-    setOff(save, waiting || !state.get("measured"), "Nothing is measured yet");
+    const waiting = !alive(state) ? "This needs a running kernel" : busy(state) ? "Something is running: see above" : "";
+    const off = (button, free, why) => setOff(button, waiting || !free, waiting || why);
+    off(undo, state.get("can_undo"), "Nothing to undo");
+    off(redo, state.get("can_redo"), "Nothing to redo");
+    off(reset, state.get("can_undo"), "This is the original network");
+    off(save, state.get("measured"), "Nothing is measured yet");
   });
   rootOf(el, on, (root) => {
     const handler = keys(state);

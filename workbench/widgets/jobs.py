@@ -10,6 +10,8 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 
+from workbench.measure import Cancelled
+
 Job = Callable[[], None]
 PAINTS_A_SECOND = 20  # progress is told no more often: each telling is a message to the page
 LAST_SECONDS = 5.0  # what a running job may take when the process ends
@@ -108,13 +110,19 @@ class Delivery:
 
 
 class Reporter:
-    """The `progress` callback of a job: tells what, done, total and the seconds since the job began."""
+    """The `progress` callback of a job: tells what, done, total and the seconds since the job began.
 
-    def __init__(self, tell: Callable[[dict], None], what: str):
+    Where `cancel` is set it raises Cancelled, so that whatever reports its progress can be cancelled.
+    """
+
+    def __init__(self, tell: Callable[[dict], None], what: str, cancel: threading.Event | None = None):
         self._tell, self._start, self._last = tell, time.monotonic(), 0.0
+        self._cancel = cancel
         self(0, None, what)
 
     def __call__(self, done: int, total: int | None, what: str) -> None:
+        if self._cancel is not None and self._cancel.is_set():
+            raise Cancelled(f"cancelled while {what}")
         now = time.monotonic()
         if now - self._last < 1 / PAINTS_A_SECOND and done != total:
             return

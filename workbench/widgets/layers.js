@@ -35,6 +35,7 @@ function row(layer, state) {
 function standing(layer, selected, width) {
   if (!layer.prunable) return ["fixed", `not prunable: ${layer.why_not}`];
   if (layer.stale) return ["stale", layer.stale];
+  if (!layer.count) return ["untouched", "not measured"];
   const previewing = selected && width < layer.width;
   if (layer.width < layer.original) return ["committed", previewing ? `committed · previewing ${width}` : "committed"];
   return previewing ? ["previewing", `previewing ${width}`] : ["untouched", "untouched"];
@@ -98,7 +99,7 @@ function draw(state, el, on) {
   on("layers measured progress", () => {
     const layers = state.get("layers") ?? [];
     const stale = layers.filter((layer) => layer.stale);
-    const unmeasured = layers.length > 0 && !state.get("measured") && !busy(state);
+    const unmeasured = layers.some((layer) => layer.prunable) && !state.get("measured") && !busy(state);
     foot.hidden = !stale.length && !unmeasured;
     setText(remeasure, unmeasured ? "Measure" : "Measure again");
     if (unmeasured) setText(staleNote, "The groups are not measured yet.");

@@ -56,6 +56,7 @@ function points(delta) {
   const sign = Math.abs(value) < 0.05 ? "±" : value > 0 ? "+" : "−";
   return `${sign}${Math.abs(value).toFixed(1)} points`;
 }
+const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(4);
 const seconds = (value) => (value < 60 ? `${value.toFixed(0)}${THIN}s` : `${Math.floor(value / 60)} min ${Math.round(value % 60)}${THIN}s`);
 
 // ---- the shared state -------------------------------------------------------------------------------
@@ -155,8 +156,10 @@ function setWidth(state, wanted) {
   if (!eigenvalues.length || !Number.isFinite(wanted)) return;
   const width = clamp(Math.round(wanted), 1, eigenvalues.length);
   if (!state.get("follow")) return update(state, { width });
-  const lam = clamp(lamForWidth(eigenvalues, width) / traceOf(eigenvalues), LAM_MIN, LAM_MAX);
-  update(state, { width, lam });
+  const trace = traceOf(eigenvalues);
+  const lam = clamp(lamForWidth(eigenvalues, width) / trace, LAM_MIN, LAM_MAX);
+  // Beyond the rank no λ has this width: then it follows no longer.
+  update(state, suggestedWidth(eigenvalues, lam * trace) === width ? { width, lam } : { width, follow: false });
 }
 // Fine and coarse steps with the arrow keys; returns the number of fine steps, 0 for other keys.
 function arrowSteps(event, coarse) {

@@ -215,8 +215,15 @@ class WorkbenchState(Commands, anywidget.AnyWidget):
         names = [layer["name"] for layer in values["layers"]]
         if values.get("selected", self.selected) not in names:
             values = values | {"selected": (names or [""])[0]}
+        before = {layer["name"]: layer["width"] for layer in self.layers}
         self._set(values | {"revision": self.revision + 1})
-        self._link("selected")
+        now = {layer["name"]: layer["width"] for layer in self.layers}.get(self.selected, 0)
+        if now < before.get(self.selected, 0) and values["position"] > 0:
+            # Just committed: all of its units are kept until a person moves something, so that a second
+            # Enter does not prune again.
+            self._set({"width": now})
+        else:
+            self._link("selected")
         self._ask()
 
     def _spectrum(self, name: str) -> Any:
