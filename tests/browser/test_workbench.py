@@ -134,6 +134,33 @@ def test_lam_is_dragged_on_the_plot_and_the_width_follows(bench, digits):
     assert len(seen) == 5
 
 
+WATCH_LAM = """() => {
+  window.lams = [];
+  const line = document.querySelector('[data-testid=lam-line]');
+  new MutationObserver(() => window.lams.push(Number(line.getAttribute('aria-valuenow'))))
+    .observe(line, { attributes: true, attributeFilter: ['aria-valuenow'] });
+}"""
+
+
+def test_a_drag_is_never_pulled_back_by_the_kernel(bench):
+    """The kernel hears of a drag with delay; what it says of an older λ must not be shown."""
+    surface = bench.find("spectrum-plot").locator(".wbw-surface").bounding_box()
+    mouse, x = bench.page.mouse, surface["x"] + 50
+    mouse.move(x, surface["y"] + 5)
+    mouse.down()
+    drawn(bench)
+    bench.page.evaluate(WATCH_LAM)
+    for down in range(60):
+        mouse.move(x, surface["y"] + 5 + down)
+        bench.page.wait_for_timeout(16)
+    mouse.up()
+    settle(bench)
+    lams = bench.page.evaluate("() => window.lams")
+    assert len(lams) > 30
+    assert lams == sorted(lams, reverse=True)
+    assert float(bench.kernel("Out[1].state.lam")) == lams[-1]
+
+
 def test_lam_moves_by_keyboard_on_the_line_and_on_the_slider(bench, digits):
     start = relative_lam(bench)
     bench.find("lam-line").focus()

@@ -62,9 +62,10 @@ class WorkbenchState(Commands, anywidget.AnyWidget):
     spectra = synced(t.Bytes)
     selected = synced(t.Unicode)
 
-    lam = synced(t.Float, START_LAM)
-    width = synced(t.Int, 1)
-    theta = synced(t.Float, DEFAULT_THETA)
+    # The page is ahead of the kernel while these are dragged: an echo would pull them back for a moment.
+    lam = synced(t.Float, START_LAM).tag(echo_update=False)
+    width = synced(t.Int, 1).tag(echo_update=False)
+    theta = synced(t.Float, DEFAULT_THETA).tag(echo_update=False)
     follow = synced(t.Bool, True)
     selection = synced(t.Unicode, "greedy")
     reconstruction = synced(t.Unicode, "channel")
