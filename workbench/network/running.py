@@ -1,12 +1,92 @@
-"""Running a model without leaving traces: in evaluation mode, and with hooks on its inputs."""
+"""Running a model, whatever it takes and returns, without leaving traces."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor, nn
+
+Inputs: TypeAlias = Tensor | tuple[Any, ...] | dict[str, Any]
+"""One batch as a model takes it: a tensor, several in a tuple, or arguments by name in a dictionary."""
+
+
+def call(model: nn.Module, inputs: Inputs) -> Any:
+    """model(inputs), a tuple spread as positions, a dictionary as names."""
+    if isinstance(inputs, tuple):
+        return model(*inputs)
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    return model(inputs)
+
+
+def mapped(inputs: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """The same structure with every tensor changed; what is not a tensor stays."""
+    if isinstance(inputs, Tensor):
+        return change(inputs)
+    if isinstance(inputs, Mapping):
+        return {key: mapped(value, change) for key, value in inputs.items()}
+    if isinstance(inputs, (tuple, list)):
+        return type(inputs)(mapped(value, change) for value in inputs)
+    return inputs
+
+
+def moved(inputs: Any, device: torch.device) -> Any:
+    """`inputs` on `device`."""
+    return mapped(inputs, lambda tensor: tensor.to(device))
+
+
+def batch_length(inputs: Inputs) -> int:
+    """Examples in a batch: the length of its first tensor; 0 where there is none."""
+    first = next((t for t in tensors_of(inputs) if t.dim()), None)
+    return 0 if first is None else len(first)
+
+
+def first_examples(inputs: Inputs, count: int) -> Inputs:
+    """The first `count` examples of a batch: every tensor with one row an example is cut."""
+    length = batch_length(inputs)
+    return mapped(inputs, lambda t: t[:count] if t.dim() and len(t) == length else t)
+
+
+def shape_of(inputs: Inputs) -> str:
+    """Shapes and types of a batch in words, for an error."""
+    if isinstance(inputs, Mapping):
+        return ", ".join(f"{key} {shape_of(value)}" for key, value in inputs.items())
+    if isinstance(inputs, (tuple, list)):
+        return " and ".join(shape_of(value) for value in inputs)
+    if isinstance(inputs, Tensor):
+        return f"{tuple(inputs.shape)} {str(inputs.dtype).removeprefix('torch.')}"
+    return repr(inputs)
+
+
+def tensors_of(output: Any) -> list[Tensor]:
+    """Every tensor in what a model takes or returns: tuples, dictionaries and dataclasses are gone through."""
+    if isinstance(output, Tensor):
+        return [output]
+    if isinstance(output, Mapping):
+        output = list(output.values())
+    elif dataclasses.is_dataclass(output) and not isinstance(output, type):
+        output = [getattr(output, field.name) for field in dataclasses.fields(output)]
+    if isinstance(output, (list, tuple)):
+        return [tensor for part in output for tensor in tensors_of(part)]
+    return []
+
+
+def main_output(output: Any) -> Tensor:
+    """The tensor that is scored: the output itself, its `logits`, or the first tensor in it.
+
+    Raises TypeError where there is no tensor at all.
+    """
+    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    if isinstance(logits, Tensor):
+        return logits
+    found = tensors_of(output)
+    if not found:
+        raise TypeError(f"the model returns a {type(output).__name__} without a tensor in it")
+    return found[0]
 
 
 @contextmanager
@@ -22,5 +102,5 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def received(args: tuple, kwargs: dict[str, Any]) -> Tensor:
-    """What a linear or convolutional layer was called with, by position or by name."""
-    return args[0] if args else kwargs["input"]
+    """What a layer was called with, by position or by name."""
+    return args[0] if args else next(iter(kwargs.values()))
