@@ -73,13 +73,20 @@ def test_tied_weights_are_refused_and_named():
     assert "shared with third" in groups["second"].why_not
 
 
-def test_unsupported_and_idle_layers_are_listed_with_a_reason():
+def test_outputs_and_idle_layers_are_listed_with_a_reason():
     torch.manual_seed(0)
     groups = by_name(find_groups(Grouped().eval(), images(4)))
-    assert "depthwise" in groups["wide"].why_not
     assert "does not run" in groups["idle"].why_not
-    assert "ConvTranspose2d" in groups["up"].why_not
-    assert not any(groups[name].prunable for name in ("wide", "idle", "up"))
+    assert "outputs" in groups["up"].why_not
+    assert not any(groups[name].prunable for name in ("idle", "up"))
+
+
+def test_a_depthwise_stage_belongs_to_the_group_that_it_passes_on():
+    torch.manual_seed(0)
+    wide = by_name(find_groups(Grouped().eval(), images(4)))["wide"]
+    assert wide.prunable
+    assert [norm.module for norm in wide.norms] == ["depthwise"]
+    assert [reader.module for reader in wide.readers] == ["narrow"]
 
 
 def test_a_sequential_and_a_linear_over_time_steps():
@@ -112,7 +119,7 @@ def test_the_model_is_left_as_it_was():
 
 
 def test_an_example_of_the_wrong_shape_is_said_as_such():
-    with pytest.raises(ValueError, match=r"shape \(4, 3, 8, 8\).*does not go through"):
+    with pytest.raises(ValueError, match=r"shape \(2, 3, 8, 8\) float32 does not go through"):
         find_groups(conv_net(), images(4, channels=3))
 
 

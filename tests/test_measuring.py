@@ -115,7 +115,7 @@ def test_nan_input_names_its_batch(net, groups):
 
 
 def test_wrong_shape_names_its_batch(net, groups):
-    with pytest.raises(ValueError, match=r"batch 1 of shape \(4, 2, 9, 9, 1\) does not go through"):
+    with pytest.raises(ValueError, match=r"batch 1 of shape \(4, 2, 9, 9, 1\) float32 does not go through"):
         measure_moments(net, groups, [images(4), torch.zeros(4, 2, 9, 9, 1)])
 
 

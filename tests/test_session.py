@@ -328,7 +328,7 @@ BAD = [
     ({"width": 3, "theta": 1.5}, "θ must be"),
     ({"width": 3, "theta": float("nan")}, "θ must be"),
     ({"width": 3, "selection": "best"}, "greedy, leverage"),
-    ({"width": 3, "reconstruction": "magic"}, "channel, none"),
+    ({"width": 3, "reconstruction": "magic"}, "channel, kernel, original, none"),
 ]
 
 

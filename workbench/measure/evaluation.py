@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from workbench.measure.batches import Cancelled, as_batches, batch_count, device_of, split_batch
 from workbench.measure.moments import Progress
 from workbench.network import evaluating, one_line
+from workbench.network.running import batch_length, call, main_output, moved, shape_of
 
 
 def metric_name(evaluation: Any) -> str:
@@ -60,16 +61,16 @@ def _score_batches(model: nn.Module, data: Any, progress: Progress | None, cance
             raise ValueError(f"evaluation batch {index} has no targets; a score needs (inputs, targets)")
         try:
             with torch.no_grad():
-                outputs = model(inputs.to(device))
+                outputs = main_output(call(model, moved(inputs, device)))
             classes = not targets.is_floating_point()
             part = (_right if classes else _moments)(outputs, targets.to(device)).cpu()
         except Exception as error:
             raise ValueError(
-                f"evaluation batch {index} (inputs {tuple(inputs.shape)}, targets {tuple(targets.shape)}) "
+                f"evaluation batch {index} (inputs {shape_of(inputs)}, targets {tuple(targets.shape)}) "
                 f"does not fit the model: {one_line(error)}"
             ) from error
         sums = part if sums is None else sums + part
-        count += len(inputs)
+        count += batch_length(inputs)
         if progress is not None:
             progress(index + 1, total, f"scoring, {count} examples")
     if sums is None or not count:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from workbench.measure.batches import Cancelled, as_batches, batch_count, device_of, split_batch
 from workbench.network.discovery import one_line
 from workbench.network.groups import Reader, UnitGroup
-from workbench.network.running import evaluating, received
+from workbench.network.running import batch_length, call, evaluating, moved, received, shape_of, tensors_of
 from workbench.spectral import Moment
 
 
@@ -113,8 +113,8 @@ def measure_moments(
                 raise Cancelled(f"measuring was cancelled after {index} batches")
             inputs, _ = split_batch(batch, index, "calibration")
             started(index)
-            _run(model, inputs.to(device), index)
-            count += len(inputs)
+            run_batch(model, moved(inputs, device), index)
+            count += batch_length(inputs)
             if progress is not None:
                 progress(index + 1, total, f"measuring moments, {count} examples")
     if not count:
@@ -149,15 +149,17 @@ def _recording(model: nn.Module, recorders: list[_Recorder]):
             handle.remove()
 
 
-def _run(model: nn.Module, inputs: Tensor, index: int) -> None:
-    if inputs.is_floating_point() and not torch.isfinite(inputs).all():
-        raise ValueError(f"calibration batch {index} has NaN or Inf in its inputs: remove those examples")
+def run_batch(model: nn.Module, inputs: Any, index: int) -> Any:
+    """The model's output for calibration batch `index`, whose number and shape errors name."""
+    for tensor in tensors_of(inputs):
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ValueError(f"calibration batch {index} has NaN or Inf in its inputs: remove those examples")
     try:
-        model(inputs)
+        return call(model, inputs)
     except ActivationError:
         raise
     except Exception as error:
         raise ValueError(
-            f"calibration batch {index} of shape {tuple(inputs.shape)} does not go through the model: "
+            f"calibration batch {index} of shape {shape_of(inputs)} does not go through the model: "
             f"{one_line(error)}"
         ) from error

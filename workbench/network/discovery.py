@@ -1,49 +1,55 @@
-"""Discovery: coupled layers, as torch-pruning's dependency graph finds them, in our own words.
-
-No other file knows of that graph, and what it finds is believed only after the proof of `proof.py`.
-"""
+"""Discovery: from a trace to unit groups. What it finds is believed only after the proof of `proof.py`."""
 
 from __future__ import annotations
 
-import warnings
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from workbench.network.groups import LAYERS, PER_CHANNEL, Reader, UnitGroup, Writer
+from workbench.network.groups import Held, Reader, UnitGroup, Writer
+from workbench.network.layers import is_linear_layer, kind_of, width_of
+from workbench.network.running import Inputs, call, shape_of
+from workbench.network.tracing import Trace, trace
 
-# Layers that hold units of a kind this version cannot remove: they are listed, with the reason.
-OPAQUE = (
-    nn.ConvTranspose1d,
-    nn.ConvTranspose2d,
-    nn.ConvTranspose3d,
-    nn.RNNBase,
-    nn.MultiheadAttention,
-    nn.Embedding,
-)
+Use = tuple[str, Any]  # ("writer" | "norm" | "reader", module) or ("held", (module, tensor, dim))
 
 
-def discover(model: nn.Module, example: Tensor) -> list[UnitGroup]:
-    """Every group of units that the graph finds and every layer that it does not, in the order of running.
+def discover(model: nn.Module, example: Inputs) -> list[UnitGroup]:
+    """Every group of units that a trace finds and every layer that it does not, in the order of running.
 
-    `prunable` says only that nothing spoke against the group so far. `model` is in evaluation mode with
-    gradients on; `example` (batch, …) is on its device.
+    `prunable` says only that nothing spoke against the group so far. `model` is in evaluation mode;
+    `example` is on its device.
     """
-    order = call_order(model, example)
+    layers = {n: m for n, m in model.named_modules() if is_linear_layer(m) or isinstance(m, nn.Embedding)}
+    order: list[str] = []
     try:
-        groups = _coupled_groups(model, example, order)
-    except Exception as error:  # the graph's own errors are bare: they are said, not hidden
+        found = trace(model, example)
+        groups, order = _Assembly(model, found).groups(), found.calls
+    except Exception as error:  # whatever a network does inside: it is said, not hidden
         reason = f"the network could not be traced: {one_line(error)}"
-        layers = [(n, m) for n, m in model.named_modules() if isinstance(m, LAYERS)]
-        groups = [_refused(name, module, reason) for name, module in layers]
-    groups += _left_over(model, groups, order)
+        groups = [_refused(name, module, reason) for name, module in layers.items()]
+    written = {writer.module for group in groups for writer in (*group.writers, *group.norms)}
+    for name, module in model.named_modules():
+        if name not in written and (
+            name in layers or isinstance(module, (nn.RNNBase, nn.MultiheadAttention))
+        ):
+            groups.append(_refused(name, module, _why_left_over(name, module, order)))
     position = first_calls(order)
     return sorted(groups, key=lambda g: position.get(g.writers[0].module, len(position)))
 
 
-def call_order(model: nn.Module, example_input: Tensor) -> tuple[str, ...]:
+def _why_left_over(name: str, module: nn.Module, order: Sequence[str]) -> str:
+    if name not in order:
+        return "the layer does not run on the example input"
+    return f"a {type(module).__name__} with these options is not taken apart"
+
+
+def call_order(model: nn.Module, example_input: Inputs) -> tuple[str, ...]:
     """Names of the modules in the order in which `example_input` calls them, as often as it does.
 
     Raises ValueError where the example does not go through the model.
@@ -54,11 +60,11 @@ def call_order(model: nn.Module, example_input: Tensor) -> tuple[str, ...]:
         for name, module in model.named_modules():
             handles.append(module.register_forward_pre_hook(lambda _m, _i, name=name: order.append(name)))
         with torch.no_grad():
-            model(example_input)
+            call(model, example_input)
     except Exception as error:
         raise ValueError(
-            f"an input of shape {tuple(example_input.shape)} and dtype {example_input.dtype} does not go "
-            f"through the model: {one_line(error)}. Give an example of the shape the model was trained on."
+            f"an input of shape {shape_of(example_input)} does not go through the model: {one_line(error)}. "
+            "Give an example of the shape the model was trained on."
         ) from error
     finally:
         for handle in handles:
@@ -74,113 +80,143 @@ def first_calls(order: Sequence[str]) -> dict[str, int]:
     return first
 
 
-def _coupled_groups(model: nn.Module, example: Tensor, order: tuple[str, ...]) -> list[UnitGroup]:
-    import torch_pruning
+class _Assembly:
+    """Units of one signature, that is of the same layers in the same roles, make one group."""
 
-    names = {module: name for name, module in model.named_modules()}
-    position = first_calls(order)
-    with torch.enable_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        graph = torch_pruning.DependencyGraph().build_dependency(model, example_inputs=example, verbose=False)
-        found = list(graph.get_all_groups(root_module_types=list(LAYERS)))
-    return [_translate(group, graph, names, position) for group in found]
+    def __init__(self, model: nn.Module, found: Trace):
+        self.found, self.modules = found, dict(model.named_modules())
+        self.position = first_calls(found.calls)
+        self.uses: dict[int, dict[Use, list[int]]] = defaultdict(lambda: defaultdict(list))
+        grouped = {name for name in found.rows if name in found.rows and self._is_carrier(name)}
+        for name, labels in found.rows.items():
+            self._use(("norm" if name in grouped else "writer", name), labels)
+        for name, labels in found.carriers.items():
+            self._use(("norm", name), labels)
+        for name, labels in found.columns.items():
+            self._use(("reader", name), labels)
+        self._use_held()
+        self.outputs = set(found.labels.roots(found.outputs).tolist())
+        self.reasons = self._by_root(found.labels.reasons)
+        self.mixers = self._by_root(found.labels.mixers)
+
+    def _is_carrier(self, name: str) -> bool:
+        return getattr(self.modules[name], "groups", 1) > 1
+
+    def _use(self, use: Use, labels: Tensor) -> None:
+        for index, label in enumerate(labels.tolist()):
+            if label > 0:
+                self.uses[label][use].append(index)
+
+    def _by_root(self, notes: list[tuple[int, str]]) -> dict[int, str]:
+        out: dict[int, str] = {}
+        for label, text in notes:
+            out.setdefault(int(self.found.labels.roots(torch.tensor([label]))), text)
+        return out
+
+    def _use_held(self) -> None:
+        """Axes of bare parameters along which the entries belong to units."""
+        if not self.found.labels.links:
+            return
+        pairs = np.concatenate(self.found.labels.links)
+        entries = pairs[:, 0]
+        units = self.found.labels.roots(torch.from_numpy(pairs[:, 1].copy())).numpy()
+        for (module, name), (first, tensor) in self.found.held.items():
+            here = (entries >= first) & (entries < first + tensor.numel())
+            if not here.any():
+                continue
+            at = np.unravel_index(entries[here] - first, tuple(tensor.shape))
+            axis = _unit_axis(at, units[here])
+            if axis is not None:
+                for index, unit in np.unique(np.stack([at[axis], units[here]], 1), axis=0).tolist():
+                    self.uses[unit]["held", (module, name, axis)].append(index)
+
+    def groups(self) -> list[UnitGroup]:
+        alike: dict[tuple, list[int]] = defaultdict(list)
+        for unit, uses in self.uses.items():
+            if any(role in ("writer", "norm") for role, _ in uses):
+                signature = sorted((role, str(where), len(at)) for (role, where), at in uses.items())
+                alike[tuple(signature)].append(unit)
+        return self._named([self._group(units) for units in alike.values()])
+
+    def _group(self, units: list[int]) -> UnitGroup:
+        uses = list(self.uses[units[0]])
+
+        def in_order(role: str) -> list[str]:
+            names = [where for found, where in uses if found == role]
+            return sorted(names, key=lambda name: self.position.get(name, len(self.position)))
+
+        writers, norms = in_order("writer"), in_order("norm")
+        if not writers:  # a depthwise stage on channels that no layer writes
+            writers, norms = norms[:1], norms[1:]
+        role = "writer" if ("writer", writers[0]) in uses else "norm"
+        units = sorted(units, key=lambda unit: self.uses[unit][role, writers[0]][0])
+
+        def table(use: Use) -> Tensor:
+            return torch.tensor([self.uses[unit][use] for unit in units])
+
+        readers = in_order("reader")
+        reason = self._reason(units, bool(readers))
+        if len(units) == 1:  # what cannot be told apart is listed by its rows
+            merged = tuple(Writer(n, table((role, n)).reshape(-1, 1)) for n in writers)
+            kind, width = kind_of(self.modules[writers[0]]), len(merged[0].rows)
+            return UnitGroup(writers[0], kind, width, merged, (), (), False, reason or "it has a single unit")
+        return UnitGroup(
+            name=writers[0],
+            kind=kind_of(self.modules[writers[0]]),
+            width=len(units),
+            writers=tuple(Writer(n, table((role, n))) for n in writers),
+            norms=tuple(Writer(n, table(("norm", n))) for n in norms),
+            readers=tuple(Reader(n, kind_of(self.modules[n]), table(("reader", n))) for n in readers),
+            prunable=not reason,
+            why_not=reason,
+            held=tuple(Held(at[0], at[1], at[2], table((r, at))) for r, at in uses if r == "held"),
+        )
+
+    def _reason(self, units: list[int], read: bool) -> str:
+        if self.outputs.intersection(units):
+            returned = "are the network's outputs" if not read else "are also returned by the network"
+            return f"its units {returned}" + ("" if read else ": no linear layer reads them")
+        for unit in units:
+            if unit in self.reasons:
+                return self.reasons[unit]
+        if len(units) == 1 and units[0] in self.mixers:
+            return f"its units are mixed by {self.mixers[units[0]]}: none of them can go alone"
+        if not read:
+            return "no linear layer reads its units"
+        return ""
+
+    @staticmethod
+    def _named(groups: list[UnitGroup]) -> list[UnitGroup]:
+        """Groups that share a first writer are told apart by their rows of it."""
+        count: dict[str, int] = defaultdict(int)
+        for group in groups:
+            count[group.name] += 1
+        out, used = [], set()
+        for group in groups:
+            name = group.name
+            if count[name] > 1:
+                rows = group.writers[0].rows
+                name = f"{name}[{int(rows.min())}:{int(rows.max()) + 1}]"
+                while name in used:
+                    name += "′"
+            used.add(name)
+            out.append(replace(group, name=name))
+        return out
 
 
-def _translate(group, graph, names: dict, position: dict[str, int]) -> UnitGroup:
-    """A torch-pruning group in our own words: index maps from the unit to rows and columns."""
-    writers: dict[str, Tensor] = {}
-    norms: dict[str, Tensor] = {}
-    readers: dict[str, Tensor] = {}
-    reason = ""
-    width = len(group[0].idxs)
-    for item in group:
-        module = item.dep.target.module
-        name = names.get(module)
-        index = _index_map(item.idxs, item.root_idxs, width)
-        if name is None:
-            if isinstance(module, nn.Parameter):
-                reason = "its units meet a bare parameter of the model, whose meaning is not known"
-            continue
-        if index is None:
-            reason = reason or f"its units reach {name} in different numbers of features"
-        elif isinstance(module, PER_CHANNEL):
-            if getattr(module, "num_parameters", width) > 1:  # a PReLU with one slope for all has no rows
-                norms[name] = index
-        elif not isinstance(module, LAYERS):
-            reason = reason or f"its units meet {name}, a {type(module).__name__}, not supported yet"
-        elif graph.is_out_channel_pruning_fn(item.dep.handler):
-            writers[name] = index
-        else:
-            readers[name] = index
-        if getattr(module, "groups", 1) > 1:
-            reason = reason or f"{name} is a grouped or depthwise convolution, not supported yet"
-    return _assemble(writers, norms, readers, reason, names, position, width)
-
-
-def _assemble(writers, norms, readers, reason, names, position, width) -> UnitGroup:
-    modules = {name: module for module, name in names.items()}
-
-    def in_order(found: dict[str, Tensor]) -> list[str]:
-        return sorted(found, key=lambda name: position.get(name, len(position)))
-
-    first = in_order(writers)[0]
-    for name in [*writers, *norms]:
-        index = writers.get(name, norms.get(name))
-        if index is not None and index.shape[1] != 1:
-            reason = reason or f"a unit has several rows in {name}"
-    # Units are numbered as the first writer's rows, whatever layer the graph started from.
-    numbering = writers[first][:, 0].argsort()
-    return UnitGroup(
-        name=first,
-        kind=type(modules[first]).__name__,
-        width=width,
-        writers=tuple(Writer(n, writers[n][numbering, 0]) for n in in_order(writers)),
-        norms=tuple(Writer(n, norms[n][numbering, 0]) for n in in_order(norms)),
-        readers=tuple(
-            Reader(n, type(modules[n]).__name__, readers[n][numbering].sort(dim=1).values)
-            for n in in_order(readers)
-        ),
-        prunable=not reason,
-        why_not=reason,
-    )
-
-
-def _index_map(idxs: Sequence[int], roots: Sequence[int], width: int) -> Tensor | None:
-    """(m, features a unit): the layer's indices of unit j; None where units differ in number."""
-    if not idxs or len(idxs) != len(roots) or len(idxs) % width:
-        return None
-    rows = torch.tensor(list(roots))
-    if not torch.equal(torch.bincount(rows, minlength=width), torch.full((width,), len(idxs) // width)):
-        return None
-    return torch.tensor(list(idxs))[rows.argsort(stable=True)].reshape(width, -1)
-
-
-def _left_over(model: nn.Module, groups: list[UnitGroup], order: tuple[str, ...]) -> list[UnitGroup]:
-    """Layers that no group holds: of an unsupported kind, or not reached by the example."""
-    written = {writer.module for group in groups for writer in group.writers}
-    out = []
-    for name, module in model.named_modules():
-        if name in written:
-            continue
-        if isinstance(module, OPAQUE):
-            out.append(_refused(name, module, f"{type(module).__name__} layers are not supported yet"))
-        elif isinstance(module, LAYERS):
-            called = "is not part of a group that could be traced"
-            reason = called if name in order else "does not run on the example input"
-            out.append(_refused(name, module, f"the layer {reason}"))
-    return out
+def _unit_axis(at: tuple[np.ndarray, ...], units: np.ndarray) -> int | None:
+    """The axis of a bare parameter along which each index has one unit; None where entries are shared."""
+    best, most = None, 1
+    for axis, index in enumerate(at):
+        pairs = np.unique(np.stack([index, units], 1), axis=0)
+        if len(np.unique(pairs[:, 0])) == len(pairs) and len(pairs) > most:
+            best, most = axis, len(pairs)
+    return best
 
 
 def _refused(name: str, module: nn.Module, reason: str) -> UnitGroup:
-    width = next(
-        (
-            getattr(module, a)
-            for a in ("out_channels", "out_features", "hidden_size", "embed_dim", "embedding_dim")
-            if hasattr(module, a)
-        ),
-        0,
-    )
-    writer = Writer(name, torch.arange(width))
+    width = width_of(module)
+    writer = Writer(name, torch.arange(width)[:, None])
     return UnitGroup(name, type(module).__name__, width, (writer,), (), (), False, reason)
 
 

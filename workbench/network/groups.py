@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-LAYERS = (*CONVOLUTIONS, nn.Linear)
-# One number (or four) a channel and nothing across channels: rows go as a writer's do.
-PER_CHANNEL = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.PReLU)
+from workbench.network.layers import SPATIAL
 
 
 @dataclass(frozen=True)
 class Writer:
-    """A layer or norm whose output rows are the group's units.
+    """A layer, a norm or a depthwise stage whose output rows are the group's units.
 
-    `rows` (m,) int64: the output row of unit j.
+    `rows` (m, r) int64: the r output rows of unit j; r is 1 but for an attention head, an LSTM's hidden
+    unit (a row a gate), or the channels of one norm group.
     """
 
     module: str
@@ -26,11 +24,33 @@ class Writer:
 
 
 @dataclass(frozen=True)
+class Held:
+    """A bare parameter or buffer of a module with entries a unit: a position embedding, a layer scale.
+
+    `indices` (m, k) int64: the entries of unit j along `dim` of the tensor `tensor`.
+    """
+
+    module: str
+    tensor: str
+    dim: int
+    indices: Tensor = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """A whole number that a module keeps and that falls by `per_unit` with every unit lost (`num_heads`)."""
+
+    module: str
+    name: str
+    per_unit: int
+
+
+@dataclass(frozen=True)
 class Reader:
     """A layer that receives the group's units linearly.
 
     `columns` (m, positions) int64: the input features of unit j. `positions` is 1, or H·W where a Flatten
-    stands between: the features of one channel are the positions of one unit.
+    stands between, or an attention head's dimension: the features of one unit are its positions.
     """
 
     module: str
@@ -50,7 +70,10 @@ class Reader:
         return features.reshape(-1, width, positions).transpose(1, 2).reshape(-1, width)
 
     def group_weight(self, weight: Tensor) -> Tensor:
-        """The part of the reader's weight that meets this group: (outputs, m, positions·kernel)."""
+        """The part of the reader's weight (outputs, inputs, *kernel) that meets this group.
+
+        Returns (outputs, m, positions·kernel). `weight` is as `layer_weight` gives it.
+        """
         part = weight[:, self.columns.flatten().to(weight.device)]
         return part.reshape(weight.shape[0], self.columns.shape[0], -1)
 
@@ -64,8 +87,10 @@ class Reader:
 class UnitGroup:
     """Units that are removed together: `width` of them, their writers, norms between, and readers.
 
-    `writers`, `norms` and `readers` are in the order in which the network runs them; the units are
-    numbered as the first writer's rows. `why_not` says in words why a group is not prunable.
+    `writers`, `norms` and `readers` are in the order in which the network runs them; `norms` are all layers
+    between that keep a channel to itself, depthwise and grouped convolutions too. The units are numbered as
+    the first writer's rows. `held` tensors lose entries and `attributes` fall with the units. `why_not` says
+    in words why a group is not prunable.
     """
 
     name: str
@@ -76,6 +101,8 @@ class UnitGroup:
     readers: tuple[Reader, ...]
     prunable: bool = True
     why_not: str = ""
+    held: tuple[Held, ...] = ()
+    attributes: tuple[Attribute, ...] = ()
 
     def details(self) -> str:
         """One line in words, for a log or a tooltip."""
@@ -85,42 +112,76 @@ class UnitGroup:
         return f"{self.name}: {self.width} units written by {writes}, read by {reads}{tail}"
 
 
+@dataclass(frozen=True)
+class Renumbering:
+    """Old index → new index (-1: gone) of everything that surgery shortened."""
+
+    rows: Mapping[str, Tensor]
+    columns: Mapping[str, Tensor]
+    held: Mapping[tuple[str, str, int], Tensor]
+
+
 def renumbered(
-    groups: Sequence[UnitGroup], rows: dict[str, Tensor], columns: dict[str, Tensor]
+    groups: Sequence[UnitGroup], name: str, kept: Sequence[int], maps: Renumbering
 ) -> tuple[UnitGroup, ...]:
-    """The groups after surgery: `rows`, `columns` map a module's old indices to new ones (-1: gone)."""
+    """The groups after surgery: group `name` has its `kept` units left, all indices are the new ones."""
 
-    def writer(w: Writer) -> Writer:
-        return replace(w, rows=_mapped(w.rows, rows.get(w.module)))
+    def one(group: UnitGroup) -> UnitGroup:
+        units = torch.as_tensor(list(kept)) if group.name == name else slice(None)
 
-    def reader(r: Reader) -> Reader:
-        mapped = _mapped(r.columns.flatten(), columns.get(r.module))
-        return replace(r, columns=mapped.reshape(-1, r.positions))
+        def mapped(indices: Tensor, mapping: Tensor | None) -> Tensor:
+            left = indices[units]
+            return left if mapping is None else mapping[left]
 
-    out = []
-    for group in groups:
-        writers = tuple(writer(w) for w in group.writers)
-        norms = tuple(writer(w) for w in group.norms)
-        readers = tuple(reader(r) for r in group.readers)
-        out.append(
-            replace(group, width=writers[0].rows.numel(), writers=writers, norms=norms, readers=readers)
+        writers = tuple(replace(w, rows=mapped(w.rows, maps.rows.get(w.module))) for w in group.writers)
+        return replace(
+            group,
+            width=len(writers[0].rows),
+            writers=writers,
+            norms=tuple(replace(w, rows=mapped(w.rows, maps.rows.get(w.module))) for w in group.norms),
+            readers=tuple(
+                replace(r, columns=mapped(r.columns, maps.columns.get(r.module))) for r in group.readers
+            ),
+            held=tuple(
+                replace(h, indices=mapped(h.indices, maps.held.get((h.module, h.tensor, h.dim))))
+                for h in group.held
+            ),
         )
-    return tuple(out)
 
-
-def _mapped(indices: Tensor, mapping: Tensor | None) -> Tensor:
-    if mapping is None:
-        return indices
-    new = mapping[indices]
-    return new[new >= 0]
+    return tuple(one(group) for group in groups)
 
 
 def features_last(inputs: Tensor, kind: str) -> Tensor:
     """A view with the reader's input features on the last axis."""
-    if kind == "Linear":
-        return inputs
-    return inputs.movedim(-int(kind[4]) - 1, -1)  # 'Conv2d' → the channel axis stands before two spatial ones
+    spatial = SPATIAL[kind]
+    return inputs.movedim(-spatial - 1, -1) if spatial else inputs
 
 
 def _is_identity(columns: Tensor) -> bool:
     return torch.equal(columns.flatten(), torch.arange(columns.numel()))
+
+
+def named_group(groups: Sequence[UnitGroup], name: str) -> UnitGroup:
+    """The group of that name. Raises ValueError listing the valid names."""
+    for group in groups:
+        if group.name == name:
+            return group
+    raise ValueError(f"no group is called {name!r}; the groups are {', '.join(g.name for g in groups)}")
+
+
+def lost_units(group: UnitGroup, kept: Sequence[int]) -> Tensor:
+    """Indices of the units that go. Raises ValueError where `kept` is not ascending, distinct, in range."""
+    wanted = sorted(set(kept))
+    if not wanted or wanted != list(kept) or wanted[0] < 0 or wanted[-1] >= group.width:
+        raise ValueError(
+            f"kept units of {group.name!r} must be ascending, distinct and in [0, {group.width}), at least "
+            f"one; got {list(kept)[:12]}"
+        )
+    lost = torch.ones(group.width, dtype=torch.bool)
+    lost[list(kept)] = False
+    return lost.nonzero().flatten()
+
+
+def is_grouped(module: nn.Module) -> bool:
+    """A convolution whose channels fall into groups: depthwise, or grouped."""
+    return getattr(module, "groups", 1) > 1

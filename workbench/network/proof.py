@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from workbench.network.discovery import discover, one_line
-from workbench.network.groups import CONVOLUTIONS, Reader, UnitGroup, features_last
-from workbench.network.running import received
-from workbench.network.surgery import remove_units
+from workbench.network.discovery import call_order, discover, one_line
+from workbench.network.groups import Attribute, Reader, UnitGroup, features_last, renumbered
+from workbench.network.layers import output_count
+from workbench.network.running import Inputs, call, first_examples, mapped, received, tensors_of
+from workbench.network.surgery import shrink
 
 PROOF_TOLERANCE = 1e-5
+TRACED_EXAMPLES = 2
+ATTRIBUTE_CANDIDATES = 6  # numbers of the modules around that may have to fall with the units
 
 
-def find_groups(model: nn.Module, example_input: Tensor) -> tuple[UnitGroup, ...]:
+def find_groups(model: nn.Module, example_input: Inputs) -> tuple[UnitGroup, ...]:
     """Every group of units of `model`, proved prunable or with the reason why not (method.md §1).
 
     `example_input` (batch, …), on the model's device, is run through copies of the model; the model is not
@@ -25,155 +31,218 @@ def find_groups(model: nn.Module, example_input: Tensor) -> tuple[UnitGroup, ...
 
     Raises ValueError where the example does not go through the model.
     """
-    reference = copy.deepcopy(model).eval().requires_grad_(True)
-    groups = discover(reference, example_input)
+    reference = copy.deepcopy(model).eval().requires_grad_(False)
+    traced = first_examples(example_input, TRACED_EXAMPLES)
+    call_order(reference, traced)  # so that a wrong example is said as such
+    groups = discover(reference, traced)
+    reference, example_input = _in_double(reference, example_input)
     if _is_random(reference, example_input):
         reason = "the forward pass is random even in evaluation mode, so nothing can be proved of it"
-        groups = [replace(group, why_not=group.why_not or reason) for group in groups]
-    return tuple(_checked(group, reference, example_input) for group in groups)
+        return tuple(replace(g, prunable=False, why_not=g.why_not or reason) for g in groups)
+    found = {}
+    for group in groups:
+        reason = group.why_not or _structural_reason(group, reference)
+        found[group.name] = replace(group, prunable=not reason, why_not=reason)
+    candidates = [group for group in found.values() if group.prunable]
+    found |= {group.name: group for group in _proved(candidates, reference, example_input)}
+    return tuple(found.values())
 
 
 @torch.no_grad()
-def _is_random(model: nn.Module, example: Tensor) -> bool:
-    first, second = _tensors(model(example)), _tensors(model(example))
+def _is_random(model: nn.Module, example: Inputs) -> bool:
+    first, second = tensors_of(call(model, example)), tensors_of(call(model, example))
     return any(not torch.equal(a, b) for a, b in zip(first, second, strict=False) if not a.isnan().any())
 
 
-def _checked(group: UnitGroup, model: nn.Module, example: Tensor) -> UnitGroup:
-    """The group, or the group refused with the first reason that holds."""
-    reason = group.why_not or _structural_reason(group, model) or _disproof(group, model, example)
-    return replace(group, prunable=not reason, why_not=reason)
-
-
 def _structural_reason(group: UnitGroup, model: nn.Module) -> str:
-    if not group.readers:
-        return "its units are the network's outputs: no linear layer reads them"
-    if group.width < 2:
-        return "it has a single unit"
     owners: dict[int, list[str]] = {}
-    for name, module in model.named_modules():
+    for name, module in model.named_modules(remove_duplicate=False):
         for parameter in module.parameters(recurse=False):
             owners.setdefault(id(parameter), []).append(name)
-    parts = [p.module for p in (*group.writers, *group.norms)] + [r.module for r in group.readers]
+    parts = [w.module for w in (*group.writers, *group.norms)] + [r.module for r in group.readers]
     for part in parts:
-        if hasattr(model.get_submodule(part), "parametrizations"):
+        layer = model.get_submodule(part)
+        if hasattr(layer, "parametrizations"):
             return f"{part} is parametrized (weight or spectral norm): remove that first"
-        for parameter in model.get_submodule(part).parameters(recurse=False):
-            if len(owners[id(parameter)]) > 1:
-                others = ", ".join(n for n in owners[id(parameter)] if n != part)
-                return f"the weights of {part} are shared with {others}"
+        for parameter in layer.parameters(recurse=False):
+            others = {name for name in owners[id(parameter)] if model.get_submodule(name) is not layer}
+            if others:
+                return f"the weights of {part} are shared with {', '.join(sorted(others))}"
     return ""
 
 
-def _disproof(group: UnitGroup, model: nn.Module, example: Tensor) -> str:
-    """'' where removing half of the units equals zeroing their columns in the readers; else the reason.
+def _proved(groups: list[UnitGroup], model: nn.Module, example: Inputs) -> list[UnitGroup]:
+    """All at once where that holds; else each half for itself."""
+    if not groups:
+        return []
+    reason, broken = _disproof(groups, model, example)
+    if not reason:
+        return groups
+    if len(groups) > 1:
+        middle = len(groups) // 2
+        return _proved(groups[:middle], model, example) + _proved(groups[middle:], model, example)
+    (group,) = groups
+    repaired = _repaired(group, model, example) if broken else None
+    return [repaired or replace(group, prunable=False, why_not=reason)]
+
+
+def _repaired(group: UnitGroup, model: nn.Module, example: Inputs) -> UnitGroup | None:
+    """The group with the numbers of the modules around that must fall with its units, found by trying."""
+    candidates = _attributes(group, model)
+    for size in (1, 2, 3):
+        for chosen in combinations(candidates, size):
+            trial = replace(group, attributes=chosen)
+            if not _disproof([trial], model, example)[0]:
+                return trial
+    return None
+
+
+def _attributes(group: UnitGroup, model: nn.Module) -> list[Attribute]:
+    """Whole numbers of the enclosing modules that count the group's units or its rows, the nearest first."""
+    layers = [w.module for w in group.writers] + [r.module for r in group.readers]
+    around = {name.rsplit(".", depth)[0] for name in layers for depth in range(1, name.count(".") + 1)} | {""}
+    each = {w.rows.shape[1] for w in group.writers} | {r.positions for r in group.readers} | {1}
+    found = []
+    for name in sorted(around, key=lambda n: -n.count(".") - bool(n)):
+        for key, value in vars(model.get_submodule(name)).items():
+            if key.startswith("_") or isinstance(value, bool) or not isinstance(value, int):
+                continue
+            found += [Attribute(name, key, r) for r in sorted(each) if value == group.width * r]
+    found.sort(key=lambda a: "head" not in a.name)
+    return found[:ATTRIBUTE_CANDIDATES]
+
+
+def _half(group: UnitGroup) -> Tensor:
+    """The units that the proof removes: a random half, at least one stays."""
+    generator = torch.Generator().manual_seed(group.width)
+    return torch.randperm(group.width, generator=generator)[max(1, group.width // 2) :].sort().values
+
+
+def _disproof(groups: Sequence[UnitGroup], model: nn.Module, example: Inputs) -> tuple[str, bool]:
+    """Why removing half of the units is not zeroing their columns in the readers ('' where it is), and
+    whether the network broke on it.
 
     Compared are the network's outputs and those of the readers, where nothing can hide a difference.
     """
-    generator = torch.Generator().manual_seed(group.width)
-    shuffled = torch.randperm(group.width, generator=generator)
-    kept = shuffled[: max(1, group.width // 2)].sort().values.tolist()
-    lost = sorted(set(range(group.width)) - set(kept))
-    model, example = _in_double(model, example)
+    lost = {group.name: _half(group) for group in groups}
+    alive = _surviving_rows(groups, lost, model)
     try:
-        pruned, _ = remove_units(model, (group,), group.name, kept)
-        whole, removed = _outputs(model, group, example), _outputs(pruned, group, example)
-        with _zeroed(model, group, lost):
-            zeroed = _outputs(model, group, example)
+        removed = _outputs(_without(model, groups, lost), groups, {}, example)
+        whole = _outputs(model, groups, alive, example)
+        with _zeroed(model, groups, lost):
+            zeroed = _outputs(model, groups, alive, example)
     except Exception as error:
-        return f"removing its units breaks the network: {one_line(error)}"
+        return f"removing its units breaks the network, whose code fixes a size: {one_line(error)}", True
     if not len(whole) == len(removed) == len(zeroed):
-        return "removing its units changes what the network returns"
+        return "removing its units changes what the network returns", True
     for w, r, z in zip(whole, removed, zeroed, strict=True):
-        reason = _difference(w, r, z)
-        if reason:
-            return reason
-    return ""
+        if r.shape != z.shape:
+            return "removing its units changes the shape of the network's output", True
+        if _differs(w, r, z):
+            mixed = (
+                "removing its units is not the same as silencing them: they are mixed before their readers"
+            )
+            return mixed, False
+    return "", False
 
 
-def _difference(whole: Tensor, removed: Tensor, zeroed: Tensor) -> str:
-    """Why `removed` is not `zeroed`, measured against what zeroing did to `whole`; '' where it is."""
-    if removed.shape != zeroed.shape:
-        return "removing its units changes the shape of the network's output"
-    mixed = "removing its units is not the same as silencing them: they are mixed before their readers"
+def _without(model: nn.Module, groups: Sequence[UnitGroup], lost: dict[str, Tensor]) -> nn.Module:
+    pruned, left = copy.deepcopy(model), tuple(groups)
+    for group in groups:
+        present = next(g for g in left if g.name == group.name)
+        maps = shrink(pruned, present, lost[group.name])
+        kept = [j for j in range(group.width) if j not in set(lost[group.name].tolist())]
+        left = renumbered(left, group.name, kept, maps)
+    return pruned
+
+
+def _surviving_rows(
+    groups: Sequence[UnitGroup], lost: dict[str, Tensor], model: nn.Module
+) -> dict[str, Tensor]:
+    """Of layers that lose rows: the rows that stay."""
+    gone: dict[str, list[Tensor]] = {}
+    for group in groups:
+        for writer in group.writers:
+            gone.setdefault(writer.module, []).append(writer.rows[lost[group.name]].flatten())
+    out = {}
+    for name, parts in gone.items():
+        module: Any = model.get_submodule(name)
+        stays = torch.ones(output_count(module), dtype=torch.bool)
+        stays[torch.cat(parts)] = False
+        out[name] = stays.nonzero().flatten()
+    return out
+
+
+def _differs(whole: Tensor, removed: Tensor, zeroed: Tensor) -> bool:
+    """Whether `removed` is not `zeroed`, measured against what zeroing did to `whole`."""
     if not zeroed.is_floating_point():
-        return "" if torch.equal(removed, zeroed) else mixed
+        return not torch.equal(removed, zeroed)
     if not zeroed.numel():
-        return ""
+        return False
     rounding = 1e4 * torch.finfo(zeroed.dtype).eps * zeroed.abs().max()
     effect = (whole - zeroed).abs().max()
-    within = (removed - zeroed).abs().max() <= PROOF_TOLERANCE * effect + rounding
-    return "" if within else mixed
+    return not bool((removed - zeroed).abs().max() <= PROOF_TOLERANCE * effect + rounding)
 
 
 @torch.no_grad()
-def _outputs(model: nn.Module, group: UnitGroup, example: Tensor) -> list[Tensor]:
-    """Outputs of the group's readers, their biases left out, then the network's own."""
-    writers = {writer.module for writer in group.writers}
+def _outputs(
+    model: nn.Module, groups: Sequence[UnitGroup], alive: dict[str, Tensor], example: Inputs
+) -> list[Tensor]:
+    """Outputs of the groups' readers at the rows `alive`, their biases left out, then the network's own."""
     seen: list[Tensor] = []
+    kinds = {reader.module: reader.kind for group in groups for reader in group.readers}
 
-    def note(module: Any, _args: tuple, output: Tensor) -> None:
+    def note(name: str, kind: str, module: Any, output: Tensor) -> None:
+        output = features_last(output, kind)
         if module.bias is not None:
-            ones = [1] * (output.dim() - 2) if isinstance(module, CONVOLUTIONS) else []
-            output = output - module.bias.reshape(-1, *ones)
-        seen.append(output)
+            output = output - module.bias
+        seen.append(output[..., alive[name]] if name in alive else output)
 
-    # A reader that also writes the group has fewer outputs when pruned: its own readers speak for it.
-    readers = [model.get_submodule(r.module) for r in group.readers if r.module not in writers]
-    handles = [reader.register_forward_hook(note) for reader in readers]
+    handles = [
+        model.get_submodule(name).register_forward_hook(
+            lambda module, _args, output, name=name, kind=kind: note(name, kind, module, output)
+        )
+        for name, kind in kinds.items()
+    ]
     try:
-        own = _tensors(model(example))
+        own = tensors_of(call(model, example))
         return [*seen, *own]
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _in_double(model: nn.Module, example: Tensor) -> tuple[nn.Module, Tensor]:
+def _in_double(model: nn.Module, example: Inputs) -> tuple[nn.Module, Inputs]:
     """The proof runs in float64, so that rounding is not taken for a difference; else as it is."""
-    if not example.is_floating_point():
-        return model, example
     double = copy.deepcopy(model).double()
+    wide = mapped(example, lambda t: t.double() if t.is_floating_point() else t)
     try:
         with torch.no_grad():
-            double(example.double())
+            call(double, wide)
     except Exception:  # a model that fixes its own dtype is proved in that dtype
         return model, example
-    return double, example.double()
+    return double, wide
 
 
-class _zeroed:  # noqa: N801 (a context manager, used like a function)
-    """Within: the readers of `group` receive zero for the `lost` units."""
+@contextmanager
+def _zeroed(model: nn.Module, groups: Sequence[UnitGroup], lost: dict[str, Tensor]) -> Iterator[None]:
+    """Within: the readers of the groups receive zero for the lost units."""
 
-    def __init__(self, model: nn.Module, group: UnitGroup, lost: list[int]):
-        self.targets = [(model.get_submodule(r.module), r, lost) for r in group.readers]
-
-    def __enter__(self):
-        self.handles = [
-            module.register_forward_pre_hook(
-                lambda _m, args, kwargs, r=reader, lost=lost: self._zero(args, kwargs, r, lost),
-                with_kwargs=True,
-            )
-            for module, reader, lost in self.targets
-        ]
-
-    @staticmethod
-    def _zero(args: tuple, kwargs: dict, reader: Reader, lost: list[int]):
+    def zero(args: tuple, kwargs: dict, reader: Reader, units: Tensor) -> tuple[tuple, dict]:
         inputs = received(args, kwargs).clone()
-        view = features_last(inputs, reader.kind)
-        view[..., reader.columns[lost].flatten()] = 0
+        features_last(inputs, reader.kind)[..., reader.columns[units].flatten()] = 0
         return (inputs,), {}
 
-    def __exit__(self, *exc):
-        for handle in self.handles:
+    handles = [
+        model.get_submodule(reader.module).register_forward_pre_hook(
+            lambda _m, args, kwargs, r=reader, units=lost[group.name]: zero(args, kwargs, r, units),
+            with_kwargs=True,
+        )
+        for group in groups
+        for reader in group.readers
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
             handle.remove()
-
-
-def _tensors(output) -> list[Tensor]:
-    if isinstance(output, Tensor):
-        return [output]
-    if isinstance(output, dict):
-        output = list(output.values())
-    if isinstance(output, (list, tuple)):
-        return [tensor for part in output for tensor in _tensors(part)]
-    return []

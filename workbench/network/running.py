@@ -63,7 +63,7 @@ def shape_of(inputs: Inputs) -> str:
 
 
 def tensors_of(output: Any) -> list[Tensor]:
-    """Every tensor in what a model takes or returns: tuples, dictionaries and dataclasses are gone through."""
+    """Every tensor in what a model takes or returns, in tuples, dictionaries and dataclasses too."""
     if isinstance(output, Tensor):
         return [output]
     if isinstance(output, Mapping):

@@ -9,10 +9,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from workbench.network.groups import Reader, UnitGroup, renumbered
+from workbench.network.groups import (
+    Held,
+    Reader,
+    Renumbering,
+    UnitGroup,
+    is_grouped,
+    lost_units,
+    named_group,
+    renumbered,
+)
+from workbench.network.layers import (
+    INPUTS,
+    OUTPUTS,
+    TRANSPOSED,
+    is_linear_layer,
+    layer_weight,
+    output_count,
+    set_count,
+    set_layer_weight,
+)
 from workbench.spectral import fold
-
-WIDTH_ATTRIBUTES = ("out_features", "out_channels", "num_features", "num_parameters")
 
 
 def remove_units(
@@ -24,47 +41,46 @@ def remove_units(
 ) -> tuple[nn.Module, tuple[UnitGroup, ...]]:
     """Keep only the units `kept` of group `name`; returns the new model and its groups.
 
-    `kept`: k distinct unit indices in [0, m), in ascending order. `corrections`: one Â (m, k) a reader
-    (method.md §5), folded into its weight; None removes the columns and corrects nothing. Rows of writers
-    and of every norm between go (weight, bias, running statistics); columns of readers go.
+    `kept`: k distinct unit indices in [0, m), in ascending order. `corrections`: one a reader, either Â
+    (m, k), folded into its weight (method.md §5), or the new weight of the kept units itself, (outputs, k,
+    positions·kernel); None removes the columns and corrects nothing. Rows of writers and of every norm
+    between go (weight, bias, running statistics); columns of readers go.
 
     Raises ValueError for an unknown group, an empty, unsorted or out-of-range `kept`, or a wrong number of
     corrections.
     """
-    group = _named(groups, name)
-    _check(group, kept, corrections)
-    lost = torch.ones(group.width, dtype=torch.bool)
-    lost[list(kept)] = False
-    pruned = copy.deepcopy(model)
-    rows: dict[str, Tensor] = {}
-    columns: dict[str, Tensor] = {}
-    for index, reader in enumerate(group.readers):
-        layer = pruned.get_submodule(reader.module)
-        correction = None if corrections is None else corrections[index]
-        columns[reader.module] = _shrink_reader(layer, reader, list(kept), lost, correction)
-    for writer in (*group.writers, *group.norms):
-        rows[writer.module] = _shrink_writer(pruned.get_submodule(writer.module), writer.rows[lost])
-    return pruned, renumbered(groups, rows, columns)
-
-
-def _named(groups: Sequence[UnitGroup], name: str) -> UnitGroup:
-    for group in groups:
-        if group.name == name:
-            return group
-    raise ValueError(f"no group is called {name!r}; the groups are {', '.join(g.name for g in groups)}")
-
-
-def _check(group: UnitGroup, kept: Sequence[int], corrections: Sequence[Tensor] | None) -> None:
-    wanted = sorted(set(kept))
-    if not wanted or wanted != list(kept) or wanted[0] < 0 or wanted[-1] >= group.width:
-        raise ValueError(
-            f"kept units of {group.name!r} must be ascending, distinct and in [0, {group.width}), at least "
-            f"one; got {list(kept)[:12]}"
-        )
+    group = named_group(groups, name)
+    lost = lost_units(group, kept)
     if corrections is not None and len(corrections) != len(group.readers):
         raise ValueError(
             f"{group.name!r} has {len(group.readers)} readers, but {len(corrections)} corrections were given"
         )
+    pruned = copy.deepcopy(model)
+    maps = shrink(pruned, group, lost, corrections)
+    return pruned, renumbered(groups, name, kept, maps)
+
+
+def shrink(
+    model: nn.Module, group: UnitGroup, lost: Tensor, corrections: Sequence[Tensor] | None = None
+) -> Renumbering:
+    """`remove_units` in place, on a model of one's own; returns how indices changed."""
+    kept = [unit for unit in range(group.width) if unit not in set(lost.tolist())]
+    rows: dict[str, Tensor] = {}
+    columns: dict[str, Tensor] = {}
+    held: dict[tuple[str, str, int], Tensor] = {}
+    for index, reader in enumerate(group.readers):
+        layer = model.get_submodule(reader.module)
+        correction = None if corrections is None else corrections[index]
+        columns[reader.module] = _shrink_reader(layer, reader, kept, lost, correction)
+    for writer in (*group.writers, *group.norms):
+        gone = writer.rows[lost].flatten()
+        rows[writer.module] = _shrink_writer(model.get_submodule(writer.module), gone)
+    for part in group.held:
+        held[part.module, part.tensor, part.dim] = _shrink_held(model.get_submodule(part.module), part, lost)
+    for attribute in group.attributes:
+        owner = model.get_submodule(attribute.module)
+        setattr(owner, attribute.name, getattr(owner, attribute.name) - len(lost) * attribute.per_unit)
+    return Renumbering(rows, columns, held)
 
 
 @torch.no_grad()
@@ -72,33 +88,71 @@ def _shrink_reader(
     layer: Any, reader: Reader, kept: list[int], lost: Tensor, correction: Tensor | None
 ) -> Tensor:
     """Fold and drop the columns of the lost units; returns the map old column → new (-1: gone)."""
-    weight = layer.weight
-    new = weight.detach().clone()
+    weight = layer_weight(layer).detach()
+    new = weight.clone()
     if correction is not None:
-        part = reader.group_weight(weight.detach()).double()  # (outputs, m, positions·kernel)
-        folded = fold(part, correction.to(part.device)).to(weight.dtype)
+        if correction.dim() == 2:
+            part = reader.group_weight(weight).double()  # (outputs, m, positions·kernel)
+            correction = fold(part, correction.to(part.device))
         shape = (weight.shape[0], len(kept) * reader.positions, *weight.shape[2:])
-        new[:, reader.columns[kept].flatten().to(weight.device)] = folded.reshape(shape)
-    gone = reader.columns[lost].flatten()
-    mapping = _mapping(weight.shape[1], gone)
-    remaining = (mapping >= 0).nonzero().flatten().to(weight.device)
-    layer.weight = _like(weight, new[:, remaining])
-    setattr(layer, "in_features" if reader.kind == "Linear" else "in_channels", remaining.numel())
+        new[:, reader.columns[kept].flatten().to(weight.device)] = correction.to(weight).reshape(shape)
+    mapping = _mapping(weight.shape[1], reader.columns[lost].flatten())
+    remaining = (mapping >= 0).nonzero().flatten()
+    set_layer_weight(layer, new[:, remaining.to(new.device)])
+    set_count(layer, INPUTS, remaining.numel())
     return mapping
 
 
 @torch.no_grad()
 def _shrink_writer(layer: Any, gone: Tensor) -> Tensor:
     """Drop output rows (or a norm's channels); returns the map old row → new (-1: gone)."""
-    width = next(a for a in WIDTH_ATTRIBUTES if hasattr(layer, a))
-    mapping = _mapping(getattr(layer, width), gone)
+    mapping = _mapping(output_count(layer), gone)
     remaining = (mapping >= 0).nonzero().flatten()
+    if is_grouped(layer):
+        _shrink_grouped(layer, remaining)
+    elif is_linear_layer(layer) or isinstance(layer, nn.Embedding):
+        weight = layer_weight(layer).detach()
+        set_layer_weight(layer, weight[remaining.to(weight.device)])
+        if getattr(layer, "bias", None) is not None:
+            layer.bias = _like(layer.bias, layer.bias.detach()[remaining.to(layer.bias.device)])
+    else:
+        _shrink_norm(layer, remaining)
+    set_count(layer, OUTPUTS, remaining.numel())
+    return mapping
+
+
+def _shrink_norm(layer: Any, remaining: Tensor) -> None:
     for key, parameter in list(layer.named_parameters(recurse=False)):
-        setattr(layer, key, _like(parameter, parameter.detach()[remaining.to(parameter.device)].clone()))
+        setattr(layer, key, _like(parameter, parameter.detach()[remaining.to(parameter.device)]))
     for key, buffer in list(layer.named_buffers(recurse=False)):
         if buffer.dim():
             setattr(layer, key, buffer[remaining.to(buffer.device)].clone())
-    setattr(layer, width, remaining.numel())
+    if isinstance(layer, nn.GroupNorm):
+        layer.num_groups = layer.num_groups * remaining.numel() // layer.num_channels
+
+
+def _shrink_grouped(layer: Any, remaining: Tensor) -> None:
+    """Whole groups of a grouped or depthwise convolution go, in and out."""
+    each_out, each_in = layer.out_channels // layer.groups, layer.in_channels // layer.groups
+    layer.groups = remaining.numel() // each_out
+    layer.in_channels = layer.groups * each_in
+    index = remaining.to(layer.weight.device)
+    if isinstance(layer, TRANSPOSED):  # (inputs, outputs a group, *kernel)
+        alive = index[::each_out] // each_out
+        index = (alive[:, None] * each_in + torch.arange(each_in, device=alive.device)).flatten()
+    layer.weight = _like(layer.weight, layer.weight.detach()[index])
+    if layer.bias is not None:
+        layer.bias = _like(layer.bias, layer.bias.detach()[remaining.to(layer.bias.device)])
+
+
+@torch.no_grad()
+def _shrink_held(owner: Any, part: Held, lost: Tensor) -> Tensor:
+    """Drop entries of a bare parameter or buffer; returns the map old index → new."""
+    tensor = getattr(owner, part.tensor)
+    mapping = _mapping(tensor.shape[part.dim], part.indices[lost].flatten())
+    remaining = (mapping >= 0).nonzero().flatten().to(tensor.device)
+    new = tensor.detach().index_select(part.dim, remaining)
+    setattr(owner, part.tensor, _like(tensor, new) if isinstance(tensor, nn.Parameter) else new)
     return mapping
 
 
@@ -109,4 +163,4 @@ def _mapping(count: int, gone: Tensor) -> Tensor:
 
 
 def _like(old: nn.Parameter, new: Tensor) -> nn.Parameter:
-    return nn.Parameter(new.contiguous(), requires_grad=old.requires_grad)
+    return nn.Parameter(new.clone().contiguous(), requires_grad=old.requires_grad)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.measure.moments import GroupStatistics
-from workbench.network import UnitGroup
+from workbench.network import UnitGroup, layer_weight
 from workbench.spectral import (
     SELECTIONS as RULES,
 )
@@ -29,7 +29,8 @@ from workbench.spectral import (
 
 # Every rule whose evidence the one measuring pass gathers: Taylor needs gradients of a task loss.
 SELECTIONS = tuple(name for name, rule in RULES.items() if "taylor" not in rule.needs)
-RECONSTRUCTIONS = ("channel", "none")
+RECONSTRUCTIONS = ("channel", "kernel", "original", "none")
+"""The paper's Â; [beyond] least squares on patches; [beyond] against the original's outputs; nothing."""
 WHOLE_PATH = 512  # units up to which a greedy path takes all of them
 DEFAULT_THETA = 0.3  # the paper's best for VGG-13 on CIFAR-10 (method.md §3)
 
@@ -54,11 +55,12 @@ class Choice:
 
     `kept`: ascending unit indices in [0, `of`), `width` of them, where `of` is the group's present width;
     `units`: the same as they are numbered in the original network.
+    `reestimate`: running statistics of batch norms are measured anew on the calibration data afterwards.
     `lam` is absolute, `lam_relative` is λ/Tr Σ. Losses are relative to keeping none, in [0, 1].
     `predicted_error` is the root-mean-square change at the readers' outputs over their root mean square
-    (biases left out): an upper bound where `predicted_error_exact`, else an estimate, since channel moments
-    ignore the correlation between kernel positions (method.md §6). `parameters_saved`, `macs_saved`:
-    counts, exact.
+    (biases left out), as the paper's Â leaves it: an upper bound where `predicted_error_exact`, else an
+    estimate, since channel moments ignore the correlation between kernel positions (method.md §6).
+    `parameters_saved`, `macs_saved`: counts, exact.
     """
 
     group: str
@@ -71,6 +73,7 @@ class Choice:
     theta: float
     selection: str
     reconstruction: str
+    reestimate: bool
     degrees_of_freedom: float
     suggested_width: int
     guaranteed_width: int
@@ -161,17 +164,15 @@ class GroupProblem:
             torch.arange(len(order) + 1), inputs, outputs, theta * inputs + (1 - theta) * outputs
         )
 
-    def corrections(self, choice: Choice) -> list[Tensor] | None:
-        """Â (m, width) for every reader; None where the choice reconstructs nothing."""
-        if choice.reconstruction == "none":
-            return None
+    def corrections(self, choice: Choice) -> list[Tensor]:
+        """Â (m, width) for every reader."""
         kept = list(choice.kept)
         taus = self.ridges(choice.lam, choice.width)
         return [reconstruction_matrix(m, kept, tau) for m, tau in zip(self.moments, taus, strict=True)]
 
     def predicted_error(self, kept: Sequence[int], output_loss: float, reconstruction: str) -> float:
         """Relative root-mean-square change at the readers' outputs."""
-        if reconstruction == "channel":
+        if reconstruction != "none":
             return math.sqrt(output_loss)
         lost = sorted(set(range(self.group.width)) - set(kept))
         change = total = 0.0
@@ -191,6 +192,7 @@ def make_choice(
     theta: float,
     selection: str,
     reconstruction: str,
+    reestimate: bool = False,
     order: Sequence[int] | None = None,
 ) -> Choice:
     """The choice of `width` units at `lam` (absolute); `order` overrules the selection, for a replay."""
@@ -212,6 +214,7 @@ def make_choice(
         theta=theta,
         selection=selection,
         reconstruction=reconstruction,
+        reestimate=reestimate,
         degrees_of_freedom=freedom,
         suggested_width=suggested_width(freedom, group.width),
         guaranteed_width=guaranteed_width(freedom),
@@ -255,8 +258,7 @@ def _is_whole(number: object) -> bool:
 
 
 def _weight(model: nn.Module, name: str) -> Tensor:
-    weight = model.get_submodule(name).weight
-    return weight.detach()  # type: ignore[operator]
+    return layer_weight(model.get_submodule(name)).detach()
 
 
 def _relative(losses: Tensor) -> Tensor:

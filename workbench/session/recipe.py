@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from workbench.network import explicit
 from workbench.session.choice import RECONSTRUCTIONS, SELECTIONS, Choice
 
 FORMAT = "spectral-pruning-recipe"
@@ -44,14 +46,20 @@ class RecipeStep:
     theta: float
     selection: str
     reconstruction: str
+    reestimate: bool = False
 
     @classmethod
     def of_choice(cls, choice: Choice) -> RecipeStep:
-        return cls(**{name: getattr(choice, name) for name in STEP_FIELDS})
+        return cls(**{name: getattr(choice, name) for name in (*STEP_FIELDS, "reestimate")})
 
 
 def fingerprint(model: nn.Module) -> str:
-    """SHA-256 over every tensor of the state dict: name, type, shape, values. 64 hexadecimal digits."""
+    """SHA-256 over every tensor of the state dict: name, type, shape, values. 64 hexadecimal digits.
+
+    Attention and recurrent layers count as they are taken apart (see `explicit`).
+    """
+    if any(isinstance(module, (nn.MultiheadAttention, nn.RNNBase)) for module in model.modules()):
+        model = explicit(copy.deepcopy(model))
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
@@ -135,7 +143,10 @@ def parse_step(step: Any, where: str) -> RecipeStep:
         raise RecipeError(f"{where}: λ must be positive and θ in [0, 1]")
     if values["selection"] not in SELECTIONS or values["reconstruction"] not in RECONSTRUCTIONS:
         raise RecipeError(f"{where}: unknown selection or reconstruction")
-    return RecipeStep(**values | {"kept": tuple(kept)})
+    reestimate = step.get("reestimate", False)
+    if not isinstance(reestimate, bool):
+        raise RecipeError(f"{where}: 'reestimate' must be true or false, got {reestimate!r}")
+    return RecipeStep(**values | {"kept": tuple(kept), "reestimate": reestimate})
 
 
 def check_fingerprint(recipe: dict[str, Any], model: nn.Module) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from workbench.measure import (
@@ -22,15 +23,21 @@ from workbench.measure import (
     metric_name,
 )
 from workbench.network import (
+    Inputs,
     UnitGroup,
     call_order,
     cost_saved,
     count_cost,
+    explicit,
     find_groups,
     first_calls,
+    first_examples,
+    moved,
+    named_group,
     one_line,
-    remove_units,
 )
+from workbench.network.running import mapped, tensors_of
+from workbench.session.applying import Ground, applied, new_biases
 from workbench.session.choice import (
     DEFAULT_THETA,
     RECONSTRUCTIONS,
@@ -46,12 +53,14 @@ from workbench.spectral import Moment, Spectrum
 
 PROCEDURES = ("simultaneous", "sequential")
 EXAMPLE_SIZE = 8  # examples of the first batch with which groups are proved
+LARGE_EXAMPLE = 1 << 16  # numbers an example from which two must do
 
 
 class Session:
     """Spectral pruning of one network, headless: everything that the widgets do.
 
-    `calibration`: a tensor (n, …), a pair (inputs, targets), a DataLoader, or any re-iterable of batches.
+    `calibration`: a tensor (n, …), a pair (inputs, targets), a dictionary of arguments, a DataLoader, or any
+    re-iterable of batches; several inputs stand in a tuple or a dictionary.
     `evaluation`: batches of (inputs, targets), or a function of the model, for the score; None: no score.
     `procedure` (method.md §7): "simultaneous", every moment comes from the original network; "sequential",
     a commit makes the moments downstream stale and they are measured again before use.
@@ -66,7 +75,7 @@ class Session:
         calibration: Any,
         evaluation: Iterable | Callable[[nn.Module], float] | None = None,
         *,
-        example_input: Tensor | None = None,
+        example_input: Inputs | None = None,
         procedure: str = "simultaneous",
         name: str = "",
         data_name: str = "",
@@ -79,12 +88,12 @@ class Session:
         self.data_name = data_name
         device = device_of(model)
         self.calibration = as_batches(calibration)
-        inputs = first_inputs(self.calibration)[:EXAMPLE_SIZE] if example_input is None else example_input
+        inputs = _example(first_inputs(self.calibration)) if example_input is None else example_input
         # A copy of its own: a tensor made in inference mode cannot be traced.
-        self.example_input = inputs.to(device).clone()
+        self.example_input = mapped(moved(inputs, device), torch.clone)
         self.evaluation = evaluation
         self.metric = "" if evaluation is None else metric_name(evaluation)
-        original = _copied(model)
+        original = explicit(_copied(model))
         # A probe of the shape before the groups, so that a wrong example is said as such.
         calls = call_order(original, self.example_input)
         self._first_call = first_calls(calls)
@@ -174,12 +183,7 @@ class Session:
 
     def group(self, name: str) -> UnitGroup:
         """The group of that name. Raises ValueError listing the valid names."""
-        for group in self.groups:
-            if group.name == name:
-                return group
-        raise ValueError(
-            f"no group is called {name!r}; the groups are {', '.join(g.name for g in self.groups)}"
-        )
+        return named_group(self.groups, name)
 
     def original_width(self, name: str) -> int:
         """Units that the group had in the original network."""
@@ -234,12 +238,19 @@ class Session:
         selection: str = "greedy",
         reconstruction: str = "channel",
         remeasure: bool = True,
+        reestimate: bool = False,
     ) -> Choice:
         """Which units of group `name` would be kept, and what that would lose and save.
 
         `width` in [1, m]; `lam` > 0, absolute (in squared activations). Either alone fixes the other
         through N(λ) = width. `theta` in [0, 1] weighs input against output loss (method.md §3). The
         network is not touched; stale moments are measured again first, unless `remeasure` is False.
+
+        `reconstruction`: "channel", the paper's Â; "kernel", least squares on the patches of a convolution
+        [beyond]; "original", against the unpruned network's outputs, with a bias and the drift of a residual
+        stream [beyond]; "none". The two [beyond] are fitted when the choice is tried or committed, in a pass
+        over the calibration data a reader. `reestimate` measures the running statistics of batch norms anew
+        after the commit.
 
         Raises ValueError for bad input, NotMeasuredError, StaleMomentsError.
         """
@@ -254,12 +265,13 @@ class Session:
         width, lam = resolve(problem.spectrum, width, lam)
         return make_choice(
             problem,
-            self._saved(self._state, name, width),
+            self._saved(name, width, reconstruction),
             lam=lam,
             width=width,
             theta=theta,
             selection=selection,
             reconstruction=reconstruction,
+            reestimate=bool(reestimate),
         )
 
     def choice_of(self, step: RecipeStep) -> Choice:
@@ -273,12 +285,13 @@ class Session:
             )
         return make_choice(
             problem,
-            self._saved(self._state, step.group, step.width),
+            self._saved(step.group, step.width, step.reconstruction),
             lam=step.lam,
             width=step.width,
             theta=step.theta,
             selection=step.selection,
             reconstruction=step.reconstruction,
+            reestimate=step.reestimate,
             order=step.kept,
         )
 
@@ -295,7 +308,7 @@ class Session:
         self, choice: Choice, progress: Progress | None = None, cancel: threading.Event | None = None
     ) -> float | None:
         """The score that the network would have with `choice`; nothing is kept."""
-        return self._score(self._applied(choice).model, progress, cancel)
+        return self._score(self._applied(choice, progress, cancel).model, progress, cancel)
 
     # Committing ------------------------------------------------------------------------------------
 
@@ -309,7 +322,7 @@ class Session:
         """
         with self._lock:
             start = time.perf_counter()
-            state = self._applied(choice)
+            state = self._applied(choice, progress, cancel)
             score = self._score(state.model, progress, cancel)
             step = Step(
                 f"{choice.group} {choice.of} → {choice.width}",
@@ -456,15 +469,19 @@ class Session:
                 f"the reconstruction must be one of {', '.join(RECONSTRUCTIONS)}; got {reconstruction!r}"
             )
 
-    def _saved(self, state: State, name: str, width: int) -> tuple[int, int]:
-        return cost_saved(state.cost, self.group(name), width, state.model)
+    def _saved(self, name: str, width: int, reconstruction: str) -> tuple[int, int]:
+        state, group = self._state, self.group(name)
+        parameters, macs = cost_saved(state.cost, group, width, state.model)
+        if reconstruction == "original":
+            parameters -= new_biases(group, width, state.model)
+        return parameters, macs
 
     def _refreshed(self, state: State, progress=None, cancel=None) -> State:
         stale = [g for g in state.groups if g.name in state.stale]
         measured = measure_moments(state.model, stale, self.calibration, progress, cancel)
         return replace(state, statistics=state.statistics | measured, stale={}, problems={})
 
-    def _applied(self, choice: Choice) -> State:
+    def _applied(self, choice: Choice, progress=None, cancel=None) -> State:
         """The state after `choice`; the present one is not changed."""
         state, group = self._state, self.group(choice.group)
         if group.width != choice.of:
@@ -479,15 +496,14 @@ class Session:
                 "units: preview it again"
             )
         if choice.group in state.stale:
-            state = self._refreshed(state)
+            state = self._refreshed(state, progress, cancel)
         elif not group.prunable or not state.statistics:
             self._problem(choice.group)
-        corrections = state.problem(choice.group).corrections(choice)
-        model, groups = remove_units(state.model, state.groups, choice.group, choice.kept, corrections)
-        statistics = state.statistics | {choice.group: state.statistics[choice.group].restrict(choice.kept)}
-        cost = count_cost(model, self.example_input)
-        kept_units = state.units | {choice.group: choice.units}
-        return State(model, groups, cost, kept_units, statistics, self._stale_after(state, group))
+        simultaneous = self.procedure == "simultaneous"
+        ground = Ground(
+            self._states[0], self.calibration, self.example_input, simultaneous, self._stale_after
+        )
+        return applied(ground, state, choice, progress, cancel)
 
     def _stale_after(self, state: State, changed: UnitGroup) -> dict[str, str]:
         """Under the sequential procedure: groups read after the first reader of the changed one ran."""
@@ -500,6 +516,12 @@ class Session:
             if group.prunable and later:
                 stale[group.name] = f"measured before the commit to {changed.name}"
         return stale
+
+
+def _example(inputs: Inputs) -> Inputs:
+    """The examples with which groups are proved: fewer where each is large."""
+    size = max(tensor[:1].numel() for tensor in tensors_of(inputs))
+    return first_examples(inputs, EXAMPLE_SIZE if size < LARGE_EXAMPLE else 2)
 
 
 def _copied(model: nn.Module) -> nn.Module:

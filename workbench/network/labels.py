@@ -1,0 +1,157 @@
+"""Labels: which unit stands behind every number of every tensor while a network runs once.
+
+A label is a whole number: positive for a unit (a row of a layer), negative for an entry of a bare parameter
+or buffer, 0 for a constant. Units that must go together get one label, by union.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Labels:
+    """Labels of storages, so that views and writes in place need no care, and what was found of them."""
+
+    def __init__(self) -> None:
+        self._parent = np.zeros(1, dtype=np.int64)
+        self._storages: dict[int, tuple[torch.UntypedStorage, Tensor]] = {}
+        self._held = 0
+        self.links: list[np.ndarray] = []  # pairs (held entry, label)
+        self.reasons: list[tuple[int, str]] = []  # why the unit of this label cannot go
+        self.mixers: list[tuple[int, str]] = []  # what made one unit of several
+
+    # Making and reading
+
+    def fresh(self, count: int) -> Tensor:
+        """`count` new labels."""
+        start = len(self._parent)
+        self._parent = np.concatenate([self._parent, np.arange(start, start + count)])
+        return torch.arange(start, start + count)
+
+    def hold(self, tensor: Tensor) -> int | None:
+        """Give every entry of a bare parameter its own negative label; the first entry's, negated."""
+        if self._key(tensor) in self._storages or not tensor.numel():
+            return None
+        start = self._held + 1
+        self._held += tensor.numel()
+        self.write(tensor, -torch.arange(start, start + tensor.numel()).reshape(tensor.shape))
+        return start
+
+    def of(self, tensor: Tensor) -> Tensor | None:
+        """Labels of a tensor, in its shape, by root; None where it has none."""
+        entry = self._storages.get(self._key(tensor))
+        if entry is None:
+            return None
+        companion = entry[1]
+        if tensor.numel() and _reach(tensor) > len(companion):
+            return None  # seen through another dtype
+        labels = companion.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+        return self.roots(labels) if bool(labels.any()) else None
+
+    def write(self, tensor: Tensor, labels: Tensor | None) -> None:
+        """Label a tensor's numbers; None: constants."""
+        key = self._key(tensor)
+        if key not in self._storages:
+            if labels is None:
+                return
+            storage = tensor.untyped_storage()
+            size = storage.nbytes() // tensor.element_size()
+            self._storages[key] = (storage, torch.zeros(size, dtype=torch.int64))
+        companion = self._storages[key][1]
+        if tensor.numel() and _reach(tensor) > len(companion):
+            return
+        target = companion.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+        if labels is None:
+            target.zero_()
+        elif 0 in tensor.stride():  # an expanded tensor: all that share a number share its label
+            index = tuple(slice(0, 1) if s == 0 else slice(None) for s in tensor.stride())
+            target[index].copy_(labels.expand(tensor.shape)[index])
+        else:
+            target.copy_(labels.expand(tensor.shape))
+
+    @staticmethod
+    def _key(tensor: Tensor) -> int:
+        return tensor.untyped_storage()._cdata
+
+    def roots(self, labels: Tensor) -> Tensor:
+        """Every positive label replaced by its root."""
+        flat = labels.contiguous().numpy()
+        return torch.from_numpy(np.where(flat > 0, self._parent[np.maximum(flat, 0)], flat))
+
+    # Joining
+
+    def union(self, first: np.ndarray, second: np.ndarray, mixer: str = "") -> None:
+        """Make one of each pair of positive labels; `mixer` says what mixed them."""
+        pairs = np.unique(np.stack([self._parent[first], self._parent[second]], 1), axis=0)
+        pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+        if mixer and len(pairs):
+            self.mixers.append((int(pairs[0, 0]), mixer))
+        for a, b in pairs:
+            low, high = sorted((self._find(a), self._find(b)))
+            self._parent[high] = low
+        if len(pairs):
+            self._flatten()
+
+    def _find(self, label: int) -> int:
+        while self._parent[label] != label:
+            label = self._parent[label]
+        return int(label)
+
+    def _flatten(self) -> None:
+        while True:
+            grand = self._parent[self._parent]
+            if np.array_equal(grand, self._parent):
+                return
+            self._parent = grand
+
+    def meet(self, first: Tensor, second: Tensor, mixer: str = "") -> Tensor:
+        """Labels of what two numbers make together: units join, held entries are linked to their unit."""
+        if first is second or torch.equal(first, second):
+            return first
+        a, b = first.numpy(), second.numpy()
+        both = (a > 0) & (b > 0) & (a != b)
+        if both.any():
+            self.union(a[both], b[both], mixer)
+        for one, other in ((a, b), (b, a)):
+            linked = (one < 0) & (other > 0)
+            if linked.any():
+                self.link(one[linked], other[linked])
+        joined = np.where(a > 0, a, np.where(b > 0, b, np.minimum(a, b)))
+        return self.roots(torch.from_numpy(joined))
+
+    def link(self, held: np.ndarray, labels: np.ndarray) -> None:
+        self.links.append(np.unique(np.stack([-held, labels], 1), axis=0))
+
+    def together(self, labels: Tensor, dims: Sequence[int], mixer: str = "") -> Tensor:
+        """One label for all that stand along `dims` (kept, with size 1): what mixes them makes one unit."""
+        dims = [d % labels.dim() for d in dims] if labels.dim() else []
+        if not dims or not labels.numel():
+            return labels
+        largest = labels.clamp(min=0).amax(dims, keepdim=True)
+        spread = largest.expand(labels.shape)
+        strangers = (labels > 0) & (labels != spread)
+        if bool(strangers.any()):
+            self.union(labels[strangers].numpy(), spread[strangers].numpy(), mixer)
+        linked = (labels < 0) & (spread > 0)
+        if bool(linked.any()):
+            self.link(labels[linked].numpy(), spread[linked].numpy())
+        return self.roots(largest)
+
+    def is_uniform(self, labels: Tensor, dims: Sequence[int]) -> bool:
+        """Whether along `dims` no two different units stand."""
+        largest = labels.clamp(min=0).amax(list(dims), keepdim=True)
+        return not bool(((labels > 0) & (labels != largest)).any())
+
+    def refuse(self, labels: Tensor, reason: str) -> None:
+        """Say of every unit in `labels` why it cannot go."""
+        self.reasons += [(int(label), reason) for label in labels[labels > 0].unique()]
+
+
+def _reach(tensor: Tensor) -> int:
+    """Entries of the storage up to the tensor's last."""
+    strides = zip(tensor.shape, tensor.stride(), strict=True)
+    return int(tensor.storage_offset()) + 1 + sum((n - 1) * s for n, s in strides)

@@ -1,0 +1,138 @@
+"""Carrying out a choice: one state of the session → the next, the present one untouched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from threading import Event
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from workbench.measure import Progress
+from workbench.measure.refitting import fit_original, fit_present, reestimate_norms
+from workbench.network import (
+    Inputs,
+    UnitGroup,
+    count_cost,
+    layer_weight,
+    named_group,
+    remove_units,
+    set_layer_weight,
+)
+from workbench.network.layers import output_count
+from workbench.session.choice import Choice
+from workbench.session.state import State
+
+Report = tuple[Progress | None, Event | None]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a choice is carried out against: the original network, the data, the procedure."""
+
+    original: State
+    calibration: Iterable
+    example_input: Inputs
+    simultaneous: bool
+    stale_after: Callable[[State, UnitGroup], dict[str, str]]
+
+
+def applied(
+    ground: Ground, state: State, choice: Choice, progress: Progress | None, cancel: Event | None
+) -> State:
+    """The state after `choice` was carried out on `state` (method.md §5).
+
+    Raises ValueError where the reconstruction does not fit a layer or memory; Cancelled.
+    """
+    group = named_group(state.groups, choice.group)
+    report = (progress, cancel)
+    corrections = _corrections(ground, state, group, choice, report)
+    model, groups = remove_units(state.model, state.groups, choice.group, choice.kept, corrections)
+    units = state.units | {choice.group: choice.units}
+    if choice.reconstruction == "original":
+        _refit(ground, state, model, groups, units, choice, report)
+    if choice.reestimate:
+        model = reestimate_norms(model, ground.calibration, progress, cancel)
+    statistics = state.statistics | {choice.group: state.statistics[choice.group].restrict(choice.kept)}
+    cost = count_cost(model, ground.example_input)
+    return State(model, groups, cost, units, statistics, ground.stale_after(state, group))
+
+
+def _corrections(
+    ground: Ground, state: State, group: UnitGroup, choice: Choice, report: Report
+) -> Sequence[Tensor] | None:
+    """What `remove_units` folds into every reader."""
+    problem = state.problem(choice.group)
+    if choice.reconstruction == "none":
+        return None
+    if choice.reconstruction != "kernel":
+        return problem.corrections(choice)
+    source = ground.original if ground.simultaneous else state
+    present = state.units[choice.group] if ground.simultaneous else tuple(range(group.width))
+    ridges = problem.ridges(choice.lam, choice.width)
+    return [
+        fit_present(
+            source.model,
+            measured,
+            reader.group_weight(layer_weight(state.model.get_submodule(reader.module)).detach()),
+            present,
+            choice.kept,
+            ridge,
+            ground.calibration,
+            *report,
+        )
+        for measured, reader, ridge in zip(
+            named_group(source.groups, choice.group).readers, group.readers, ridges, strict=True
+        )
+    ]
+
+
+def _refit(
+    ground: Ground,
+    state: State,
+    model: nn.Module,
+    groups: tuple[UnitGroup, ...],
+    units: dict[str, tuple[int, ...]],
+    choice: Choice,
+    report: Report,
+) -> None:
+    """Fit each reader of the pruned `model`, in the order of running, to the original's outputs."""
+    ridges = state.problem(choice.group).ridges(choice.lam, choice.width)
+    for reader, ridge in zip(named_group(groups, choice.group).readers, ridges, strict=True):
+        layer: Any = model.get_submodule(reader.module)
+        inputs = layer_weight(layer).shape[1]
+        left = ridge[list(choice.kept)]
+        spread = torch.full((inputs,), float(left.mean()), dtype=torch.float64)
+        spread[reader.columns.flatten()] = left.repeat_interleave(reader.positions)
+        rows = surviving_rows(ground.original, units, reader.module)
+        weight, bias = fit_original(
+            ground.original.model, model, reader.module, rows, spread, ground.calibration, *report
+        )
+        set_layer_weight(layer, weight)
+        like = layer.weight
+        layer.bias = nn.Parameter(bias.to(like.device, like.dtype), requires_grad=like.requires_grad)
+
+
+def surviving_rows(original: State, units: dict[str, tuple[int, ...]], module: str) -> Tensor:
+    """Which of the original's output rows of `module` are left, where each group has `units` left."""
+    stays = torch.ones(output_count(original.model.get_submodule(module)), dtype=torch.bool)
+    for group in original.groups:
+        gone = torch.ones(group.width, dtype=torch.bool)
+        gone[list(units[group.name])] = False
+        for writer in group.writers:
+            if writer.module == module and group.prunable:
+                stays[writer.rows[gone].flatten()] = False
+    return stays.nonzero().flatten()
+
+
+def new_biases(group: UnitGroup, width: int, model: nn.Module) -> int:
+    """Parameters that fitting against the original adds: a bias for every reader that has none."""
+    lost = {w.module: (group.width - width) * w.rows.shape[1] for w in group.writers}
+    layers = {reader.module: model.get_submodule(reader.module) for reader in group.readers}
+    return sum(
+        output_count(layer) - lost.get(name, 0)
+        for name, layer in layers.items()
+        if getattr(layer, "bias", None) is None
+    )
