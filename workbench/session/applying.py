@@ -25,6 +25,7 @@ from workbench.network.layers import output_count
 from workbench.session.choice import Choice
 from workbench.session.state import State
 
+FIT_LAM = 1e-6  # of the trace
 Report = tuple[Progress | None, Event | None]
 
 
@@ -71,7 +72,7 @@ def _corrections(
         return problem.corrections(choice)
     source = ground.original if ground.simultaneous else state
     present = state.units[choice.group] if ground.simultaneous else tuple(range(group.width))
-    ridges = problem.ridges(choice.lam, choice.width)
+    ridges = _light_ridges(state, choice)
     return [
         fit_present(
             source.model,
@@ -89,6 +90,16 @@ def _corrections(
     ]
 
 
+def _light_ridges(state: State, choice: Choice) -> list[Tensor]:
+    """τ of the fits [beyond the paper]: of λ, but at most `FIT_LAM` of the trace.
+
+    These fits see every position of every patch and need the ridge for a steady solution only; the λ of a
+    narrow width would shrink what they fit.
+    """
+    problem = state.problem(choice.group)
+    return problem.ridges(min(choice.lam, FIT_LAM * problem.spectrum.trace or choice.lam), choice.width)
+
+
 def _refit(
     ground: Ground,
     state: State,
@@ -99,7 +110,7 @@ def _refit(
     report: Report,
 ) -> None:
     """Fit each reader of the pruned `model`, in the order of running, to the original's outputs."""
-    ridges = state.problem(choice.group).ridges(choice.lam, choice.width)
+    ridges = _light_ridges(state, choice)
     for reader, ridge in zip(named_group(groups, choice.group).readers, ridges, strict=True):
         layer: Any = model.get_submodule(reader.module)
         inputs = layer_weight(layer).shape[1]

@@ -1,0 +1,163 @@
+"""Every family of architectures: what is found, what can be pruned, and that removing is silencing.
+
+`pytest tests/test_families.py -s -k table` prints the README's table.
+"""
+
+import copy
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from families import FAMILIES, resnet50, vgg16
+
+from workbench import Session, count_cost, find_groups, remove_units
+from workbench.network import cost_saved, explicit, layer_weight
+from workbench.network.running import call, mapped, tensors_of
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+
+
+REASONS = {
+    "the network's outputs": "outputs",
+    "mixed by .*LayerNorm": "the stream, through LayerNorm",
+    "mixed by .*RMSNorm": "the stream, through RMSNorm",
+    "whose code fixes a size: The size of tensor": "channels beside a zero-padded shortcut",
+    "whose code fixes a size: (shape|not enough)": "heads, in a fixed reshape",
+    "also returned": "units that are also returned",
+}
+
+
+@cache
+def family(name):
+    """(model, groups) in float64; attention and recurrent layers taken apart."""
+    model = explicit(FAMILIES[name].build()).double()
+    return model, find_groups(model, wide(FAMILIES[name].inputs(8)))
+
+
+def wide(inputs):
+    return mapped(inputs, lambda t: t.double() if t.is_floating_point() else t)
+
+
+def outputs(model, inputs):
+    with torch.no_grad():
+        return tensors_of(call(model, inputs))
+
+
+def half(group):
+    return list(range(0, group.width, 2))
+
+
+def silenced(model, groups):
+    """A copy in which the readers' columns of every second unit are zero: an independent oracle."""
+    model = copy.deepcopy(model)
+    with torch.no_grad():
+        for group in groups:
+            lost = [j for j in range(group.width) if j % 2]
+            for reader in group.readers:
+                layer_weight(model.get_submodule(reader.module))[:, reader.columns[lost].flatten()] = 0
+    return model
+
+
+def close(ours, theirs, tolerance=1e-5):
+    assert len(ours) == len(theirs)
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.shape == b.shape
+        assert (a - b).abs().max() <= tolerance * max(1.0, float(b.abs().max()))
+
+
+def summary(name):
+    _, groups = family(name)
+    reasons = {}
+    for group in groups:
+        if not group.prunable:
+            words = next((w for pattern, w in REASONS.items() if re.search(pattern, group.why_not)), None)
+            assert words, f"{name}: {group.name}: {group.why_not}"
+            reasons[words] = reasons.get(words, 0) + 1
+    why = ", ".join(f"{words} ({count})" for words, count in reasons.items())
+    return f"| {name} | {len(groups)} | {sum(g.prunable for g in groups)} | {why} |"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_readme_table_says_what_is_found(name):
+    assert summary(name) in README.read_text(encoding="utf-8")
+
+
+def test_the_table_can_be_printed():
+    rows = [summary(name) for name in FAMILIES]
+    print("\n" + "\n".join(rows))
+    assert len(rows) == len(FAMILIES)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_removing_half_of_a_group_is_silencing_it(name):
+    model, groups = family(name)
+    inputs = wide(FAMILIES[name].inputs(3))
+    found = [group for group in groups if group.prunable]
+    assert found
+    for group in found:
+        pruned, _ = remove_units(model, groups, group.name, half(group))
+        close(outputs(pruned, inputs), outputs(silenced(model, [group]), inputs))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_half_of_every_group_at_once_is_silencing_them_at_every_batch_size(name):
+    model, groups = family(name)
+    pruned, left = model, groups
+    for group in groups:
+        if group.prunable:
+            pruned, left = remove_units(pruned, left, group.name, half(group))
+    quiet = silenced(model, [group for group in groups if group.prunable])
+    for count in (1, 2, 5):
+        inputs = wide(FAMILIES[name].inputs(count))
+        close(outputs(pruned, inputs), outputs(quiet, inputs))
+    again = {group.name: group for group in find_groups(pruned, wide(FAMILIES[name].inputs(8)))}
+    assert {g.name: g.width for g in left if g.prunable and g.width > 1} == {
+        g.name: again[g.name].width for g in left if g.prunable and g.width > 1
+    }
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_predicted_savings_are_the_real_ones(name):
+    model, groups = family(name)
+    inputs = wide(FAMILIES[name].inputs(2))
+    cost = count_cost(model, inputs)
+    for group in groups:
+        if not group.prunable:
+            continue
+        kept = half(group)
+        pruned, _ = remove_units(model, groups, group.name, kept)
+        left = count_cost(pruned, inputs)
+        saved = cost_saved(cost, group, len(kept), model)
+        assert (cost.parameters - left.parameters, cost.macs - left.macs) == saved, group.name
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_session_measures_commits_and_undoes(name):
+    family_ = FAMILIES[name]
+    model = family_.build()
+    session = Session(model, [(family_.inputs(16), None)])
+    session.measure()
+    before = outputs(session.model, family_.inputs(3))
+    for group in session.groups:
+        if group.prunable:
+            session.commit(session.preview(group.name, width=max(1, group.width // 2)))
+    assert session.parameters < session.history[0].parameters
+    assert all(torch.isfinite(t).all() for t in outputs(session.model, family_.inputs(5)))
+    session.reset()
+    assert all(
+        torch.equal(a, b) for a, b in zip(outputs(session.model, family_.inputs(3)), before, strict=True)
+    )
+
+
+def test_vgg16_and_resnet50_have_their_published_sizes():
+    with torch.device("meta"):
+        big, residual = vgg16(), resnet50()
+        image = torch.zeros(1, 3, 224, 224)
+    cost = count_cost(big, image)
+    assert cost.parameters == 138_357_544
+    assert round(cost.macs / 1e9, 2) == 15.47
+    cost = count_cost(residual, image)
+    assert cost.parameters == 25_557_032
+    assert cost.macs / 1e9 == pytest.approx(4.1, abs=0.02)

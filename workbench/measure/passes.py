@@ -1,0 +1,114 @@
+"""Passes over calibration data: every batch through one network or two, every call of one layer handed on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from threading import Event
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from workbench.measure.batches import (
+    Cancelled,
+    as_batches,
+    batch_count,
+    device_of,
+    first_inputs,
+    split_batch,
+)
+from workbench.measure.moments import Progress
+from workbench.measure.patches import PatchLayer
+from workbench.measure.watching import LayerCall, Watch
+from workbench.network.running import Inputs, batch_length, first_examples, moved
+
+_SEED = 0  # of the choice of samples, so that runs repeat
+
+
+def each_batch(
+    data: Iterable,
+    device: torch.device,
+    what: str,
+    run: Callable[[int, Inputs], Any],
+    progress: Progress | None = None,
+    cancel: Event | None = None,
+) -> None:
+    """Call `run(index, inputs)` for every batch, its inputs on `device`.
+
+    Raises ValueError where there is no example, and Cancelled before the batch that follows `cancel`.
+    """
+    total, count = batch_count(data), 0
+    for index, batch in enumerate(data):
+        if cancel is not None and cancel.is_set():
+            raise Cancelled(f"{what} was cancelled after {index} batches; nothing was changed")
+        inputs, _ = split_batch(batch, index, "calibration")
+        if batch_length(inputs):
+            run(index, moved(inputs, device))
+            count += batch_length(inputs)
+        if progress is not None:
+            progress(index + 1, total, f"{what}, {count} examples")
+    if not count:
+        raise ValueError("the calibration data is empty: give at least one batch with one example")
+
+
+def measure_calls(
+    watches: Sequence[Watch],
+    layer: PatchLayer,
+    data: Any,
+    most: int,
+    use: Callable[[Sequence[LayerCall], Tensor | None], None],
+    progress: Progress | None = None,
+    cancel: Event | None = None,
+) -> None:
+    """Run every batch through the watched networks; `use(calls, picked)` every call of the layer.
+
+    `calls` holds the same call in each network; `picked` (n,) the flat numbers of the samples chosen where
+    there are more than `most` in the data, None for all of them.
+
+    Raises ValueError where the layer is not called, or not as often in one network as in the other.
+    """
+    data = as_batches(data)
+    share = _probe(watches, layer, data, most)
+    generator = torch.Generator().manual_seed(_SEED)
+
+    def run(index: int, inputs: Inputs) -> None:
+        seen = [watch.run(moved(inputs, device_of(watch.network)), index) for watch in watches]
+        if len({len(calls) for calls in seen}) > 1:
+            times = " and ".join(str(len(calls)) for calls in seen)
+            raise ValueError(
+                f"layer {layer.name} is called {times} times a pass in the two networks; only equal calls "
+                "can be compared"
+            )
+        for calls in zip(*seen, strict=True):
+            total = _samples(layer, calls[0].inputs)
+            picked = None if share >= 1 else (torch.rand(total, generator=generator) < share).nonzero()[:, 0]
+            if picked is None or len(picked):
+                use(calls, picked)
+
+    each_batch(data, device_of(watches[0].network), f"refitting {layer.name}", run, progress, cancel)
+
+
+def _probe(watches: Sequence[Watch], layer: PatchLayer, data: Iterable, most: int) -> float:
+    """The share of samples to use, seen on two examples; tells the watches where a pass may end."""
+    inputs = first_inputs(data)
+    few = first_examples(inputs, 2)
+    seen = [watch.run(moved(few, device_of(watch.network)), 0) for watch in watches]
+    if not all(seen):
+        raise ValueError(f"layer {layer.name} is not called when the network runs: it cannot be refitted")
+    meets = all(calls[0].other is not None for calls in seen)
+    for watch, calls in zip(watches, seen, strict=True):
+        watch.stop = len(calls) == 1
+        watch.additions = watch.additions and (meets or not watch.stop)
+    batches = batch_count(data)
+    if batches is None:
+        examples = sum(batch_length(split_batch(batch, i, "calibration")[0]) for i, batch in enumerate(data))
+    else:
+        examples = getattr(data, "examples", batches * batch_length(inputs))
+    an_example = sum(_samples(layer, one.inputs) for one in seen[0]) / batch_length(few)
+    return most / max(1.0, an_example * examples)
+
+
+def _samples(layer: PatchLayer, inputs: Tensor) -> int:
+    one = torch.zeros(1, dtype=torch.int64)
+    return math.prod(layer.windows(inputs, one).shape[: layer.grid_axes])
