@@ -1,19 +1,25 @@
 """The `workbench` command: what it prints, what it refuses, and how fast it answers."""
 
 import json
+import re
 import socket
 import subprocess
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 from jupyter_client.kernelspec import NoSuchKernel
 
 from workbench import launch
-from workbench.cli import made_by, main, summary
+from workbench.cli import _parser, main, summary
 from workbench.lab import LAB_LAYOUT, LAB_SETTINGS, NoDelayConnection
 from workbench.launch import LaunchError, OwnKernelSpecs, free_port, working_notebooks
+from workbench.measure.loading import load_data
+from workbench.measure.models import load_model
 from workbench.page import Page
+from workbench.session import Session
 
 
 def run(*arguments, cwd=None):
@@ -47,7 +53,7 @@ def shipped(tmp_path, monkeypatch):
 def test_help_names_every_command(repository):
     done = run("--help", cwd=repository)
     assert done.returncode == 0
-    assert all(f"\n    {command} " in done.stdout for command in ("lab", "app", "replay"))
+    assert all(f"\n    {command} " in done.stdout for command in ("lab", "app", "measure", "replay"))
 
 
 def test_version_is_printed(repository):
@@ -203,18 +209,12 @@ def test_replay_of_a_damaged_recipe_is_told_in_a_line(text, tmp_path, capsys):
     assert error.count("\n") == 1
 
 
-def test_own_things_are_made_by_a_named_function(tmp_path, monkeypatch):
-    (tmp_path / "my_small_net.py").write_text("def make():\n    return 'a model'\n")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    assert made_by("--model", "my_small_net:make") == "a model"
-    assert made_by("--model", None) is None
-
-
 @pytest.mark.parametrize("name", ["mynet", "no_such_module_here:make", "json:no_such_function", ":make"])
-def test_own_things_that_are_not_there_are_told(name):
-    with pytest.raises(ValueError, match="--model"):
-        made_by("--model", name)
+def test_own_things_that_are_not_there_are_told(name, tmp_path, capsys):
+    recipe = tmp_path / "recipe.json"
+    recipe.touch()
+    assert main(["replay", str(recipe), "--model", name]) == 2
+    assert capsys.readouterr().err.startswith(f"workbench: --model {name}: ")
 
 
 def test_replay_refuses_a_model_that_is_none(tmp_path, capsys):
@@ -225,8 +225,6 @@ def test_replay_refuses_a_model_that_is_none(tmp_path, capsys):
 
 
 def test_replay_prunes_an_example_again(tmp_path, capsys):
-    from workbench.session import Session
-
     session = Session.example("digits-cnn")
     session.measure()
     group = next(group for group in session.groups if group.prunable)
@@ -238,3 +236,120 @@ def test_replay_prunes_an_example_again(tmp_path, capsys):
     assert f"{session.parameters:,}" in printed
     assert f"{session.macs:,}" in printed
     assert any((tmp_path / "out").iterdir())
+
+
+OWN = """
+import torch
+
+class Net(torch.nn.Sequential):
+    def __init__(self, width=17):
+        super().__init__(torch.nn.Linear(5, width), torch.nn.ReLU(), torch.nn.Linear(width, 3))
+
+def score(model):
+    return 0.25
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A model in a file, its weights, and data with targets."""
+    path = tmp_path / "my_cli_net.py"
+    path.write_text(OWN)
+    model = load_model(f"{path}:Net", options={"width": 13})
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "net.pt")
+    x = torch.randn(29, 5, generator=torch.Generator().manual_seed(0))
+    np.savez(tmp_path / "data.npz", x=x.numpy(), y=model(x).argmax(1).numpy())
+    named = ["--model", f"{path}:Net", "--options", '{"width": 13}', "--checkpoint", str(tmp_path / "net.pt")]
+    return model, [*named, "--calibration", str(tmp_path / "data.npz")]
+
+
+def test_measure_prints_a_table_and_saves_what_a_notebook_opens(own, tmp_path, capsys):
+    model, named = own
+    data, out = str(tmp_path / "data.npz"), tmp_path / "out"
+    options = ["--evaluation", data, "--limit", "23", "--procedure", "sequential"]
+    assert main(["measure", *named, *options, "--output", str(out)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["group", "units", "N(0.001·trace)", "kind", "prunable"]
+    assert re.fullmatch(r"0 +13 +\d+\.\d +Linear +yes", lines[1])
+    assert re.fullmatch(r"2 +3 +– +Linear +its units are the network's outputs.*", lines[2])
+    assert lines[4] == "accuracy 1.0000"
+    session = Session.open(out, model, load_data(data))
+    assert session.procedure == "sequential"
+    assert session.moment("0").count == 23
+    freedom = session.spectrum("0").degrees_of_freedom(1e-3 * session.spectrum("0").trace)
+    assert lines[1].split()[2] == f"{freedom:.1f}"
+
+
+def test_measure_takes_a_score_of_ones_own(own, tmp_path, capsys):
+    score = f"{tmp_path}/my_cli_net.py:score"
+    assert main(["measure", *own[1], "--evaluation", score, "--output", str(tmp_path / "out")]) == 0
+    assert "score 0.2500" in capsys.readouterr().out
+
+
+def test_what_measure_saved_is_replayed(own, tmp_path, capsys):
+    model, named = own
+    session = Session(model, load_data(tmp_path / "data.npz"))
+    session.measure()
+    session.commit(session.preview("0", width=7))
+    session.save(tmp_path / "saved")
+    assert main(["replay", str(tmp_path / "saved" / "recipe.json"), *named]) == 0
+    assert f"{session.parameters:,}" in capsys.readouterr().out
+
+
+def test_measure_of_an_example_opens_without_anything_else(tmp_path, capsys):
+    assert main(["measure", "--example", "digits-mlp", "--output", str(tmp_path / "out")]) == 0
+    assert Session.open(tmp_path / "out").example_name == "digits-mlp"
+    assert "accuracy 0.98" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give --model and --calibration, or --example"),
+        (
+            ["--example", "digits-cnn", "--checkpoint", "x.pt"],
+            "--checkpoint, --weights and --options need --model",
+        ),
+        (["--model", "nowhere.py:Net", "--calibration", "x.npy"], "--model nowhere.py:Net: cannot import"),
+        (["--model", "json:JSONDecoder", "--calibration", "x.npy"], "made a JSONDecoder, not a torch module"),
+        (["--model", "torch.nn:Identity", "--calibration", "x.npy"], "--calibration x.npy: there is no file"),
+        (
+            ["--model", "torch.nn:Identity", "--checkpoint", "x.pt", "--calibration", "x"],
+            "there is no file x.pt",
+        ),
+    ],
+)
+def test_what_measure_cannot_do_is_told_in_a_line(tmp_path, capsys, arguments, message):
+    assert main(["measure", *arguments, "--output", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("workbench: ")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_output_that_is_a_file_is_told_first(tmp_path, capsys):
+    (tmp_path / "out").touch()
+    assert main(["measure", "--example", "nothing", "--output", str(tmp_path / "out")]) == 2
+    assert "is a file: name a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "message"),
+    [
+        ("--size", "13by17", "expected 224, or height x width"),
+        ("--mean", "0.5;0.5", "expected 0.5, or a number a channel"),
+        ("--options", "[13]", "expected a JSON object"),
+    ],
+)
+def test_options_say_what_they_expect(capsys, option, text, message):
+    with pytest.raises(SystemExit):
+        main(["measure", "--output", "out", option, text])
+    assert message in capsys.readouterr().err
+
+
+def test_images_on_the_command_line_are_as_in_python(tmp_path):
+    given = ["--size", "13", "--crop", "11x7", "--mean", "0.1,0.2,0.3", "--std", "0.5", "--limit", "3"]
+    arguments = _parser().parse_args(["measure", "--output", "out", *given])
+    assert (arguments.size, arguments.crop, arguments.limit) == (13, (11, 7), 3)
+    assert (arguments.mean, arguments.std) == ((0.1, 0.2, 0.3), 0.5)

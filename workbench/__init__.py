@@ -11,11 +11,15 @@ if TYPE_CHECKING:
     from workbench.measure import Cancelled as Cancelled
     from workbench.measure import evaluate as evaluate
     from workbench.measure import measure_moments as measure_moments
+    from workbench.measure.checkpoints import load_checkpoint as load_checkpoint
     from workbench.measure.examples import EXAMPLES as EXAMPLES
     from workbench.measure.examples import Example as Example
     from workbench.measure.examples import load_example as load_example
+    from workbench.measure.loading import load_data as load_data
+    from workbench.measure.models import load_model as load_model
     from workbench.network import UnitGroup as UnitGroup
     from workbench.network import count_cost as count_cost
+    from workbench.network import explicit as explicit
     from workbench.network import find_groups as find_groups
     from workbench.network import remove_units as remove_units
     from workbench.session import Choice as Choice
@@ -46,8 +50,11 @@ _HOMES = {
         "reconstruction_matrix",
         "ridge",
     ),
-    "workbench.network": ("UnitGroup", "count_cost", "find_groups", "remove_units"),
+    "workbench.network": ("UnitGroup", "count_cost", "explicit", "find_groups", "remove_units"),
     "workbench.measure": ("Cancelled", "evaluate", "measure_moments"),
+    "workbench.measure.checkpoints": ("load_checkpoint",),
+    "workbench.measure.loading": ("load_data",),
+    "workbench.measure.models": ("load_model",),
     "workbench.measure.examples": ("EXAMPLES", "Example", "load_example"),
     "workbench.session": (
         "Choice",

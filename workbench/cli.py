@@ -1,23 +1,28 @@
-"""The `workbench` command: the notebook in JupyterLab, the same as a page of its own, and replay."""
+"""The `workbench` command: the notebook in JupyterLab, the same as a page of its own, measure and replay."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import importlib.metadata
+import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workbench.session import Session
 
-OWN = {
-    "model": "the original model",
-    "calibration": "the calibration data",
-    "evaluation": "the data for the score",
-}
+MODEL_HELP = (
+    "the original model: MODULE:FACTORY or FILE.py:FACTORY, a function or class called without arguments; "
+    "torchvision:NAME, timm:NAME or transformers:NAME where that package is installed"
+)
+DATA_HELP = (
+    "a folder of images (a class a subfolder) or a .zip of one, an .npy, .npz or IDX file, or "
+    "MODULE:FACTORY, a function that returns tensors, a DataLoader or a list of batches"
+)
+SHARE = 1e-3  # of the trace: the λ at which `measure` prints the degrees of freedom
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,23 +55,102 @@ def _parser() -> argparse.ArgumentParser:
     _add_server(
         commands, "app", _app, "open the workbench as a page of its own (Voilà): no code, no key to press"
     )
-    replay = commands.add_parser(
+    _add_measure(commands)
+    _add_replay(commands)
+    return parser
+
+
+def _add_measure(commands: Any) -> None:
+    command = commands.add_parser(
+        "measure",
+        help="measure a model on calibration data, without a browser",
+        description="Measure a model on calibration data, print its groups of units with their degrees of "
+        f"freedom at λ = {SHARE:g} of the trace, and save the session, which a notebook opens.",
+    )
+    _add_own(command)
+    command.add_argument("--output", metavar="FOLDER", type=Path, required=True, help="save the session here")
+    command.add_argument(
+        "--procedure",
+        choices=("simultaneous", "sequential"),
+        default="simultaneous",
+        help="whether a commit leaves the other moments as they are, or makes those downstream stale "
+        "(default: simultaneous)",
+    )
+    command.set_defaults(run=_measure)
+
+
+def _add_replay(commands: Any) -> None:
+    command = commands.add_parser(
         "replay",
         help="prune again as a recipe says, without a browser",
         description="Prune again as a recipe says. One made from a built-in example needs nothing else; "
-        "for your own model, name the functions that make it and its data.",
+        "for your own model, name the model and its data.",
     )
-    replay.add_argument("recipe", metavar="RECIPE.json", type=Path)
-    for option, what in OWN.items():
-        replay.add_argument(
-            f"--{option}", metavar="MODULE:FACTORY", help=f"{what}, made by calling FACTORY()"
-        )
-    replay.add_argument("--example", metavar="NAME", help="the data of this built-in example")
-    replay.add_argument(
+    command.add_argument("recipe", metavar="RECIPE.json", type=Path)
+    _add_own(command)
+    command.add_argument(
         "--output", metavar="FOLDER", type=Path, help="save the pruned session in this folder"
     )
-    replay.set_defaults(run=_replay)
-    return parser
+    command.set_defaults(run=_replay)
+
+
+def _add_own(command: argparse.ArgumentParser) -> None:
+    """The options that name a model and its data."""
+    model = command.add_argument_group("model")
+    model.add_argument("--model", metavar="NAME", help=MODEL_HELP)
+    model.add_argument("--checkpoint", metavar="FILE", help="its weights: .safetensors, or torch.save's file")
+    model.add_argument("--weights", metavar="NAME", help="'default': the package's own pretrained weights")
+    model.add_argument(
+        "--options", metavar="JSON", type=_options, help='arguments of the factory, as {"classes": 10}'
+    )
+    data = command.add_argument_group("data")
+    data.add_argument("--example", metavar="NAME", help="this built-in example, where nothing else is named")
+    data.add_argument("--calibration", metavar="SOURCE", help=f"the calibration data: {DATA_HELP}")
+    data.add_argument(
+        "--evaluation",
+        metavar="SOURCE",
+        help="the data for the score, in the same forms, with targets; or MODULE:FUNCTION of the model",
+    )
+    data.add_argument("--size", type=_sides, help="resize the shorter side of images to this, or to HxW")
+    data.add_argument("--crop", type=_sides, help="cut this square, or HxW, out of the centre of images")
+    data.add_argument(
+        "--mean", type=_numbers, help="subtract this, as 0.5 or 0.485,0.456,0.406 (pixels: 0–1)"
+    )
+    data.add_argument("--std", type=_numbers, help="divide by this, in the same form")
+    for data_set in ("calibration", "evaluation"):
+        data.add_argument(
+            f"--{data_set}-split", metavar="NAME", help="its subfolder or part, such as train or test"
+        )
+    data.add_argument("--evaluation-targets", metavar="FILE", help="targets of an .npy file, one a row")
+    data.add_argument(
+        "--limit", type=int, metavar="N", help="take N calibration examples, drawn by a fixed seed"
+    )
+    data.add_argument("--evaluation-limit", type=int, metavar="N", help="the same for the evaluation")
+
+
+def _options(text: str) -> dict[str, Any]:
+    with _as_option('a JSON object, such as {"classes": 10}', text):
+        return dict(json.loads(text).items())
+
+
+def _sides(text: str) -> int | tuple[int, ...]:
+    with _as_option("224, or height x width as 224x160", text):
+        sides = tuple(int(side) for side in text.lower().split("x"))
+    return sides[0] if len(sides) == 1 else sides
+
+
+def _numbers(text: str) -> float | tuple[float, ...]:
+    with _as_option("0.5, or a number a channel as 0.485,0.456,0.406", text):
+        values = tuple(float(value) for value in text.split(","))
+    return values[0] if len(values) == 1 else values
+
+
+@contextmanager
+def _as_option(expected: str, text: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, AttributeError):
+        raise argparse.ArgumentTypeError(f"expected {expected}; got {text!r}") from None
 
 
 def _add_server(commands: Any, name: str, run: Callable[[argparse.Namespace], None], text: str) -> None:
@@ -104,20 +188,12 @@ def _app(arguments: argparse.Namespace) -> None:
 def _replay(arguments: argparse.Namespace) -> None:
     if not arguments.recipe.is_file():
         raise ValueError(f"no file {arguments.recipe}; give the recipe.json that saving a session wrote")
+    _check_output(arguments.output)
     from workbench.session import replay
 
-    own = {option: made_by(f"--{option}", getattr(arguments, option)) for option in OWN}
-    if own["model"] is not None and not hasattr(own["model"], "state_dict"):
-        raise ValueError(
-            f"--model {arguments.model} made a {type(own['model']).__name__}, not a torch module"
-        )
-    if arguments.example:
-        from workbench.measure.examples import load_example
-
-        example = load_example(arguments.example)
-        own = {"calibration": example.calibration, "evaluation": example.evaluation} | {
-            option: value for option, value in own.items() if value is not None
-        }
+    own = _own(arguments)
+    if arguments.model is None:  # then it is the recipe's own
+        own.pop("model", None)
     session = replay(arguments.recipe, **own)
     print(summary(session))
     if arguments.output:
@@ -125,29 +201,93 @@ def _replay(arguments: argparse.Namespace) -> None:
         print(f"saved in {arguments.output}")
 
 
-def made_by(option: str, name: str | None) -> Any:
-    """What `name`, 'package.module:factory', returns when called without arguments; None for no name.
+def _measure(arguments: argparse.Namespace) -> None:
+    _check_output(arguments.output)
+    if not arguments.example and not (arguments.model and arguments.calibration):
+        raise ValueError("give --model and --calibration, or --example")
+    from workbench.session import Session
 
-    The current folder is searched too. Raises ValueError, naming `option`, without such a module or factory.
-    """
-    if name is None:
-        return None
-    module_name, _, factory_name = name.partition(":")
-    if not (module_name and factory_name):
-        raise ValueError(f"{option} takes MODULE:FACTORY, such as mynet:make, and was given {name!r}")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ValueError(f"{option} {name}: cannot import {module_name}: {error}") from error
-    factory = getattr(module, factory_name, None)
-    if not callable(factory):
-        raise ValueError(f"{option} {name}: {module_name} has no function or class {factory_name}")
-    try:
-        return factory()
-    except Exception as error:
-        raise ValueError(f"{option} {name} failed: {type(error).__name__}: {error}") from error
+    example = None if arguments.model else arguments.example
+    session = Session(
+        **_own(arguments),
+        procedure=arguments.procedure,
+        name=arguments.model or "",
+        data_name=arguments.calibration or "",
+        example=example,
+    )
+    session.measure()
+    print(group_table(session))
+    if session.history[0].score is not None:
+        print(f"\n{session.metric} {session.history[0].score:.4f}")
+    session.save(arguments.output)
+    given = "" if example else ", model, calibration"
+    print(f'\nsaved in {arguments.output}; in a notebook: wb.Session.open("{arguments.output}"{given})')
+
+
+def _check_output(folder: Path | None) -> None:
+    """Before anything is measured for nothing."""
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise ValueError(f"--output {folder} is a file: name a folder")
+
+
+def _own(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Model, calibration and evaluation, as far as they are named; errors say which option is wrong."""
+    from workbench.measure.loading import load_data, load_evaluation
+    from workbench.measure.models import load_model
+
+    if not arguments.model and (arguments.checkpoint or arguments.weights or arguments.options):
+        raise ValueError("--checkpoint, --weights and --options need --model, the model that they are for")
+    look = {name: getattr(arguments, name) for name in ("size", "crop", "mean", "std")}
+    own: dict[str, Any] = {}
+    if arguments.example:
+        from workbench.measure.examples import load_example
+
+        example = load_example(arguments.example)
+        own = {name: getattr(example, name) for name in ("model", "calibration", "evaluation")}
+    # The model comes first, since it is the one that is wrong most often.
+    given: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+        "model": (
+            load_model,
+            {name: getattr(arguments, name) for name in ("weights", "checkpoint", "options")},
+        ),
+        "calibration": (
+            load_data,
+            look | {"limit": arguments.limit, "split": arguments.calibration_split},
+        ),
+        "evaluation": (
+            load_evaluation,
+            look
+            | {
+                "limit": arguments.evaluation_limit,
+                "split": arguments.evaluation_split,
+                "targets": arguments.evaluation_targets,
+            },
+        ),
+    }
+    for option, (load, options) in given.items():
+        name = getattr(arguments, option)
+        if name is not None:
+            try:
+                own[option] = load(name, **options)
+            except (ValueError, TypeError, OSError) as error:
+                text = str(error).removeprefix(f"{name}: ")
+                raise ValueError(f"--{option} {name}: {text}") from error
+    return own
+
+
+def group_table(session: Session) -> str:
+    """A line a group: name, kind, units, degrees of freedom at λ = 10⁻³ of the trace, prunable or why not."""
+    table = [("group", "units", f"N({SHARE:g}·trace)", "kind", "prunable")]
+    for group in session.groups:
+        freedom = f"{degrees_of_freedom(session, group.name):.1f}" if group.prunable else "–"
+        table.append((group.name, str(group.width), freedom, group.kind, group.why_not or "yes"))
+    return "\n".join(_aligned(table, words=(0, 3, 4)))
+
+
+def degrees_of_freedom(session: Session, name: str) -> float:
+    """N(λ) of a measured group at λ = 10⁻³ of its trace; 0 where nothing ever reaches it."""
+    spectrum = session.spectrum(name)
+    return spectrum.degrees_of_freedom(SHARE * spectrum.trace) if spectrum.trace else 0.0
 
 
 def summary(session: Session) -> str:
@@ -160,13 +300,14 @@ def summary(session: Session) -> str:
     return "\n".join([*_aligned(table), "", *_aligned(change)])
 
 
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+def _aligned(rows: Sequence[tuple[str, ...]], words: Sequence[int] = (0,)) -> list[str]:
+    """Columns of one width each: those in `words` begin together, the others end together."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
-            cell.rjust(width) if column else cell.ljust(width)
+            cell.ljust(width) if column in words else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
+        ).rstrip()
         for row in rows
     ]
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from workbench.network.running import batch_length, mapped, tensors_of
 
@@ -74,6 +75,8 @@ def as_batches(data: Any, what: str = "calibration") -> Iterable:
     Raises ValueError for an iterator that can be read only once, and TypeError for anything else.
     """
     if isinstance(data, np.ndarray):
+        if data.dtype.kind not in "biuf":
+            raise TypeError(f"the {what} data is an array of {data.dtype}; give an array of numbers")
         data = torch.from_numpy(data)
     if isinstance(data, Tensor):
         return Batches(data)
@@ -85,6 +88,12 @@ def as_batches(data: Any, what: str = "calibration") -> Iterable:
         raise ValueError(
             f"the {what} data is a {type(data).__name__}, which can be read only once; give a tensor, a "
             "DataLoader or a list of batches"
+        )
+    plain = isinstance(data, Iterable) and not isinstance(data, DataLoader)  # whose iter starts workers
+    if plain and iter(data) is iter(data):
+        raise ValueError(
+            f"the {what} data, a {type(data).__name__}, gives the same iterator every time, so it can be read "
+            "only once; give a tensor, a DataLoader or a list of batches"
         )
     if not isinstance(data, Iterable) or isinstance(data, (str, bytes, Mapping)):
         raise TypeError(
@@ -149,5 +158,7 @@ def device_of(model: nn.Module) -> torch.device:
         raise ValueError(f"the model lies on several devices ({found}); move it to one with model.to(device)")
     device = devices.pop()
     if device.type == "meta":
-        raise ValueError("the model lies on the 'meta' device and has no weights; load its weights first")
+        raise ValueError(
+            "the model lies on the 'meta' device and has no weights; build it on a real device instead"
+        )
     return device

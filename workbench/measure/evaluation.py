@@ -43,9 +43,21 @@ def evaluate(
     Raises ValueError where a batch has no targets or does not fit the model; Cancelled.
     """
     with evaluating(model):
-        if callable(evaluation):
-            return float(evaluation(model))
+        if callable(evaluation) and not isinstance(evaluation, Iterable):
+            return _own_score(evaluation(model))
         return _score_batches(model, evaluation, progress, cancel)
+
+
+def _own_score(score: Any) -> float:
+    try:
+        value = float(score)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"the score function returned {type(score).__name__} {score!r}; it must return one number"
+        ) from error
+    if value != value:
+        raise ValueError("the score function returned NaN; it must return a number")
+    return value
 
 
 def _score_batches(model: nn.Module, data: Any, progress: Progress | None, cancel: Event | None) -> float:
@@ -86,6 +98,11 @@ def _right(outputs: Tensor, targets: Tensor) -> Tensor:
     answers = (outputs.squeeze(1) > 0).to(targets.dtype) if single else outputs.argmax(1)
     if answers.shape != targets.shape:
         raise ValueError(f"outputs {tuple(outputs.shape)} give answers {tuple(answers.shape)}: one a target")
+    classes = 2 if single else outputs.shape[1]
+    if targets.numel() and not 0 <= int(targets.min()) <= int(targets.max()) < classes:
+        raise ValueError(
+            f"targets from {int(targets.min())} to {int(targets.max())} are not classes of {classes} outputs"
+        )
     right = (answers == targets).sum()
     return torch.tensor([float(right), float(targets.numel())], dtype=torch.float64)
 

@@ -23,6 +23,7 @@ from PIL import Image
 from workbench.measure.moments import Progress
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+LARGEST_IDX = 4 << 30  # bytes, unpacked: a small file can claim to hold any number
 LARGEST_IMAGE_FILE = 1 << 20  # bytes: an image of a few thousand pixels is far smaller
 # What Pillow and zipfile raise for a damaged, encrypted, oddly compressed or enormous image.
 DECODE_ERRORS = (
@@ -43,9 +44,12 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
         Another magic number, or more or fewer bytes than the header announces.
     """
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            content = file.read(LARGEST_IDX + 1)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is not a whole gzip file: {error}") from error
+    if len(content) > LARGEST_IDX:
+        raise ValueError(f"{path} holds more than {LARGEST_IDX:,} bytes, the limit for an IDX file")
     magic = bytes((0, 0, 8, dimensions))  # 8: unsigned bytes
     if content[:4] != magic:
         raise ValueError(

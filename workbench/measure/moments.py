@@ -106,7 +106,7 @@ def measure_moments(
     }
     data = as_batches(data)
     total, device = batch_count(data), device_of(model)
-    count = 0
+    count = index = 0
     with _recording(model, [r for group in recorders.values() for r in group]) as started:
         for index, batch in enumerate(data):
             if cancel is not None and cancel.is_set():
@@ -119,6 +119,10 @@ def measure_moments(
                 progress(index + 1, total, f"measuring moments, {count} examples")
     if not count:
         raise ValueError("the calibration data is empty: give at least one batch with one example")
+    if total is not None and index + 1 < total:
+        raise ValueError(
+            f"the calibration data promises {total} batches, but ended after {index + 1}: nothing was measured"
+        )
     return {name: _statistics(parts) for name, parts in recorders.items()}
 
 

@@ -139,7 +139,8 @@ class Labels:
         linked = (labels < 0) & (spread > 0)
         if bool(linked.any()):
             self.link(labels[linked].numpy(), spread[linked].numpy())
-        return self.roots(largest)
+        # Where held entries alone come together, one of them stands for all.
+        return self.roots(torch.where(largest > 0, largest, labels.amin(dims, keepdim=True)))
 
     def is_uniform(self, labels: Tensor, dims: Sequence[int]) -> bool:
         """Whether along `dims` no two different units stand."""

@@ -39,9 +39,9 @@ def find_groups(model: nn.Module, example_input: Inputs) -> tuple[UnitGroup, ...
     if _is_random(reference, example_input):
         reason = "the forward pass is random even in evaluation mode, so nothing can be proved of it"
         return tuple(replace(g, prunable=False, why_not=g.why_not or reason) for g in groups)
-    found = {}
+    found, owners = {}, _owners(reference)
     for group in groups:
-        reason = group.why_not or _structural_reason(group, reference)
+        reason = group.why_not or _structural_reason(group, reference, owners)
         found[group.name] = replace(group, prunable=not reason, why_not=reason)
     candidates = [group for group in found.values() if group.prunable]
     found |= {group.name: group for group in _proved(candidates, reference, example_input)}
@@ -54,11 +54,16 @@ def _is_random(model: nn.Module, example: Inputs) -> bool:
     return any(not torch.equal(a, b) for a, b in zip(first, second, strict=False) if not a.isnan().any())
 
 
-def _structural_reason(group: UnitGroup, model: nn.Module) -> str:
+def _owners(model: nn.Module) -> dict[int, list[str]]:
+    """Names of the modules that hold each parameter."""
     owners: dict[int, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
         for parameter in module.parameters(recurse=False):
             owners.setdefault(id(parameter), []).append(name)
+    return owners
+
+
+def _structural_reason(group: UnitGroup, model: nn.Module, owners: dict[int, list[str]]) -> str:
     parts = [w.module for w in (*group.writers, *group.norms)] + [r.module for r in group.readers]
     for part in parts:
         layer = model.get_submodule(part)
@@ -147,13 +152,24 @@ def _disproof(groups: Sequence[UnitGroup], model: nn.Module, example: Inputs) ->
 
 
 def _without(model: nn.Module, groups: Sequence[UnitGroup], lost: dict[str, Tensor]) -> nn.Module:
-    pruned, left = copy.deepcopy(model), tuple(groups)
+    pruned, left = copy.deepcopy(model), {group.name: group for group in groups}
+    sharing: dict[str, set[str]] = {}
     for group in groups:
-        present = next(g for g in left if g.name == group.name)
-        maps = shrink(pruned, present, lost[group.name])
-        kept = [j for j in range(group.width) if j not in set(lost[group.name].tolist())]
-        left = renumbered(left, group.name, kept, maps)
+        for module in _modules(group):
+            sharing.setdefault(module, set()).add(group.name)
+    for group in groups:
+        maps = shrink(pruned, left[group.name], lost[group.name])
+        gone = set(lost[group.name].tolist())
+        kept = [j for j in range(group.width) if j not in gone]
+        touched = sorted(set().union(*(sharing[module] for module in _modules(group))))
+        changed = renumbered([left[name] for name in touched], group.name, kept, maps)
+        left |= {one.name: one for one in changed}
     return pruned
+
+
+def _modules(group: UnitGroup) -> list[str]:
+    layers = [part.module for part in (*group.writers, *group.norms)]
+    return layers + [reader.module for reader in group.readers] + [part.module for part in group.held]
 
 
 def _surviving_rows(

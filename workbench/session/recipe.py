@@ -97,6 +97,8 @@ def read_recipe(source: dict | str | Path) -> dict[str, Any]:
     Raises RecipeError saying what is wrong and where; OSError where the file cannot be read.
     """
     where = "the recipe"
+    if not isinstance(source, (dict, str, Path)):
+        raise RecipeError(f"a recipe is a dictionary or a path, got a {type(source).__name__}")
     if not isinstance(source, dict):
         where = str(source)
         try:

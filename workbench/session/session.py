@@ -86,6 +86,8 @@ class Session:
         self.procedure, self.example_name = procedure, example
         self.name = name or example or type(model).__name__
         self.data_name = data_name
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"give the network as a torch module; got a {type(model).__name__}")
         device = device_of(model)
         self.calibration = as_batches(calibration)
         inputs = _example(first_inputs(self.calibration)) if example_input is None else example_input

@@ -27,6 +27,8 @@ def save_session(session: Session, folder: str | Path) -> None:
     network, and `model.safetensors` the smaller network's weights.
     """
     folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; give a folder to save the session in")
     folder.mkdir(parents=True, exist_ok=True)
     moments = {
         f"{name}/{key}": value.contiguous()

@@ -152,6 +152,8 @@ class Moment:
         missing = {"total", "sum", "count"} - state.keys()
         if missing:
             raise ValueError(f"A moment's state needs total, sum and count; missing: {sorted(missing)}.")
+        if not all(isinstance(state[key], Tensor) for key in ("total", "sum")):
+            raise TypeError("A moment's state needs tensors for total and sum, as state() gives them.")
         total, sum, count = state["total"], state["sum"], int(state["count"])
         if total.ndim != 2 or total.shape[0] != total.shape[1] or sum.shape != total.shape[:1] or count < 0:
             raise ValueError(
@@ -199,6 +201,8 @@ def second_moment(moment: Moment | Tensor) -> Tensor:
     """
     if isinstance(moment, Moment):
         return moment.matrix
+    if not isinstance(moment, Tensor):
+        raise TypeError(f"Expected a Moment or an (m, m) tensor, but a {type(moment).__name__} was given.")
     if moment.ndim != 2 or moment.shape[0] != moment.shape[1] or moment.shape[0] == 0:
         raise ValueError(f"A second moment must be a square (m, m) matrix, got shape {tuple(moment.shape)}.")
     matrix = moment.detach().to(torch.float64)
@@ -214,6 +218,8 @@ def second_moment(moment: Moment | Tensor) -> Tensor:
 
 
 def _check_batch(batch: Tensor, width: int | None) -> None:
+    if not isinstance(batch, Tensor):
+        raise TypeError(f"Samples must be a tensor of shape (n, m), but a {type(batch).__name__} was given.")
     if batch.ndim != 2 or batch.shape[1] == 0:
         raise ValueError(
             f"Samples must have shape (n, m), a row a sample and a column a unit, got {tuple(batch.shape)}; "

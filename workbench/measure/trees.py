@@ -1,0 +1,148 @@
+"""Folders of images, and zips of them: which images there are, and their classes. Nothing is unpacked."""
+
+from __future__ import annotations
+
+import stat
+import zipfile
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm")
+SPLITS = frozenset(("train", "training", "val", "valid", "validation", "test", "testing"))
+LARGEST_FILE = 64 << 20  # bytes of one image file, as a zip declares it
+LARGEST_ZIP = 64 << 30  # bytes of all images of a zip, as it declares them
+
+
+@dataclass(frozen=True)
+class ImageTree:
+    """Image files by name in sorted order, a label each, and how one is read.
+
+    `labels` (n,) and `classes` come from the folders' names, in sorted order as in torchvision's
+    ImageFolder; `labels` is None where all images lie in one folder.
+    """
+
+    where: str
+    names: tuple[str, ...]
+    labels: tuple[int, ...] | None
+    classes: tuple[str, ...]
+    read: Callable[[str], bytes]
+
+
+@contextmanager
+def open_tree(source: Path, split: str | None = None) -> Iterator[ImageTree]:
+    """The images in the folder or zip `source`, of its subfolder `split` where one is given.
+
+    Folders that all images share do not count; the next folder is the class. Hidden files and files that are
+    no images (.jpg, .png, .bmp, .webp, .ppm) are passed over.
+
+    Raises
+    ------
+    ValueError
+        There is no image, no such split, several splits and none chosen, or images both beside and inside
+        folders; a zip that is damaged, encrypted, holds links, names that lead out of it, or more bytes than
+        an image has.
+    """
+    if source.is_dir():
+        files = (path for path in source.rglob("*") if path.is_file())
+        names = [path.relative_to(source).as_posix() for path in files]
+        yield _arranged(source, names, split, lambda name: (source / name).read_bytes())
+        return
+    try:
+        archive = zipfile.ZipFile(source)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise ValueError(f"{source} is not a readable zip file, or is truncated: {error}") from error
+    with archive:
+        entries = archive.infolist()
+        for entry in entries:
+            _check_entry(source, entry)
+        _check_total(source, entries)
+        names = [entry.filename for entry in entries if not entry.is_dir()]
+        yield _arranged(source, names, split, archive.read)
+
+
+def _check_entry(source: Path, entry: zipfile.ZipInfo) -> None:
+    name = entry.filename
+    if name.startswith(("/", "\\")) or name[1:2] == ":" or ".." in name.replace("\\", "/").split("/"):
+        raise ValueError(f"{source} is refused: its entry {name!r} leads out of the archive")
+    if "\\" in name:
+        raise ValueError(f"{source} is refused: its entry {name!r} has backslashes; write the zip anew")
+    if stat.S_ISLNK(entry.external_attr >> 16):
+        raise ValueError(
+            f"{source} is refused: its entry {name!r} is a link; put the image itself in the zip"
+        )
+    if not _is_image(name):
+        return
+    if entry.flag_bits & 1:
+        raise ValueError(
+            f"{source} is refused: its entry {name!r} is encrypted; write the zip without password"
+        )
+    if entry.file_size > LARGEST_FILE:
+        raise ValueError(
+            f"{source} is refused: its entry {name!r} would unpack to {entry.file_size:,} bytes; the limit "
+            f"for one image is {LARGEST_FILE:,}"
+        )
+
+
+def _check_total(source: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
+    total = sum(entry.file_size for entry in entries if _is_image(entry.filename))
+    if total > LARGEST_ZIP:
+        raise ValueError(
+            f"{source} is refused: its images would unpack to {total:,} bytes, the limit is {LARGEST_ZIP:,}; "
+            "unpack it and give the folder"
+        )
+
+
+def _is_image(name: str) -> bool:
+    path = PurePosixPath(name)
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    return not hidden and path.suffix.lower() in SUFFIXES
+
+
+def _arranged(
+    source: Path, found: Sequence[str], split: str | None, read: Callable[[str], bytes]
+) -> ImageTree:
+    names = sorted(set(filter(_is_image, found)))
+    if not names:
+        raise ValueError(
+            f"{source} holds no images ({', '.join(SUFFIXES)}; {len(found)} other files): give a folder with "
+            "a subfolder for each class, a folder of images, or a zip of one"
+        )
+    folders = {name: PurePosixPath(name).parts[:-1] for name in names}
+    depth = _shared_depth(folders.values())
+    if split is not None:
+        folders, depth = _of_split(source, folders, depth, split)
+    tops = {"".join(folder[depth : depth + 1]) for folder in folders.values()}
+    if split is None and {top.lower() for top in tops} <= SPLITS:
+        raise ValueError(f"{source} has the parts {', '.join(sorted(tops))}: choose one with split=")
+    if tops == {""}:
+        return ImageTree(str(source), tuple(folders), None, (), read)
+    if "" in tops:
+        beside = next(name for name, folder in folders.items() if len(folder) == depth)
+        raise ValueError(
+            f"{source} has images both in folders and beside them ({beside}): every image needs a folder, "
+            "its class, or none does"
+        )
+    classes = sorted(tops)
+    labels = tuple(classes.index(folder[depth]) for folder in folders.values())
+    return ImageTree(str(source), tuple(folders), labels, tuple(classes), read)
+
+
+def _shared_depth(folders: Collection[tuple[str, ...]]) -> int:
+    """How many folders, from the top, all of them share."""
+    levels = enumerate(zip(*folders, strict=False))
+    return next((depth for depth, level in levels if len(set(level)) > 1), min(map(len, folders)))
+
+
+def _of_split(
+    source: Path, folders: dict[str, tuple[str, ...]], depth: int, split: str
+) -> tuple[dict[str, tuple[str, ...]], int]:
+    """The images below the folder `split`, and the depth at which their classes stand."""
+    shared = next(iter(folders.values()))[:depth]
+    depth = shared.index(split) if split in shared else depth
+    chosen = {name: folder for name, folder in folders.items() if folder[depth : depth + 1] == (split,)}
+    if not chosen:
+        present = sorted({folder[depth] for folder in folders.values() if len(folder) > depth})
+        raise ValueError(f"{source} has no folder {split!r}; it has {', '.join(present) or 'none'}")
+    return chosen, depth + 1
