@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 from families import FAMILIES, resnet50, vgg16
+from family_images import VGG, Bottleneck, ResNet
 
 from workbench import Session, count_cost, find_groups, remove_units
-from workbench.network import cost_saved, explicit, layer_weight
+from workbench.network import CostModel, cost_saved, explicit, layer_weight
+from workbench.network.discovery import discover
 from workbench.network.running import call, mapped, tensors_of
 
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -161,3 +163,33 @@ def test_vgg16_and_resnet50_have_their_published_sizes():
     cost = count_cost(residual, image)
     assert cost.parameters == 25_557_032
     assert cost.macs / 1e9 == pytest.approx(4.1, abs=0.02)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_cost_at_other_widths_is_that_of_the_pruned_network(name):
+    model, groups = family(name)
+    inputs = wide(FAMILIES[name].inputs(2))
+    pruned, left, widths = model, groups, {}
+    for group in groups:
+        if group.prunable:
+            widths[group.name] = len(half(group))
+            pruned, left = remove_units(pruned, left, group.name, half(group))
+    cost = count_cost(pruned, inputs)
+    whole = CostModel.of(model, groups, count_cost(model, inputs))
+    assert whole.total(widths) == (cost.parameters, cost.macs)
+
+
+def test_halved_vgg16_and_resnet50_cost_what_networks_built_at_half_the_width_do():
+    image = torch.zeros(1, 3, 224, 224, device="meta")
+    plan = [32, 32, "M", 64, 64, "M", *[128] * 3, "M", *[256] * 3, "M", *[256] * 3, "M"]
+    with torch.device("meta"):
+        vgg = VGG(plan, 2048, 1000)
+        residual = ResNet(Bottleneck, (3, 4, 6, 3), (32, 64, 128, 256), 1000)
+    for make, built in ((vgg16, vgg), (resnet50, residual)):
+        torch.manual_seed(0)
+        model = make()
+        groups = discover(model.eval(), torch.randn(2, 3, 32, 32))
+        whole = CostModel.of(model, groups, count_cost(model.to("meta"), image))
+        halves = {g.name: g.width // 2 for g in groups if g.prunable}
+        expected = count_cost(built, image)
+        assert whole.total(halves) == (expected.parameters, expected.macs)

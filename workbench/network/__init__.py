@@ -1,6 +1,7 @@
 """Layer 1, the network: unit groups, surgery and cost."""
 
-from workbench.network.cost import Cost, cost_saved, count_cost, measure_latency
+from workbench.network.cost import Cost, count_cost, measure_latency
+from workbench.network.cost_model import CostModel, cost_saved
 from workbench.network.discovery import call_order, first_calls, one_line
 from workbench.network.explicit import explicit
 from workbench.network.groups import Reader, UnitGroup, Writer, named_group
@@ -11,6 +12,7 @@ from workbench.network.surgery import remove_units
 
 __all__ = [
     "Cost",
+    "CostModel",
     "Inputs",
     "Reader",
     "UnitGroup",

@@ -13,8 +13,6 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from workbench.network.groups import UnitGroup, is_grouped
-from workbench.network.layers import is_linear_layer, layer_weight, output_count
 from workbench.network.running import Inputs, batch_length, call, evaluating, first_examples, tensors_of
 
 
@@ -78,55 +76,6 @@ def _stepwise(model: nn.Module) -> Iterator[None]:
     finally:
         for layer, value in zip(layers, before, strict=True):
             layer.stepwise = value
-
-
-def cost_saved(cost: Cost, group: UnitGroup, width: int, model: nn.Module) -> tuple[int, int]:
-    """(parameters, MACs) that go when `group` keeps `width` of its units, without building the model.
-
-    `cost` is `count_cost` of `model`. Exact for linear and convolutional layers, norms and attention heads:
-    a test holds it against the cost of the pruned model.
-    """
-    lost = group.width - width
-    rows = {w.module: lost * w.rows.shape[1] for w in (*group.writers, *group.norms)}
-    columns = {r.module: lost * r.positions for r in group.readers}
-    parameters = macs = 0
-    for name in rows.keys() | columns.keys():
-        module = model.get_submodule(name)
-        gone, work = _saved(module, cost.by_module.get(name, (0, 0)), rows.get(name, 0), columns.get(name, 0))
-        parameters, macs = parameters + gone, macs + work
-    for part in group.held:
-        tensor = getattr(model.get_submodule(part.module), part.tensor)
-        if isinstance(tensor, nn.Parameter):
-            parameters += tensor.numel() // tensor.shape[part.dim] * lost * part.indices.shape[1]
-    for owner in _between(group):
-        macs += cost.by_module.get(owner, (0, 0))[1] * lost // group.width
-    return parameters, macs
-
-
-def _saved(module: Any, own: tuple[int, int], rows: int, columns: int) -> tuple[int, int]:
-    """(parameters, MACs) of a layer that loses `rows` and `columns`."""
-    if is_grouped(module) or not (is_linear_layer(module) or isinstance(module, nn.Embedding)):
-        count = output_count(module)
-        return own[0] * rows // count, own[1] * rows // count
-    weight = layer_weight(module)
-    outputs, inputs = weight.shape[:2]
-    left = (outputs - rows) * (inputs - columns)
-    bias = rows if getattr(module, "bias", None) is not None else 0
-    kernel = weight[0, 0].numel()
-    return (outputs * inputs - left) * kernel + bias, own[1] * (outputs * inputs - left) // (outputs * inputs)
-
-
-def _between(group: UnitGroup) -> set[str]:
-    """The module around attention heads, whose own matrix products fall with them."""
-    if all(w.rows.shape[1] == 1 for w in group.writers) or len(group.readers) != 1:
-        return set()
-    paths = [name.split(".")[:-1] for name in [*(w.module for w in group.writers), group.readers[0].module]]
-    shared = []
-    for parts in zip(*paths, strict=False):
-        if len(set(parts)) > 1:
-            break
-        shared.append(parts[0])
-    return {".".join(shared)}
 
 
 def measure_latency(model: nn.Module, inputs: Inputs, repeats: int = 20) -> float:

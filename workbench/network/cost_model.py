@@ -1,0 +1,135 @@
+"""What a network would cost at other widths, without building it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from workbench.network.cost import Cost
+from workbench.network.groups import UnitGroup, is_grouped
+from workbench.network.layers import is_linear_layer, layer_weight, output_count
+
+
+@dataclass(frozen=True)
+class Term:
+    """A part of the network whose cost depends on widths: (rows left) · (columns left) of its whole.
+
+    `rows`, `columns`: of the whole; `lost_rows`, `lost_columns`: (group index, rows a unit) pairs.
+    `parameters`, `macs`: at full size, spread evenly over rows · columns; `biases`: parameters a row beside.
+    `name`: the module.
+    """
+
+    name: str
+    rows: int
+    columns: int
+    parameters: int
+    macs: int
+    biases: int
+    lost_rows: tuple[tuple[int, int], ...]
+    lost_columns: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """Exact parameters and MACs of a network as a function of its groups' widths.
+
+    `groups` and `widths`: the prunable groups' names and present widths, the order of every list of widths
+    below. A test holds it against the cost of pruned networks.
+    """
+
+    groups: tuple[str, ...]
+    widths: tuple[int, ...]
+    parameters: int
+    macs: int
+    terms: tuple[Term, ...]
+
+    @classmethod
+    def of(cls, model: nn.Module, groups: Sequence[UnitGroup], cost: Cost) -> CostModel:
+        """`cost` is `count_cost` of `model`; groups that are not prunable stay as they are."""
+        prunable = [group for group in groups if group.prunable]
+        rows: dict[str, list[tuple[int, int]]] = {}
+        columns: dict[str, list[tuple[int, int]]] = {}
+        terms: list[Term] = []
+        for index, group in enumerate(prunable):
+            for writer in (*group.writers, *group.norms):
+                rows.setdefault(writer.module, []).append((index, writer.rows.shape[1]))
+            for reader in group.readers:
+                columns.setdefault(reader.module, []).append((index, reader.positions))
+            for part in group.held:
+                tensor = getattr(model.get_submodule(part.module), part.tensor)
+                if isinstance(tensor, nn.Parameter):
+                    whole, each = tensor.shape[part.dim], part.indices.shape[1]
+                    name = f"{part.module}.{part.tensor}".lstrip(".")
+                    terms.append(Term(name, whole, 1, tensor.numel(), 0, 0, ((index, each),), ()))
+            for owner in around(group):
+                work = cost.by_module.get(owner, (0, 0))[1]
+                if work:
+                    terms.append(Term(owner, group.width, 1, 0, work, 0, ((index, 1),), ()))
+        for name in dict.fromkeys([*rows, *columns]):
+            own = cost.by_module.get(name, (0, 0))
+            module = model.get_submodule(name)
+            terms.append(_term(name, module, own, tuple(rows.get(name, ())), tuple(columns.get(name, ()))))
+        return cls(
+            tuple(group.name for group in prunable),
+            tuple(group.width for group in prunable),
+            cost.parameters,
+            cost.macs,
+            tuple(terms),
+        )
+
+    def total(self, widths: Mapping[str, int]) -> tuple[int, int]:
+        """(parameters, MACs) where each group named in `widths` keeps so many units, the others all."""
+        lost = [m - widths.get(name, m) for name, m in zip(self.groups, self.widths, strict=True)]
+        parameters, macs = self.parameters, self.macs
+        for term in self.terms:
+            less, work = saved(term, lost)
+            parameters, macs = parameters - less, macs - work
+        return parameters, macs
+
+
+def saved(term: Term, lost: Sequence[int]) -> tuple[int, int]:
+    """(parameters, MACs) that a term loses where group i loses `lost[i]` units."""
+    rows = sum(lost[index] * each for index, each in term.lost_rows)
+    columns = sum(lost[index] * each for index, each in term.lost_columns)
+    whole = term.rows * term.columns
+    gone = whole - (term.rows - rows) * (term.columns - columns)
+    return term.parameters * gone // whole + term.biases * rows, term.macs * gone // whole
+
+
+def _term(
+    name: str, module: Any, own: tuple[int, int], rows: tuple[tuple[int, int], ...], columns: tuple
+) -> Term:
+    if is_grouped(module) or not (is_linear_layer(module) or isinstance(module, nn.Embedding)):
+        return Term(name, output_count(module), 1, own[0], own[1], 0, rows, ())
+    weight = layer_weight(module)
+    bias = 1 if getattr(module, "bias", None) is not None else 0
+    outputs, inputs = weight.shape[:2]
+    return Term(name, outputs, inputs, weight.numel(), own[1], bias, rows, columns)
+
+
+def around(group: UnitGroup) -> set[str]:
+    """The module around attention heads, whose own matrix products fall with them."""
+    if all(w.rows.shape[1] == 1 for w in group.writers) or len(group.readers) != 1:
+        return set()
+    paths = [name.split(".")[:-1] for name in [*(w.module for w in group.writers), group.readers[0].module]]
+    shared = []
+    for parts in zip(*paths, strict=False):
+        if len(set(parts)) > 1:
+            break
+        shared.append(parts[0])
+    return {".".join(shared)}
+
+
+def cost_saved(cost: Cost, group: UnitGroup, width: int, model: nn.Module) -> tuple[int, int]:
+    """(parameters, MACs) that go when `group` keeps `width` of its units, without building the model.
+
+    `cost` is `count_cost` of `model`.
+    """
+    whole = CostModel.of(model, [group], cost)
+    if not whole.groups:
+        return 0, 0
+    parameters, macs = whole.total({group.name: width})
+    return cost.parameters - parameters, cost.macs - macs
