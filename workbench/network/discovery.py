@@ -166,11 +166,14 @@ class _Assembly:
             width=len(units),
             writers=tuple(Writer(n, table((role, n))) for n in writers),
             norms=tuple(Writer(n, table(("norm", n))) for n in norms),
-            readers=tuple(Reader(n, kind_of(self.modules[n]), table(("reader", n))) for n in readers),
+            readers=tuple(self._reader(n, table(("reader", n))) for n in readers),
             prunable=not reason,
             why_not=reason,
             held=tuple(Held(at[0], at[1], at[2], table((r, at))) for r, at in uses if r == "held"),
         )
+
+    def _reader(self, name: str, columns: Tensor) -> Reader:
+        return Reader(name, kind_of(self.modules[name]), columns, self.found.normalised.get(name, ""))
 
     def _reason(self, units: list[int], read: bool) -> str:
         if self.outputs.intersection(units):

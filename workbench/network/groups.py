@@ -50,12 +50,14 @@ class Reader:
     """A layer that receives the group's units linearly.
 
     `columns` (m, positions) int64: the input features of unit j. `positions` is 1, or H·W where a Flatten
-    stands between, or an attention head's dimension: the features of one unit are its positions.
+    stands between, or an attention head's dimension: the features of one unit are its positions. `norm`: the
+    batch norm that takes the reader's output as it is, '' without one.
     """
 
     module: str
     kind: str
     columns: Tensor = field(repr=False, compare=False)
+    norm: str = ""
 
     @property
     def positions(self) -> int:

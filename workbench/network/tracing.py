@@ -29,7 +29,8 @@ class Trace:
     `rows`: labels of the output rows of layers that write. `carriers`: of the channels of norms and of
     depthwise and grouped convolutions. `columns`: of the input features of layers that read. `held`: the
     first label of a bare parameter or buffer, and the tensor, by (module, tensor name). `outputs`: labels in
-    what the network returns. `calls`: modules in the order in which they were called, as often as they were.
+    what the network returns. `calls`: modules in the order in which they were called, as often as they were. `made`: the layer that made a storage;
+    `normalised`: the batch norm that takes a layer's output as it is.
     """
 
     labels: Labels
@@ -39,6 +40,8 @@ class Trace:
     held: dict[tuple[str, str], tuple[int, Tensor]] = field(default_factory=dict)
     outputs: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     calls: list[str] = field(default_factory=list)
+    made: dict[int, str] = field(default_factory=dict)
+    normalised: dict[str, str] = field(default_factory=dict)
 
 
 def trace(model: nn.Module, example: Inputs) -> Trace:
@@ -153,6 +156,7 @@ def _write_rows(found: Trace, name: str, module: nn.Module, output: Tensor, kind
     rows = found.labels.roots(found.rows[name])
     shape = [-1, *[1] * SPATIAL.get(kind, 0)]
     found.labels.write(output, rows.reshape(shape).expand(output.shape))
+    found.made[output.untyped_storage()._cdata] = name
 
 
 def _note(found: Trace, table: dict[str, Tensor], name: str, channels: Tensor) -> None:
@@ -189,6 +193,9 @@ def _per_channel(found: Trace, name: str, module: nn.Module, inputs: Tensor, out
     if channels is not None:
         _note(found, found.carriers, name, channels)
         _spread(found, channels, output, 1)
+        maker = found.made.get(inputs.untyped_storage()._cdata)
+        if maker is not None and isinstance(module, nn.modules.batchnorm._BatchNorm):
+            found.normalised[maker] = name
 
 
 def _group_norm(found: Trace, name: str, module: Any, inputs: Tensor, output: Tensor) -> None:

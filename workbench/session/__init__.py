@@ -1,6 +1,7 @@
 """Layer 3, the session: choices, commits, undo, the record."""
 
 from workbench.session.choice import RECONSTRUCTIONS, SELECTIONS, Choice, LossCurve
+from workbench.session.packing import load_pruned
 from workbench.session.recipe import RecipeError, fingerprint, read_recipe
 from workbench.session.replay import replay
 from workbench.session.session import Session
@@ -17,6 +18,7 @@ __all__ = [
     "StaleMomentsError",
     "Step",
     "fingerprint",
+    "load_pruned",
     "read_recipe",
     "replay",
 ]

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from threading import Event
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from workbench.measure import Progress
+from workbench.measure import Progress, measure_moments
 from workbench.measure.refitting import fit_original, fit_present, reestimate_norms
 from workbench.network import (
     Inputs,
     UnitGroup,
+    cost_saved,
     count_cost,
     layer_weight,
     named_group,
@@ -22,11 +23,38 @@ from workbench.network import (
     set_layer_weight,
 )
 from workbench.network.layers import output_count
-from workbench.session.choice import Choice
+from workbench.session.choice import (
+    DEFAULT_THETA,
+    RECONSTRUCTIONS,
+    SELECTIONS,
+    Choice,
+    make_choice,
+    resolve,
+)
 from workbench.session.state import State
 
 FIT_LAM = 1e-6  # of the trace
 Report = tuple[Progress | None, Event | None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a choice is made, beside its width and λ; see `Session.preview`."""
+
+    theta: float = DEFAULT_THETA
+    selection: str = "greedy"
+    reconstruction: str = "channel"
+    reestimate: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.theta, (int, float)) or not 0 <= self.theta <= 1:
+            raise ValueError(f"θ must be a number in [0, 1], got {self.theta!r}")
+        if self.selection not in SELECTIONS:
+            raise ValueError(f"the selection must be one of {', '.join(SELECTIONS)}; got {self.selection!r}")
+        if self.reconstruction not in RECONSTRUCTIONS:
+            raise ValueError(
+                f"the reconstruction must be one of {', '.join(RECONSTRUCTIONS)}; got {self.reconstruction!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -38,6 +66,30 @@ class Ground:
     example_input: Inputs
     simultaneous: bool
     stale_after: Callable[[State, UnitGroup], dict[str, str]]
+
+
+def refreshed(ground: Ground, state: State, progress: Progress | None, cancel: Event | None) -> State:
+    """The state with its stale groups measured again, on the network as it stands."""
+    stale = [group for group in state.groups if group.name in state.stale]
+    measured = measure_moments(state.model, stale, ground.calibration, progress, cancel)
+    return replace(state, statistics=state.statistics | measured, stale={}, problems={})
+
+
+def chosen(
+    state: State,
+    name: str,
+    width: int | None,
+    lam: float | None,
+    options: Options,
+    order: Sequence[int] | None = None,
+) -> Choice:
+    """The choice for group `name` on `state`; `order` overrules the selection, for a replay."""
+    problem = state.problem(name)
+    width, lam = resolve(problem.spectrum, width, lam)
+    saved = cost_saved(state.cost, problem.group, width, state.model)
+    if options.reconstruction == "original":
+        saved = saved[0] - new_biases(problem.group, width, state.model), saved[1]
+    return make_choice(problem, saved, lam=lam, width=width, order=order, **asdict(options))
 
 
 def applied(

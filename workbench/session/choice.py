@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from numbers import Real
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -32,6 +34,7 @@ SELECTIONS = tuple(name for name, rule in RULES.items() if "taylor" not in rule.
 RECONSTRUCTIONS = ("channel", "kernel", "original", "none")
 """The paper's Â; [beyond] least squares on patches; [beyond] against the original's outputs; nothing."""
 WHOLE_PATH = 512  # units up to which a greedy path takes all of them
+BUDGET_LAM = 1e-6  # of the trace, as in the paper's Figure 1
 DEFAULT_THETA = 0.3  # the paper's best for VGG-13 on CIFAR-10 (method.md §3)
 
 
@@ -102,6 +105,7 @@ class GroupProblem:
         self.readouts = [
             reader.readout(weight) for reader, weight in zip(group.readers, weights, strict=True)
         ]
+        self.scales = [_norm_scale(model, reader.norm) for reader in group.readers]
         writers = [(_weight(model, w.module), w.rows) for w in group.writers]
         self.evidence = Evidence(
             width=group.width,
@@ -126,6 +130,29 @@ class GroupProblem:
         if len(self.moments) == 1:
             return self.reader_spectra[0]
         return Spectrum.of(torch.stack([moment.matrix for moment in self.moments]).mean(0))
+
+    @cached_property
+    def budget_losses(self) -> np.ndarray:
+        """Output loss of the greedy path at every width, (m+1,), on a scale that compares across layers.
+
+        Each reader's outputs count in standard deviations of the batch norm that takes them, times its
+        scale; without one, in root mean squares of all its outputs **[beyond the paper]** (method.md §7).
+        """
+        readouts = []
+        for moment, z, scale, weight in zip(
+            self.moments, self.readouts, self.scales, self.evidence.readers or (), strict=True
+        ):
+            if scale is None:
+                mean = float(((z @ moment.matrix) * z).sum()) / len(weight)
+                readouts.append(z / mean**0.5 if mean > 0 else z)
+            else:
+                times = len(z) // len(scale)  # every kernel position of an output stands below the last
+                readouts.append(z * scale.repeat_interleave(times)[:, None])
+        pairs = list(zip(self.moments, readouts, strict=True))
+        whole = sum(float(((z @ m.matrix) * z).sum()) for m, z in pairs)
+        ridges = self.ridges(BUDGET_LAM * self.spectrum.trace or 1.0, self.group.width)
+        path = GreedySelector(list(self.moments), readouts).path(ridges, theta=0.0)
+        return path.losses.numpy() * whole
 
     @cached_property
     def selector(self) -> GreedySelector:
@@ -259,6 +286,15 @@ def _is_whole(number: object) -> bool:
 
 def _weight(model: nn.Module, name: str) -> Tensor:
     return layer_weight(model.get_submodule(name)).detach()
+
+
+def _norm_scale(model: nn.Module, name: str) -> Tensor | None:
+    """|γ|/σ of the batch norm called `name`, (outputs,) float64; None without one."""
+    norm: Any = model.get_submodule(name) if name else None
+    if norm is None or norm.running_var is None:
+        return None
+    sigma = (norm.running_var.double() + norm.eps).sqrt()
+    return (torch.ones_like(sigma) if norm.weight is None else norm.weight.detach().double().abs()) / sigma
 
 
 def _relative(losses: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +27,6 @@ from workbench.network import (
     Inputs,
     UnitGroup,
     call_order,
-    cost_saved,
     count_cost,
     explicit,
     find_groups,
@@ -37,16 +37,8 @@ from workbench.network import (
     one_line,
 )
 from workbench.network.running import mapped, tensors_of
-from workbench.session.applying import Ground, applied, new_biases
-from workbench.session.choice import (
-    DEFAULT_THETA,
-    RECONSTRUCTIONS,
-    SELECTIONS,
-    Choice,
-    GroupProblem,
-    make_choice,
-    resolve,
-)
+from workbench.session.applying import Ground, Options, applied, chosen, refreshed
+from workbench.session.choice import DEFAULT_THETA, Choice, GroupProblem
 from workbench.session.recipe import RecipeStep, fingerprint, make_recipe, step_record
 from workbench.session.state import NotMeasuredError, StaleMomentsError, State, Step
 from workbench.spectral import Moment, Spectrum
@@ -256,25 +248,15 @@ class Session:
 
         Raises ValueError for bad input, NotMeasuredError, StaleMomentsError.
         """
-        self._check_options(theta, selection, reconstruction)
+        options = Options(theta, selection, reconstruction, bool(reestimate))
         if name in self._state.stale:
             if not remeasure:
                 raise StaleMomentsError(
                     f"the moments of {name} were {self._state.stale[name]}: measure again"
                 )
             self.remeasure()
-        problem = self._problem(name)
-        width, lam = resolve(problem.spectrum, width, lam)
-        return make_choice(
-            problem,
-            self._saved(name, width, reconstruction),
-            lam=lam,
-            width=width,
-            theta=theta,
-            selection=selection,
-            reconstruction=reconstruction,
-            reestimate=bool(reestimate),
-        )
+        self._problem(name)
+        return chosen(self._state, name, width, lam, options)
 
     def choice_of(self, step: RecipeStep) -> Choice:
         """The choice that a recipe's step stands for, with its kept units, on the network as it stands."""
@@ -285,17 +267,8 @@ class Session:
             raise ValueError(
                 f"the step for {step.group} was made with {step.of} units; here it has {problem.group.width}"
             )
-        return make_choice(
-            problem,
-            self._saved(step.group, step.width, step.reconstruction),
-            lam=step.lam,
-            width=step.width,
-            theta=step.theta,
-            selection=step.selection,
-            reconstruction=step.reconstruction,
-            reestimate=step.reestimate,
-            order=step.kept,
-        )
+        options = Options(step.theta, step.selection, step.reconstruction, step.reestimate)
+        return chosen(self._state, step.group, step.width, step.lam, options, step.kept)
 
     def evaluate(
         self,
@@ -388,6 +361,14 @@ class Session:
 
         save_session(self, folder)
 
+    def export(
+        self, folder, formats=("safetensors",), example_input=None, progress=None, cancel=None, replace=False
+    ) -> list[Path]:
+        """Write the network as it stands into `folder`, for use without the session (export.py)."""
+        from workbench.session.export import export
+
+        return export(self, folder, formats, example_input, progress, cancel, replace)
+
     @classmethod
     def open(
         cls, folder, model: nn.Module | None = None, calibration: Any = None, evaluation: Any = None
@@ -460,28 +441,18 @@ class Session:
         self._require_measured()
         return self._state.problem(name)
 
-    @staticmethod
-    def _check_options(theta: float, selection: str, reconstruction: str) -> None:
-        if not isinstance(theta, (int, float)) or not 0 <= theta <= 1:
-            raise ValueError(f"θ must be a number in [0, 1], got {theta!r}")
-        if selection not in SELECTIONS:
-            raise ValueError(f"the selection must be one of {', '.join(SELECTIONS)}; got {selection!r}")
-        if reconstruction not in RECONSTRUCTIONS:
-            raise ValueError(
-                f"the reconstruction must be one of {', '.join(RECONSTRUCTIONS)}; got {reconstruction!r}"
-            )
-
-    def _saved(self, name: str, width: int, reconstruction: str) -> tuple[int, int]:
-        state, group = self._state, self.group(name)
-        parameters, macs = cost_saved(state.cost, group, width, state.model)
-        if reconstruction == "original":
-            parameters -= new_biases(group, width, state.model)
-        return parameters, macs
-
     def _refreshed(self, state: State, progress=None, cancel=None) -> State:
-        stale = [g for g in state.groups if g.name in state.stale]
-        measured = measure_moments(state.model, stale, self.calibration, progress, cancel)
-        return replace(state, statistics=state.statistics | measured, stale={}, problems={})
+        return refreshed(self._ground, state, progress, cancel)
+
+    @property
+    def _ground(self) -> Ground:
+        return Ground(
+            self._states[0],
+            self.calibration,
+            self.example_input,
+            self.procedure == "simultaneous",
+            self._stale_after,
+        )
 
     def _applied(self, choice: Choice, progress=None, cancel=None) -> State:
         """The state after `choice`; the present one is not changed."""
@@ -501,11 +472,7 @@ class Session:
             state = self._refreshed(state, progress, cancel)
         elif not group.prunable or not state.statistics:
             self._problem(choice.group)
-        simultaneous = self.procedure == "simultaneous"
-        ground = Ground(
-            self._states[0], self.calibration, self.example_input, simultaneous, self._stale_after
-        )
-        return applied(ground, state, choice, progress, cancel)
+        return applied(self._ground, state, choice, progress, cancel)
 
     def _stale_after(self, state: State, changed: UnitGroup) -> dict[str, str]:
         """Under the sequential procedure: groups read after the first reader of the changed one ran."""

@@ -1,0 +1,154 @@
+"""All groups at once: widths for a budget, and carrying out a whole plan, front to back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from statistics import median
+from threading import Event
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import nn
+
+from workbench.measure import Cancelled, Progress
+from workbench.network import (
+    CostModel,
+    Inputs,
+    UnitGroup,
+    call,
+    evaluating,
+    measure_latency,
+    named_group,
+    remove_units,
+)
+from workbench.session.applying import Ground, Options, applied, chosen, refreshed
+from workbench.session.budget import BudgetPlan, GroupBudget, Limits, solve
+from workbench.session.choice import BUDGET_LAM, Choice
+from workbench.session.state import State
+
+LATENCY_ROUNDS = 8
+
+
+def group_budgets(state: State) -> list[GroupBudget]:
+    """What the rules of budget.py need of every prunable group, from the moments measured."""
+    found = []
+    for group in state.groups:
+        if group.prunable:
+            problem = state.problem(group.name)
+            found.append(
+                GroupBudget(
+                    group.name, group.width, problem.budget_losses, problem.spectrum.eigenvalues.numpy()
+                )
+            )
+    return found
+
+
+def plan_for(
+    state: State, rule: str, target: float, unit: str, limits: Limits, example_input: Inputs
+) -> BudgetPlan:
+    """Widths for `target`; one in seconds is checked by measuring networks of those widths.
+
+    Raises ValueError as `solve` does.
+    """
+    model = CostModel.of(state.model, state.groups, state.cost)
+    budgets = group_budgets(state)
+    if unit != "seconds":
+        return solve(rule, budgets, model, target, unit, limits)
+    seconds = time_by_module(state.model, example_input)
+    aim, best = float(target), None
+    for _ in range(LATENCY_ROUNDS):
+        plan = solve(rule, budgets, model, aim, unit, limits, seconds)
+        found = measure_latency(skeleton(state, plan.widths), example_input)
+        message = "" if found <= target else f"the fastest network found takes {1000 * found:.3g} ms"
+        measured = BudgetPlan(
+            rule, unit, float(target), plan.widths, found, plan.parameters, plan.macs,
+            found <= target, message, plan.lam,
+        )  # fmt: skip
+        if best is None or (measured.met, -abs(found - target)) > (best.met, -abs(best.cost - target)):
+            best = measured
+        if (found <= target and found > 0.97 * target) or not plan.met:
+            break
+        aim *= min(1.5, max(0.6, target / found)) if found > target else 1 + 0.5 * (target / found - 1)
+    assert best is not None
+    return best
+
+
+def skeleton(state: State, widths: Mapping[str, int]) -> nn.Module:
+    """A network of these widths that keeps each group's first units: for its shape and speed alone."""
+    model, groups = state.model, state.groups
+    for group in state.groups:
+        width = widths.get(group.name, group.width)
+        if group.prunable and width < group.width:
+            model, groups = remove_units(model, groups, group.name, list(range(width)))
+    return model
+
+
+def time_by_module(model: nn.Module, inputs: Inputs, repeats: int = 7) -> dict[str, float]:
+    """Median seconds in each layer without children, and of the whole under ''."""
+    times: dict[str, list[float]] = {}
+    started: dict[str, float] = {}
+    handles = []
+    for name, module in model.named_modules():
+        if name and not list(module.children()):
+
+            def begin(_module: nn.Module, _args: Any, name: str = name) -> None:
+                started[name] = perf_counter()
+
+            def end(_module: nn.Module, _args: Any, _output: Any, name: str = name) -> None:
+                times.setdefault(name, []).append(perf_counter() - started[name])
+
+            handles += [module.register_forward_pre_hook(begin), module.register_forward_hook(end)]
+    try:
+        with evaluating(model), torch.no_grad():
+            for _ in range(repeats):
+                call(model, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: median(found) for name, found in times.items()} | {"": measure_latency(model, inputs)}
+
+
+def walk(
+    ground: Ground,
+    state: State,
+    widths: Mapping[str, int],
+    options: Options,
+    lam: float | None = BUDGET_LAM,
+    progress: Progress | None = None,
+    cancel: Event | None = None,
+) -> Iterator[tuple[Choice, State]]:
+    """Choose and carry out every group whose width falls, in the order of running.
+
+    `lam` is relative to each group's trace; None: it follows from the width. Under the sequential procedure
+    stale groups are measured again on the way. Raises ValueError for a group or width that does not exist,
+    Cancelled.
+    """
+    names = falling(state.groups, widths)
+    for index, name in enumerate(names):
+        if cancel is not None and cancel.is_set():
+            raise Cancelled(f"cancelled after {index} of {len(names)} groups")
+
+        def report(done: int, total: int | None, what: str, index: int = index, name: str = name) -> None:
+            if progress is not None:
+                progress(index, len(names), f"{name}, {index + 1} of {len(names)}: {what}")
+
+        report(0, None, "choosing")
+        if name in state.stale:
+            state = refreshed(ground, state, report, cancel)
+        trace = state.problem(name).spectrum.trace
+        absolute = None if lam is None or trace == 0 else lam * trace
+        choice = chosen(state, name, widths[name], absolute, options)
+        state = applied(ground, state, choice, report, cancel)
+        yield choice, state
+
+
+def falling(groups: tuple[UnitGroup, ...], widths: Mapping[str, int]) -> list[str]:
+    """Groups that get narrower, in the order of running. Raises ValueError for what does not exist."""
+    for name, width in widths.items():
+        group = named_group(groups, name)
+        if not group.prunable:
+            raise ValueError(f"{name} is not prunable: {group.why_not}")
+        if not 1 <= width <= group.width:
+            raise ValueError(f"{name} has {group.width} units; it cannot get {width}")
+    return [g.name for g in groups if g.prunable and widths.get(g.name, g.width) < g.width]
