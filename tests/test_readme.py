@@ -13,7 +13,7 @@ def readme(repository):
 
 
 def test_the_example_runs_and_is_five_lines(readme, repository):
-    (example,) = re.findall(r"```python\n(.*?)```", readme, re.S)
+    example = re.findall(r"```python\n(.*?)```", readme, re.S)[0]
     assert len([line for line in example.splitlines() if line]) == 5
     done = subprocess.run(
         [sys.executable, "-c", example], cwd=repository, capture_output=True, text=True, check=True

@@ -19,6 +19,8 @@ from workbench.session import Session
 from workbench.widgets import Workbench, WorkbenchState
 from workbench.widgets.app import AREAS, HERE
 from workbench.widgets.jobs import Reporter, Worker
+from workbench.widgets.own import short_name
+from workbench.widgets.saving import folder_for, unavailable_formats
 
 PATIENCE = 20.0
 
@@ -262,9 +264,43 @@ class TestCommands:
 
     def test_save_says_where(self, state, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        idle(message(state, "save"))
+        idle(message(state, "save", folder="", replace=False))
         assert (tmp_path / "small-pruned" / "recipe.json").is_file()
         assert str(tmp_path / "small-pruned") in state.notice
+
+    @pytest.mark.parametrize("command", ["save", "export"])
+    def test_files_are_replaced_only_when_that_is_said(self, state, tmp_path, command):
+        rest = {"folder": str(tmp_path / "there"), "replace": False}
+        rest |= {"formats": ["safetensors"]} if command == "export" else {}
+        idle(message(state, command, **rest))
+        assert (state.error, state.question, state.ended["how"]) == ("", {}, "done")
+        before = (tmp_path / "there" / "recipe.json").stat().st_mtime_ns
+        idle(message(state, command, **rest))
+        assert state.question["command"] == command
+        assert "recipe.json" in state.question["words"]
+        assert (tmp_path / "there" / "recipe.json").stat().st_mtime_ns == before
+        idle(message(state, command, **rest | {"replace": True}))
+        assert (state.error, state.question) == ("", {})
+        assert (tmp_path / "there" / "recipe.json").stat().st_mtime_ns > before
+
+    def test_an_export_and_a_session_do_not_share_a_folder(self, state, tmp_path):
+        idle(message(state, "save", folder=str(tmp_path), replace=False))
+        idle(message(state, "export", folder=str(tmp_path), formats=[], replace=True))
+        assert "saved session" in state.error
+        assert state.error_at == "export"
+        assert not (tmp_path / "architecture.json").exists()
+
+    def test_export_goes_to_a_folder_of_the_models_name(self, state, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        idle(message(state, "export", folder=" ", formats=["safetensors"], replace=False))
+        assert (tmp_path / "small-pruned" / "architecture.json").is_file()
+        assert "model.safetensors" in state.notice
+
+    def test_export_failures_are_told_in_its_card(self, state, session, tmp_path):
+        (tmp_path / "file").write_text("here")
+        idle(message(state, "export", folder=str(tmp_path / "file"), formats=[], replace=False))
+        assert "is a file" in state.error
+        assert (state.error_at, state.ended["how"]) == ("export", "failed")
 
     @pytest.mark.parametrize("kind", [ValueError, RuntimeError, OSError, KeyError])
     def test_errors_in_words(self, state, session, monkeypatch, kind):
@@ -295,6 +331,135 @@ class TestCommands:
         assert "still running" in state.error
         gate.set()
         idle(state)
+
+
+NETS = """
+import torch
+from torch import nn
+
+def small():
+    torch.manual_seed(3)
+    first = nn.Sequential(nn.Conv2d(1, 13, 3), nn.BatchNorm2d(13), nn.ReLU())
+    return nn.Sequential(first, nn.Flatten(), nn.Linear(13 * 36, 7))
+
+def accuracy(model):
+    return 0.75
+"""
+
+
+class TestOwnModel:
+    @pytest.fixture
+    def files(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "nets.py").write_text(NETS)
+        rng = np.random.default_rng(3)
+        images = rng.integers(0, 256, (53, 8, 8), dtype=np.uint8)
+        np.savez(tmp_path / "images.npz", x=images, y=rng.integers(0, 7, 53))
+        return tmp_path
+
+    def test_form_becomes_a_measured_session(self, state, files):
+        form = {
+            "model": "nets.py:small",
+            "calibration": " images.npz ",
+            "calibration_limit": "17",
+            "evaluation": "images.npz",
+            "mean": "0.5",
+            "std": "0.25",
+        }
+        idle(message(state, "load_own", form=form))
+        assert (state.error, state.name, state.data_name) == ("", "nets.py:small", "images.npz")
+        assert (state.measured, state.norms, state.metric) == (True, True, "accuracy")
+        assert state.ended == {"command": "load_own", "how": "done", "count": state.ended["count"]}
+        assert state.own == form
+        inputs = state.session.calibration.inputs
+        assert len(inputs) == 17
+        assert (float(inputs.min()) >= -2.0, float(inputs.max()) <= 2.0) == (True, True)
+        assert float(inputs.min()) < -1.9
+
+    def test_a_function_of_the_model_is_the_score(self, state, files):
+        form = {"model": "nets.py:small", "calibration": "images.npz", "evaluation": "nets.py:accuracy"}
+        idle(message(state, "load_own", form=form))
+        assert (state.error, state.history[0]["score"]) == ("", 0.75)
+
+    @pytest.mark.parametrize(
+        ("wrong", "words"),
+        [
+            ({"model": ""}, "Model: nothing is given"),
+            ({"model": "nets.py:large"}, "Model: .*large"),
+            ({"model": "nets.py:small", "pretrained": True}, "Model: .*torchvision"),
+            ({"options": "{classes}"}, "Options: expected a JSON object"),
+            ({"options": "[1]"}, "Options: expected a JSON object"),
+            ({"checkpoint": "none.safetensors"}, "Checkpoint: there is no file none.safetensors"),
+            ({"calibration": "nowhere.npz"}, "Calibration: there is no file"),
+            ({"calibration_limit": "few"}, "Calibration, at most: expected a whole number"),
+            ({"calibration_limit": "0"}, "Calibration: limit must be"),
+            ({"evaluation": "nowhere.npz"}, "Evaluation: there is no file"),
+            ({"size": "8x"}, "Size: expected 224"),
+            ({"crop": "wide"}, "Crop: expected 224"),
+            ({"mean": "grey"}, "Mean: expected a number"),
+            ({"std": "0"}, "Calibration: .*std"),
+        ],
+    )
+    def test_errors_name_the_field_and_leave_the_session(self, state, session, files, wrong, words):
+        form = {"model": "nets.py:small", "calibration": "images.npz"} | wrong
+        idle(message(state, "load_own", form=form))
+        assert re.match(words, state.error), state.error
+        assert (state.error_at, state.ended["how"], state.own) == ("load", "failed", {})
+        assert (state.session, state.name) == (session, "small")
+
+    def test_cancelling_leaves_the_session(self, state, session, files, monkeypatch):
+        begun, gate = threading.Event(), threading.Event()
+
+        def slow(*names, **options):
+            begun.set()
+            gate.wait(PATIENCE)
+            return nn.Linear(3, 2)
+
+        monkeypatch.setattr("workbench.widgets.own.load_model", slow)
+        message(state, "load_own", form={"model": "nets.py:small", "calibration": "images.npz"})
+        assert begun.wait(PATIENCE)
+        message(state, "cancel")
+        gate.set()
+        idle(state)
+        assert (state.session, state.ended["how"]) == (session, "cancelled")
+        assert state.notice == "Cancelled: loading nets.py:small"
+
+    @pytest.mark.parametrize(
+        ("name", "short"),
+        [
+            ("path/to/nets.py:small", "nets.py:small"),
+            ("package.module:make", "package.module:make"),
+            ("torchvision:resnet18", "resnet18"),
+            ("transformers:folder/of/bert", "bert"),
+            ("data/images", "images"),
+        ],
+    )
+    def test_names_are_short_and_make_folders(self, name, short):
+        assert short_name(name) == short
+        assert re.fullmatch(r"[\w.-]+-pruned", folder_for(short).name)
+
+
+class TestReconstructions:
+    def test_request_carries_mode_and_norms(self, state, session):
+        state.reconstruction, state.reestimate = "kernel", True
+        idle(state)
+        assert state.preview["request"] == state.request()
+        idle(message(state, "commit", request=state.request()))
+        choice = session.history[1].choice
+        assert (choice.reconstruction, choice.reestimate) == ("kernel", True)
+
+    def test_a_network_without_norms_re_estimates_none(self, state, session):
+        assert not state.norms
+        state.reestimate = True
+        state._take(session)
+        assert not state.reestimate
+
+    def test_heads_are_called_heads(self):
+        layer = nn.TransformerEncoderLayer(12, 4, 17, batch_first=True, dropout=0.0)
+        state = idle(WorkbenchState(Session(nn.Sequential(layer, nn.Linear(12, 3)), torch.randn(29, 5, 12))))
+        units = {one["name"]: (one["unit"], one["rows"], one["width"]) for one in state.layers}
+        assert units["0.self_attn.q_proj"] == ("heads", 3, 4)
+        assert units["0.linear1"] == ("units", 1, 17)
 
 
 class TestCancelAndProgress:
@@ -393,6 +558,13 @@ def test_results_are_applied_on_the_event_loop(session):
 
     asyncio.run(asyncio.wait_for(main(), PATIENCE))
     assert threads == {threading.main_thread()}
+
+
+def test_formats_that_lack_a_package_say_so(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxscript" else name)
+    assert unavailable_formats()["onnx"].startswith("needs onnxscript: pip install")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    assert unavailable_formats() == {}
 
 
 class TestWorkbench:

@@ -92,8 +92,8 @@ def as_batches(data: Any, what: str = "calibration") -> Iterable:
     plain = isinstance(data, Iterable) and not isinstance(data, DataLoader)  # whose iter starts workers
     if plain and iter(data) is iter(data):
         raise ValueError(
-            f"the {what} data, a {type(data).__name__}, gives the same iterator every time, so it can be read "
-            "only once; give a tensor, a DataLoader or a list of batches"
+            f"the {what} data, a {type(data).__name__}, gives the same iterator every time, so it can be "
+            "read only once; give a tensor, a DataLoader or a list of batches"
         )
     if not isinstance(data, Iterable) or isinstance(data, (str, bytes, Mapping)):
         raise TypeError(
@@ -120,9 +120,9 @@ def split_batch(batch: Any, index: int, what: str) -> tuple[Any, Tensor | None]:
         inputs, targets = batch[0], batch[1] if len(batch) > 1 else None
         if isinstance(inputs, list):
             inputs = tuple(inputs)
-        if isinstance(inputs, (Tensor, tuple, Mapping)) and tensors_of(inputs):
-            if targets is None or isinstance(targets, Tensor):
-                return inputs, targets
+        fits = targets is None or isinstance(targets, Tensor)
+        if fits and isinstance(inputs, (Tensor, tuple, Mapping)) and tensors_of(inputs):
+            return inputs, targets
     several = f" of {len(batch)} parts" if isinstance(batch, (tuple, list)) else ""
     raise ValueError(
         f"{what} batch {index} is a {type(batch).__name__}{several}; expected a tensor of inputs, (inputs, "

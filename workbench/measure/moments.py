@@ -121,7 +121,8 @@ def measure_moments(
         raise ValueError("the calibration data is empty: give at least one batch with one example")
     if total is not None and index + 1 < total:
         raise ValueError(
-            f"the calibration data promises {total} batches, but ended after {index + 1}: nothing was measured"
+            f"the calibration data promises {total} batches, but ended after {index + 1}: "
+            "nothing was measured"
         )
     return {name: _statistics(parts) for name, parts in recorders.items()}
 

@@ -29,8 +29,8 @@ class Trace:
     `rows`: labels of the output rows of layers that write. `carriers`: of the channels of norms and of
     depthwise and grouped convolutions. `columns`: of the input features of layers that read. `held`: the
     first label of a bare parameter or buffer, and the tensor, by (module, tensor name). `outputs`: labels in
-    what the network returns. `calls`: modules in the order in which they were called, as often as they were. `made`: the layer that made a storage;
-    `normalised`: the batch norm that takes a layer's output as it is.
+    what the network returns. `calls`: modules in the order in which they were called, as often as they were.
+    `made`: the layer that made a storage; `normalised`: the batch norm that takes a layer's output as it is.
     """
 
     labels: Labels

@@ -18,7 +18,7 @@ def module(*files: str) -> str:
 
 
 class Header(Panel):
-    """Model, data, procedure, meters, undo to save, progress."""
+    """Model, data, procedure, meters, undo to export, progress."""
 
     _esm = module("math.js", "shared.js", "header.js")
 
@@ -47,12 +47,26 @@ class History(Panel):
     _esm = module("math.js", "shared.js", "axes.js", "history.js")
 
 
+class LoadCard(Panel):
+    """A model and data of one's own; open when asked for."""
+
+    _esm = module("math.js", "shared.js", "cards.js", "load.js")
+
+
+class ExportCard(Panel):
+    """Where the pruned network goes, and in which formats; open when asked for."""
+
+    _esm = module("math.js", "shared.js", "cards.js", "export.js")
+
+
 AREAS = {
     "header": Header,
     "layers": Layers,
     "spectrum": SpectrumView,
     "choice": ChoiceView,
     "history": History,
+    "load": LoadCard,
+    "export": ExportCard,
 }
 
 

@@ -1,7 +1,8 @@
 // Axes, plots that fill their holder, and dragging.
 
-function linearTicks(low, high, most) {
-  const rough = (high - low) / Math.max(most, 1);
+// Round values from low to high, about `most` of them; of `whole` things whole numbers alone.
+function linearTicks(low, high, most, whole = false) {
+  const rough = Math.max((high - low) / Math.max(most, 1), whole ? 1 : 0);
   const decade = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((factor) => factor * decade).find((size) => size >= rough * 0.999);
   const ticks = [];

@@ -2,7 +2,12 @@
 
 const SELECTIONS = [["greedy", "greedy (spectral)"], ["leverage", "leverage sampling"], ["random", "random"],
   ["magnitude-l1", "magnitude, L1"], ["magnitude-l2", "magnitude, L2"], ["reader-l2", "reader's columns, L2"], ["apoz", "APoZ"], ["mean-activation", "mean activation"]];
-const RECONSTRUCTIONS = [["channel", "channel Â"], ["none", "none"]];
+const RECONSTRUCTIONS = [
+  ["channel", "Â, the paper's", "The reader takes the lost units' part through the kept ones"],
+  ["kernel", "kernel: patches [beyond]", "Beyond the paper: least squares on the reader's patches, one pass over the calibration data at Try and Commit"],
+  ["original", "original: against the unpruned network [beyond]", "Beyond the paper: least squares against the unpruned network's outputs, with a bias, one pass a reader at Try and Commit"],
+  ["none", "none", "The kept units' weights stay as they are"]];
+const FITTED = ["kernel", "original"]; // what the read-outs say of them is said of Â
 
 function slider(testid, label, change, step, coarse) {
   const input = h("input", { type: "range", class: "wbw-slider", step: "any", "data-testid": testid, "aria-label": label,
@@ -19,10 +24,12 @@ function slider(testid, label, change, step, coarse) {
   return input;
 }
 
-function menu(state, trait, label, options) {
+function menu(state, trait, caption, label, options) {
   const node = h("select", { class: "wbw-select", "data-testid": trait, "aria-label": label, onchange: () => update(state, { [trait]: node.value }) },
-    ...options.map(([value, text]) => h("option", { value }, text)));
-  return { node, label: h("label", { class: "wbw-field" }, h("span", { class: "wbw-caption" }, label), node) };
+    ...options.map(([value, text, hint]) => h("option", { value, title: hint }, text)));
+  const hints = Object.fromEntries(options.map(([value, , hint]) => [value, hint ?? ""]));
+  node.paint = (value) => ((node.value = value), (node.title = hints[value] ?? ""));
+  return { node, label: h("label", { class: "wbw-menu" }, h("span", { class: "wbw-caption" }, caption), node) };
 }
 
 function readout(name, caption, hint) {
@@ -79,8 +86,11 @@ function paintFromKernel(state, fromKernel, box) {
     one.paint(value, value === null ? "" : key.endsWith("saved") ? count(value) : percent(value));
   }
   const error = fromKernel.predicted_error;
-  setText(error.under, mine && !answer.predicted_error_exact ? "error, estimate" : "error, bound");
-  error.node.title = mine && !answer.predicted_error_exact
+  const fitted = mine && FITTED.includes(answer.request.reconstruction);
+  setText(error.under, fitted ? "error for Â" : mine && !answer.predicted_error_exact ? "error, estimate" : "error, bound");
+  error.node.title = fitted
+    ? "Predicted relative change at the reader's output, were Â the reconstruction: the fitted one is seen by Try."
+    : mine && !answer.predicted_error_exact
     ? "Predicted relative change at the readers' output. An estimate: channel moments ignore how kernel positions correlate."
     : "Predicted relative change at the reader's output. An upper bound, on the calibration data.";
 }
@@ -97,8 +107,11 @@ function draw(state, el, on) {
   const ofText = h("span", { class: "wbw-caption" });
   const follow = h("input", { type: "checkbox", "data-testid": "follow",
     onchange: () => (update(state, { follow: follow.checked }), follow.checked && setLam(state, state.get("lam"))) });
-  const selection = menu(state, "selection", "selection", SELECTIONS);
-  const reconstruction = menu(state, "reconstruction", "reconstruction", RECONSTRUCTIONS);
+  const selection = menu(state, "selection", "select", "selection", SELECTIONS);
+  const reconstruction = menu(state, "reconstruction", "reconstruct", "reconstruction", RECONSTRUCTIONS);
+  const reestimate = h("input", { type: "checkbox", "data-testid": "reestimate", onchange: () => update(state, { reestimate: reestimate.checked }) });
+  const reestimateNote = h("span", { class: "wbw-caption" });
+  const reestimateRow = h("label", { class: "wbw-check" }, reestimate, "re-estimate norms", reestimateNote);
   const { inPage, fromKernel } = readouts();
   const lagging = h("div", { class: "wbw-behind" }, ...Object.values(fromKernel).map((one) => one.node));
   const attempt = h("button", { class: "wbw-button", "data-testid": "try", "data-hint": "Score with this choice; nothing is kept", onclick: () => send(state, "try_choice", { request: requestOf(state) }) }, "Try");
@@ -115,11 +128,12 @@ function draw(state, el, on) {
         h("label", { class: "wbw-check", title: "The width follows N(λ), and λ follows the width" }, follow, "follows N(λ)"), ofText, widthInput), widthSlider),
       h("div", { class: "wbw-row wbw-middle", title: "θ weighs the losses: 1 is the input loss alone, 0 the output loss alone" },
         h("span", { class: "wbw-symbol" }, "θ"), thetaSlider, thetaText),
-      h("div", { class: "wbw-menus" }, selection.label, reconstruction.label)),
+      h("div", { class: "wbw-menus" }, selection.label, reconstruction.label),
+      reestimateRow),
     h("div", { class: "wbw-readouts" }, ...Object.values(inPage).map((one) => one.node), lagging),
     h("div", { class: "wbw-deeds" }, errorBox(state, on, "choice"), h("div", { class: "wbw-buttons" }, attempt, commit), tried));
 
-  on("lam width theta follow selection reconstruction selected spectra layers", () => {
+  on("lam width theta follow selection reconstruction reestimate selected spectra layers", () => {
     const lam = state.get("lam");
     lamSlider.paint(Math.log10(LAM_MIN), Math.log10(LAM_MAX), Math.log10(lam), scientific(lam));
     setText(lamText, scientific(lam));
@@ -132,27 +146,33 @@ function draw(state, el, on) {
     thetaSlider.paint(0, 1, state.get("theta"), String(state.get("theta")));
     setText(thetaText, state.get("theta").toFixed(2));
     follow.checked = state.get("follow");
-    selection.node.value = state.get("selection");
-    reconstruction.node.value = state.get("reconstruction");
+    selection.node.paint(state.get("selection"));
+    reconstruction.node.paint(state.get("reconstruction"));
+    reestimate.checked = state.get("reestimate");
     setText(heading, state.get("selected") ? "Choice for " : "Choice");
-    setText(name, state.get("selected"));
-    name.title = state.get("selected");
+    setName(name, state.get("selected"));
     paintInPage(state, inPage);
   });
-  on("preview lam width theta selection reconstruction selected position revision", () => paintFromKernel(state, fromKernel, lagging));
-  on("tried lam width theta selection reconstruction selected position revision metric layers", () => {
+  on(`preview ${CHOSEN}`, () => paintFromKernel(state, fromKernel, lagging));
+  on(`tried ${CHOSEN} metric layers`, () => {
     const answer = state.get("tried");
     const mine = answer.request && isCurrent(state, answer);
     const stale = layerOf(state)?.stale;
     tried.dataset.value = mine ? answer.score : "";
     if (stale) return setText(tried, `${state.get("selected")} was ${stale}: measure again.`);
-    setText(tried, mine ? `${state.get("metric")} with this choice ${score(answer.score)} (${points(answer.change)}), nothing kept` : "");
+    const fitted = FITTED.includes(state.get("reconstruction")) ? "Fitted on the calibration data when tried or committed." : "";
+    setText(tried, mine ? `${state.get("metric")} with this choice ${score(answer.score)} (${points(answer.change)}), nothing kept` : fitted);
   });
-  on("layers selected spectra progress kernel width metric", () => {
+  on("layers selected spectra progress kernel width metric norms", () => {
     const layer = layerOf(state);
     const usable = Boolean(layer?.prunable && layer.count);
     el.classList.toggle("wbw-stale", Boolean(layer?.stale));
     el.querySelectorAll("input, select").forEach((node) => (node.disabled = !usable));
+    const norms = state.get("norms");
+    if (!norms) reestimate.disabled = true;
+    setText(reestimateNote, norms ? "" : "no batch norm here");
+    reestimateRow.title = norms ? "Measure the running statistics of batch norms anew on the calibration data, after the commit"
+      : "This network has no batch norm that keeps running statistics";
     const whole = usable && state.get("width") >= layer.width;
     const why = !alive(state) ? "This needs a running kernel" : busy(state) ? "Something is running: see above" : !usable ? "This group cannot be pruned"
       : layer.stale ? `The moments were ${layer.stale}: measure again first` : whole ? "All units are kept: choose a smaller width" : "";

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from workbench.measure import Cancelled
 from workbench.session import Session
 from workbench.widgets.jobs import Delivery, Reporter, Worker
+from workbench.widgets.own import own_session
+from workbench.widgets.saving import folder_for, in_the_way
 from workbench.widgets.snapshot import preview_of, with_procedure
 
 COMMANDS = {
     "load": ("name",),
+    "load_own": ("form",),
     "measure": (),
     "set_procedure": ("name",),
     "commit": ("request",),
@@ -22,11 +25,20 @@ COMMANDS = {
     "undo": (),
     "redo": (),
     "reset": (),
-    "save": (),
+    "export": ("folder", "formats", "replace"),
+    "save": ("folder", "replace"),
     "remeasure": (),
     "cancel": (),
 }
-BESIDE_THE_CHOICE = ("commit", "try_choice", "preview")
+PLACES = {
+    "commit": "choice",
+    "try_choice": "choice",
+    "preview": "choice",
+    "load_own": "load",
+    "export": "export",
+    "save": "export",
+}
+"""Where the errors of a command are shown; the header has those of all others."""
 
 
 class Commands:
@@ -35,6 +47,7 @@ class Commands:
     session: Session | None
     procedure: Any
     revision: Any
+    ended: Any
     request: Callable[[], dict]
     set_trait: Callable[[str, Any], None]
     _deliver: Delivery
@@ -57,6 +70,17 @@ class Commands:
             self._take(session)
 
         self._start("load", f"loading {name}", work)
+
+    def load_own(self, form: dict) -> None:
+        """A model and data of one's own in place of the present session, once they are measured (own.py)."""
+
+        def work(progress: Reporter, cancel: threading.Event) -> None:
+            session = own_session(form, self.procedure, progress)
+            session.measure(progress, cancel)
+            self._take(session)
+            self._deliver(lambda: self.set_trait("own", form))
+
+        self._start("load_own", f"loading {form.get('model') or 'a model'}", work)
 
     def measure(self) -> None:
         self._start("measure", "measuring", lambda progress, cancel: self._current.measure(progress, cancel))
@@ -111,15 +135,34 @@ class Commands:
     def goto(self, position: int) -> None:
         self._start("goto", "going back", lambda progress, cancel: self._current.goto(position))
 
-    def save(self, folder: str | Path | None = None) -> None:
-        """Save the session, by default into ./<name>-pruned, and say where it went."""
+    def save(self, folder: str | Path | None = None, replace: bool = False) -> None:
+        """Save the session, to be opened again; by default in ./<name>-pruned. Without `replace`, files that
+        are there already are asked about."""
 
         def work(progress: Reporter, cancel: threading.Event) -> None:
-            where = Path(folder or f"{self._current.name}-pruned").resolve()
-            self._current.save(where)
-            self._deliver(lambda: self.set_trait("notice", f"Saved in {where}"))
+            where = folder_for(self._current.name, folder)
+            if self._may_write(where, replace, "save"):
+                self._current.save(where)
+                self._note(f"Session saved in {where}")
 
         self._start("save", "saving", work)
+
+    def export(
+        self,
+        folder: str | Path | None = None,
+        formats: Iterable[str] = ("safetensors",),
+        replace: bool = False,
+    ) -> None:
+        """Export the pruned network, to be used without this package; else as `save`."""
+
+        def work(progress: Reporter, cancel: threading.Event) -> None:
+            session, kinds = self._current, tuple(formats)
+            where = folder_for(session.name, folder)
+            if self._may_write(where, replace, "export", kinds):
+                written = session.export(where, formats=kinds, progress=progress, cancel=cancel, replace=True)
+                self._note(f"Exported to {where}: {', '.join(Path(file).name for file in written)}")
+
+        self._start("export", "exporting", work)
 
     def cancel(self) -> None:
         """Ask what runs or waits to stop; it ends between two batches and changes nothing."""
@@ -127,6 +170,18 @@ class Commands:
             event.set()
 
     # How they run
+
+    def _note(self, words: str) -> None:
+        self._deliver(lambda: self.set_trait("notice", words))
+
+    def _may_write(self, folder: Path, replace: bool, command: str, formats: tuple[str, ...] = ()) -> bool:
+        """Whether nothing would be replaced, or that is said; else the page asks and sends it again."""
+        there = in_the_way(folder, command, formats)
+        if replace or not there:
+            return True
+        words = f"{folder} already holds {', '.join(there)}. Replace {'it' if len(there) == 1 else 'them'}?"
+        self._deliver(lambda: self.set_trait("question", {"command": command, "words": words}))
+        return False
 
     def _choose(self, session: Session, request: dict) -> Any:
         if (request["position"], request["revision"]) != (session.position, self.revision):
@@ -145,34 +200,38 @@ class Commands:
         cancel = threading.Event()
 
         def job() -> None:
+            how = "failed"
             try:
                 check(cancel)
                 progress = Reporter(
                     lambda values: self._deliver(lambda: self.set_trait("progress", values)), what, cancel
                 )
                 work(progress, cancel)
+                how = "done"
             except Cancelled:
-                self._deliver(lambda: self.set_trait("notice", f"Cancelled: {what}"))
+                how = "cancelled"
+                self._note(f"Cancelled: {what}")
             except Exception as error:
                 self._fail(command, error)
             finally:
                 self._cancels.remove(cancel)
-                self._deliver(self._finished)
+                self._deliver(lambda: self._finished(command, how))
 
-        self._set({"error": "", "notice": ""})
+        self._set({"error": "", "notice": "", "question": {}})
         self._cancels.append(cancel)
         self._jobs.submit(job)
 
-    def _finished(self) -> None:
+    def _finished(self, command: str, how: str) -> None:
+        ended = {"command": command, "how": how, "count": self.ended.get("count", 0) + 1}
         # What could not be loaded must not look chosen, or it cannot be chosen again.
-        self._set({"progress": {}} | ({} if self.session else {"name": ""}))
+        self._set({"progress": {}, "ended": ended} | ({} if self.session else {"name": ""}))
         self._ask()
 
     def _fail(self, command: str, error: Exception) -> None:
         """Put the error's own words where the hand is."""
         expected = isinstance(error, (ValueError, RuntimeError, OSError))
         words = str(error) if expected and str(error) else f"{type(error).__name__}: {error}"
-        place = "choice" if command in BESIDE_THE_CHOICE else "header"
+        place = PLACES.get(command, "header")
         self._deliver(lambda: self._set({"error": words, "error_at": place}))
 
     def _on_message(self, _widget: Any, content: dict, _buffers: Any) -> None:

@@ -30,7 +30,7 @@ function freedomPlot(state, on, bottomOf) {
     at = { box, x: scale(bottom, 0, box.left, box.right), y: scale(0, eigenvalues.length, box.bottom, box.top) };
     axes(grid, box,
       decadeTicks(bottom, 0, Math.floor((box.right - box.left) / 44)).map((e) => [at.x(e), e ? power(e) : "1"]),
-      linearTicks(0, eigenvalues.length, 4).map((n) => [at.y(n), String(n)]));
+      linearTicks(0, eigenvalues.length, 4, true).map((n) => [at.y(n), String(n)]));
     grid.append(s("text", { class: "wbw-title-x", x: (box.left + box.right) / 2, y: height - 4, "text-anchor": "middle" }, "λ / Tr Σ"));
     setAttributes(label, { x: box.right - 4, y: box.top + 13 }); // the curve falls: this corner is always free
     const trace = traceOf(eigenvalues);
@@ -90,9 +90,11 @@ function lossPlot(state, on) {
     const y = scale(bottom, 0, box.bottom, box.top);
     at = { box, m, x: scale(0, m, box.left, box.right), y, drawn: state.get("curve") };
     axes(grid, box,
-      linearTicks(0, m, Math.floor((box.right - box.left) / 36)).map((w) => [at.x(w), String(w)]),
+      linearTicks(0, m, Math.floor((box.right - box.left) / 36), true).map((w) => [at.x(w), String(w)]),
       decadeTicks(bottom, 0, Math.floor((box.bottom - box.top) / 20)).map((e) => [y(e), e ? power(e) : "1"]));
-    grid.append(s("text", { class: "wbw-title-x", x: (box.left + box.right) / 2, y: height - 4, "text-anchor": "middle" }, "width, units kept"));
+    const mine = state.get("preview").request?.group === state.get("selected");
+    const partial = mine && n > 1 && n - 1 < m ? `, drawn to width ${n - 1}` : "";
+    grid.append(s("text", { class: "wbw-title-x", x: (box.left + box.right) / 2, y: height - 4, "text-anchor": "middle" }, `${layerOf(state)?.unit ?? "units"} kept${partial}`));
     const at_y = (loss) => y(clamp(Math.log10(Math.max(loss, 1e-30)), bottom, 0));
     const ends = LOSSES.map(([, row], i) => {
       let path = "";

@@ -1,4 +1,4 @@
-// The header: model, data, procedure, the three meters from the original to now, undo to save, progress.
+// The header: model, data, procedure, the three meters from the original to now, undo to export, progress.
 
 function meter(name, caption) {
   const value = h("span", { class: "wbw-meter-value" });
@@ -38,14 +38,16 @@ function keys(state) {
   return (event) => {
     const undo = (event.ctrlKey || event.metaKey) && !event.altKey && event.key.toLowerCase() === "z";
     const modified = event.ctrlKey || event.metaKey || event.altKey || (event.shiftKey && event.key === "Enter");
-    if (undo && event.target.matches("input[type=number]")) {
+    if (event.key === "Escape" && state.wbwCard) {
+      showCard(state, "");
+    } else if (undo && event.target.matches("input:not([type=range], [type=checkbox])")) {
       // The entry's own undo.
     } else if (undo) {
       event.preventDefault();
       const command = event.shiftKey ? "redo" : "undo";
       if (!busy(state) && state.get(`can_${command}`)) send(state, command);
     } else if (modified) return;
-    else if (event.key === "Enter" && !event.target.closest("button, select, input[type=number], a")) {
+    else if (event.key === "Enter" && !event.target.closest("button, select, input[type=number], a, form")) {
       event.preventDefault();
       if (!event.repeat) event.currentTarget.querySelector('[data-testid="commit"]')?.click();
     }
@@ -89,16 +91,20 @@ function draw(state, el, on) {
   const undo = button("undo", "Undo", "Undo the last commit (Ctrl+Z)");
   const redo = button("redo", "Redo", "Redo (Ctrl+Shift+Z)");
   const reset = button("reset", "Reset", "Back to the original network");
-  const save = button("save", "Save", "Save the pruned model and its recipe");
+  const opener = (name, text, hint) =>
+    h("button", { class: "wbw-button", "data-testid": name, "data-hint": hint, "aria-haspopup": "dialog", onclick: () => showCard(state, name) }, text);
+  const load = opener("load", "Load…", "A model and data of your own");
+  const out = opener("export", "Export…", "Export the pruned network, or save the session");
   const error = errorBox(state, on, "header");
   el.append(
     h("div", { class: "wbw-top" }, h("h2", { class: "wbw-title" }, "Spectral Pruning Workbench"), progressLine(state, on)),
     h("div", { class: "wbw-bottom" },
       h("div", { class: "wbw-what" },
         h("label", { class: "wbw-field" }, h("span", { class: "wbw-caption" }, "model", data), model),
+        load,
         h("label", { class: "wbw-field" }, h("span", { class: "wbw-caption" }, "procedure"), procedure)),
       h("div", { class: "wbw-meters" }, ...meters.map((one) => one.node)),
-      h("div", { class: "wbw-actions" }, undo, redo, reset, save)),
+      h("div", { class: "wbw-actions" }, undo, redo, reset, out)),
     error);
 
   on("name data_name examples procedure position measured progress kernel", () => {
@@ -132,8 +138,11 @@ function draw(state, el, on) {
     off(undo, state.get("can_undo"), "Nothing to undo");
     off(redo, state.get("can_redo"), "Nothing to redo");
     off(reset, state.get("can_undo"), "This is the original network");
-    off(save, state.get("measured"), "Nothing is measured yet");
+    setOff(load, !alive(state), "This needs a running kernel");
+    const why = !alive(state) ? "This needs a running kernel" : state.get("measured") ? "" : "Nothing is measured yet";
+    setOff(out, why, why);
   });
+  on("card", () => [load, out].forEach((one) => one.setAttribute("aria-expanded", state.wbwCard === one.dataset.testid)));
   rootOf(el, on, (root) => {
     const handler = keys(state);
     root.setAttribute("data-testid", "workbench");

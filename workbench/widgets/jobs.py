@@ -117,14 +117,14 @@ class Reporter:
 
     def __init__(self, tell: Callable[[dict], None], what: str, cancel: threading.Event | None = None):
         self._tell, self._start, self._last = tell, time.monotonic(), 0.0
-        self._cancel = cancel
+        self._cancel, self._what = cancel, ""
         self(0, None, what)
 
     def __call__(self, done: int, total: int | None, what: str) -> None:
         if self._cancel is not None and self._cancel.is_set():
             raise Cancelled(f"cancelled while {what}")
         now = time.monotonic()
-        if now - self._last < 1 / PAINTS_A_SECOND and done != total:
+        if now - self._last < 1 / PAINTS_A_SECOND and done != total and what == self._what:
             return
-        self._last = now
+        self._last, self._what = now, what
         self._tell({"what": what, "done": done, "total": total or 0, "elapsed": now - self._start})

@@ -16,7 +16,13 @@ function sparkline(eigenvalues) {
   return `${path}L${width} ${height}Z`;
 }
 
+// What a unit is: 'Linear heads', and in the hint how many rows each has.
+const kindOf = (layer) => (layer.unit === "units" ? layer.kind : `${layer.kind} ${layer.unit}`);
+const unitsOf = (layer) => `${layer.width} ${layer.unit}${layer.rows > 1 ? ` of ${layer.rows} rows` : ""}`;
+
 function row(layer, state) {
+  const name = h("span", { class: "wbw-name" });
+  setName(name, layer.name);
   const mark = h("span", { class: "wbw-mark", "aria-hidden": "true" });
   const now = h("span", { class: "wbw-widths" });
   const note = h("span", { class: "wbw-note" });
@@ -25,8 +31,7 @@ function row(layer, state) {
   const bar = h("span", { class: "wbw-bar-fill" });
   const share = h("span", { class: "wbw-share" });
   const node = h("li", { class: "wbw-layer", role: "option", "data-testid": `layer-${layer.name}`, tabindex: "-1" },
-    mark,
-    h("span", { class: "wbw-name", title: layer.name }, layer.name), now,
+    mark, name, now,
     h("span", { class: "wbw-kind" }, note),
     layer.prunable ? h("span", { class: "wbw-eigen" }, spark, h("span", { class: "wbw-bar" }, bar), share) : null);
   return { node, note, now, bar, share, layer };
@@ -58,7 +63,7 @@ function draw(state, el, on) {
     const eigenvalues = eigenvaluesOf(state, layer);
     if (eigenvalues.length) values.width = suggestedWidth(eigenvalues, lamOf(state, eigenvalues));
     update(state, values);
-    if (focus) rows.find((one) => one.layer.name === name)?.node.focus();
+    if (focus) rows.find((one) => one.layer.name === name)?.node.focus({ preventScroll: true });
   };
   list.addEventListener("click", (event) => choose(event.target.closest("li")?.dataset.testid.slice(6), true));
   list.addEventListener("keydown", (event) => {
@@ -77,8 +82,9 @@ function draw(state, el, on) {
       node.setAttribute("aria-selected", chosen);
       node.tabIndex = chosen ? 0 : -1;
       node.dataset.mark = kind;
-      setText(note, kind === "stale" ? words : `${layer.kind} · ${words}`);
-      note.title = words;
+      setText(note, kind === "stale" ? words : `${kindOf(layer)} · ${words}`);
+      note.title = layer.prunable ? `${unitsOf(layer)}: ${words}` : words;
+      now.title = unitsOf(layer);
       setText(now, layer.width < layer.original ? `${layer.original} → ${layer.width}` : `${layer.width}`);
       const eigenvalues = eigenvaluesOf(state, layer);
       if (!layer.prunable || !eigenvalues.length) continue;
@@ -90,12 +96,15 @@ function draw(state, el, on) {
   on("layers spectra", () => {
     const layers = state.get("layers") ?? [];
     const held = list.contains(document.activeElement);
+    const top = list.scrollTop;
     rows = layers.map((layer) => row(layer, state));
     list.replaceChildren(...rows.map((one) => one.node));
     empty.hidden = layers.length > 0;
     paint();
-    if (held) rows.find((one) => one.layer.name === state.get("selected"))?.node.focus();
+    list.scrollTop = top;
+    if (held) rows.find((one) => one.layer.name === state.get("selected"))?.node.focus({ preventScroll: true });
   });
+  on("layers selected", () => reveal(list, rows.find((one) => one.layer.name === state.get("selected"))?.node));
   on("layers measured progress", () => {
     const layers = state.get("layers") ?? [];
     const stale = layers.filter((layer) => layer.stale);

@@ -28,6 +28,28 @@ function setOff(button, off, why) {
   button.title = off && why ? why : (button.dataset.hint ?? "");
 }
 
+// A name that is cut where there is no room for it: whole numbers between dots and its end stay, since they
+// tell 'encoder.layers.28.linear1' from its neighbours.
+function setName(node, text = "") {
+  if (node.dataset.name === text) return;
+  node.dataset.name = node.title = text;
+  const dot = text.lastIndexOf(".");
+  const end = dot > 0 ? dot : text.length > 16 ? text.length - 8 : text.length;
+  const parts = text.slice(0, end).split(/((?:^|\.)\d+(?=\.|$))/).filter(Boolean);
+  const flexible = parts.map((part) => h("span", { class: /^\.?\d+$/.test(part) ? null : "wbw-bends" }, part));
+  const rest = text.slice(end);
+  node.classList.add("wbw-cut");
+  node.replaceChildren(...flexible, ...(rest ? [h("span", { class: "wbw-end" }, rest)] : []));
+}
+// Scrolls `row` into sight in its own list; scrollIntoView would move the page too. `top`: what a head covers.
+function reveal(list, row, top = 0) {
+  if (!row) return;
+  const above = row.offsetTop - top;
+  const below = row.offsetTop + row.offsetHeight - list.clientHeight;
+  if (list.scrollTop > above) list.scrollTop = above;
+  else if (list.scrollTop < below) list.scrollTop = Math.ceil(below);
+}
+
 // ---- numbers ----------------------------------------------------------------------------------------
 const power = (exponent) => "10" + [...String(exponent)].map((digit) => SUPER[digit]).join("");
 function scientific(value, digits = 3) {
@@ -120,7 +142,9 @@ function send(state, command, rest = {}) {
   }
 }
 
-const REQUEST = ["lam", "width", "theta", "selection", "reconstruction", "position", "revision"];
+const REQUEST = ["lam", "width", "theta", "selection", "reconstruction", "reestimate", "position", "revision"];
+// The same as one string of names, for on().
+const CHOSEN = `${REQUEST.join(" ")} selected`;
 function requestOf(state) {
   const request = { group: state.get("selected") };
   for (const key of REQUEST) request[key] = state.get(key);
@@ -169,10 +193,18 @@ function arrowSteps(event, coarse) {
   return sign * (event.shiftKey ? coarse : 1);
 }
 
-// An error in words, where the hand is; `place` is "header" or "choice".
+// Opens the card `name` (cards.js), or closes it where it is open; "" closes any. The focus returns.
+function showCard(state, name) {
+  if (!state.wbwCard) state.wbwFrom = document.activeElement;
+  state.wbwCard = state.wbwCard === name ? "" : name;
+  state.trigger("change:card");
+  if (!state.wbwCard) state.wbwFrom?.focus({ preventScroll: true });
+}
+
+// An error in words, where the hand is; `place` is "header", "choice", or the name of a card.
 function errorBox(state, on, place) {
   const text = h("span", {});
-  const close = h("button", { class: "wbw-button wbw-small", "data-testid": "dismiss", onclick: () => update(state, { error: "" }) }, "Dismiss");
+  const close = h("button", { type: "button", class: "wbw-button wbw-small", "data-testid": "dismiss", onclick: () => update(state, { error: "" }) }, "Dismiss");
   const box = h("div", { class: "wbw-error", role: "alert" }, text, close);
   on("error error_at", () => {
     const shown = state.get("error") && state.get("error_at") === place;

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from workbench.network import UnitGroup
 from workbench.session import Choice, Session
 
 SHOWN_OF_A_CHOICE = (
@@ -35,6 +38,8 @@ def read_session(session: Session) -> dict[str, Any]:
                 "name": group.name,
                 "kind": group.kind,
                 "width": group.width,
+                "unit": unit_word(group),
+                "rows": max(writer.rows.shape[1] for writer in group.writers),
                 "original": session.original_width(group.name),
                 "prunable": group.prunable,
                 "why_not": group.why_not,
@@ -50,6 +55,7 @@ def read_session(session: Session) -> dict[str, Any]:
         "metric": session.metric,
         "procedure": session.procedure,
         "measured": measured,
+        "norms": has_running_statistics(session.model),
         "layers": layers,
         "spectra": b"".join(spectra),
         "history": [
@@ -60,6 +66,17 @@ def read_session(session: Session) -> dict[str, Any]:
         "can_undo": session.can_undo,
         "can_redo": session.can_redo,
     }
+
+
+def unit_word(group: UnitGroup) -> str:
+    """What the group's units are called: heads and channel groups are read as blocks of features."""
+    whole = group.writers[0].rows.shape[1] > 1 and any(r.positions > 1 for r in group.readers)
+    return ("groups" if group.kind.startswith("Conv") else "heads") if whole else "units"
+
+
+def has_running_statistics(model: nn.Module) -> bool:
+    """Whether a norm keeps statistics of the data, which could be re-estimated."""
+    return any(isinstance(m, _BatchNorm) and m.running_mean is not None for m in model.modules())
 
 
 def preview_values(choice: Choice, request: dict) -> dict[str, Any]:
@@ -87,6 +104,7 @@ def preview_of(session: Session, request: dict) -> Choice:
         theta=request["theta"],
         selection=request["selection"],
         reconstruction=request["reconstruction"],
+        reestimate=request["reestimate"],
         remeasure=False,
     )
 

@@ -93,7 +93,7 @@ function eigenPlot(state, on) {
     grid.append(s("text", { class: "wbw-tick", x: box.left - 6, y: strip - STRIP + 8, "text-anchor": "end" }, "1"),
       s("text", { class: "wbw-tick", x: box.left - 6, y: strip + 1, "text-anchor": "end" }, "0"),
       s("text", { class: "wbw-tick", x: box.left - 16, y: strip - STRIP / 2 + 5, "text-anchor": "end" }, "share"));
-    for (const j of linearTicks(0, m, Math.floor((box.right - box.left) / 60))) {
+    for (const j of linearTicks(0, m, Math.floor((box.right - box.left) / 60), true)) {
       grid.append(s("text", { class: "wbw-tick", x: at.x(j), y: strip + 15, "text-anchor": "middle" }, String(j)));
     }
     grid.append(s("text", { class: "wbw-title-x", x: (box.left + box.right) / 2, y: height - 4, "text-anchor": "middle" }, "number of eigenvalues, largest first"));
@@ -143,8 +143,7 @@ function draw(state, el, on) {
     body.hidden = !shown;
     empty.hidden = shown;
     setText(heading, layer ? "Spectrum of " : "Spectrum");
-    setText(name, layer?.name ?? "");
-    name.title = layer?.name ?? "";
+    setName(name, layer?.name);
     setText(sub, shown && !layer.stale ? "μ / Tr Σ, each filled by its share μ/(μ+λ)" : "");
     setText(chip, layer?.stale ?? "");
     chip.hidden = !layer?.stale;
@@ -163,11 +162,10 @@ function draw(state, el, on) {
     if (lowest !== bottomFor(state)) freedom.redraw();
     lowest = bottomFor(state);
     freedom.place();
-    loss.shade();
   });
   on("curve", loss.redraw);
   on("width", loss.place);
-  on("preview width theta selection reconstruction position revision", loss.shade);
+  on(`preview ${CHOSEN}`, loss.shade);
 }
 
 export default panel(draw);

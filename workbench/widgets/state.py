@@ -20,12 +20,13 @@ from workbench.session import Session, StaleMomentsError
 from workbench.session.choice import DEFAULT_THETA, suggested_width
 from workbench.widgets.commands import Commands
 from workbench.widgets.jobs import Delivery, Worker
+from workbench.widgets.saving import unavailable_formats
 from workbench.widgets.snapshot import curve_bytes, preview_of, preview_values, read_session
 
 HERE = Path(__file__).parent
 LAM_MIN, LAM_MAX = 1e-10, 1.0  # of λ / Tr Σ; the same in math.js
 START_LAM = 1e-3
-REQUEST = ("lam", "width", "theta", "selection", "reconstruction", "position", "revision")
+REQUEST = ("lam", "width", "theta", "selection", "reconstruction", "reestimate", "position", "revision")
 
 
 def synced(kind: type, default: Any = t.Undefined, **options: Any) -> Any:
@@ -69,6 +70,8 @@ class WorkbenchState(Commands, anywidget.AnyWidget):
     follow = synced(t.Bool, True)
     selection = synced(t.Unicode, "greedy")
     reconstruction = synced(t.Unicode, "channel")
+    reestimate = synced(t.Bool, False)
+    norms = synced(t.Bool, True)
 
     preview = synced(t.Dict)
     curve = synced(t.Bytes)
@@ -83,9 +86,13 @@ class WorkbenchState(Commands, anywidget.AnyWidget):
     notice = synced(t.Unicode)
     error = synced(t.Unicode)
     error_at = synced(t.Unicode)
+    question = synced(t.Dict)
+    ended = synced(t.Dict)
+    own = synced(t.Dict)
+    unavailable = synced(t.Dict)
 
     def __init__(self, session: Session | str):
-        super().__init__(examples=list(example_names()))
+        super().__init__(examples=list(example_names()), unavailable=unavailable_formats())
         self.session: Session | None = None
         self._deliver = Delivery()
         self._begin()
@@ -131,7 +138,7 @@ class WorkbenchState(Commands, anywidget.AnyWidget):
         self._link(change["name"])
         self._ask()
 
-    @t.observe("theta", "selection", "reconstruction")
+    @t.observe("theta", "selection", "reconstruction", "reestimate")
     def _on_option(self, change: dict) -> None:
         self._ask()
 
@@ -206,6 +213,8 @@ class WorkbenchState(Commands, anywidget.AnyWidget):
         usable = [layer["name"] for layer in values["layers"] if layer["prunable"]]
         if usable and self.selected not in usable:
             values = values | {"selected": usable[0]}
+        if not values["norms"]:
+            values = values | {"reestimate": False}
         self._apply(values | {"preview": {}, "tried": {}})
 
     def _changed(self, session: Session) -> None:

@@ -1,0 +1,57 @@
+// Where the pruned network goes: exported for use without this package, or saved as a session to go on with.
+
+const FORMATS = [
+  ["safetensors", "model.safetensors", "weights and shapes, with recipe and README"],
+  ["pt2", "model.pt2", "opens with torch alone"],
+  ["onnx", "model.onnx", "opens with ONNX Runtime alone"],
+];
+const plain = (name) => name.replace(/[^\p{L}\p{N}_.]+/gu, "-").replace(/^[-.]+|[-.]+$/g, "") || "model";
+
+function draw(state, el, on) {
+  const folder = entry("folder", "Folder, from the notebook's own", "");
+  const boxes = FORMATS.map(([name, label, hint]) => checkBox(name, label, hint));
+  boxes[0].input.checked = true;
+  boxes[0].input.disabled = true;
+  let sent = () => {};
+  const ask = (command, rest) => () => {
+    sent = (replace) => send(state, command, { folder: folder.input.value.trim(), replace, ...rest() });
+    sent(false);
+  };
+  const formats = () => ({ formats: FORMATS.map(([name]) => name).filter((name, i) => boxes[i].input.checked) });
+  const save = plainButton("save", "Save session", () => save.getAttribute("aria-disabled") !== "true" && ask("save", () => ({}))());
+  save.title = "Recipe, moments and weights: Session.open goes on from there";
+  const words = h("span", {});
+  const keep = plainButton("keep", "Keep", () => (update(state, { question: {} }), folder.input.focus()));
+  const question = h("div", { class: "wbw-question", role: "alert", "data-testid": "question" }, words,
+    plainButton("replace", "Replace", () => sent(true)), keep);
+  const frame = card(state, el, on, { name: "export", title: "Export the network as it is now", sub: "", submitText: "Export", submit: ask("export", formats),
+    body: [h("div", { class: "wbw-fields" }, folder.node), h("div", { class: "wbw-choices" }, ...boxes.map((box) => box.node)), question],
+    buttons: [save], commands: ["export", "save"] });
+  frame.form.addEventListener("input", () => state.get("question").words && update(state, { question: {} }));
+
+  let offered = "";
+  on("name", () => {
+    const wanted = `${plain(state.get("name"))}-pruned`;
+    if (folder.input.value === offered) folder.input.value = wanted;
+    offered = wanted;
+  });
+  on("unavailable", () => {
+    boxes.forEach((box, i) => {
+      const [name, , hint] = FORMATS[i];
+      const reason = state.get("unavailable")[name];
+      if (i) box.input.disabled = Boolean(reason);
+      if (reason) box.input.checked = false;
+      setText(box.note, reason ?? hint);
+      box.note.title = reason ?? "";
+    });
+  });
+  on("question", () => {
+    const { words: asked } = state.get("question");
+    const fresh = asked && question.hidden;
+    question.hidden = !asked;
+    setText(words, asked ?? "");
+    if (fresh && state.wbwCard === "export") keep.focus({ preventScroll: true });
+  });
+}
+
+export default panel(draw);

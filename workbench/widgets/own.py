@@ -1,0 +1,135 @@
+"""A session on a person's own model and data, from a form as the page fills it in: texts, errors in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from workbench.measure.loading import load_data, load_evaluation
+from workbench.measure.models import load_model
+from workbench.session import Session
+from workbench.widgets.jobs import Reporter
+
+FIELDS = (
+    "model",
+    "checkpoint",
+    "options",
+    "calibration",
+    "calibration_split",
+    "calibration_limit",
+    "evaluation",
+    "evaluation_split",
+    "evaluation_limit",
+    "targets",
+    "size",
+    "crop",
+    "mean",
+    "std",
+)
+
+
+def own_session(form: Mapping[str, Any], procedure: str, progress: Reporter) -> Session:
+    """The session that `form` describes; not measured yet.
+
+    `form` has texts under FIELDS, each of which may be missing or empty but for "model" and "calibration",
+    and "pretrained", a bool. Raises ValueError, beginning with the label of the field that is wrong;
+    Cancelled, through `progress`.
+    """
+    texts = {field: str(form.get(field) or "").strip() for field in FIELDS}
+    name, calibration, evaluation = texts["model"], texts["calibration"], texts["evaluation"]
+    for label, value in (("Model", name), ("Calibration", calibration)):
+        if not value:
+            raise ValueError(f"{label}: nothing is given here, and it is needed")
+    options = read("Options", texts["options"], _options, 'a JSON object, such as {"num_classes": 10}')
+    look = _look(texts)
+    parts = {data: _part(texts, data) for data in ("calibration", "evaluation")}
+    progress(0, None, f"loading {short_name(name)}")
+    with _about("Checkpoint" if texts["checkpoint"] else "Model", name, texts["checkpoint"]):
+        model = load_model(
+            name,
+            weights="default" if form.get("pretrained") else None,
+            checkpoint=texts["checkpoint"] or None,
+            options=options,
+        )
+    progress(0, None, "reading the calibration data")
+    with _about("Calibration", calibration):
+        measured_on = load_data(calibration, **look, **parts["calibration"], progress=progress)
+    scored_on = None
+    if evaluation:
+        progress(0, None, "reading the evaluation data")
+        targets = texts["targets"] or None
+        with _about("Evaluation", evaluation):
+            scored_on = load_evaluation(
+                evaluation, **look, **parts["evaluation"], targets=targets, progress=progress
+            )
+    progress(0, None, f"looking through {short_name(name)}")
+    return Session(
+        model,
+        measured_on,
+        scored_on,
+        procedure=procedure,
+        name=short_name(name),
+        data_name=short_name(calibration),
+    )
+
+
+def short_name(name: str) -> str:
+    """'path/to/nets.py:small' as 'nets.py:small', 'torchvision:resnet18' as 'resnet18', a path as its end."""
+    place, colon, factory = name.rpartition(":")
+    if place in ("torchvision", "timm", "transformers") or not colon:
+        return Path(factory).name or name
+    return f"{Path(place).name}:{factory}"
+
+
+def read(label: str, text: str, parse: Callable[[str], Any], expected: str) -> Any:
+    """`parse(text)`, None for an empty text. Raises ValueError with `label`, what was given and expected."""
+    try:
+        return parse(text) if text else None
+    except (ValueError, AttributeError):
+        raise ValueError(f"{label}: expected {expected}; got {text!r}") from None
+
+
+def _look(texts: Mapping[str, str]) -> dict[str, Any]:
+    sides = "224, or height x width as 224x160"
+    numbers = "a number, or one a channel as 0.485, 0.456, 0.406"
+    return {
+        "size": read("Size", texts["size"], _sides, sides),
+        "crop": read("Crop", texts["crop"], _sides, sides),
+        "mean": read("Mean", texts["mean"], _numbers, numbers),
+        "std": read("Std", texts["std"], _numbers, numbers),
+    }
+
+
+def _part(texts: Mapping[str, str], data: str) -> dict[str, Any]:
+    """Which part of a data set, and how much of it."""
+    limit = read(f"{data.capitalize()}, at most", texts[f"{data}_limit"], int, "a whole number of examples")
+    return {"split": texts[f"{data}_split"] or None, "limit": limit}
+
+
+def _options(text: str) -> dict[str, Any]:
+    return dict(json.loads(text).items())
+
+
+def _sides(text: str) -> int | tuple[int, ...]:
+    sides = tuple(int(side) for side in text.lower().replace("×", "x").split("x"))
+    return sides[0] if len(sides) == 1 else sides
+
+
+def _numbers(text: str) -> float | tuple[float, ...]:
+    values = tuple(float(value) for value in text.replace(",", " ").split())
+    return values[0] if len(values) == 1 else values
+
+
+@contextmanager
+def _about(label: str, *names: str) -> Iterator[None]:
+    """Errors within are said of the field `label`; a name that stands in it is not said again."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError) as error:
+        text = str(error)
+        for name in names:
+            text = text.removeprefix(f"{name}: ") if name else text
+        raise ValueError(f"{label}: {text}") from error
