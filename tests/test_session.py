@@ -122,6 +122,7 @@ def test_a_convolutional_reader_gets_an_estimate():
 @pytest.mark.parametrize("selection", SELECTIONS)
 def test_every_selection_keeps_the_wanted_width(selection):
     session = conv_session()
+    session.measure_gradients([(images(64), TARGETS)])
     choice = session.preview("conv2", width=4, selection=selection)
     assert len(set(choice.kept)) == 4
     assert list(choice.kept) == sorted(choice.kept)
@@ -135,6 +136,7 @@ def test_every_selection_keeps_the_wanted_width(selection):
 
 def test_greedy_loses_less_than_the_other_selections():
     session = conv_session()
+    session.measure_gradients([(images(64), TARGETS)])
     losses = {s: session.preview("conv2", width=4, selection=s).combined_loss for s in SELECTIONS}
     assert losses["greedy"] == min(losses.values())
 

@@ -30,22 +30,27 @@ class GroupStatistics:
     """What was measured of one group.
 
     `moments`: one a reader, in the group's order. `active` (m,): share of samples where a unit is not zero,
-    and `magnitude` (m,): mean |φ|, both over the first reader's samples.
+    and `magnitude` (m,): mean |φ|, both over the first reader's samples. `taylor` (m,): |mean of gradient ×
+    activation|, where it was measured.
     """
 
     moments: tuple[Moment, ...]
     active: Tensor
     magnitude: Tensor
+    taylor: Tensor | None = None
 
     def restrict(self, kept: Sequence[int]) -> GroupStatistics:
         """The statistics of the kept units alone."""
         index = torch.as_tensor(list(kept))
         moments = tuple(moment.restrict(kept) for moment in self.moments)
-        return GroupStatistics(moments, self.active[index], self.magnitude[index])
+        taylor = None if self.taylor is None else self.taylor[index]
+        return GroupStatistics(moments, self.active[index], self.magnitude[index], taylor)
 
     def state(self) -> dict[str, Tensor]:
         """Tensors by name, for a file."""
         out = {"active": self.active, "magnitude": self.magnitude}
+        if self.taylor is not None:
+            out["taylor"] = self.taylor
         for index, moment in enumerate(self.moments):
             out |= {f"{index}.{key}": value for key, value in moment.state().items()}
         return out
@@ -55,7 +60,8 @@ class GroupStatistics:
         """The inverse of `state`."""
         readers = sorted({int(key.split(".")[0]) for key in state if "." in key})
         parts = [{k.split(".", 1)[1]: v for k, v in state.items() if k.startswith(f"{r}.")} for r in readers]
-        return cls(tuple(Moment.from_state(p) for p in parts), state["active"], state["magnitude"])
+        moments = tuple(Moment.from_state(part) for part in parts)
+        return cls(moments, state["active"], state["magnitude"], state.get("taylor"))
 
 
 class _Recorder:

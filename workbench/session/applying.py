@@ -67,6 +67,12 @@ class Ground:
     simultaneous: bool
     stale_after: Callable[[State, UnitGroup], dict[str, str]]
 
+    def stale_after_all(self, state: State) -> dict[str, str]:
+        """Stale groups after every weight has changed: all, under the sequential procedure."""
+        if self.simultaneous:
+            return {}
+        return {g.name: "measured before fine-tuning" for g in state.groups if g.prunable}
+
 
 def refreshed(ground: Ground, state: State, progress: Progress | None, cancel: Event | None) -> State:
     """The state with its stale groups measured again, on the network as it stands."""

@@ -29,13 +29,16 @@ from workbench.spectral import (
     ridge,
 )
 
-# Every rule whose evidence the one measuring pass gathers: Taylor needs gradients of a task loss.
-SELECTIONS = tuple(name for name, rule in RULES.items() if "taylor" not in rule.needs)
+SELECTIONS = tuple(RULES)
 RECONSTRUCTIONS = ("channel", "kernel", "original", "none")
 """The paper's Â; [beyond] least squares on patches; [beyond] against the original's outputs; nothing."""
 WHOLE_PATH = 512  # units up to which a greedy path takes all of them
 BUDGET_LAM = 1e-6  # of the trace, as in the paper's Figure 1
 DEFAULT_THETA = 0.3  # the paper's best for VGG-13 on CIFAR-10 (method.md §3)
+
+
+class NotMeasuredError(RuntimeError):
+    """What a choice needs is not measured yet."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,7 @@ class GroupProblem:
             ],
             activity=statistics.active,
             mean_activation=statistics.magnitude,
+            taylor=statistics.taylor,
         )
 
     @property
@@ -172,6 +176,10 @@ class GroupProblem:
         """Units, the ones to keep first: all of them, but for a greedy path through a wide group."""
         if selection == "greedy":
             return self.selector.path(self.ridges(lam, width), theta, self._reach(width)).order.tolist()
+        if selection == "taylor" and self.statistics.taylor is None:
+            raise NotMeasuredError(
+                "the Taylor criterion needs gradients of a task loss: call session.measure_gradients() first"
+            )
         evidence = replace(self.evidence, leverage=self.spectrum.leverage(lam))
         return RULES[selection].order(evidence).tolist()
 

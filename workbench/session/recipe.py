@@ -15,6 +15,8 @@ from torch import nn
 
 from workbench.network import explicit
 from workbench.session.choice import RECONSTRUCTIONS, SELECTIONS, Choice
+from workbench.session.finetune import Tuning
+from workbench.session.state import Step
 
 FORMAT = "spectral-pruning-recipe"
 VERSION = 1
@@ -47,10 +49,18 @@ class RecipeStep:
     selection: str
     reconstruction: str
     reestimate: bool = False
+    plan: str = ""
 
     @classmethod
     def of_choice(cls, choice: Choice) -> RecipeStep:
         return cls(**{name: getattr(choice, name) for name in (*STEP_FIELDS, "reestimate")})
+
+
+@dataclass(frozen=True)
+class TuneStep:
+    """One fine-tuning, as it is written."""
+
+    tuning: Tuning
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -82,13 +92,13 @@ def make_recipe(
     }
 
 
-def step_record(choice: Choice, score: float | None, parameters: int, macs: int) -> dict[str, Any]:
+def record_of(step: Step) -> dict[str, Any]:
     """One step of a recipe, with the numbers that it led to."""
-    record = asdict(RecipeStep.of_choice(choice))
-    return record | {
-        "kept": list(choice.kept),
-        "result": {"score": score, "parameters": parameters, "macs": macs},
-    }
+    result = {"score": step.score, "parameters": step.parameters, "macs": step.macs}
+    if step.choice is None:
+        return {"kind": "finetune", "tuning": asdict(step.tuning or Tuning()), "result": result}
+    record = asdict(RecipeStep.of_choice(step.choice))
+    return record | {"kept": list(step.choice.kept), "plan": step.plan, "result": result}
 
 
 def read_recipe(source: dict | str | Path) -> dict[str, Any]:
@@ -123,10 +133,15 @@ def read_recipe(source: dict | str | Path) -> dict[str, Any]:
     return source
 
 
-def parse_step(step: Any, where: str) -> RecipeStep:
+def parse_step(step: Any, where: str) -> RecipeStep | TuneStep:
     """One step of a recipe, its fields and their types checked. Raises RecipeError."""
     if not isinstance(step, dict):
         raise RecipeError(f"{where} is not an object")
+    if step.get("kind", "commit") == "finetune":
+        try:
+            return TuneStep(Tuning(**step.get("tuning", {})))
+        except (TypeError, ValueError) as error:
+            raise RecipeError(f"{where}: the fine-tuning cannot be read: {error}") from error
     values: dict[str, Any] = {}
     for name, kind in STEP_FIELDS.items():
         value = step.get(name)
@@ -148,7 +163,10 @@ def parse_step(step: Any, where: str) -> RecipeStep:
     reestimate = step.get("reestimate", False)
     if not isinstance(reestimate, bool):
         raise RecipeError(f"{where}: 'reestimate' must be true or false, got {reestimate!r}")
-    return RecipeStep(**values | {"kept": tuple(kept), "reestimate": reestimate})
+    plan = step.get("plan", "")
+    if not isinstance(plan, str):
+        raise RecipeError(f"{where}: 'plan' must be a name, got {plan!r}")
+    return RecipeStep(**values | {"kept": tuple(kept), "reestimate": reestimate, "plan": plan})
 
 
 def check_fingerprint(recipe: dict[str, Any], model: nn.Module) -> None:

@@ -9,7 +9,7 @@ from torch import nn
 
 from workbench.measure import Progress
 from workbench.measure.examples import load_example
-from workbench.session.recipe import check_fingerprint, parse_step, read_recipe
+from workbench.session.recipe import RecipeStep, check_fingerprint, parse_step, read_recipe
 from workbench.session.session import Session
 
 
@@ -19,11 +19,13 @@ def replay(
     calibration: Any = None,
     evaluation: Any = None,
     progress: Progress | None = None,
+    training: Any = None,
 ) -> Session:
     """Do a recipe again, without widgets, and return the session at its end.
 
     `recipe`: a dictionary, or the path of a JSON file. `model` and `calibration` may be left out for a
-    recipe made from a built-in example. Raises RecipeError where the recipe is damaged or of another model
+    recipe made from a built-in example. `training`: batches for its fine-tunings, by default the calibration
+    data. Raises RecipeError where the recipe is damaged or of another model
     (with both fingerprints), ValueError where model or calibration data is missing.
     """
     recipe = read_recipe(recipe)
@@ -31,7 +33,10 @@ def replay(
     session.measure(progress)
     for index, record in enumerate(recipe["steps"]):
         step = parse_step(record, f"step {index + 1}")
-        session.commit(session.choice_of(step), progress)
+        if isinstance(step, RecipeStep):
+            session.commit(session.choice_of(step), progress, plan=step.plan)
+        else:
+            session.finetune(training, step.tuning)
     return session
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,9 +38,11 @@ from workbench.network import (
 )
 from workbench.network.running import mapped, tensors_of
 from workbench.session.applying import Ground, Options, applied, chosen, refreshed
-from workbench.session.choice import DEFAULT_THETA, Choice, GroupProblem
-from workbench.session.recipe import RecipeStep, fingerprint, make_recipe, step_record
-from workbench.session.state import NotMeasuredError, StaleMomentsError, State, Step
+from workbench.session.choice import DEFAULT_THETA, Choice, GroupProblem, NotMeasuredError
+from workbench.session.history import History
+from workbench.session.planned import Planned
+from workbench.session.recipe import RecipeStep, TuneStep, fingerprint, make_recipe, record_of
+from workbench.session.state import StaleMomentsError, State, Step
 from workbench.spectral import Moment, Spectrum
 
 PROCEDURES = ("simultaneous", "sequential")
@@ -48,7 +50,7 @@ EXAMPLE_SIZE = 8  # examples of the first batch with which groups are proved
 LARGE_EXAMPLE = 1 << 16  # numbers an example from which two must do
 
 
-class Session:
+class Session(Planned):
     """Spectral pruning of one network, headless: everything that the widgets do.
 
     `calibration`: a tensor (n, …), a pair (inputs, targets), a dictionary of arguments, a DataLoader, or any
@@ -95,9 +97,8 @@ class Session:
         groups = find_groups(original, self.example_input)
         units = {group.name: tuple(range(group.width)) for group in groups}
         state = State(original, groups, count_cost(original, self.example_input), units)
-        self._states = [state]
-        self._steps = [Step("original", None, None, state.cost.parameters, state.cost.macs, 0.0)]
-        self._position = 0
+        first = Step("original", None, None, state.cost.parameters, state.cost.macs, 0.0)
+        self._history = History(state, first)
         self._measured = False
         self._lock = threading.RLock()
         self._listeners: list[Callable[[str], Any]] = []
@@ -122,7 +123,7 @@ class Session:
 
     @property
     def _state(self) -> State:
-        return self._states[self._position]
+        return self._history.present
 
     @property
     def model(self) -> nn.Module:
@@ -132,7 +133,7 @@ class Session:
     @property
     def original(self) -> nn.Module:
         """The network as it was given."""
-        return self._states[0].model
+        return self._history.original.model
 
     @property
     def groups(self) -> tuple[UnitGroup, ...]:
@@ -160,20 +161,20 @@ class Session:
     @property
     def position(self) -> int:
         """Which step of the history is the present one; 0 is the original."""
-        return self._position
+        return self._history.position
 
     @property
     def history(self) -> tuple[Step, ...]:
         """Every step, those that redo would bring back included."""
-        return tuple(self._steps)
+        return self._history.steps
 
     @property
     def can_undo(self) -> bool:
-        return self._position > 0
+        return self.position > 0
 
     @property
     def can_redo(self) -> bool:
-        return self._position < len(self._steps) - 1
+        return self.position < len(self.history) - 1
 
     def group(self, name: str) -> UnitGroup:
         """The group of that name. Raises ValueError listing the valid names."""
@@ -182,7 +183,7 @@ class Session:
     def original_width(self, name: str) -> int:
         """Units that the group had in the original network."""
         self.group(name)
-        return next(g.width for g in self._states[0].groups if g.name == name)
+        return next(g.width for g in self._history.original.groups if g.name == name)
 
     # Measuring -------------------------------------------------------------------------------------
 
@@ -193,13 +194,13 @@ class Session:
         Raises ValueError for data that does not fit or is not finite; Cancelled. Either changes nothing.
         """
         with self._lock:
-            if self._position:
+            if self.position:
                 raise ValueError("moments belong to the original network: reset before measuring them anew")
             state = self._state
             statistics = measure_moments(state.model, state.groups, self.calibration, progress, cancel)
             score = self._score(state.model, progress, cancel)
-            self._replace_state(replace(state, statistics=statistics, stale={}, problems={}))
-            self._steps[0] = replace(self._steps[0], score=score)
+            measured = replace(state, statistics=statistics, stale={}, problems={})
+            self._history.amend(measured, replace(self.history[0], score=score))
             self._measured = True
         self._tell("measured")
 
@@ -210,7 +211,7 @@ class Session:
             state = self._state
             if not state.stale:
                 return
-            self._replace_state(self._refreshed(state, progress, cancel))
+            self._history.amend(self._refreshed(state, progress, cancel))
         self._tell("measured")
 
     def spectrum(self, name: str) -> Spectrum:
@@ -288,11 +289,16 @@ class Session:
     # Committing ------------------------------------------------------------------------------------
 
     def commit(
-        self, choice: Choice, progress: Progress | None = None, cancel: threading.Event | None = None
+        self,
+        choice: Choice,
+        progress: Progress | None = None,
+        cancel: threading.Event | None = None,
+        plan: str = "",
     ) -> Step:
         """Carry out `choice`: a new, smaller network, scored, and a step in the history.
 
-        What redo would have brought back is dropped. Raises ValueError where the choice was made for
+        Steps in a row with the same `plan` are undone together. What redo would have brought back is
+        dropped. Raises ValueError where the choice was made for
         another width of its group, and whatever scoring raises; then nothing has changed.
         """
         with self._lock:
@@ -306,24 +312,26 @@ class Session:
                 state.cost.parameters,
                 state.cost.macs,
                 time.perf_counter() - start,
+                plan=plan,
             )
-            self._states = [*self._states[: self._position + 1], state]
-            self._steps = [*self._steps[: self._position + 1], step]
-            self._position += 1
+            self._history.push([(state, step)])
         self._tell("history")
         return step
 
     def undo(self) -> None:
-        """Back to the state before the last commit, exactly. Raises ValueError at the original."""
+        """Back to the state before the last commit, exactly. Raises ValueError at the original.
+
+        What was committed as one plan goes as one; `goto` undoes it layer by layer.
+        """
         if not self.can_undo:
             raise ValueError("there is nothing to undo: this is the original network")
-        self.goto(self._position - 1)
+        self.goto(self._history.before())
 
     def redo(self) -> None:
         """Forward again to the commit that was undone. Raises ValueError where there is none."""
         if not self.can_redo:
             raise ValueError("there is nothing to redo")
-        self.goto(self._position + 1)
+        self.goto(self._history.after())
 
     def reset(self) -> None:
         """Back to the original; redo can bring the commits back one by one."""
@@ -331,10 +339,8 @@ class Session:
 
     def goto(self, position: int) -> None:
         """To any step of the history; 0 is the original. Raises ValueError outside of it."""
-        if not 0 <= position < len(self._steps):
-            raise ValueError(f"the history has steps 0 to {len(self._steps) - 1}; got {position!r}")
         with self._lock:
-            self._position = position
+            self._history.goto(position)
         self._tell("history")
 
     # The record ------------------------------------------------------------------------------------
@@ -342,11 +348,7 @@ class Session:
     @property
     def recipe(self) -> dict[str, Any]:
         """The record of the commits up to the present step, as plain values (see recipe.py)."""
-        steps = [
-            step_record(s.choice, s.score, s.parameters, s.macs)
-            for s in self._steps[1 : self._position + 1]
-            if s.choice is not None
-        ]
+        steps = [record_of(step) for step in self.history[1 : self.position + 1]]
         return make_recipe(
             name=self.name,
             example=self.example_name,
@@ -380,34 +382,40 @@ class Session:
 
     def original_statistics(self) -> dict[str, GroupStatistics]:
         """What was measured of every group on the original network; empty before `measure`."""
-        return dict(self._states[0].statistics)
+        return dict(self._history.original.statistics)
 
     def restore(
         self,
         statistics: dict[str, GroupStatistics],
-        steps: Sequence[RecipeStep],
+        steps: Sequence[RecipeStep | TuneStep],
         scores: Sequence[float | None],
         weights: dict[str, Tensor],
+        tuned: Mapping[int, dict[str, Tensor]] | None = None,
     ) -> None:
         """Take up a saved session: its moments, its steps with their scores (the start's first), and the
         weights at its end, which replace the recomputed ones: rounding on another machine is no matter.
+        `tuned`: the weights after each fine-tuning, by its place among the steps.
 
         Raises ValueError where steps or weights do not fit; then the session is not to be used.
         """
-        self._states[0] = replace(self._states[0], statistics=statistics, stale={}, problems={})
-        self._steps[0] = replace(self._steps[0], score=scores[0])
+        original = replace(self._history.original, statistics=statistics, stale={}, problems={})
+        self._history.amend(original, replace(self.history[0], score=scores[0]))
         self._measured = bool(statistics) or not any(group.prunable for group in self.groups)
         evaluation, self.evaluation = self.evaluation, None
         try:
-            for step in steps:
-                self.commit(self.choice_of(step))
+            for index, step in enumerate(steps):
+                if isinstance(step, RecipeStep):
+                    self.commit(self.choice_of(step), plan=step.plan)
+                else:
+                    model = copy.deepcopy(self.model)
+                    model.load_state_dict((tuned or {})[index])
+                    self.add_tuned(model, step.tuning, None)
         finally:
             self.evaluation = evaluation
-        pairs = zip(self._steps, scores, strict=True)
-        self._steps = [replace(step, score=score) for step, score in pairs]
+        self._history.rescore(scores)
         try:
             self.model.load_state_dict(weights)
-        except RuntimeError as error:
+        except (RuntimeError, KeyError) as error:
             raise ValueError(f"the saved weights do not fit the recipe: {one_line(error)}") from error
 
     def subscribe(self, callback: Callable[[str], Any]) -> Callable[[], None]:
@@ -423,9 +431,6 @@ class Session:
     def _tell(self, event: str) -> None:
         for listener in list(self._listeners):
             listener(event)
-
-    def _replace_state(self, state: State) -> None:
-        self._states[self._position] = state
 
     def _score(self, model, progress, cancel) -> float | None:
         return None if self.evaluation is None else evaluate(model, self.evaluation, progress, cancel)
@@ -445,9 +450,9 @@ class Session:
         return refreshed(self._ground, state, progress, cancel)
 
     @property
-    def _ground(self) -> Ground:
+    def _ground(self) -> Ground:  # type: ignore[override]
         return Ground(
-            self._states[0],
+            self._history.original,
             self.calibration,
             self.example_input,
             self.procedure == "simultaneous",

@@ -9,19 +9,19 @@ from torch import nn
 from workbench.measure import GroupStatistics
 from workbench.network import Cost, UnitGroup
 from workbench.session.choice import Choice, GroupProblem
+from workbench.session.finetune import Tuning
 
 
 class StaleMomentsError(RuntimeError):
     """The group's moments were measured before a commit that changed what it receives."""
 
 
-class NotMeasuredError(RuntimeError):
-    """The session has no moments yet."""
-
-
 @dataclass(frozen=True)
 class Step:
-    """One point of the history: the start (`choice` None) or the state after a commit.
+    """One point of the history: the start, the state after a commit, or after fine-tuning.
+
+    `choice`: what was committed, None at the start and for fine-tuning, whose settings are `tuning`. `plan`:
+    what steps that were committed together are called; they are undone together.
 
     `score`: in the session's metric, None without evaluation data. `parameters`, `macs`: counts of the
     model at this point. `seconds`: what the commit took.
@@ -33,6 +33,8 @@ class Step:
     parameters: int
     macs: int
     seconds: float
+    plan: str = ""
+    tuning: Tuning | None = None
 
 
 @dataclass(frozen=True)

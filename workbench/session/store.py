@@ -13,11 +13,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from workbench.measure import GroupStatistics
-from workbench.session.recipe import RecipeError, parse_step, read_recipe
+from workbench.session.recipe import RecipeError, TuneStep, parse_step, read_recipe
 from workbench.session.replay import session_for
 from workbench.session.session import Session
 
 RECIPE, MOMENTS, WEIGHTS = "recipe.json", "moments.safetensors", "model.safetensors"
+TUNED = "tuned-{}.safetensors"  # weights after the fine-tuning that is this step of the recipe
 
 
 def save_session(session: Session, folder: str | Path) -> None:
@@ -39,6 +40,9 @@ def save_session(session: Session, folder: str | Path) -> None:
     recipe = session.recipe | {"original": {"score": session.history[0].score}}
     _write(folder / MOMENTS, lambda path: save_file(moments, path))
     _write(folder / WEIGHTS, lambda path: save_file(weights, path))
+    for index, model in session.tuned_models().items():
+        tuned = {key: value.detach().clone().contiguous() for key, value in model.state_dict().items()}
+        _write(folder / TUNED.format(index), lambda path, tuned=tuned: save_file(tuned, path))
     text = json.dumps(recipe, indent=2, ensure_ascii=False) + "\n"
     _write(folder / RECIPE, lambda path: Path(path).write_text(text, encoding="utf-8"))
 
@@ -66,8 +70,11 @@ def open_session(
     ]
     scores = [(record.get("result") or {}).get("score") for record in recipe["steps"]]
     start = (recipe.get("original") or {}).get("score")
+    tuned = {
+        i: read_tensors(folder / TUNED.format(i)) for i, s in enumerate(steps) if isinstance(s, TuneStep)
+    }
     try:
-        session.restore(statistics, steps, [start, *scores], weights)
+        session.restore(statistics, steps, [start, *scores], weights, tuned)
     except ValueError as error:
         raise RecipeError(f"{folder} cannot be opened: {error}") from error
     return session

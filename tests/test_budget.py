@@ -1,0 +1,207 @@
+"""Widths for a target: each rule ends at the target or just under it, and the limits hold."""
+
+import numpy as np
+import pytest
+import torch
+from families import FAMILIES
+from networks import conv_net, images, mlp
+
+from workbench import Session, count_cost
+from workbench.network.cost_model import CostModel
+from workbench.session.budget import RULES, GroupBudget, Limits, solve
+
+
+def measured(name="resnet-bottleneck", n=64):
+    family = FAMILIES[name]
+    session = Session(family.build(), [(family.inputs(n), None)])
+    session.measure()
+    return session
+
+
+@pytest.fixture(scope="module")
+def session():
+    return measured()
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("unit", ["macs", "parameters"])
+@pytest.mark.parametrize("share", [0.8, 0.5, 0.25])
+def test_the_target_is_met_and_not_undershot(session, rule, unit, share):
+    whole = {"macs": session.macs, "parameters": session.parameters}[unit]
+    plan = session.plan(share * whole, unit, rule)
+    assert plan.met
+    assert plan.cost <= share * whole
+    assert plan.cost >= 0.95 * share * whole
+    if rule != "least":
+        return
+    # One unit more in any group would not fit.
+    model = session.cost_model
+    for name, width in plan.widths.items():
+        if width < session.group(name).width:
+            more = model.total(plan.widths | {name: width + 1})[unit == "macs"]
+            assert more > share * whole
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_plan_costs_what_the_pruned_network_does(rule):
+    session = measured("mobilenetv2")
+    plan = session.plan(0.5 * session.macs, rule=rule)
+    session.commit_plan(plan, selection="magnitude-l1", reconstruction="none")
+    assert (session.parameters, session.macs) == (plan.parameters, plan.macs)
+    cost = count_cost(session.model, FAMILIES["mobilenetv2"].inputs(1))
+    assert (cost.parameters, cost.macs) == (plan.parameters, plan.macs)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_locks_minimum_and_multiple_hold(session, rule):
+    first, second = [g.name for g in session.groups if g.prunable][:2]
+    locks = {first: session.group(first).width, second: 2}
+    plan = session.plan(0.5 * session.macs, rule=rule, locks=locks, minimum=3, multiple=4)
+    assert plan.widths[first] == locks[first]
+    assert plan.widths[second] == 2
+    for name, width in plan.widths.items():
+        if name not in locks:
+            assert width == session.group(name).width or (width % 4 == 0 and width >= 3)
+
+
+def test_a_target_out_of_reach_names_the_nearest(session):
+    plan = session.plan(10, rule="least", minimum=2)
+    assert not plan.met
+    assert "cannot be met: the nearest is" in plan.message
+    assert all(width == min(2, session.group(name).width) for name, width in plan.widths.items())
+    assert f"{plan.macs:,}" in plan.message
+
+
+def test_a_target_above_the_present_cost_keeps_everything(session):
+    plan = session.plan(2 * session.macs)
+    assert plan.widths == {g.name: g.width for g in session.groups if g.prunable}
+
+
+def test_one_lambda_gives_every_width():
+    session = measured("vgg-bn")
+    plan = session.plan(0.4 * session.macs, rule="shared")
+    assert plan.lam is not None
+    for name, width in plan.widths.items():
+        spectrum = session.spectrum(name)
+        freedom = spectrum.degrees_of_freedom(plan.lam * spectrum.trace)
+        assert np.ceil(freedom - 1e-6) <= width <= np.ceil(freedom) + 1
+
+
+def chain(width=13):
+    """Two groups that cost the same, one of which loses a hundred times as much."""
+    model = mlp(width, width, width, width).eval()
+    groups = Session(model, torch.randn(32, width))
+    cost = CostModel.of(groups.model, groups.groups, count_cost(groups.model, torch.randn(1, width)))
+    losses = np.linspace(1, 0, width + 1) ** 2
+    ones = np.ones(width)
+    return [
+        GroupBudget(name, width, scale * losses, ones)
+        for name, scale in zip(cost.groups, (1.0, 100.0), strict=True)
+    ], cost
+
+
+def test_least_loss_takes_from_the_group_that_loses_less():
+    groups, cost = chain()
+    plan = solve("least", groups, cost, 0.6 * cost.macs)
+    cheap, dear = plan.widths.values()
+    assert cheap < dear
+
+
+def test_least_loss_is_the_best_of_all_widths_on_a_small_case():
+    groups, cost = chain(7)
+    target = 0.5 * cost.macs
+    plan = solve("least", groups, cost, target)
+
+    def loss(widths):
+        return sum(group.losses[width] for group, width in zip(groups, widths, strict=True))
+
+    every = [
+        (a, b)
+        for a in range(1, 8)
+        for b in range(1, 8)
+        if cost.total(dict(zip(cost.groups, (a, b), strict=True)))[1] <= target
+    ]
+    assert loss(plan.widths.values()) <= 1.05 * min(map(loss, every))
+
+
+def test_a_dear_step_does_not_hide_a_cheap_one():
+    groups, cost = chain(7)
+    odd = np.array([10, 10, 10, 10, 10, 9.9, 9.9, 0.0])  # the first unit to go is dear, the rest are free
+    steady = np.linspace(30, 0, 8)
+    hidden = [
+        GroupBudget(groups[0].name, 7, odd, np.ones(7)),
+        GroupBudget(groups[1].name, 7, steady, np.ones(7)),
+    ]
+    plan = solve("least", hidden, cost, 0.4 * cost.macs)
+    assert plan.widths[groups[0].name] <= 2
+
+
+BAD = [
+    ({"rule": "magic"}, "rule must be one of"),
+    ({"unit": "bananas"}, "unit must be one of"),
+    ({"target": 0}, "positive number"),
+    ({"target": float("nan")}, "positive number"),
+    ({"locks": {"nowhere": 3}}, "no prunable group is called 'nowhere'"),
+    ({"locks": {"conv1": 99}}, "cannot be locked at 99"),
+    ({"minimum": 0}, "must be 1 or more"),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), BAD)
+def test_bad_input_is_told(change, words):
+    session = Session(conv_net(), images(16))
+    session.measure()
+    options = {"target": session.macs / 2} | change
+    with pytest.raises(ValueError, match=words):
+        session.plan(options.pop("target"), **options)
+
+
+def test_a_target_in_seconds_is_measured():
+    session = measured("vgg-bn", 32)
+    from workbench.network import measure_latency
+
+    now = measure_latency(session.model, session.example_input)
+    plan = session.plan(0.9 * now, "seconds", "equal")
+    assert plan.unit == "seconds"
+    assert plan.cost > 0
+    assert plan.met == (plan.cost <= 0.9 * now)
+
+
+def test_sixty_wide_groups_are_solved_within_three_seconds():
+    from time import perf_counter
+
+    groups, cost = long_chain(60, 512)
+    start = perf_counter()
+    plan = solve("least", groups, cost, 0.4 * cost.macs, limits=Limits(minimum=8))
+    seconds = perf_counter() - start
+    print(f"\n60 groups of width 512, least loss per cost: {seconds:.2f} s")
+    assert plan.met
+    assert seconds < 3
+
+
+def long_chain(count, width):
+    from workbench.network.cost_model import Term
+
+    terms = tuple(
+        Term(
+            f"layer{i}",
+            width,
+            width,
+            width * width * 9,
+            1000 * width * width,
+            0,
+            ((i, 1),) if i < count else (),
+            ((i - 1, 1),) if i else (),
+        )
+        for i in range(count + 1)
+    )
+    names = tuple(f"group{i}" for i in range(count))
+    cost = CostModel(
+        names, (width,) * count, sum(t.parameters for t in terms), sum(t.macs for t in terms), terms
+    )
+    rng = np.random.default_rng(0)
+    values = np.sort(rng.random((count, width)) ** 4, axis=1)
+    losses = [np.concatenate([np.cumsum(v)[::-1], [0.0]]) for v in values]
+    return [
+        GroupBudget(name, width, curve, np.ones(width)) for name, curve in zip(names, losses, strict=True)
+    ], cost

@@ -1,0 +1,224 @@
+"""Fine-tuning of a pruned network, with labels, or without by distillation from the original."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from threading import Event
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from workbench.measure import as_batches, batch_count, device_of
+from workbench.measure.batches import split_batch
+from workbench.network import call, moved, one_line
+from workbench.network.running import batch_length, main_output, mapped
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+Report = Callable[["Progress"], Any]
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How a network is fine-tuned: AdamW under a one-cycle learning rate.
+
+    `epochs` of the training data, or `steps` where that is given. `rate` is the largest learning rate.
+    `distill` in [0, 1] is the share of the loss that follows the original network's outputs; 1 needs no
+    labels. `temperature` softens class outputs for it. `checks`: how often the score is taken on the way;
+    the best network found is kept.
+    """
+
+    epochs: float = 1.0
+    steps: int | None = None
+    rate: float = 1e-3
+    decay: float = 1e-4
+    distill: float = 0.0
+    temperature: float = 4.0
+    checks: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and (not isinstance(self.steps, int) or self.steps < 1):
+            raise ValueError(f"the number of steps must be 1 or more, got {self.steps!r}")
+        for name, low in (("epochs", 0.0), ("rate", 0.0), ("temperature", 0.0)):
+            if not getattr(self, name) > low:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}")
+        if not 0 <= self.distill <= 1:
+            raise ValueError(f"distill is a share in [0, 1], got {self.distill!r}")
+        if self.decay < 0 or self.checks < 1:
+            raise ValueError(f"decay must be >= 0 and checks >= 1, got {self.decay!r} and {self.checks!r}")
+
+    def record(self) -> dict[str, Any]:
+        """Plain values, for a recipe."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One report: `step` of `total`, the loss since the last report, the score where it was taken."""
+
+    step: int
+    total: int
+    loss: float
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The best network found, in evaluation mode, with what was seen on the way."""
+
+    model: nn.Module
+    score: float | None
+    reports: tuple[Progress, ...] = field(repr=False)
+    stopped: bool = False
+
+
+def finetune(
+    model: nn.Module,
+    training: Any,
+    tuning: Tuning | None = None,
+    *,
+    original: nn.Module | None = None,
+    loss: Loss | None = None,
+    score: Callable[[nn.Module], float | None] | None = None,
+    report: Report | None = None,
+    cancel: Event | None = None,
+    pause: Event | None = None,
+) -> Tuned:
+    """Fine-tune a copy of `model` on `training` batches; the given model is not changed.
+
+    `loss(outputs, targets)`: by default cross-entropy for whole-number targets, the mean squared error for
+    others. `original` is what `distill` follows. `score(model)` is taken `checks` times; without it the
+    last network counts as the best. A set `cancel` ends early and keeps the best so far; while `pause` is
+    set, nothing goes on.
+
+    Raises ValueError where labels are needed and missing, a batch does not fit, or the loss is not finite.
+    """
+    tuning = tuning or Tuning()
+    data = as_batches(training, "training")
+    if tuning.distill > 0 and original is None:
+        raise ValueError("distillation follows the original network: give it")
+    per_epoch = batch_count(data) or sum(1 for _ in data)
+    total = tuning.steps or max(1, math.ceil(tuning.epochs * per_epoch))
+    trained = copy.deepcopy(model).train().requires_grad_(True)
+    course = _Course(trained, tuning, total, original, loss, device_of(model))
+    best, best_score = copy.deepcopy(model).eval(), score(model) if score else None
+    reports: list[Progress] = []
+    every, shown = max(1, total // tuning.checks), max(1, total // 100)
+    losses: list[float] = []
+    stopped = False
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(tuning.seed)
+        for step, batch in enumerate(_endless(data), start=1):
+            while pause is not None and pause.is_set() and not (cancel is not None and cancel.is_set()):
+                pause_tick(pause)
+            if cancel is not None and cancel.is_set():
+                stopped = True
+                break
+            losses.append(course.step(batch, step - 1))
+            checked = step % every == 0 or step == total
+            if checked or step % shown == 0:
+                found = score(trained.eval()) if checked and score else None
+                trained.train()
+                reports.append(Progress(step, total, sum(losses) / len(losses), found))
+                losses = []
+                if report is not None:
+                    report(reports[-1])
+                if checked and (score is None or _better(found, best_score)):
+                    best, best_score = copy.deepcopy(trained).eval(), found
+            if step == total:
+                break
+    for parameter, like in zip(best.parameters(), model.parameters(), strict=True):
+        parameter.requires_grad_(like.requires_grad)
+    return Tuned(best, best_score, tuple(reports), stopped)
+
+
+def pause_tick(pause: Event, seconds: float = 0.05) -> None:
+    """Wait a little while paused."""
+    Event().wait(seconds)
+
+
+def _better(found: float | None, best: float | None) -> bool:
+    return best is None or (found is not None and found > best)
+
+
+def _endless(data: Iterable) -> Iterator[Any]:
+    while True:
+        seen = 0
+        for batch in data:
+            seen += 1
+            yield batch
+        if not seen:
+            raise ValueError("the training data is empty: give at least one batch")
+
+
+class _Course:
+    """The optimiser, its schedule and the loss of one fine-tuning."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tuning: Tuning,
+        total: int,
+        original: nn.Module | None,
+        loss: Loss | None,
+        device: torch.device,
+    ):
+        self.model, self.tuning, self.original, self.loss, self.device = model, tuning, original, loss, device
+        self.optimiser = torch.optim.AdamW(model.parameters(), lr=tuning.rate, weight_decay=tuning.decay)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimiser, max_lr=tuning.rate, total_steps=total + 1, pct_start=0.2
+        )
+
+    def step(self, batch: Any, index: int) -> float:
+        inputs, targets = split_batch(batch, index, "training")
+        inputs = moved(inputs, self.device)
+        order = torch.randperm(batch_length(inputs))
+        length = len(order)
+        inputs = mapped(inputs, lambda t: t[order.to(t.device)] if t.dim() and len(t) == length else t)
+        targets = None if targets is None else targets[order.to(targets.device)].to(self.device)
+        try:
+            value = self._value(inputs, targets)
+        except Exception as error:
+            raise ValueError(f"training batch {index} does not fit: {one_line(error)}") from error
+        if not torch.isfinite(value):
+            raise ValueError(f"the loss is {float(value)} at step {index + 1}: take a smaller learning rate")
+        self.optimiser.zero_grad()
+        value.backward()
+        self.optimiser.step()
+        self.schedule.step()
+        return float(value.detach())
+
+    def _value(self, inputs: Any, targets: Tensor | None) -> Tensor:
+        share = self.tuning.distill
+        outputs = main_output(call(self.model, inputs))
+        value = outputs.new_zeros(())
+        if share < 1:
+            if targets is None:
+                raise ValueError("it has no targets; give labels, or distil from the original (distill=1)")
+            own = self.loss or _default_loss(targets)
+            value = value + (1 - share) * own(outputs, targets)
+        if share > 0:
+            assert self.original is not None
+            with torch.no_grad():
+                wanted = main_output(call(self.original, inputs))
+            value = value + share * _distance(outputs, wanted, targets, self.tuning.temperature)
+        return value
+
+
+def _default_loss(targets: Tensor) -> Loss:
+    return functional.mse_loss if targets.is_floating_point() else functional.cross_entropy
+
+
+def _distance(outputs: Tensor, wanted: Tensor, targets: Tensor | None, temperature: float) -> Tensor:
+    """Kullback–Leibler divergence of softened classes; the mean squared error for a regression."""
+    regression = targets is not None and targets.is_floating_point()
+    if regression or outputs.shape[1] < 2:
+        return functional.mse_loss(outputs, wanted)
+    ours = functional.log_softmax(outputs / temperature, 1)
+    theirs = functional.log_softmax(wanted / temperature, 1)
+    return temperature**2 * functional.kl_div(ours, theirs, reduction="batchmean", log_target=True)

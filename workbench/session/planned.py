@@ -1,0 +1,302 @@
+"""What a session does with all groups at once: budgets, plans, comparisons, fine-tuning, branches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from threading import Event
+from time import perf_counter
+from typing import Any
+
+from torch import nn
+
+from workbench.measure import Progress
+from workbench.measure.gradients import measure_taylor
+from workbench.network import CostModel, count_cost
+from workbench.session.applying import Ground, Options
+from workbench.session.budget import BudgetPlan, GroupBudget, Limits
+from workbench.session.choice import BUDGET_LAM, DEFAULT_THETA
+from workbench.session.comparing import Comparison, Sensitivity, compared, swept
+from workbench.session.finetune import Loss, Report, Tuned, Tuning, finetune
+from workbench.session.history import History
+from workbench.session.planning import group_budgets, plan_for, walk
+from workbench.session.state import State, Step
+
+Widths = Mapping[str, int] | BudgetPlan
+
+
+class Planned:
+    """The part of `Session` that works on all groups at once."""
+
+    calibration: Any
+    example_input: Any
+    metric: str
+    _history: History
+    _ground: Ground
+    _lock: AbstractContextManager
+    _tell: Callable[[str], None]
+    _score: Callable[..., float | None]
+    _require_measured: Callable[[], None]
+
+    # Budgets
+
+    def budget_groups(self) -> list[GroupBudget]:
+        """What the budget rules know of every prunable group. Raises NotMeasuredError."""
+        self._require_measured()
+        return group_budgets(self._history.present)
+
+    @property
+    def cost_model(self) -> CostModel:
+        """Parameters and MACs of the present network at any widths."""
+        state = self._history.present
+        return CostModel.of(state.model, state.groups, state.cost)
+
+    def plan(
+        self,
+        target: float,
+        unit: str = "macs",
+        rule: str = "least",
+        *,
+        locks: Mapping[str, int] | None = None,
+        minimum: int = 1,
+        multiple: int = 1,
+    ) -> BudgetPlan:
+        """Widths of all prunable groups for a target (method.md §7); nothing is changed.
+
+        `target`: a number of "parameters", "macs" or "seconds" of a forward pass over the example. `rule`:
+        "equal", every group keeps the same share; "shared", ⌈N(λ)⌉ at one λ relative to the trace;
+        "least", least loss per cost [beyond the paper]. `locks`: widths that stay; `minimum`: units that
+        every group keeps; `multiple`: widths are multiples of it, or whole.
+
+        Raises ValueError for bad input, NotMeasuredError. A target that cannot be met is said in the plan.
+        """
+        self._require_measured()
+        limits = Limits(dict(locks or {}), minimum, multiple)
+        return plan_for(self._history.present, rule, target, unit, limits, self.example_input)
+
+    def commit_plan(
+        self,
+        widths: Widths,
+        *,
+        lam: float | None = BUDGET_LAM,
+        theta: float = DEFAULT_THETA,
+        selection: str = "greedy",
+        reconstruction: str = "channel",
+        reestimate: bool = False,
+        progress: Progress | None = None,
+        cancel: Event | None = None,
+    ) -> tuple[Step, ...]:
+        """Carry out widths for several groups, front to back; all of them are one step of undo.
+
+        `lam` is relative to each group's trace, by default the 1e-6 of the paper's Figure 1; None: it
+        follows from each width. The score is taken at the end; `reestimate` measures batch norms anew
+        there. Other options as for `preview`.
+
+        Raises ValueError for groups or widths that do not exist, Cancelled; then nothing has changed.
+        """
+        self._require_measured()
+        wanted = widths.widths if isinstance(widths, BudgetPlan) else dict(widths)
+        options = Options(theta, selection, reconstruction, False)
+        last_options = replace(options, reestimate=reestimate)
+        with self._lock:
+            found: list[tuple[State, Step]] = []
+            state = self._history.present
+            names = [g.name for g in state.groups if g.prunable and wanted.get(g.name, g.width) < g.width]
+            title = self._plan_title(widths, len(names))
+            # The last group goes apart, since norms are re-estimated with it.
+            before, last = dict(wanted), {}
+            if reestimate and names:
+                last = {names[-1]: before.pop(names[-1])}
+            for part, ways in ((before, options), (last, last_options)):
+                start = perf_counter()
+                for choice, after in walk(self._ground, state, part, ways, lam, progress, cancel):
+                    state = after
+                    step = Step(
+                        f"{choice.group} {choice.of} → {choice.width}",
+                        choice,
+                        None,
+                        state.cost.parameters,
+                        state.cost.macs,
+                        perf_counter() - start,
+                        plan=title,
+                    )
+                    found.append((state, step))
+                    start = perf_counter()
+            if not found:
+                raise ValueError("no group gets narrower in this plan: there is nothing to commit")
+            score = self._score(state.model, progress, cancel)
+            found[-1] = state, replace(found[-1][1], score=score)
+            self._history.push(found)
+        self._tell("history")
+        return tuple(step for _, step in found)
+
+    def _plan_title(self, widths: Widths, count: int) -> str:
+        number = 1 + len(
+            {step.plan for step in self._history.steps[: self._history.position + 1] if step.plan}
+        )
+        rule = f", {widths.rule}" if isinstance(widths, BudgetPlan) else ""
+        return f"plan {number}: {count} groups{rule}"
+
+    # Comparing
+
+    def compare(
+        self,
+        budgets: Widths | Sequence[Widths],
+        selections: Sequence[str] = ("greedy", "leverage", "random", "magnitude-l1"),
+        reconstructions: Sequence[str] = ("none", "channel"),
+        *,
+        reestimate: bool = False,
+        theta: float = DEFAULT_THETA,
+        lam: float | None = BUDGET_LAM,
+        progress: Progress | None = None,
+        cancel: Event | None = None,
+    ) -> Comparison:
+        """Score every selection with every reconstruction at the same widths; nothing is committed.
+
+        `budgets`: widths by group name, or plans, one or several. `reestimate`: for all or for none.
+        Raises ValueError for unknown names, NotMeasuredError (also for "taylor" before
+        `measure_gradients`), Cancelled.
+        """
+        self._require_measured()
+        several = [budgets] if isinstance(budgets, (Mapping, BudgetPlan)) else list(budgets)
+        widths = [one.widths if isinstance(one, BudgetPlan) else one for one in several]
+        ways = [Options(theta, s, r, reestimate) for s in selections for r in reconstructions]
+        step = self._history.steps[self._history.position]
+        state = self._history.present
+        rows = compared(self._ground, state, widths, ways, self._scored(cancel), lam, progress, cancel)
+        return Comparison(self.metric or "score", step.score, tuple(rows))
+
+    def sensitivity(
+        self,
+        shares: Sequence[float] = (0.75, 0.5, 0.25),
+        *,
+        theta: float = DEFAULT_THETA,
+        selection: str = "greedy",
+        reconstruction: str = "channel",
+        lam: float | None = BUDGET_LAM,
+        progress: Progress | None = None,
+        cancel: Event | None = None,
+    ) -> Sensitivity:
+        """Each group alone at several shares of its width: scores and output losses; nothing is committed.
+
+        Raises ValueError for a share outside (0, 1], NotMeasuredError, Cancelled.
+        """
+        self._require_measured()
+        for share in shares:
+            if not 0 < share <= 1:
+                raise ValueError(f"shares of the width lie in (0, 1], got {share!r}")
+        options = Options(theta, selection, reconstruction)
+        step = self._history.steps[self._history.position]
+        state = self._history.present
+        names, scores, losses = swept(
+            self._ground, state, shares, options, self._scored(cancel), lam, progress, cancel
+        )
+        return Sensitivity(self.metric or "score", step.score, names, tuple(shares), scores, losses)
+
+    def _scored(self, cancel: Event | None) -> Callable[[nn.Module], float | None]:
+        return lambda model: self._score(model, None, cancel)
+
+    def measure_gradients(
+        self,
+        data: Any = None,
+        loss: Loss | None = None,
+        progress: Progress | None = None,
+        cancel: Event | None = None,
+    ) -> None:
+        """Measure activation × gradient on the present network, for the selection "taylor".
+
+        `data` gives (inputs, targets), by default the calibration data. Raises ValueError without targets.
+        """
+        self._require_measured()
+        with self._lock:
+            state = self._history.present
+            source = self.calibration if data is None else data
+            found = measure_taylor(state.model, state.groups, source, loss, progress, cancel)
+            statistics = {
+                name: replace(one, taylor=found[name]) if name in found else one
+                for name, one in state.statistics.items()
+            }
+            self._history.amend(replace(state, statistics=statistics, problems={}))
+        self._tell("measured")
+
+    # Fine-tuning
+
+    def finetune(
+        self,
+        training: Any = None,
+        tuning: Tuning | None = None,
+        *,
+        loss: Loss | None = None,
+        report: Report | None = None,
+        cancel: Event | None = None,
+        pause: Event | None = None,
+    ) -> Tuned:
+        """Fine-tune the present network and add it to the history; undo brings back the one before.
+
+        `training`: batches of (inputs, targets), by default the calibration data; with `Tuning(distill=1)`
+        targets are not needed. The best network by score is kept, also where `cancel` ends it early.
+
+        Raises ValueError where data or loss do not fit; then nothing has changed.
+        """
+        tuning = tuning or Tuning()
+        with self._lock:
+            start = perf_counter()
+            state = self._history.present
+            scored = self._scored(None) if self.metric else None
+            data = self.calibration if training is None else training
+            done = finetune(
+                state.model, data, tuning, original=self._history.original.model, loss=loss,
+                score=scored, report=report, cancel=cancel, pause=pause,
+            )  # fmt: skip
+            self.add_tuned(done.model, tuning, done.score, perf_counter() - start)
+        return done
+
+    def add_tuned(self, model: nn.Module, tuning: Tuning, score: float | None, seconds: float = 0.0) -> None:
+        """Go on from a fine-tuned copy of the present network."""
+        with self._lock:
+            state = self._history.present
+            cost = count_cost(model, self.example_input)
+            what = f"{tuning.steps} steps" if tuning.steps else f"{tuning.epochs:g} epochs"
+            step = Step(
+                f"fine-tuned, {what}", None, score, cost.parameters, cost.macs, seconds, tuning=tuning
+            )
+            after = self._ground.stale_after_all(state)
+            self._history.push([(replace(state, model=model, cost=cost, stale=after, problems={}), step)])
+        self._tell("history")
+
+    def tuned_models(self) -> dict[int, nn.Module]:
+        """The networks after each fine-tuning up to the present step, by its place in the recipe."""
+        line = self._history.line
+        pairs = enumerate(zip(line.states[1 : line.position + 1], line.steps[1:], strict=False))
+        return {index: state.model for index, (state, step) in pairs if step.tuning is not None}
+
+    # Branches
+
+    @property
+    def branch(self) -> str:
+        """The name of the present branch."""
+        return self._history.branch
+
+    @property
+    def branches(self) -> dict[str, tuple[Step, ...]]:
+        """Every branch by name, with its steps."""
+        return {name: line.steps for name, line in self._history.branches.items()}
+
+    def fork(self, name: str) -> None:
+        """Go on from here under another name; the present branch is kept as it is. Raises ValueError."""
+        with self._lock:
+            self._history.fork(name)
+        self._tell("history")
+
+    def switch(self, name: str) -> None:
+        """To another branch, where it was left. Raises ValueError listing the branches."""
+        with self._lock:
+            self._history.switch(name)
+        self._tell("history")
+
+    def drop(self, name: str) -> None:
+        """Forget a branch that is not the present one. Raises ValueError."""
+        with self._lock:
+            self._history.drop(name)
+        self._tell("history")
