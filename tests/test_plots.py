@@ -8,6 +8,7 @@ mpl.use("Agg")
 
 from matplotlib import pyplot
 
+from workbench import plots
 from workbench.plots import plot_degrees_of_freedom, plot_history, plot_losses, plot_spectrum
 
 MU = np.array([4.0, 2.0, 1.0, 0.5, 0.0])
@@ -72,3 +73,28 @@ def test_lengths_must_agree():
         plot_losses(range(3), {"input": [1, 0.5]})
     with pytest.raises(ValueError, match="differ"):
         plot_history([1, 2], [1])
+
+
+def test_a_comparison_has_a_line_a_way_and_the_unpruned_score():
+    ax = plots.plot_comparison(
+        [1, 2, 1, 2], [0.5, 0.6, 0.3, np.nan], ["greedy", "greedy", "random", "random"], "accuracy", (3, 0.8)
+    )
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["greedy", "random"]
+    assert ax.get_ylabel() == "accuracy"
+    with pytest.raises(ValueError, match="differ"):
+        plots.plot_comparison([1, 2], [0.5], ["greedy"])
+
+
+def test_a_sensitivity_is_a_heat_map_of_groups_and_shares():
+    ax = plots.plot_sensitivity(["conv1", "conv2"], [0.5, 0.25], [[0.9, 0.8], [0.7, np.nan]])
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["conv1", "conv2"]
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["50%", "25%"]
+    with pytest.raises(ValueError, match="do not fit"):
+        plots.plot_sensitivity(["conv1"], [0.5, 0.25], [[0.9, 0.8], [0.7, 0.1]])
+
+
+def test_the_pareto_front_is_what_nothing_beats():
+    costs, scores = [3, 1, 2, 2, 4], [0.9, 0.5, 0.4, 0.7, np.nan]
+    assert plots.pareto_front(costs, scores).tolist() == [1, 3, 0]
+    ax = plots.plot_branches({"main": (costs, scores), "thin": ([1.5], [0.65])})
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["main", "thin", "Pareto front"]

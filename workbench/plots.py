@@ -96,6 +96,104 @@ def plot_history(parameters, scores, labels: Sequence[str] = (), ax: Axes | None
     return ax
 
 
+def plot_comparison(
+    costs, scores, ways: Sequence[str], metric: str = "score", unpruned=None, ax: Axes | None = None
+) -> Axes:
+    """Score against cost, a line and a marker a way; points of one way at several costs are joined.
+
+    `costs`, `scores` (n,), NaN where there is no score; `ways` (n,) names, such as "greedy, channel".
+    `unpruned`: (cost, score) of the network before. Raises ValueError where the lengths differ.
+    """
+    import seaborn
+
+    costs, scores, ax = np.asarray(costs, dtype=float), np.asarray(scores, dtype=float), _axes(ax)
+    if not costs.shape == scores.shape == (len(ways),):
+        raise ValueError(f"{costs.shape} costs, {scores.shape} scores and {len(ways)} ways differ")
+    names = list(dict.fromkeys(ways))
+    seaborn.lineplot(
+        x=costs, y=scores, hue=list(ways), style=list(ways), hue_order=names, style_order=names, markers=True,
+        dashes=False, palette=seaborn.color_palette("colorblind", len(names)), ax=ax, estimator=None,
+    )  # fmt: skip
+    if unpruned is not None:
+        ax.axhline(unpruned[1], color="0.4", linewidth=1, linestyle="--")
+        ax.annotate(
+            "unpruned", (1, unpruned[1]), (-4, 3), ("axes fraction", "data"), "offset points", ha="right"
+        )
+    ax.set(xlabel="MACs", ylabel=metric)
+    ax.legend(frameon=False, fontsize="small", title=None)
+    return ax
+
+
+def plot_sensitivity(
+    groups: Sequence[str], shares: Sequence[float], values, label: str = "score", ax: Axes | None = None
+) -> Axes:
+    """Heat map of what each group bears alone: `values` (groups, shares of the width kept), NaN left white.
+
+    Raises ValueError where the shapes differ.
+    """
+    import seaborn
+
+    values = np.asarray(values, dtype=float)
+    if values.shape != (len(groups), len(shares)):
+        raise ValueError(f"{len(groups)} groups and {len(shares)} shares do not fit values {values.shape}")
+    if ax is None:
+        from matplotlib import pyplot
+
+        _, ax = pyplot.subplots(figsize=(5, 0.8 + 0.3 * len(groups)), layout="constrained")
+    seaborn.heatmap(
+        values, ax=ax, cmap="cividis", annot=len(groups) <= 30, fmt=".3g", linewidths=0.5,
+        xticklabels=[f"{share:.0%}" for share in shares], yticklabels=list(groups), cbar_kws={"label": label},
+    )  # fmt: skip
+    ax.set(xlabel="share of the width kept, this group alone", ylabel="")
+    return ax
+
+
+def pareto_front(costs, scores) -> np.ndarray:
+    """Indices of the points that no other beats in both: ascending cost and score; NaN never."""
+    costs, scores = np.asarray(costs, dtype=float), np.asarray(scores, dtype=float)
+    order = np.lexsort((-scores, costs))
+    best, front = -np.inf, []
+    for index in order:
+        if np.isfinite(scores[index]) and scores[index] > best:
+            best = scores[index]
+            front.append(index)
+    return np.asarray(front, dtype=int)
+
+
+def plot_branches(
+    branches: dict[str, tuple[Sequence[float], Sequence[float]]],
+    metric: str = "score",
+    ax: Axes | None = None,
+) -> Axes:
+    """Score against cost of several branches, with the Pareto front of all points as a stepped line.
+
+    `branches`: (costs, scores) by name, a point a step; NaN where there is no score.
+    """
+    import seaborn
+
+    ax = _axes(ax)
+    points = [(np.asarray(c, dtype=float), np.asarray(s, dtype=float)) for c, s in branches.values()]
+    colours = seaborn.color_palette("colorblind", max(1, len(points)))
+    for colour, name, (costs, scores) in zip(colours, branches, points, strict=False):
+        known = np.isfinite(scores)
+        ax.plot(costs[known], scores[known], "o-", color=colour, label=name, markersize=4)
+    if points:
+        costs, scores = (np.concatenate(parts) for parts in zip(*points, strict=True))
+        front = pareto_front(costs, scores)
+        ax.step(
+            costs[front],
+            scores[front],
+            where="post",
+            color="0.6",
+            linewidth=1,
+            label="Pareto front",
+            zorder=0,
+        )
+    ax.set(xlabel="MACs", ylabel=metric)
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
 def _axes(ax: Axes | None) -> Axes:
     if ax is not None:
         return ax
