@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from networks import conv_net
 from PIL import Image
 from torch import nn
 
-from tests.networks import conv_net
 from workbench.session import Session
 
 

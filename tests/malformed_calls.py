@@ -8,10 +8,10 @@ import shutil
 
 import numpy as np
 import torch
+from malformed import malformed
+from networks import ConvNet, images
 from safetensors.torch import save_file
 
-from tests.malformed import malformed
-from tests.networks import ConvNet, images
 from workbench.measure import evaluate
 from workbench.measure.loading import load_data
 from workbench.session import Session, replay

@@ -12,12 +12,12 @@ import zlib
 
 import numpy as np
 import torch
+from malformed import malformed, patched, png
+from networks import ConvNet
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from tests.malformed import malformed, patched, png
-from tests.networks import ConvNet
 from workbench.measure.checkpoints import load_checkpoint
 from workbench.measure.loading import load_data
 from workbench.measure.models import load_model

@@ -4,10 +4,10 @@ from collections import OrderedDict
 
 import pytest
 import torch
+from networks import ConvNet, conv_net
 from safetensors.torch import save_file, save_model
 from torch import nn
 
-from tests.networks import ConvNet, conv_net
 from workbench.measure.checkpoints import load_checkpoint, read_state_dict
 
 

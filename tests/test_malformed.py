@@ -3,12 +3,13 @@
 import hashlib
 import pickle
 
+import malformed_calls
+import malformed_files
 import pytest
 import torch
+from malformed import CASES, Bench, Trap
+from networks import conv_net, images
 
-from tests import malformed_calls, malformed_files
-from tests.malformed import CASES, Bench, Trap
-from tests.networks import conv_net, images
 from workbench.measure.batches import Batches
 from workbench.session import Session
 
