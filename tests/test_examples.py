@@ -27,8 +27,20 @@ from workbench.measure.examples import (
 )
 
 DIGITS = ("digits-cnn", "digits-mlp")
-LEAST_ACCURACY = {"digits-cnn": 0.97, "digits-mlp": 0.97, "nn3-mnist": 0.98, "nn3-cifar10": 0.58}
-PARAMETERS = {"digits-cnn": 90_090, "digits-mlp": 623_810, "nn3-mnist": 839_810, "nn3-cifar10": 1_526_210}
+LEAST_ACCURACY = {
+    "digits-cnn": 0.97,
+    "digits-mlp": 0.97,
+    "nn3-mnist": 0.98,
+    "nn3-cifar10": 0.58,
+    "vgg13-cifar10": 0.85,
+}
+PARAMETERS = {
+    "digits-cnn": 90_090,
+    "digits-mlp": 623_810,
+    "nn3-mnist": 839_810,
+    "nn3-cifar10": 1_526_210,
+    "vgg13-cifar10": 2_356_458,
+}
 
 
 @pytest.fixture(scope="module")
@@ -81,12 +93,12 @@ def vars_of(batches: Batches) -> tuple[torch.Tensor, torch.Tensor]:
 
 class TestExamples:
     def test_names(self):
-        assert example_names() == ("digits-cnn", "digits-mlp", "nn3-mnist", "nn3-cifar10")
+        assert example_names() == ("digits-cnn", "digits-mlp", "nn3-mnist", "nn3-cifar10", "vgg13-cifar10")
         assert set(training.PLANS) == set(EXAMPLES)
 
     @pytest.mark.parametrize("load", [load_example, build_model])
     def test_an_unknown_name_lists_the_known_ones(self, load):
-        with pytest.raises(ValueError, match=r"no example 'vgg'; choose one of digits-cnn, .*nn3-cifar10"):
+        with pytest.raises(ValueError, match=r"no example 'vgg'; choose one of digits-cnn, .*vgg13-cifar10"):
             load("vgg")
 
     @pytest.mark.parametrize("name", EXAMPLES)
@@ -112,6 +124,7 @@ class TestExamples:
             ("digits-mlp", 1347, 450),
             ("nn3-mnist", 2000, 10_000),
             ("nn3-cifar10", 2000, 10_000),
+            ("vgg13-cifar10", 2000, 10_000),
         ],
     )
     def test_amounts_of_data(self, examples, name, calibration, evaluation):
@@ -178,7 +191,7 @@ class TestExamples:
 class TestWeights:
     def test_files_are_small_and_half_precision(self):
         files = [weights_file(name) for name in EXAMPLES]
-        assert sum(file.stat().st_size for file in files) < 7e6
+        assert sum(file.stat().st_size for file in files) < 12e6
         for file in files:
             floating = {tensor.dtype for tensor in load_file(file).values() if tensor.is_floating_point()}
             assert floating == {torch.float16}

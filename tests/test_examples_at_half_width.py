@@ -8,7 +8,7 @@ from workbench.session import Session, replay
 POINTS_LOST = {"digits-cnn": 0.03, "digits-mlp": 0.03, "nn3-mnist": 0.01, "nn3-cifar10": 0.05}
 
 
-@pytest.mark.parametrize("name", list(EXAMPLES))
+@pytest.mark.parametrize("name", [n for n in EXAMPLES if n in POINTS_LOST])  # VGG-13: the benchmark's
 def test_half_width_keeps_most_of_the_accuracy(name, tmp_path, capsys):
     session = Session.example(name)
     session.measure()

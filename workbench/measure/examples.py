@@ -14,8 +14,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn.functional import relu
 
+from workbench.measure.architectures import NN3, VGG13, DigitsCNN
 from workbench.measure.batches import Batches
 from workbench.measure.datasets import Images, load_cifar10, load_digits, load_mnist
 from workbench.measure.moments import Progress
@@ -40,54 +40,6 @@ class Example:
     example_input: Tensor
     data_name: str
     classes: tuple[str, ...]
-
-
-class NN3(nn.Module):
-    """The paper's NN3: hidden layers of 300, 1000 and 300 units with ReLU, on flattened images.
-
-    Inputs (n, ...) with `features` numbers each; outputs (n, classes), before the softmax. Source: method.md
-    §8, Figure 1 of the paper.
-    """
-
-    def __init__(self, features: int, classes: int = 10) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(features, 300)
-        self.fc2 = nn.Linear(300, 1000)
-        self.fc3 = nn.Linear(1000, 300)
-        self.fc4 = nn.Linear(300, classes)
-
-    def forward(self, images: Tensor) -> Tensor:
-        hidden = relu(self.fc1(images.flatten(1)))
-        hidden = relu(self.fc2(hidden))
-        hidden = relu(self.fc3(hidden))
-        return self.fc4(hidden)
-
-
-class DigitsCNN(nn.Module):
-    """Three convolutions of 32, 64 and 64 channels with batch normalisation, then two linear layers.
-
-    Inputs (n, 1, 8, 8); outputs (n, classes), before the softmax. Each of the last 64 channels reaches fc1
-    at 2 × 2 positions.
-    """
-
-    def __init__(self, classes: int = 10) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(1, 32, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(32)
-        self.conv2 = nn.Conv2d(32, 64, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(64)
-        self.conv3 = nn.Conv2d(64, 64, 3, padding=1, bias=False)
-        self.bn3 = nn.BatchNorm2d(64)
-        self.pool = nn.MaxPool2d(2)
-        self.flatten = nn.Flatten()
-        self.fc1 = nn.Linear(64 * 2 * 2, 128)
-        self.fc2 = nn.Linear(128, classes)
-
-    def forward(self, images: Tensor) -> Tensor:
-        maps = relu(self.bn1(self.conv1(images)))
-        maps = self.pool(relu(self.bn2(self.conv2(maps))))
-        maps = self.pool(relu(self.bn3(self.conv3(maps))))
-        return self.fc2(relu(self.fc1(self.flatten(maps))))
 
 
 @dataclass(frozen=True)
@@ -149,6 +101,17 @@ EXAMPLES: dict[str, ExampleSpec] = {
         "CIFAR-10: the slowly falling spectrum of its Figure 1.",
         data_name="CIFAR-10",
         build=lambda: NN3(3 * 32 * 32),
+        load=load_cifar10,
+        mean=(125.3, 123.0, 113.9),
+        std=(63.0, 62.1, 66.7),
+        per_class=200,
+    ),
+    "vgg13-cifar10": ExampleSpec(
+        title="VGG-13 on CIFAR-10",
+        description="The paper's VGG-13 at half its width, with batch normalisation, on CIFAR-10: ten "
+        "convolutions in a row, each a unit group.",
+        data_name="CIFAR-10",
+        build=VGG13,
         load=load_cifar10,
         mean=(125.3, 123.0, 113.9),
         std=(63.0, 62.1, 66.7),

@@ -41,7 +41,7 @@ class TrainingPlan:
     """How an example is trained: AdamW under a one-cycle learning rate.
 
     `shift` is the largest random translation in pixels, `flip` whether images are mirrored at random,
-    `smoothing` the label smoothing and `decay` the weight decay.
+    `smoothing` the label smoothing, `decay` the weight decay; `bfloat16` computes products in that type.
     """
 
     epochs: int
@@ -51,6 +51,7 @@ class TrainingPlan:
     smoothing: float = 0.0
     shift: int = 0
     flip: bool = False
+    bfloat16: bool = False
 
 
 # digits-cnn decays strongly: its channels become redundant, and half of them can go without fine-tuning.
@@ -59,6 +60,9 @@ PLANS: dict[str, TrainingPlan] = {
     "digits-mlp": TrainingPlan(epochs=80, batch_size=32, rate=2e-3, decay=0.1, smoothing=0.05, shift=1),
     "nn3-mnist": TrainingPlan(epochs=12, batch_size=128, rate=1e-3, decay=0.05, shift=1),
     "nn3-cifar10": TrainingPlan(epochs=16, batch_size=250, rate=1e-3, decay=0.1, shift=2, flip=True),
+    "vgg13-cifar10": TrainingPlan(
+        20, 250, rate=3e-3, decay=0.1, smoothing=0.05, shift=4, flip=True, bfloat16=True
+    ),
 }
 
 
@@ -79,7 +83,8 @@ def train(name: str, data: Batches, steps: int | None = None, report: Report | N
     example_spec(name)
     plan = PLANS[name]
     with _reproducible():
-        model = build_model(name).train()
+        layout = torch.channels_last if plan.bfloat16 else torch.contiguous_format
+        model = build_model(name).train().to(memory_format=layout)  # type: ignore[call-overload]
         per_epoch = -(-data.examples // plan.batch_size)
         optimiser = torch.optim.AdamW(model.parameters(), lr=plan.rate, weight_decay=plan.decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -89,7 +94,8 @@ def train(name: str, data: Batches, steps: int | None = None, report: Report | N
         for epoch in range(plan.epochs):
             total = 0.0
             for inputs, targets in _shuffled(data, plan):
-                loss = cross_entropy(model(inputs), targets, label_smoothing=plan.smoothing)
+                with torch.autocast("cpu", torch.bfloat16, enabled=plan.bfloat16):
+                    loss = cross_entropy(model(inputs), targets, label_smoothing=plan.smoothing)
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
@@ -100,7 +106,7 @@ def train(name: str, data: Batches, steps: int | None = None, report: Report | N
                     return model.eval()
             if report is not None:
                 report(f"{name}: epoch {epoch + 1} of {plan.epochs}, loss {total / per_epoch:.4f}")
-    return model.eval()
+    return model.eval().to(memory_format=torch.contiguous_format)
 
 
 @contextmanager
