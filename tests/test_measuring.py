@@ -8,6 +8,7 @@ from networks import conv_net, images, mlp
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from workbench import Session
 from workbench.measure import (
     ActivationError,
     Cancelled,
@@ -112,6 +113,29 @@ def test_nan_input_names_its_batch(net, groups):
     bad[2, 0, 0, 0] = float("nan")
     with pytest.raises(ValueError, match="batch 1 has NaN or Inf in its inputs"):
         measure_moments(net, groups, [images(4), bad])
+
+
+class Branching(nn.Module):
+    """Which of two layers runs depends on the data."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(5, 13), nn.Linear(7, 3)
+        self.positive, self.negative = nn.Linear(13, 7), nn.Linear(13, 7)
+
+    def forward(self, x):
+        hidden = self.first(x).relu()
+        return self.last((self.positive if x.sum() > 0 else self.negative)(hidden).relu())
+
+
+def test_a_layer_that_only_a_later_batch_reaches_is_told():
+    x = torch.rand(40, 5)
+    session = Session(Branching(), [x, -x])
+    with pytest.raises(
+        ValueError, match="layer negative runs on calibration batch 1, but not on the example"
+    ):
+        session.measure()
+    Session(Branching(), [x]).measure()
 
 
 def test_wrong_shape_names_its_batch(net, groups):

@@ -535,19 +535,21 @@ def _other_grid() -> nn.Module:
     return model
 
 
-def test_norms_get_torchs_cumulative_statistics():
+def test_norms_get_the_statistics_of_all_examples():
     model = conv_net()
     x = images(31, seed=3) * 2 + 1
     before = copy.deepcopy(model)
     found = reestimate_norms(model, [x[:13], x[13:]])
     expected = copy.deepcopy(model)
     expected.drop.p = 0.0
-    for norm in (expected.bn1, expected.bn2):
-        norm.reset_running_stats()
-        norm.momentum = None
     expected.train()
     with torch.no_grad():
-        expected(x[:13]), expected(x[13:])
+        for batch, share in ((x[:13], 1.0), (x[13:], 18 / 31)):  # every example counts the same
+            for norm in (expected.bn1, expected.bn2):
+                norm.momentum = share
+            expected(batch)
+    for norm in (expected.bn1, expected.bn2):
+        norm.num_batches_tracked.fill_(2)
     for key, value in expected.state_dict().items():
         torch.testing.assert_close(found.state_dict()[key], value)
     assert not torch.equal(found.bn1.running_mean, model.bn1.running_mean)

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from workbench import find_groups, remove_units
+from workbench import count_cost, find_groups, remove_units
+from workbench.network import cost_saved
 
 
 class Between(nn.Module):
@@ -255,3 +256,115 @@ def test_a_very_deep_network_is_traced():
     layers = [layer for _ in range(1000) for layer in (nn.Linear(5, 5), nn.ReLU())]
     groups = groups_of(nn.Sequential(nn.Linear(5, 5), nn.ReLU(), *layers, nn.Linear(5, 3)), torch.randn(2, 5))
     assert len(groups) == 1002
+
+
+def test_one_unit_that_gates_all_others_stays_and_they_do_not():
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.gate, self.head = nn.Linear(5, 12), nn.Linear(12, 1), nn.Linear(12, 3)
+
+        def forward(self, x):
+            hidden = self.first(x).relu()
+            return self.head((self.gate(hidden).softmax(1) * hidden).sum(1))
+
+    groups = groups_of(Gated())
+    assert groups["first"].prunable, groups["first"].why_not
+    assert "spread over all units" in groups["gate"].why_not
+
+
+def test_channels_last_changes_nothing():
+    model = nn.Sequential(
+        nn.Conv2d(5, 12, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 3)
+    ).to(memory_format=torch.channels_last)
+    x = torch.randn(4, 5, 7, 7).to(memory_format=torch.channels_last)
+    assert groups_of(model, x)["0"].prunable
+
+
+def test_a_reader_called_with_more_than_its_input_is_proved_with_it():
+    class Up(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.up = nn.Conv2d(5, 12, 3), nn.ConvTranspose2d(12, 3, 3, stride=2)
+
+        def forward(self, x):
+            return self.up(self.first(x).relu(), output_size=(12, 12))
+
+    assert groups_of(Up(), torch.randn(3, 5, 7, 7))["first"].prunable
+
+
+def test_infinite_outputs_of_a_mask_are_no_difference():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.head = nn.Linear(5, 12), nn.Linear(12, 3)
+
+        def forward(self, x):
+            return self.head(self.first(x).relu()).masked_fill(torch.tensor([True, False, False]), -torch.inf)
+
+    assert groups_of(Masked())["first"].prunable
+
+
+def test_numbers_written_into_places_keep_their_units():
+    def between(m, x):
+        out = torch.zeros_like(x)
+        place = torch.tensor([0, 2, 3])
+        out[:, place] = x[:, place]
+        return out
+
+    assert first(between).prunable
+
+
+def test_turning_pairs_as_complex_numbers_keeps_heads_apart():
+    class Rotary(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.q, self.k, self.v, self.out = (
+                nn.Linear(5, 12),
+                nn.Linear(5, 12),
+                nn.Linear(5, 12),
+                nn.Linear(12, 3),
+            )
+
+        def turned(self, x):
+            pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2, 2)).contiguous())
+            turn = torch.polar(torch.ones(7, 1, 2), torch.arange(14.0).view(7, 1, 2))
+            return torch.view_as_real(pairs * turn).flatten(-2).transpose(1, 2)
+
+        def forward(self, x):
+            value = self.v(x).unflatten(-1, (-1, 4)).transpose(1, 2)
+            mixed = functional.scaled_dot_product_attention(
+                self.turned(self.q(x)), self.turned(self.k(x)), value
+            )
+            return self.out(mixed.transpose(1, 2).flatten(-2))
+
+    group = groups_of(Rotary())["v"]  # the first of the three to run
+    assert (group.prunable, group.width) == (True, 3), group.why_not
+
+
+def test_products_that_fall_with_the_units_are_counted():
+    class Products(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(5, 12), nn.Linear(12, 3)
+            self.register_buffer("links", torch.rand(7, 7))
+
+        def forward(self, x):
+            return self.second(self.links @ self.first(x).relu())
+
+    torch.manual_seed(0)
+    model, x = Products().eval(), torch.randn(2, 7, 5)
+    groups = find_groups(model, x)
+    pruned, _ = remove_units(model, groups, "first", [1, 4, 7])
+    whole, left = count_cost(model, x), count_cost(pruned, x)
+    saved = cost_saved(whole, groups[0], 3, model)
+    assert saved == (whole.parameters - left.parameters, whole.macs - left.macs)
+
+
+def test_weights_made_at_every_call_are_named():
+    model = nn.Sequential(nn.Linear(5, 12), nn.ReLU(), nn.Linear(12, 3))
+    with pytest.warns(FutureWarning):
+        nn.utils.weight_norm(model[0])
+    with torch.no_grad():
+        model(torch.randn(2, 5))  # as after loading: a weight without a graph can be copied
+    assert "made anew at every call" in groups_of(model)["0"].why_not

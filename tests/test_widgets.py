@@ -18,6 +18,7 @@ from workbench.measure import Cancelled
 from workbench.session import Session
 from workbench.widgets import Workbench, WorkbenchState
 from workbench.widgets.app import AREAS, HERE
+from workbench.widgets.budgets import target_of
 from workbench.widgets.jobs import Reporter, Worker
 from workbench.widgets.own import short_name
 from workbench.widgets.saving import folder_for, unavailable_formats
@@ -661,3 +662,166 @@ def test_a_network_with_nothing_to_prune_is_measured_all_the_same():
     state = idle(WorkbenchState(session))
     assert (state.measured, state.error) == (True, "")
     assert [layer["prunable"] for layer in state.layers] == [False]
+
+
+class TestBudget:
+    def test_terms_give_the_sessions_cost(self, state, session):
+        budget = state.budget
+        assert budget["names"] == [group.name for group in session.groups if group.prunable]
+        assert (budget["parameters"], budget["macs"]) == (session.parameters, session.macs)
+        assert len(budget["terms"]) == len(session.cost_model.terms)
+
+    def test_losses_come_when_they_are_looked_at(self, state, session):
+        assert state.losses_of == -1
+        state.tab = "budget"
+        idle(state)
+        assert state.losses_of == state.revision
+        expected = np.concatenate([group.losses for group in session.budget_groups()])
+        np.testing.assert_array_equal(np.frombuffer(state.losses), expected)
+
+    @pytest.mark.parametrize("rule", ["equal", "shared", "least"])
+    def test_a_rule_gives_the_sessions_plan(self, state, session, rule):
+        goal = {"target": "60 %", "unit": "macs", "minimum": "2", "multiple": "1"}
+        idle(message(state, "plan", rule=rule, goal=goal, locks=["0"], widths={"0": 13}))
+        plan = session.plan(0.6 * session.macs, "macs", rule, locks={"0": 13}, minimum=2)
+        assert (state.error, state.widths) == ("", plan.widths)
+        assert (state.planned["met"], state.planned["macs"]) == (plan.met, plan.macs)
+        assert state.widths["0"] == 13
+
+    @pytest.mark.parametrize(
+        ("goal", "words"),
+        [
+            ({"target": ""}, "the target must be a number"),
+            ({"target": "0"}, "the target must be a number"),
+            ({"target": "1.2.3 M"}, "the target must be a number"),
+            ({"target": "5 k", "unit": "ms"}, "in milliseconds"),
+            ({"minimum": "none"}, "minimum width must be a whole number"),
+            ({"multiple": 0}, "multiple must be a whole number"),
+            ({"unit": "watts"}, "unit must be one of"),
+        ],
+    )
+    def test_errors_stand_in_the_tab_and_move_nothing(self, state, goal, words):
+        idle(message(state, "plan", rule="least", goal=goal, locks=[], widths={}))
+        assert words in state.error
+        assert (state.error_at, state.widths) == ("budget", {})
+
+    @pytest.mark.parametrize(
+        ("text", "unit", "share"), [("50 %", "macs", 0.5), ("2x", "parameters", 0.5), ("25%", "macs", 0.25)]
+    )
+    def test_shares_are_of_the_original(self, session, text, unit, share):
+        whole = {"macs": session.macs, "parameters": session.parameters}[unit]
+        session.commit(session.preview("0", width=7))
+        assert target_of(session, text, unit) == pytest.approx(share * whole)
+
+    @pytest.mark.parametrize(
+        ("text", "number"), [("1.2 M", 1.2e6), ("1,300", 1300), ("7k", 7000), ("2G", 2e9)]
+    )
+    def test_targets_in_numbers(self, session, text, number):
+        assert target_of(session, text, "macs") == pytest.approx(number)
+        assert target_of(session, "12.5", "ms") == pytest.approx(0.0125)
+
+    def test_plan_is_committed_and_undone_as_one(self, state, session):
+        goal = {"target": "2x", "unit": "macs"}
+        idle(message(state, "plan", rule="least", goal=goal, locks=[], widths={}))
+        planned, wanted = state.planned["macs"], state.widths
+        options = {"theta": 0.3, "selection": "greedy", "reconstruction": "none", "reestimate": False}
+        idle(message(state, "commit_plan", widths=wanted, options=options, revision=state.revision))
+        assert (state.error, session.macs) == ("", planned)
+        assert session.history[-1].choice.reconstruction == "none"
+        assert state.history[-1]["plan"].endswith("groups, least")
+        assert state.widths == wanted == dict(zip(state.budget["names"], state.budget["widths"], strict=True))
+        idle(message(state, "undo"))
+        assert (state.position, state.widths) == (0, wanted)
+
+    def test_widths_of_an_older_network_are_not_committed(self, state, session):
+        revision = state.revision
+        session.commit(session.preview("0", width=7))
+        idle(state)
+        idle(message(state, "commit_plan", widths={"2": 5}, options={}, revision=revision))
+        assert "has changed" in state.error
+        assert session.position == 1
+
+    def test_nothing_to_commit_is_said(self, state):
+        idle(message(state, "commit_plan", widths={"0": 23}, options={}, revision=state.revision))
+        assert "nothing to commit" in state.error
+        assert state.error_at == "budget"
+
+    def test_another_session_starts_without_a_plan(self, state):
+        state.widths, state.locks = {"0": 5}, ["0"]
+        state._take(small_session())
+        assert (state.widths, state.locks, state.planned) == ({}, [], {})
+
+
+class TestBranches:
+    def test_fork_switch_and_drop(self, state, session):
+        idle(message(state, "fork", name=" narrow "))
+        idle(message(state, "commit", request=state.request()))
+        assert (state.branch, len(state.history)) == ("narrow", 2)
+        idle(message(state, "switch", name="main"))
+        assert (state.branch, len(state.history), session.position) == ("main", 1, 0)
+        assert [(one["name"], len(one["steps"])) for one in state.branches] == [("main", 1), ("narrow", 2)]
+        idle(message(state, "drop", name="narrow"))
+        assert [one["name"] for one in state.branches] == ["main"]
+
+    def test_a_name_in_use_is_refused_in_words(self, state):
+        idle(message(state, "fork", name="main"))
+        assert "in use" in state.error
+        assert state.branch == "main"
+
+    def test_steps_of_a_plan_carry_its_name(self, state, session):
+        session.commit_plan({"0": 13, "2": 11})
+        idle(state)
+        assert [step["plan"] for step in state.history] == ["", *["plan 1: 2 groups"] * 2]
+        assert state.history[1]["score"] is None
+
+
+class TestComparisons:
+    WAYS = {"selections": ["greedy", "magnitude-l1"], "reconstructions": ["none", "channel"]}  # noqa: RUF012
+
+    def test_comparison_is_the_sessions_and_commits_nothing(self, state, session, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        widths = {"0": 13, "2": 11}
+        idle(message(state, "compare", ways=self.WAYS, widths=widths))
+        expected = session.compare(widths, *self.WAYS.values())
+        assert [row["score"] for row in state.comparison["rows"]] == [row.score for row in expected.rows]
+        assert (state.error, session.position) == ("", 0)
+        assert state.comparison["macs"] == session.cost_model.total(widths)[1]
+        assert state.comparison["revision"] == state.revision
+        idle(message(state, "save_comparison"))
+        idle(message(state, "save_comparison"))
+        kinds = ("csv", "png", "svg")
+        names = {f"{name}.{kind}" for name in ("comparison", "comparison-2") for kind in kinds}
+        assert {file.name for file in tmp_path.iterdir()} == names
+        assert "comparison-2.csv" in state.notice
+
+    @pytest.mark.parametrize(
+        ("ways", "widths", "words"),
+        [
+            (WAYS, {}, "keeps all units"),
+            (WAYS | {"selections": []}, {"0": 5}, "at least one selection"),
+            (WAYS | {"selections": ["taylor"]}, {"0": 5}, "targets"),
+        ],
+    )
+    def test_errors_stand_in_the_tab(self, state, ways, widths, words):
+        idle(message(state, "compare", ways=ways, widths=widths))
+        assert words in state.error
+        assert (state.error_at, state.comparison) == ("compare", {})
+
+    def test_taylor_measures_what_it_needs(self):
+        torch.manual_seed(3)
+        data = (torch.randn(97, 11), torch.randint(0, 3, (97,)))
+        session = small_session(batches=lambda inputs: data)
+        session.measure()
+        state = idle(WorkbenchState(session))
+        assert (state.targets, state.calibration_size) == (True, 97)
+        ways = {"selections": ["taylor"], "reconstructions": ["channel"]}
+        idle(message(state, "compare", ways=ways, widths={"0": 5}))
+        assert (state.error, len(state.comparison["rows"])) == ("", 1)
+        assert state.comparison["revision"] == state.revision
+
+    def test_sweep_has_a_row_a_group(self, state, session):
+        options = {"theta": 0.3, "selection": "greedy", "reconstruction": "channel"}
+        idle(message(state, "sweep_groups", options=options))
+        found = session.sensitivity((0.75, 0.5, 0.25))
+        assert (state.error, state.sweep["groups"]) == ("", list(found.groups))
+        np.testing.assert_array_equal(state.sweep["scores"], found.scores)

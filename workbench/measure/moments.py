@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.measure.batches import Cancelled, as_batches, batch_count, device_of, split_batch
-from workbench.network.discovery import one_line
+from workbench.network.discovery import IDLE, one_line
 from workbench.network.groups import Reader, UnitGroup
 from workbench.network.running import batch_length, call, evaluating, moved, received, shape_of, tensors_of
 from workbench.spectral import Moment
@@ -106,6 +106,7 @@ def measure_moments(
     activation is not finite (naming batch and layer); Cancelled.
     """
     prunable = [group for group in groups if group.prunable]
+    idle = [group.writers[0].module for group in groups if group.why_not.endswith(IDLE)]
     recorders = {
         group.name: [_Recorder(group, reader, index == 0) for index, reader in enumerate(group.readers)]
         for group in prunable
@@ -113,7 +114,7 @@ def measure_moments(
     data = as_batches(data)
     total, device = batch_count(data), device_of(model)
     count = index = 0
-    with _recording(model, [r for group in recorders.values() for r in group]) as started:
+    with _recording(model, [r for group in recorders.values() for r in group], idle) as started:
         for index, batch in enumerate(data):
             if cancel is not None and cancel.is_set():
                 raise Cancelled(f"measuring was cancelled after {index} batches")
@@ -142,13 +143,26 @@ def _statistics(parts: list[_Recorder]) -> GroupStatistics:
 
 
 @contextmanager
-def _recording(model: nn.Module, recorders: list[_Recorder]):
-    """Hooks in place, the model in evaluation mode; both undone at the end."""
+def _recording(model: nn.Module, recorders: list[_Recorder], idle: Sequence[str] = ()):
+    """Hooks in place, the model in evaluation mode; both undone at the end. `idle` layers must not run."""
+    batch = 0
     handles = [
         model.get_submodule(r.reader.module).register_forward_pre_hook(r, with_kwargs=True) for r in recorders
     ]
 
+    for name in idle:
+
+        def wake(_module: nn.Module, _args: tuple, name: str = name) -> None:
+            raise ActivationError(
+                f"layer {name} runs on calibration batch {batch}, but not on the example from which the unit "
+                "groups were found: give example_input= with examples that reach every layer"
+            )
+
+        handles.append(model.get_submodule(name).register_forward_pre_hook(wake))
+
     def started(index: int) -> None:
+        nonlocal batch
+        batch = index
         for recorder in recorders:
             recorder.batch = index
 

@@ -20,7 +20,7 @@ from workbench.measure.sums import Sums
 from workbench.measure.watching import LayerCall, watching
 from workbench.network.groups import Reader
 from workbench.network.layers import layer_weight
-from workbench.network.running import evaluating
+from workbench.network.running import batch_length, evaluating
 from workbench.spectral.moment import Units, unit_indices
 
 LIMIT = 4_000_000_000
@@ -211,14 +211,24 @@ def reestimate_norms(
     with evaluating(found), torch.no_grad():
         for norm in norms.values():
             norm.reset_running_stats()
-            norm.momentum = None  # torch's word for a cumulative mean
             norm.train()
+        seen = 0
+
+        def run(index, inputs):
+            nonlocal seen
+            count = batch_length(inputs)
+            if count == 1 and seen > 1:
+                return  # one example left over at the end has no variance
+            seen += count
+            for norm in norms.values():
+                norm.momentum = count / seen
+            run_batch(found, inputs, index)
 
         each_batch(
             as_batches(data),
             device_of(found),
             "re-estimating norms",
-            lambda index, inputs: run_batch(found, inputs, index),
+            run,
             progress,
             cancel,
         )

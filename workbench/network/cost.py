@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from workbench.network.running import Inputs, batch_length, call, evaluating, first_examples, tensors_of
@@ -49,7 +50,9 @@ def count_cost(model: nn.Module, example_input: Inputs) -> Cost:
 
 def _count_macs(model: nn.Module, inputs: Inputs) -> tuple[dict[str, int], int]:
     """MACs an example by module name, without its children's, and of the whole."""
-    with evaluating(model), _stepwise(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+    counter = FlopCounterMode(display=False)
+    # Fused attention kernels are not counted: the plain products are.
+    with evaluating(model), _stepwise(model), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
         call(model, inputs)
     root = type(model).__name__
     per_example = 2 * max(batch_length(inputs), 1)

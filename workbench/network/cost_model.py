@@ -64,10 +64,9 @@ class CostModel:
                     whole, each = tensor.shape[part.dim], part.indices.shape[1]
                     name = f"{part.module}.{part.tensor}".lstrip(".")
                     terms.append(Term(name, whole, 1, tensor.numel(), 0, 0, ((index, each),), ()))
-            for owner in around(group):
-                work = cost.by_module.get(owner, (0, 0))[1]
-                if work:
-                    terms.append(Term(owner, group.width, 1, 0, work, 0, ((index, 1),), ()))
+            if group.work:
+                work = group.work * group.width
+                terms.append(Term(group.name, group.width, 1, 0, work, 0, ((index, 1),), ()))
         for name in dict.fromkeys([*rows, *columns]):
             own = cost.by_module.get(name, (0, 0))
             module = model.get_submodule(name)
@@ -108,19 +107,6 @@ def _term(
     bias = 1 if getattr(module, "bias", None) is not None else 0
     outputs, inputs = weight.shape[:2]
     return Term(name, outputs, inputs, weight.numel(), own[1], bias, rows, columns)
-
-
-def around(group: UnitGroup) -> set[str]:
-    """The module around attention heads, whose own matrix products fall with them."""
-    if all(w.rows.shape[1] == 1 for w in group.writers) or len(group.readers) != 1:
-        return set()
-    paths = [name.split(".")[:-1] for name in [*(w.module for w in group.writers), group.readers[0].module]]
-    shared = []
-    for parts in zip(*paths, strict=False):
-        if len(set(parts)) > 1:
-            break
-        shared.append(parts[0])
-    return {".".join(shared)}
 
 
 def cost_saved(cost: Cost, group: UnitGroup, width: int, model: nn.Module) -> tuple[int, int]:

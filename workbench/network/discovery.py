@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from workbench.network.groups import Held, Reader, UnitGroup, Writer
 from workbench.network.layers import is_linear_layer, kind_of, width_of
-from workbench.network.running import Inputs, call, shape_of
+from workbench.network.running import Inputs, batch_length, call, shape_of
 from workbench.network.tracing import Trace, trace
 
+IDLE = "does not run on the example input"
 Use = tuple[str, Any]  # ("writer" | "norm" | "reader", module) or ("held", (module, tensor, dim))
 
 
@@ -29,7 +30,7 @@ def discover(model: nn.Module, example: Inputs) -> list[UnitGroup]:
     order: list[str] = []
     try:
         found = trace(model, example)
-        groups, order = _Assembly(model, found).groups(), found.calls
+        groups, order = _Assembly(model, found, batch_length(example)).groups(), found.calls
     except Exception as error:  # whatever a network does inside: it is said, not hidden
         reason = f"the network could not be traced: {one_line(error)}"
         groups = [_refused(name, module, reason) for name, module in layers.items()]
@@ -45,7 +46,7 @@ def discover(model: nn.Module, example: Inputs) -> list[UnitGroup]:
 
 def _why_left_over(name: str, module: nn.Module, order: Sequence[str]) -> str:
     if name not in order:
-        return "the layer does not run on the example input"
+        return f"the layer {IDLE}"
     return f"a {type(module).__name__} with these options is not taken apart"
 
 
@@ -83,7 +84,13 @@ def first_calls(order: Sequence[str]) -> dict[str, int]:
 class _Assembly:
     """Units of one signature, that is of the same layers in the same roles, make one group."""
 
-    def __init__(self, model: nn.Module, found: Trace):
+    def __init__(self, model: nn.Module, found: Trace, examples: int):
+        self.examples = max(examples, 1)
+        self.work: dict[int, int] = defaultdict(int)
+        for made, counts in found.labels.work:
+            roots = found.labels.roots(torch.from_numpy(made)).tolist()
+            for label, count in zip(roots, counts.tolist(), strict=True):
+                self.work[label] += count
         self.found, self.modules = found, dict(model.named_modules())
         self.position = first_calls(found.calls)
         self.uses: dict[int, dict[Use, list[int]]] = defaultdict(lambda: defaultdict(list))
@@ -159,7 +166,9 @@ class _Assembly:
         if len(units) == 1:  # what cannot be told apart is listed by its rows
             merged = tuple(Writer(n, table((role, n)).reshape(-1, 1)) for n in writers)
             kind, width = kind_of(self.modules[writers[0]]), len(merged[0].rows)
-            return UnitGroup(writers[0], kind, width, merged, (), (), False, reason or "it has a single unit")
+            between = tuple(Writer(n, table(("norm", n)).reshape(-1, 1)) for n in norms)
+            reason = reason or "it has a single unit"
+            return UnitGroup(writers[0], kind, width, merged, between, (), False, reason)
         return UnitGroup(
             name=writers[0],
             kind=kind_of(self.modules[writers[0]]),
@@ -169,6 +178,7 @@ class _Assembly:
             readers=tuple(self._reader(n, table(("reader", n))) for n in readers),
             prunable=not reason,
             why_not=reason,
+            work=self.work[units[0]] // self.examples,
             held=tuple(Held(at[0], at[1], at[2], table((r, at))) for r, at in uses if r == "held"),
         )
 

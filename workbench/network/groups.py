@@ -92,7 +92,8 @@ class UnitGroup:
     `writers`, `norms` and `readers` are in the order in which the network runs them; `norms` are all layers
     between that keep a channel to itself, depthwise and grouped convolutions too. The units are numbered as
     the first writer's rows. `held` tensors lose entries and `attributes` fall with the units. `why_not` says
-    in words why a group is not prunable.
+    in words why a group is not prunable. `work`: multiply–accumulates a unit and example beside those of
+    layers, as in the products of an attention head.
     """
 
     name: str
@@ -105,6 +106,7 @@ class UnitGroup:
     why_not: str = ""
     held: tuple[Held, ...] = ()
     attributes: tuple[Attribute, ...] = ()
+    work: int = 0
 
     def details(self) -> str:
         """One line in words, for a log or a tooltip."""

@@ -22,6 +22,7 @@ class Labels:
         self._held = 0
         self.links: list[np.ndarray] = []  # pairs (held entry, label)
         self.reasons: list[tuple[int, str]] = []  # why the unit of this label cannot go
+        self.work: list[tuple[np.ndarray, np.ndarray]] = []  # multiply–accumulates by label, beside layers
         self.mixers: list[tuple[int, str]] = []  # what made one unit of several
 
     # Making and reading
@@ -43,6 +44,9 @@ class Labels:
 
     def of(self, tensor: Tensor) -> Tensor | None:
         """Labels of a tensor, in its shape, by root; None where it has none."""
+        if tensor.is_complex():  # the two parts of a number are one unit
+            both = self.of(torch.view_as_real(tensor.resolve_conj()))
+            return None if both is None else self.together(both, [-1]).squeeze(-1)
         entry = self._storages.get(self._key(tensor))
         if entry is None:
             return None
@@ -54,6 +58,10 @@ class Labels:
 
     def write(self, tensor: Tensor, labels: Tensor | None) -> None:
         """Label a tensor's numbers; None: constants."""
+        if tensor.is_complex():
+            parts = None if labels is None else labels.unsqueeze(-1).expand(*tensor.shape, 2)
+            self.write(torch.view_as_real(tensor), parts)
+            return
         key = self._key(tensor)
         if key not in self._storages:
             if labels is None:
@@ -86,7 +94,7 @@ class Labels:
 
     def union(self, first: np.ndarray, second: np.ndarray, mixer: str = "") -> None:
         """Make one of each pair of positive labels; `mixer` says what mixed them."""
-        pairs = np.unique(np.stack([self._parent[first], self._parent[second]], 1), axis=0)
+        pairs = _distinct(self._parent[first], self._parent[second])
         pairs = pairs[pairs[:, 0] != pairs[:, 1]]
         if mixer and len(pairs):
             self.mixers.append((int(pairs[0, 0]), mixer))
@@ -124,7 +132,7 @@ class Labels:
         return self.roots(torch.from_numpy(joined))
 
     def link(self, held: np.ndarray, labels: np.ndarray) -> None:
-        self.links.append(np.unique(np.stack([-held, labels], 1), axis=0))
+        self.links.append(_distinct(-held, labels))
 
     def together(self, labels: Tensor, dims: Sequence[int], mixer: str = "") -> Tensor:
         """One label for all that stand along `dims` (kept, with size 1): what mixes them makes one unit."""
@@ -147,9 +155,23 @@ class Labels:
         largest = labels.clamp(min=0).amax(list(dims), keepdim=True)
         return not bool(((labels > 0) & (labels != largest)).any())
 
+    def count(self, labels: Tensor, each: int) -> None:
+        """Note that every number with one of these labels was made by `each` multiply–accumulates."""
+        found, times = torch.unique(labels[labels > 0], return_counts=True)
+        self.work.append((found.numpy(), times.numpy() * each))
+
     def refuse(self, labels: Tensor, reason: str) -> None:
         """Say of every unit in `labels` why it cannot go."""
         self.reasons += [(int(label), reason) for label in labels[labels > 0].unique()]
+
+
+def _distinct(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """The different pairs of positive numbers, (n, 2); repeats mostly stand next to each other."""
+    starts = np.ones(len(first), dtype=bool)
+    starts[1:] = (first[1:] != first[:-1]) | (second[1:] != second[:-1])
+    base = int(second.max(initial=0)) + 1
+    keys = np.unique(first[starts] * base + second[starts])
+    return np.stack([keys // base, keys % base], 1)
 
 
 def _reach(tensor: Tensor) -> int:

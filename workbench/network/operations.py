@@ -43,6 +43,7 @@ SPATIAL = {
     "_upsample_bicubic2d_aa": 2, "upsample_trilinear3d": 3, "grid_sampler_2d": 2, "grid_sampler_3d": 3,
 }  # fmt: skip
 CONTRACTING = {"mm", "bmm", "addmm", "baddbmm", "mv", "dot", "addmv"}
+BARE_PRODUCTS = {"convolution", "_convolution", "_trilinear"}
 POINTWISE = {
     "masked_fill",
     "masked_fill_",
@@ -62,6 +63,7 @@ NEUTRAL = {
     "zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "new_zeros", "new_ones",
     "new_full", "new_empty", "new_empty_strided", "_local_scalar_dense", "is_nonzero", "equal", "zeros",
     "ones", "full", "empty", "arange", "scalar_tensor", "nonzero", "isnan", "isfinite", "set_", "resize_",
+    "as_strided_", "squeeze_", "unsqueeze_", "transpose_", "t_", "swapaxes_", "swapdims_", "detach_",
 }  # fmt: skip
 
 
@@ -117,8 +119,34 @@ def _combine(
             if one is None:
                 continue
             one = one.expand(out.shape)
-            result = one if result is None else labels.meet(result, one)
+            result = one if result is None else _met(labels, result, one, where)
         labels.write(out, result)
+
+
+def _met(labels: Labels, first: Tensor, second: Tensor, where: str, what: str = "") -> Tensor:
+    """`labels.meet`, but one unit that is spread over several (a gate, an attention weight) stays for itself.
+
+    Taking one of the several away is silencing it; the single one cannot go.
+    """
+    for gate, several in ((first, second), (second, first)):
+        if _single(gate) and _spread_over(labels, gate, several):
+            labels.refuse(gate, f"it is spread over all units of others in {where or 'the network'}")
+            return labels.roots(several)
+    return labels.meet(first, second, what)
+
+
+def _single(found: Tensor) -> bool:
+    return bool((found > 0).all()) and bool((found == found.flatten()[0]).all())
+
+
+def _spread_over(labels: Labels, gate: Tensor, several: Tensor) -> bool:
+    """Whether along the axes over which `gate` is repeated in memory several units stand."""
+    dims = [
+        d
+        for d, (step, size) in enumerate(zip(gate.stride(), gate.shape, strict=True))
+        if step == 0 and size > 1
+    ]
+    return bool(dims) and not labels.is_uniform(several, dims)
 
 
 def mixer(where: str, name: str) -> str:
@@ -190,11 +218,14 @@ def _contract(labels: Labels, name: str, given: dict, outputs: list[Tensor], whe
     if labels.is_uniform(a, [-1]) and labels.is_uniform(b, [-2]):
         rows, columns = labels.together(a, [-1]), labels.together(b, [-2])
         shape = torch.broadcast_shapes(rows.shape, columns.shape)
-        result = labels.meet(rows.clamp(min=0).expand(shape), columns.clamp(min=0).expand(shape), what)
+        result = _met(
+            labels, rows.clamp(min=0).expand(shape), columns.clamp(min=0).expand(shape), where, what
+        )
     else:  # an inner product over units: all that meet in it become one
         one, two = labels.together(a, [-2, -1], what), labels.together(b, [-2, -1], what)
         result = labels.meet(one.clamp(min=0), two.clamp(min=0), what)
     out = outputs[0]
+    labels.count(result, left.shape[-1] * max(1, out.numel()) // max(1, result.numel()))
     full = result.expand(
         *result.shape[:-2], left.shape[-2] if left.dim() > 1 else 1, right.shape[-1] if right.dim() > 1 else 1
     )
@@ -242,14 +273,38 @@ def _channel_norm(labels: Labels, name: str, given: dict, outputs: list[Tensor],
     labels.write(outputs[0], found)
 
 
+def _packed(labels: Labels, name: str, given: dict, outputs: list[Tensor], where: str) -> None:
+    """Packing sequences and back: time steps change places, features stay."""
+    found = labels.of(next(iter(given.values())))
+    if found is not None:
+        steps = 2 if name == "_pack_padded_sequence" else 1
+        kept = labels.together(found, range(steps), mixer(where, name))
+        labels.write(outputs[0], kept.reshape(kept.shape[steps:]).expand(outputs[0].shape))
+
+
+def _put(labels: Labels, name: str, given: dict, outputs: list[Tensor], where: str) -> None:
+    """Numbers put into places of another tensor, x[index] = values."""
+    if given.get("accumulate"):
+        _unknown(labels, name, given, outputs, where)
+        return
+    target, index, values = (given[key] for key in ("self", "indices", "values"))
+    # the target's own labels lie where they lay: an operation in place has not touched them
+    old = labels.of(target)
+    old = torch.zeros(target.shape, dtype=torch.int64) if old is None else old
+    new = labels.of(values)
+    new = torch.zeros(values.shape, dtype=torch.int64) if new is None else new
+    labels.write(outputs[0], torch.ops.aten.index_put(old.contiguous(), index, new.contiguous()))
+
+
 def _unknown(labels: Labels, name: str, given: dict, outputs: list[Tensor], where: str) -> None:
+    place = where or "the network"
+    reason = f"they reach the operation {name!r} in {place}, not known"
+    if name in BARE_PRODUCTS:
+        reason = f"they are multiplied by a bare parameter in {place}"
     for tensor in tree_flatten(given)[0]:
-        if isinstance(tensor, Tensor):
-            found = labels.of(tensor)
-            if found is not None:
-                labels.refuse(
-                    found, f"they reach the operation {name!r} in {where or 'the network'}, not known"
-                )
+        found = labels.of(tensor) if isinstance(tensor, Tensor) else None
+        if found is not None:
+            labels.refuse(found, reason)
 
 
 Rule = Callable[[Labels, str, dict, list[Tensor], str], None]
@@ -259,6 +314,8 @@ RULES: tuple[tuple[Any, Rule], ...] = (
     (SPATIAL, _neighbours),
     (CONTRACTING, _contract),
     (NORMS, _channel_norm),
+    ({"_pack_padded_sequence", "_pad_packed_sequence"}, _packed),
+    ({"index_put", "index_put_"}, _put),
     ({"glu"}, _halves),
     ({"native_layer_norm", "_fused_rms_norm", "rms_norm"}, _layer_norm),
 )

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from workbench.network.discovery import call_order, discover, one_line
 from workbench.network.groups import Attribute, Reader, UnitGroup, features_last, renumbered
-from workbench.network.layers import output_count
+from workbench.network.layers import is_linear_layer, output_count
 from workbench.network.running import Inputs, call, first_examples, mapped, received, tensors_of
 from workbench.network.surgery import shrink
 
@@ -33,11 +33,16 @@ def find_groups(model: nn.Module, example_input: Inputs) -> tuple[UnitGroup, ...
     """
     reference = copy.deepcopy(model).eval().requires_grad_(False)
     traced = first_examples(example_input, TRACED_EXAMPLES)
-    call_order(reference, traced)  # so that a wrong example is said as such
+    ran = set(call_order(reference, traced))  # so that a wrong example is said as such
+    if any(name not in ran for name, module in reference.named_modules() if is_linear_layer(module)):
+        traced = example_input  # experts and branches that other examples may reach
     groups = discover(reference, traced)
     reference, example_input = _in_double(reference, example_input)
-    if _is_random(reference, example_input):
-        reason = "the forward pass is random even in evaluation mode, so nothing can be proved of it"
+    if _is_random(reference, first_examples(example_input, TRACED_EXAMPLES)):
+        reason = (
+            "the network gives other outputs when it is run twice, even in evaluation mode: it is random, or "
+            "keeps a state, so nothing can be proved of it"
+        )
         return tuple(replace(g, prunable=False, why_not=g.why_not or reason) for g in groups)
     found, owners = {}, _owners(reference)
     for group in groups:
@@ -68,7 +73,11 @@ def _structural_reason(group: UnitGroup, model: nn.Module, owners: dict[int, lis
     for part in parts:
         layer = model.get_submodule(part)
         if hasattr(layer, "parametrizations"):
-            return f"{part} is parametrized (weight or spectral norm): remove that first"
+            how = "torch.nn.utils.parametrize.remove_parametrizations"
+            return f"{part} is parametrized (weight or spectral norm): remove that first ({how})"
+        if isinstance(getattr(layer, "weight", None), Tensor) and "weight" not in layer._parameters:
+            how = "torch.nn.utils.remove_weight_norm, torch.nn.utils.prune.remove"
+            return f"the weight of {part} is made anew at every call: remove that first ({how})"
         for parameter in layer.parameters(recurse=False):
             others = {name for name in owners[id(parameter)] if model.get_submodule(name) is not layer}
             if others:
@@ -144,10 +153,10 @@ def _disproof(groups: Sequence[UnitGroup], model: nn.Module, example: Inputs) ->
         if r.shape != z.shape:
             return "removing its units changes the shape of the network's output", True
         if _differs(w, r, z):
-            mixed = (
-                "removing its units is not the same as silencing them: they are mixed before their readers"
-            )
-            return mixed, False
+            return (
+                "removing its units is not the same as silencing them: what reaches their readers depends on "
+                "how many units there are, or on their places"
+            ), False
     return "", False
 
 
@@ -195,6 +204,11 @@ def _differs(whole: Tensor, removed: Tensor, zeroed: Tensor) -> bool:
         return not torch.equal(removed, zeroed)
     if not zeroed.numel():
         return False
+    finite = whole.isfinite() & removed.isfinite() & zeroed.isfinite()
+    alike = (removed == zeroed) | (removed.isnan() & zeroed.isnan())  # infinities of a mask
+    if not bool((finite | alike).all()):
+        return True
+    whole, removed, zeroed = (torch.where(finite, t, 0.0) for t in (whole, removed, zeroed))
     rounding = 1e4 * torch.finfo(zeroed.dtype).eps * zeroed.abs().max()
     effect = (whole - zeroed).abs().max()
     return not bool((removed - zeroed).abs().max() <= PROOF_TOLERANCE * effect + rounding)
@@ -247,7 +261,9 @@ def _zeroed(model: nn.Module, groups: Sequence[UnitGroup], lost: dict[str, Tenso
     def zero(args: tuple, kwargs: dict, reader: Reader, units: Tensor) -> tuple[tuple, dict]:
         inputs = received(args, kwargs).clone()
         features_last(inputs, reader.kind)[..., reader.columns[units].flatten()] = 0
-        return (inputs,), {}
+        if args:
+            return (inputs, *args[1:]), kwargs
+        return (), {**kwargs, next(iter(kwargs)): inputs}
 
     handles = [
         model.get_submodule(reader.module).register_forward_pre_hook(

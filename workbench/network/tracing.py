@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from workbench.network.groups import features_last, is_grouped
 from workbench.network.labels import Labels
-from workbench.network.layers import PER_CHANNEL, SPATIAL, is_linear_layer, kind_of, width_of
+from workbench.network.layers import PER_CHANNEL, SPATIAL, is_linear_layer, kind_of, layer_weight, width_of
 from workbench.network.operations import mixer, propagate
 from workbench.network.running import Inputs, call, received, tensors_of
 
@@ -141,7 +141,10 @@ def _linear(found: Trace, name: str, module: nn.Module, inputs: Tensor, output: 
         if not labels.is_uniform(rows, [0]) and labels.is_uniform(rows, [1]):
             spatial = SPATIAL[kind]
             axes = [-1 - spatial, *range(-spatial, 0)]
-            labels.write(output, labels.together(known, axes, mixer(name, kind)).expand(output.shape))
+            passed = labels.together(known, axes, mixer(name, kind))
+            labels.write(output, passed.expand(output.shape))
+            each = layer_weight(module)[0].numel() * output.numel() // max(1, passed.numel())
+            labels.count(passed, each)
             if name not in found.rows:
                 found.rows[name] = labels.fresh(width_of(module))
                 labels.refuse(found.rows[name], "it works along an axis of positions, not of units")

@@ -59,8 +59,10 @@ class Session(Planned):
     `procedure` (method.md §7): "simultaneous", every moment comes from the original network; "sequential",
     a commit makes the moments downstream stale and they are measured again before use.
 
-    The given model is copied and never changed. Raises ValueError for empty calibration data, an example
-    that does not go through the model, a model without a usable device, or an unknown procedure.
+    The given model is copied and never changed; hooks on it run on the copies too.
+
+    Raises ValueError for empty calibration data, an example that does not go through the model, a model
+    without a usable device, or an unknown procedure; TypeError for anything but an nn.Module.
     """
 
     def __init__(
@@ -82,6 +84,8 @@ class Session(Planned):
         self.data_name = data_name
         if not isinstance(model, nn.Module):
             raise TypeError(f"give the network as a torch module; got a {type(model).__name__}")
+        if isinstance(model, torch.jit.ScriptModule):
+            raise TypeError("a TorchScript module cannot be taken apart: give the nn.Module it was made from")
         device = device_of(model)
         self.calibration = as_batches(calibration)
         inputs = _example(first_inputs(self.calibration)) if example_input is None else example_input
@@ -494,7 +498,7 @@ class Session(Planned):
 
 def _example(inputs: Inputs) -> Inputs:
     """The examples with which groups are proved: fewer where each is large."""
-    size = max(tensor[:1].numel() for tensor in tensors_of(inputs))
+    size = max((tensor[:1] if tensor.dim() else tensor).numel() for tensor in tensors_of(inputs))
     return first_examples(inputs, EXAMPLE_SIZE if size < LARGE_EXAMPLE else 2)
 
 
