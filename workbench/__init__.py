@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from workbench.session import Session as Session
     from workbench.session import StaleMomentsError as StaleMomentsError
     from workbench.session import Step as Step
+    from workbench.session import Tuning as Tuning
     from workbench.session import load_pruned as load_pruned
     from workbench.session import replay as replay
     from workbench.spectral import GreedySelector as GreedySelector
@@ -64,6 +65,7 @@ _HOMES = {
         "Session",
         "StaleMomentsError",
         "Step",
+        "Tuning",
         "load_pruned",
         "replay",
     ),

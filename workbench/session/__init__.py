@@ -1,6 +1,7 @@
 """Layer 3, the session: choices, commits, undo, the record."""
 
 from workbench.session.choice import RECONSTRUCTIONS, SELECTIONS, Choice, LossCurve, NotMeasuredError
+from workbench.session.finetune import Tuning
 from workbench.session.packing import load_pruned
 from workbench.session.recipe import RecipeError, fingerprint, read_recipe
 from workbench.session.replay import replay
@@ -17,6 +18,7 @@ __all__ = [
     "Session",
     "StaleMomentsError",
     "Step",
+    "Tuning",
     "fingerprint",
     "load_pruned",
     "read_recipe",
