@@ -31,8 +31,8 @@ def test_the_target_is_met_and_not_undershot(session, rule, unit, share):
     plan = session.plan(share * whole, unit, rule)
     assert plan.met
     assert plan.cost <= share * whole
-    assert plan.cost >= 0.95 * share * whole
     if rule != "least":
+        assert plan.cost >= 0.95 * share * whole
         return
     # One unit more in any group would not fit.
     model = session.cost_model
@@ -95,7 +95,7 @@ def chain(width=13):
     losses = np.linspace(1, 0, width + 1) ** 2
     ones = np.ones(width)
     return [
-        GroupBudget(name, width, scale * losses, ones)
+        GroupBudget(name, width, losses, ones, scale)
         for name, scale in zip(cost.groups, (1.0, 100.0), strict=True)
     ], cost
 
@@ -113,7 +113,7 @@ def test_least_loss_is_the_best_of_all_widths_on_a_small_case():
     plan = solve("least", groups, cost, target)
 
     def loss(widths):
-        return sum(group.losses[width] for group, width in zip(groups, widths, strict=True))
+        return sum(group.decay[width] for group, width in zip(groups, widths, strict=True))
 
     every = [
         (a, b)
@@ -126,14 +126,14 @@ def test_least_loss_is_the_best_of_all_widths_on_a_small_case():
 
 def test_a_dear_step_does_not_hide_a_cheap_one():
     groups, cost = chain(7)
-    odd = np.array([10, 10, 10, 10, 10, 9.9, 9.9, 0.0])  # the first unit to go is dear, the rest are free
-    steady = np.linspace(30, 0, 8)
+    odd = np.array([1.0, 0.5, 0.5, 0.5, 0.5, 0.49, 0.49, 0.0])  # the first to go is dear, the next are free
+    steady = np.linspace(1, 0, 8)
     hidden = [
         GroupBudget(groups[0].name, 7, odd, np.ones(7)),
         GroupBudget(groups[1].name, 7, steady, np.ones(7)),
     ]
     plan = solve("least", hidden, cost, 0.4 * cost.macs)
-    assert plan.widths[groups[0].name] <= 2
+    assert plan.widths[groups[0].name] <= 1
 
 
 BAD = [
@@ -201,7 +201,7 @@ def long_chain(count, width):
     )
     rng = np.random.default_rng(0)
     values = np.sort(rng.random((count, width)) ** 4, axis=1)
-    losses = [np.concatenate([np.cumsum(v)[::-1], [0.0]]) for v in values]
+    losses = [np.concatenate([np.cumsum(v)[::-1], [0.0]]) / v.sum() for v in values]
     return [
         GroupBudget(name, width, curve, np.ones(width)) for name, curve in zip(names, losses, strict=True)
     ], cost

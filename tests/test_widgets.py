@@ -825,3 +825,55 @@ class TestComparisons:
         found = session.sensitivity((0.75, 0.5, 0.25))
         assert (state.error, state.sweep["groups"]) == ("", list(found.groups))
         np.testing.assert_array_equal(state.sweep["scores"], found.scores)
+
+
+class TestTunings:
+    @pytest.fixture
+    def labelled(self):
+        torch.manual_seed(5)
+        data = (torch.randn(97, 11), torch.randint(0, 3, (97,)))
+        session = small_session(batches=lambda inputs: data)
+        session.measure()
+        return idle(WorkbenchState(session))
+
+    def test_the_best_becomes_a_step(self, labelled):
+        form = {"amount": "13", "unit": "steps", "rate": "0.001", "distill": "0.5"}
+        idle(message(labelled, "finetune", tuning=form))
+        assert (labelled.error, labelled.position, labelled.tuned["how"]) == ("", 1, "done")
+        assert labelled.tuned["reports"][-1][:2] == [13, 13]
+        assert labelled.session.history[1].tuning.distill == 0.5
+
+    def test_without_labels_only_distilling_goes(self, state, session):
+        idle(message(state, "finetune", tuning={"amount": "3", "unit": "steps"}))
+        assert ("no labels" in state.error, state.error_at) == (True, "tune")
+        idle(message(state, "finetune", tuning={"amount": "3", "unit": "steps", "distill": "1"}))
+        assert (state.error, session.position) == ("", 1)
+
+    @pytest.mark.parametrize(
+        ("wrong", "words"),
+        [
+            ({"amount": "few"}, "number of epochs must be a number"),
+            ({"amount": "1.5", "unit": "steps"}, "number of steps must be a whole number"),
+            ({"rate": ""}, "rate must be a number"),
+            ({"rate": "-1"}, "rate must be positive"),
+            ({"distill": "2"}, "distill is a share"),
+        ],
+    )
+    def test_wrong_settings_are_said_in_the_tab(self, labelled, wrong, words):
+        idle(message(labelled, "finetune", tuning=wrong))
+        assert words in labelled.error
+        assert (labelled.error_at, labelled.position) == ("tune", 0)
+
+    @pytest.mark.parametrize(
+        ("command", "how", "steps"), [("stop_tuning", "stopped", 2), ("cancel", "cancelled", 1)]
+    )
+    def test_stop_keeps_the_best_and_cancel_nothing_even_in_a_pause(self, labelled, command, how, steps):
+        form = {"amount": "100000", "unit": "steps", "rate": "0.001", "distill": "0"}
+        message(labelled, "finetune", tuning=form)
+        message(labelled, "pause_tuning")
+        time.sleep(0.2)
+        assert not labelled._jobs.wait(0.2)
+        message(labelled, "go_on_tuning")
+        message(labelled, command)
+        idle(labelled)
+        assert (labelled.tuned["how"], len(labelled.history), labelled.error) == (how, steps, "")

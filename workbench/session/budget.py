@@ -19,20 +19,28 @@ from workbench.network.cost_model import Term
 RULES = ("equal", "shared", "least")
 UNITS = ("parameters", "macs", "seconds")
 _BISECTIONS = 60
+_WHOLE = 1e-6  # a layer that loses all but this has lost everything
 
 
 @dataclass(frozen=True)
 class GroupBudget:
     """What the rules know of one group.
 
-    `losses` (m+1,): output loss at every width, in squared standard deviations at the readers' norms, so that
-    layers compare. `eigenvalues` (m,): for the shared λ.
+    `losses` (m+1,): output loss r at every width, relative to keeping none. `weight`: how much of the
+    network's signal goes through the group; 1 for a plain layer. `eigenvalues` (m,): for the shared λ.
     """
 
     name: str
     width: int
     losses: np.ndarray = field(repr=False, compare=False)
     eigenvalues: np.ndarray = field(repr=False, compare=False)
+    weight: float = 1.0
+
+    @property
+    def decay(self) -> np.ndarray:
+        """−weight · log(1 − r) at every width, (m+1,): what is kept multiplies from layer to layer, so its
+        logarithms add, and no layer can lose everything for a small price **[beyond the paper]**."""
+        return -self.weight * np.log1p(-np.minimum(self.losses, 1 - _WHOLE))
 
     def degrees_of_freedom(self, lam: float) -> float:
         """N(λ), λ relative to the trace."""
@@ -86,7 +94,7 @@ def solve(
     """Widths at the `target` or just under it.
 
     `rule`: "equal", every group keeps the same share; "shared", every group keeps ⌈N(λ)⌉ at one λ relative
-    to its trace; "least", units go one at a time where the loss rises least per cost saved. `seconds`: of a
+    to its trace; "least", units go one at a time where the decay rises least per cost saved. `seconds`: of a
     forward pass, by module and "" for the whole, for the unit "seconds".
 
     Raises ValueError for an unknown rule or unit, a target that is not positive, or locks that name no group
@@ -236,7 +244,7 @@ def _filled(wanted: list[float], allowed: list[list[int]], cost: _Total, target:
 
 def _least(groups: Sequence[GroupBudget], allowed: list[list[int]], cost: _Total, target: float) -> list[int]:
     """Take units away where the loss rises least for the cost saved; then give back what still fits."""
-    curves = [_hull(group.losses, choices) for group, choices in zip(groups, allowed, strict=True)]
+    curves = [_hull(group.decay, choices) for group, choices in zip(groups, allowed, strict=True)]
     at = [len(choices) - 1 for choices in allowed]
     widths = [choices[-1] for choices in allowed]
     neighbours = _neighbours(cost)

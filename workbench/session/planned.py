@@ -136,7 +136,7 @@ class Planned:
             {step.plan for step in self._history.steps[: self._history.position + 1] if step.plan}
         )
         rule = f", {widths.rule}" if isinstance(widths, BudgetPlan) else ""
-        return f"plan {number}: {count} groups{rule}"
+        return f"plan {number}: {count} group{'s' * (count != 1)}{rule}"
 
     # Comparing
 

@@ -8,6 +8,7 @@ from threading import Event
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -32,15 +33,32 @@ LATENCY_ROUNDS = 8
 
 def group_budgets(state: State) -> list[GroupBudget]:
     """What the rules of budget.py need of every prunable group, from the moments measured."""
+    streams = _streams(state)
     found = []
     for group in state.groups:
         if group.prunable:
             problem = state.problem(group.name)
+            losses = problem.budget_losses
+            whole = float(losses[0])
+            weight = float(len(group.readers))
+            stream = streams.get(group.readers[0].module, 0.0)
+            if len(group.readers) == 1 and whole + stream > 0:
+                weight = whole / (whole + stream)  # the branch's share of the sum that it is added to
+            relative = losses / whole if whole > 0 else np.zeros_like(losses)
             found.append(
-                GroupBudget(
-                    group.name, group.width, problem.budget_losses, problem.spectrum.eigenvalues.numpy()
-                )
+                GroupBudget(group.name, group.width, relative, problem.spectrum.eigenvalues.numpy(), weight)
             )
+    return found
+
+
+def _streams(state: State) -> dict[str, float]:
+    """Energy of the streams that each layer is added to, by its name: Tr Σ, the mean of the readers."""
+    found: dict[str, float] = {}
+    for group in state.groups:
+        if group.prunable and len(group.writers) > 1:
+            traces = [float(moment.matrix.trace()) for moment in state.statistics[group.name].moments]
+            for writer in group.writers:
+                found[writer.module] = found.get(writer.module, 0.0) + sum(traces) / len(traces)
     return found
 
 

@@ -20,13 +20,13 @@ def module(*files: str) -> str:
 class Header(Panel):
     """Model, data, procedure, meters, undo to export, progress."""
 
-    _esm = module("math.js", "shared.js", "header.js")
+    _esm = module("math.js", "shared.js", "tabs.js", "branches.js", "header.js")
 
 
 class Layers(Panel):
     """The unit groups."""
 
-    _esm = module("math.js", "shared.js", "layers.js")
+    _esm = module("math.js", "shared.js", "spark.js", "layers.js")
 
 
 class SpectrumView(Panel):
@@ -38,13 +38,31 @@ class SpectrumView(Panel):
 class ChoiceView(Panel):
     """λ, width, θ, criterion; read-outs; Try and Commit."""
 
-    _esm = module("math.js", "shared.js", "choice.js")
+    _esm = module("math.js", "shared.js", "controls.js", "choice.js")
 
 
 class History(Panel):
     """Score against parameters, and the way back to each step."""
 
-    _esm = module("math.js", "shared.js", "axes.js", "history.js")
+    _esm = module("math.js", "shared.js", "axes.js", "ways.js", "history.js")
+
+
+class BudgetView(Panel):
+    """All groups at once: a width each, what the network costs then, a target, and the rules that meet it."""
+
+    _esm = module("math.js", "cost.js", "shared.js", "spark.js", "controls.js", "budgetrows.js", "budget.js")
+
+
+class CompareView(Panel):
+    """Ways to prune side by side at the budget's widths, and how much each group bears alone."""
+
+    _esm = module("math.js", "cost.js", "shared.js", "axes.js", "cards.js", "controls.js", "compare.js")
+
+
+class TuneView(Panel):
+    """Fine-tuning of the network as it is now, with a live plot, pause and stop."""
+
+    _esm = module("math.js", "shared.js", "axes.js", "cards.js", "controls.js", "tune.js")
 
 
 class LoadCard(Panel):
@@ -64,6 +82,9 @@ AREAS = {
     "layers": Layers,
     "spectrum": SpectrumView,
     "choice": ChoiceView,
+    "budget": BudgetView,
+    "compare": CompareView,
+    "tune": TuneView,
     "history": History,
     "load": LoadCard,
     "export": ExportCard,

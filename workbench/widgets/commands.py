@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from workbench.measure import Cancelled
 from workbench.session import Session
@@ -14,35 +14,40 @@ from workbench.widgets.own import own_session
 from workbench.widgets.saving import folder_for, in_the_way
 from workbench.widgets.snapshot import preview_of, with_procedure
 
-COMMANDS = {
-    "load": ("name",),
-    "load_own": ("form",),
-    "measure": (),
-    "set_procedure": ("name",),
-    "commit": ("request",),
-    "try_choice": ("request",),
-    "goto": ("position",),
-    "undo": (),
-    "redo": (),
-    "reset": (),
-    "export": ("folder", "formats", "replace"),
-    "save": ("folder", "replace"),
-    "remeasure": (),
-    "cancel": (),
-}
-PLACES = {
-    "commit": "choice",
-    "try_choice": "choice",
-    "preview": "choice",
-    "load_own": "load",
-    "export": "export",
-    "save": "export",
-}
-"""Where the errors of a command are shown; the header has those of all others."""
-
 
 class Commands:
-    """The commands of the shared state, and how they run: in order, in the background, errors in words."""
+    """The commands of the shared state, and how they run: in order, in the background, errors in words.
+
+    `COMMANDS` names what a message of the page may ask for, with what it must carry; `PLACES` where errors of
+    a command are shown, the header where it is not named; `AT_ONCE` what is heard while a job runs. The
+    tables of the other parts of the state (budgets.py, …) count too.
+    """
+
+    COMMANDS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "load": ("name",),
+        "load_own": ("form",),
+        "measure": (),
+        "set_procedure": ("name",),
+        "commit": ("request",),
+        "try_choice": ("request",),
+        "goto": ("position",),
+        "undo": (),
+        "redo": (),
+        "reset": (),
+        "export": ("folder", "formats", "replace"),
+        "save": ("folder", "replace"),
+        "remeasure": (),
+        "cancel": (),
+    }
+    PLACES: ClassVar[dict[str, str]] = {
+        "commit": "choice",
+        "try_choice": "choice",
+        "preview": "choice",
+        "load_own": "load",
+        "export": "export",
+        "save": "export",
+    }
+    AT_ONCE: ClassVar[tuple[str, ...]] = ("cancel",)
 
     session: Session | None
     procedure: Any
@@ -55,6 +60,7 @@ class Commands:
     _ask: Callable[[], None]
     _take: Callable[[Session], None]
     _choice: tuple[dict, Any] | None
+    _go_on_to_the_end: Callable[[], None]
 
     def _begin(self) -> None:
         self._jobs = Worker("workbench-jobs")
@@ -168,6 +174,7 @@ class Commands:
         """Ask what runs or waits to stop; it ends between two batches and changes nothing."""
         for event in list(self._cancels):
             event.set()
+        self._go_on_to_the_end()
 
     # How they run
 
@@ -231,17 +238,26 @@ class Commands:
         """Put the error's own words where the hand is."""
         expected = isinstance(error, (ValueError, RuntimeError, OSError))
         words = str(error) if expected and str(error) else f"{type(error).__name__}: {error}"
-        place = PLACES.get(command, "header")
+        place = self._table("PLACES").get(command, "header")
         self._deliver(lambda: self._set({"error": words, "error_at": place}))
 
     def _on_message(self, _widget: Any, content: dict, _buffers: Any) -> None:
-        command = content.get("command") if isinstance(content, dict) else None
-        if command not in COMMANDS or any(key not in content for key in COMMANDS[command]):
+        command = str(content.get("command")) if isinstance(content, dict) else ""
+        commands = self._table("COMMANDS")
+        if command not in commands or any(key not in content for key in commands[command]):
             self._fail("page", ValueError(f"the page sent a command that is not known: {content!r}"))
-        elif command != "cancel" and self._jobs.busy:
+        elif command not in self._at_once and self._jobs.busy:
             self._fail(command, RuntimeError("something else is still running: wait for it, or cancel it"))
         else:
-            getattr(self, command)(**{key: content[key] for key in COMMANDS[command]})
+            getattr(self, command)(**{key: content[key] for key in commands[command]})
+
+    def _table(self, name: str) -> dict:
+        """The tables `name` of this class and of all the state's other parts, as one."""
+        return {key: value for part in type(self).__mro__ for key, value in vars(part).get(name, {}).items()}
+
+    @property
+    def _at_once(self) -> set[str]:
+        return {command for part in type(self).__mro__ for command in vars(part).get("AT_ONCE", ())}
 
 
 def check(cancel: threading.Event) -> None:

@@ -49,7 +49,8 @@ function keys(state) {
     } else if (modified) return;
     else if (event.key === "Enter" && !event.target.closest("button, select, input[type=number], a, form")) {
       event.preventDefault();
-      if (!event.repeat) event.currentTarget.querySelector('[data-testid="commit"]')?.click();
+      const commit = { layer: "commit", budget: "commit-all" }[state.get("tab")];
+      if (!event.repeat && commit) event.currentTarget.querySelector(`[data-testid="${commit}"]`)?.click();
     }
     event.stopPropagation();
   };
@@ -66,10 +67,12 @@ function progressLine(state, on) {
     const { what = state.wbwSent && "starting", done, total, elapsed = 0 } = state.get("progress");
     line.classList.toggle("wbw-working", Boolean(what));
     line.classList.toggle("wbw-endless", Boolean(what) && !total);
+    if (!what) text.title = state.get("notice");
     if (!what) return setText(text, alive(state) ? state.get("notice") : "The kernel is gone: run the cell again to go on. λ still moves here.");
     const spent = (performance.now() - since) / 1000;
     setText(text, `${what}${total ? ` · ${done} of ${total}` : ""}${spent >= 1 ? ` · ${seconds(spent)}` : ""}`);
     bar.style.width = total ? `${(100 * done) / total}%` : "100%";
+    text.title = "";
     since = Math.min(since, performance.now() - 1000 * elapsed);
   };
   on("progress notice kernel", () => {
@@ -97,7 +100,7 @@ function draw(state, el, on) {
   const out = opener("export", "Export…", "Export the pruned network, or save the session");
   const error = errorBox(state, on, "header");
   el.append(
-    h("div", { class: "wbw-top" }, h("h2", { class: "wbw-title" }, "Spectral Pruning Workbench"), progressLine(state, on)),
+    h("div", { class: "wbw-top" }, h("h2", { class: "wbw-title" }, "Spectral Pruning Workbench"), tabList(state, on), branchMenu(state, on), progressLine(state, on)),
     h("div", { class: "wbw-bottom" },
       h("div", { class: "wbw-what" },
         h("label", { class: "wbw-field" }, h("span", { class: "wbw-caption" }, "model", data), model),
@@ -147,6 +150,7 @@ function draw(state, el, on) {
     const handler = keys(state);
     root.setAttribute("data-testid", "workbench");
     root.setAttribute("aria-label", "Spectral Pruning Workbench");
+    on("tab", () => (root.dataset.tab = state.get("tab")));
     root.addEventListener("keydown", handler);
     on.end(() => root.removeEventListener("keydown", handler));
   });

@@ -1,79 +1,79 @@
-// The history: score against parameters, a point a step, and the list of steps with a way back to each.
+// The history: score against cost, a point a step, and the list of steps with a way back to each.
+
+// Steps in order, those committed as one plan together: [{ plan, steps: [{ step, index }] }].
+function runs(steps) {
+  const found = [];
+  steps.forEach((step, index) => {
+    const last = found.at(-1);
+    if (step.plan && last?.plan === step.plan) last.steps.push({ step, index });
+    else found.push({ plan: step.plan, steps: [{ step, index }] });
+  });
+  return found;
+}
 
 function draw(state, el, on) {
   const holder = h("div", { class: "wbw-plot" });
   const list = h("ol", { class: "wbw-steps", "aria-label": "steps" });
   const hint = h("p", { class: "wbw-empty" }, "Each commit becomes a line here, and a point of the plot.");
-  const title = h("h3", { class: "wbw-heading" }, "History", h("span", { class: "wbw-sub" }));
+  const sub = h("span", { class: "wbw-sub" });
+  const axis = h("button", { type: "button", class: "wbw-button wbw-small wbw-axis-toggle", "data-testid": "history-axis", onclick: () => update(state, { cost_axis: other() }) });
+  const other = () => (state.get("cost_axis") === "macs" ? "parameters" : "macs");
+  const title = h("h3", { class: "wbw-heading" }, "History", sub, axis);
   const unscored = h("p", { class: "wbw-empty" }, "There is no score: it takes evaluation data.");
   el.append(h("div", { class: "wbw-history-plot" }, title, unscored, holder), h("div", { class: "wbw-history-list" }, list, hint));
-  const grid = s("g");
-  const line = s("path", { class: "wbw-line wbw-path" });
-  const dots = s("g");
+  const ways = waysPlot(state, on, holder, () => state.get("cost_axis"));
+  const opened = new Set(); // plans that are unfolded
 
-  const redraw = () => {
-    const steps = state.get("history");
-    const position = state.get("position");
-    const { width, height } = view.size;
-    const scored = steps.map((step, index) => ({ ...step, index })).filter((step) => step.score !== null);
-    if (!width || !scored.length) return [grid, dots].forEach((group) => group.replaceChildren()), line.setAttribute("d", "");
-    const box = { left: 52, right: width - 16, top: 10, bottom: height - 33 };
-    const most = Math.max(...steps.map((step) => step.parameters)) * 1.06;
-    const scores = scored.map((step) => step.score);
-    const spread = Math.max(Math.max(...scores) - Math.min(...scores), 0.01);
-    const middle = (Math.max(...scores) + Math.min(...scores)) / 2;
-    const low = Math.max(Math.min(...scores, middle - spread * 0.7) - spread * 0.15, Math.min(0, ...scores));
-    const high = Math.max(...scores, middle + spread * 0.7) + spread * 0.15;
-    const x = scale(0, most, box.left, box.right);
-    const y = scale(low, high, box.bottom, box.top);
-    const yTicks = linearTicks(low, high, Math.max(3, Math.floor((box.bottom - box.top) / 24)));
-    const digits = Math.max(2, ...yTicks.map((value) => (String(value).split(".")[1] ?? "").length));
-    axes(grid, box,
-      linearTicks(0, most, Math.floor((box.right - box.left) / 70), true).map((value) => [x(value), value ? count(value).replace(/\.0+(?=\D)/, "") : "0"]),
-      yTicks.map((value) => [y(value), value.toFixed(digits)]));
-    grid.append(s("text", { class: "wbw-title-x", x: (box.left + box.right) / 2, y: height - 3, "text-anchor": "middle" }, "parameters"));
-    const way = scored.filter((step) => step.index <= position);
-    line.setAttribute("d", way.map((step, i) => `${i ? "L" : "M"}${x(step.parameters)} ${y(step.score)}`).join(""));
-    dots.replaceChildren(...scored.map((step) =>
-      s("circle", { class: `wbw-dot${step.index === position ? " wbw-here" : step.index > position ? " wbw-undone" : ""}`, cx: x(step.parameters), cy: y(step.score), r: step.index === position ? 6 : 4.5 },
-        s("title", {}, `${step.label}: ${score(step.score)}, ${count(step.parameters)} parameters`))));
-    const start = scored[0];
-    const below = scored[1]?.score > start.score; // then the line goes up from here
-    dots.append(s("text", { class: "wbw-tick", x: x(start.parameters) - 10, y: below ? Math.min(y(start.score) + 16, box.bottom - 4) : y(start.score) - 8, "text-anchor": "end" }, "original"));
-  };
-  const view = plot(holder, on, redraw, { "aria-label": "score against parameters" });
-  view.svg.append(grid, line, dots);
-
-  const item = (step, index, position) => {
+  const cells = (step) => [score(step.score), count(step.parameters), count(step.macs)].map((text) => h("span", { class: "wbw-cell" }, text));
+  const item = ({ step, index }, name, position, more = null, inner = false) => {
     const here = index === position;
-    const name = h("span", { class: "wbw-name" });
-    setName(name, step.label);
     const back = h("button", { class: "wbw-button wbw-small", "data-testid": `history-back-${index}`, onclick: () => send(state, "goto", { position: index }) },
       index > position ? "forward to here" : "back to here");
-    return h("li", { class: `wbw-step${here ? " wbw-here" : ""}${index > position ? " wbw-undone" : ""}`, "data-testid": `history-item-${index}`, "aria-current": here ? "step" : null },
-      name,
-      h("span", { class: "wbw-cell" }, score(step.score)),
-      h("span", { class: "wbw-cell" }, count(step.parameters)),
-      h("span", { class: "wbw-cell" }, count(step.macs)),
-      here ? h("span", { class: "wbw-caption wbw-now" }, "now") : back);
+    const kind = `wbw-step${here ? " wbw-here" : ""}${index > position ? " wbw-undone" : ""}${inner ? " wbw-inner" : ""}`;
+    return h("li", { class: kind, "data-testid": `history-item-${index}`, "aria-current": here ? "step" : null },
+      h("span", { class: "wbw-step-name" }, more, name), ...cells(step), here ? h("span", { class: "wbw-caption wbw-now" }, "now") : back);
   };
-  on("history position metric", () => {
+  const named = (text) => {
+    const name = h("span", { class: "wbw-name" });
+    setName(name, text);
+    return name;
+  };
+  // A plan is one line, that of its last step, which has the score; a triangle unfolds the steps before it.
+  const planItems = ({ plan, steps }, position) => {
+    const inside = steps.some(({ index }) => index === position) && steps.at(-1).index !== position;
+    const open = opened.has(plan) || inside;
+    const fold = h("button", { type: "button", class: "wbw-fold", "aria-expanded": String(open), "aria-label": `steps of ${plan}`, "data-testid": `fold-${plan.split(":")[0].replace(" ", "-")}`,
+      onclick: () => ((open ? opened.delete(plan) : opened.add(plan)), paint()) }, open ? "▾" : "▸");
+    const head = item(steps.at(-1), named(plan), position, fold);
+    return open ? [head, ...steps.map((one, i) => {
+      const row = item(one, named(one.step.label), position, null, true);
+      if (i === steps.length - 1) row.removeAttribute("data-testid"), row.lastChild.remove(), row.append(h("span", {}));
+      return row;
+    })] : [head];
+  };
+  const paint = () => {
     const steps = state.get("history");
     const position = state.get("position");
     const metric = state.get("metric") || "score";
-    setText(title.querySelector(".wbw-sub"), `${metric} against parameters`);
+    setText(sub, `${metric} against ${COSTS[state.get("cost_axis")]}`);
+    setText(axis, `against ${COSTS[other()]}`);
     hint.hidden = steps.length > 1;
     unscored.hidden = Boolean(state.get("metric")) || !steps.length;
+    axis.hidden = !unscored.hidden;
     const head = h("li", { class: "wbw-step wbw-steps-head", "aria-hidden": "true" }, h("span", {}, "step"), h("span", { class: "wbw-cell" }, metric),
       h("span", { class: "wbw-cell" }, "parameters"), h("span", { class: "wbw-cell" }, "MACs"), h("span", {}));
-    list.replaceChildren(head, ...steps.map((step, index) => item(step, index, position)));
-    reveal(list, list.children[position + 1], head.offsetHeight);
-    redraw();
-  });
-  on("history position metric progress kernel", () => {
+    const items = runs(steps).flatMap((run) => (run.plan ? planItems(run, position) : [item(run.steps[0], named(run.steps[0].step.label), position)]));
+    list.replaceChildren(head, ...items);
+    reveal(list, list.querySelector("[aria-current]"), head.offsetHeight);
+    off();
+    ways.redraw();
+  };
+  const off = () => {
     const waiting = busy(state) || !alive(state);
-    list.querySelectorAll("button").forEach((button) => (button.disabled = waiting));
-  });
+    list.querySelectorAll(".wbw-button").forEach((button) => (button.disabled = waiting));
+  };
+  on("history position metric branch branches cost_axis", paint);
+  on("progress kernel", off);
 }
 
 export default panel(draw);

@@ -1,21 +1,5 @@
 // The unit groups, a row each: name, kind, width, spectrum, N(λ)/m at the present λ, and what has been done.
 
-const DECADES = 8; // a sparkline shows μ/μ₁ from 1 down to 1e-8
-const SPARK = { width: 62, height: 20 };
-
-function sparkline(eigenvalues) {
-  if (!eigenvalues.length || !(eigenvalues[0] > 0)) return "";
-  const { width, height } = SPARK;
-  const samples = Math.min(eigenvalues.length, width);
-  let path = `M0 ${height}`;
-  for (let i = 0; i < samples; i++) {
-    const j = samples === 1 ? 0 : Math.round((i * (eigenvalues.length - 1)) / (samples - 1));
-    const depth = clamp(-Math.log10(eigenvalues[j] / eigenvalues[0]) / DECADES, 0, 1);
-    path += `L${((i * width) / Math.max(samples - 1, 1)).toFixed(1)} ${(1 + depth * (height - 1)).toFixed(1)}`;
-  }
-  return `${path}L${width} ${height}Z`;
-}
-
 // What a unit is: 'Linear heads', and in the hint how many rows each has.
 const kindOf = (layer) => (layer.unit === "units" ? layer.kind : `${layer.kind} ${layer.unit}`);
 const unitsOf = (layer) => `${layer.width} ${layer.unit}${layer.rows > 1 ? ` of ${layer.rows} rows` : ""}`;
@@ -26,14 +10,12 @@ function row(layer, state) {
   const mark = h("span", { class: "wbw-mark", "aria-hidden": "true" });
   const now = h("span", { class: "wbw-widths" });
   const note = h("span", { class: "wbw-note" });
-  const spark = s("svg", { class: "wbw-spark", width: SPARK.width, height: SPARK.height, "aria-hidden": "true" },
-    s("path", { d: sparkline(eigenvaluesOf(state, layer)) }));
   const bar = h("span", { class: "wbw-bar-fill" });
   const share = h("span", { class: "wbw-share" });
   const node = h("li", { class: "wbw-layer", role: "option", "data-testid": `layer-${layer.name}`, tabindex: "-1" },
     mark, name, now,
     h("span", { class: "wbw-kind" }, note),
-    layer.prunable ? h("span", { class: "wbw-eigen" }, spark, h("span", { class: "wbw-bar" }, bar), share) : null);
+    layer.prunable ? h("span", { class: "wbw-eigen" }, spark(eigenvaluesOf(state, layer)), h("span", { class: "wbw-bar" }, bar), share) : null);
   return { node, note, now, bar, share, layer };
 }
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from workbench.measure import Batches
+from workbench.measure.batches import split_batch
 from workbench.network import UnitGroup
 from workbench.session import Choice, Session
+from workbench.widgets.branches import branch_values, step_values
 
 SHOWN_OF_A_CHOICE = (
     "input_loss",
@@ -57,15 +61,46 @@ def read_session(session: Session) -> dict[str, Any]:
         "measured": measured,
         "norms": has_running_statistics(session.model),
         "layers": layers,
+        "budget": cost_terms(session),
         "spectra": b"".join(spectra),
-        "history": [
-            {"label": step.label, "score": step.score, "parameters": step.parameters, "macs": step.macs}
-            for step in session.history
-        ],
+        "history": [step_values(step) for step in session.history],
+        **branch_values(session),
         "position": session.position,
         "can_undo": session.can_undo,
         "can_redo": session.can_redo,
     }
+
+
+def cost_terms(session: Session) -> dict[str, Any]:
+    """The present network's cost at any widths, for the page to compute totals from: see `CostModel`.
+
+    "terms" are (rows, columns, parameters, macs, biases, lost_rows, lost_columns), groups by their place in
+    "names"; "original" are the original network's (parameters, MACs).
+    """
+    model, start = session.cost_model, session.history[0]
+    return {
+        "names": list(model.groups),
+        "widths": list(model.widths),
+        "parameters": model.parameters,
+        "macs": model.macs,
+        "original": [start.parameters, start.macs],
+        "terms": [
+            [t.rows, t.columns, t.parameters, t.macs, t.biases]
+            + [[list(pair) for pair in pairs] for pairs in (t.lost_rows, t.lost_columns)]
+            for t in model.terms
+        ],
+    }
+
+
+def calibration_values(session: Session) -> dict[str, Any]:
+    """Whether the calibration data has targets, and how many examples, 0 where that is not known."""
+    data = session.calibration
+    if isinstance(data, Batches):
+        return {"targets": data.targets is not None, "calibration_size": data.examples}
+    targets = False
+    with suppress(Exception):  # what is wrong with the data is said when it is measured
+        targets = split_batch(next(iter(data)), 0, "calibration")[1] is not None
+    return {"targets": targets, "calibration_size": 0}
 
 
 def unit_word(group: UnitGroup) -> str:

@@ -18,20 +18,26 @@ import traitlets as t
 from workbench.measure.examples import example_names
 from workbench.session import Session, StaleMomentsError
 from workbench.session.choice import DEFAULT_THETA, suggested_width
+from workbench.widgets.branches import Branches
+from workbench.widgets.budgets import Budgets
 from workbench.widgets.commands import Commands
+from workbench.widgets.comparisons import Comparisons
 from workbench.widgets.jobs import Delivery, Worker
 from workbench.widgets.saving import unavailable_formats
-from workbench.widgets.snapshot import curve_bytes, preview_of, preview_values, read_session
+from workbench.widgets.snapshot import (
+    calibration_values,
+    curve_bytes,
+    preview_of,
+    preview_values,
+    read_session,
+)
+from workbench.widgets.traits import synced
+from workbench.widgets.tunings import Tunings
 
 HERE = Path(__file__).parent
 LAM_MIN, LAM_MAX = 1e-10, 1.0  # of λ / Tr Σ; the same in math.js
 START_LAM = 1e-3
 REQUEST = ("lam", "width", "theta", "selection", "reconstruction", "reestimate", "position", "revision")
-
-
-def synced(kind: type, default: Any = t.Undefined, **options: Any) -> Any:
-    value = kind(**options) if default is t.Undefined else kind(default, **options)
-    return value.tag(sync=True)
 
 
 class Panel(anywidget.AnyWidget):
@@ -40,7 +46,7 @@ class Panel(anywidget.AnyWidget):
     state = t.Instance(ipywidgets.Widget).tag(sync=True, **ipywidgets.widget_serialization)
 
 
-class WorkbenchState(Commands, anywidget.AnyWidget):
+class WorkbenchState(Commands, Branches, Budgets, Comparisons, Tunings, anywidget.AnyWidget):
     """What the page shows, and the commands that it sends.
 
     `lam` is relative to the trace, `preview`, `curve` and `tried` say in their `request` what they answer.
@@ -53,6 +59,7 @@ class WorkbenchState(Commands, anywidget.AnyWidget):
     _esm = "export default {};"
     _css = (HERE / "workbench.css").read_text(encoding="utf-8")
 
+    tab = synced(t.Unicode, "layer")
     name = synced(t.Unicode)
     data_name = synced(t.Unicode)
     metric = synced(t.Unicode)
@@ -72,11 +79,14 @@ class WorkbenchState(Commands, anywidget.AnyWidget):
     reconstruction = synced(t.Unicode, "channel")
     reestimate = synced(t.Bool, False)
     norms = synced(t.Bool, True)
+    targets = synced(t.Bool, False)
+    calibration_size = synced(t.Int, 0)
 
     preview = synced(t.Dict)
     curve = synced(t.Bytes)
     tried = synced(t.Dict)
     history = synced(t.List)
+    cost_axis = synced(t.Unicode, "macs")
     position = synced(t.Int, 0)
     revision = synced(t.Int, 0)
     can_undo = synced(t.Bool, False)
@@ -96,6 +106,9 @@ class WorkbenchState(Commands, anywidget.AnyWidget):
         self.session: Session | None = None
         self._deliver = Delivery()
         self._begin()
+        self._begin_budgets()
+        self._begin_comparisons()
+        self._begin_tunings()
         self._previews = Worker("workbench-previews", newest_only=True)
         self._leave: Callable[[], None] | None = None
         self._choice: tuple[dict, Any] | None = None
@@ -113,7 +126,7 @@ class WorkbenchState(Commands, anywidget.AnyWidget):
     def wait(self, timeout: float | None = None) -> bool:
         """Until the workers are idle; False if that took longer than `timeout` seconds. For scripts: where an
         event loop runs, the results reach the traits only when it gets its turn."""
-        return self._jobs.wait(timeout) and self._previews.wait(timeout)
+        return all(worker.wait(timeout) for worker in (self._jobs, self._previews, self._losses))
 
     # Choosing --------------------------------------------------------------------------------------
 
@@ -215,7 +228,8 @@ class WorkbenchState(Commands, anywidget.AnyWidget):
             values = values | {"selected": usable[0]}
         if not values["norms"]:
             values = values | {"reestimate": False}
-        self._apply(values | {"preview": {}, "tried": {}})
+        empty: dict = {"preview": {}, "tried": {}} | self._no_plan() | self._no_comparison() | {"tuned": {}}
+        self._apply(values | empty | calibration_values(session))
 
     def _changed(self, session: Session) -> None:
         values = read_session(session)
@@ -226,7 +240,7 @@ class WorkbenchState(Commands, anywidget.AnyWidget):
         if values.get("selected", self.selected) not in names:
             values = values | {"selected": (names or [""])[0]}
         before = {layer["name"]: layer["width"] for layer in self.layers}
-        self._set(values | {"revision": self.revision + 1})
+        self._set(values | self._fitting(values) | {"revision": self.revision + 1})
         now = {layer["name"]: layer["width"] for layer in self.layers}.get(self.selected, 0)
         if now < before.get(self.selected, 0) and values["position"] > 0:
             # Just committed: all of its units are kept until a person moves something, so that a second
@@ -235,6 +249,7 @@ class WorkbenchState(Commands, anywidget.AnyWidget):
         else:
             self._link("selected")
         self._ask()
+        self._ask_losses()
 
     def _spectrum(self, name: str) -> Any:
         session = self.session

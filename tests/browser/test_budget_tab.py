@@ -1,0 +1,402 @@
+"""All groups at once in the browser: widths by hand and by rule, totals that move, one commit, one undo."""
+
+import json
+import re
+import statistics
+
+import numpy as np
+import pytest
+from playwright.sync_api import expect
+
+from workbench.session import Session
+
+NETS = """
+from torch import nn
+
+class Encoder(nn.Module):
+    def __init__(self, layers=30):
+        super().__init__()
+        self.embed = nn.Linear(11, 12)
+        layer = nn.TransformerEncoderLayer(12, 4, 17, batch_first=True, dropout=0.0)
+        self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.head = nn.Linear(12, 3)
+
+    def forward(self, x):
+        return self.head(self.encoder(self.embed(x)).mean(1))
+"""
+PATIENCE = 30_000
+
+# Words cut off by their box, and what stands outside the panel of the tab or the window.
+CUT = """() => {
+  const panels = [...document.querySelectorAll('.wbw-root [role=tabpanel]')];
+  const panel = panels.find(node => node.checkVisibility());
+  const all = [...panel.querySelectorAll('*')].filter(node => node.checkVisibility());
+  const box = panel.getBoundingClientRect();
+  const listed = node => node.closest('.wbw-budget-list, .wbw-scroll');
+  const out = all.filter(node => {
+    const one = node.getBoundingClientRect();
+    const below = !listed(node) && (one.bottom > box.bottom + 1 || one.bottom > innerHeight + 1);
+    return one.width && (one.right > box.right + 1 || one.left < box.left - 1 || below);
+  });
+  const words = '.wbw-caption, .wbw-cell, .wbw-of, button, h3, .wbw-check, .wbw-hint';
+  const cut = all.filter(node => node.matches(words))
+    .filter(node => node.scrollWidth > node.clientWidth + 1);
+  return [...out, ...cut].map(node => node.outerHTML.slice(0, 140));
+}"""
+
+# Notes for every move of the λ slider how long it took from when the page had it to its frame drawn.
+WATCH = """() => {
+  const painted = () => new Promise(done => requestAnimationFrame(() => {
+    const channel = new MessageChannel();
+    channel.port1.onmessage = () => done(performance.now());
+    channel.port2.postMessage(0);
+  }));
+  const find = id => document.querySelector(`[data-testid=${id}]`);
+  const [range, total] = ['budget-lam', 'total-macs'].map(find);
+  window.budget = { spent: [], seen: new Set() };
+  range.addEventListener('input', async () => {
+    const start = performance.now();
+    const end = await painted();
+    window.budget.spent.push(end - start);
+    window.budget.seen.add(total.dataset.value);
+  }, { capture: true });
+}"""
+
+
+def drag_lam(bench, moves):
+    """A real drag of the λ for all, the moves at any phase of the screen's frames."""
+    box = bench.find("budget-lam").bounding_box()
+    mouse, y = bench.page.mouse, box["y"] + box["height"] / 2
+    mouse.move(box["x"] + box["width"] / 2, y)
+    mouse.down()
+    for i in range(moves):
+        mouse.move(box["x"] + box["width"] * (0.3 + 0.6 * (i * 37 % moves) / moves), y)
+        bench.page.wait_for_timeout(20 + i * 7.3 % 16.7)
+    mouse.up()
+
+
+@pytest.fixture(scope="module")
+def digits():
+    session = Session.example("digits-cnn")
+    session.measure()
+    return session
+
+
+@pytest.fixture(scope="module")
+def bench(workbench_page, lab):
+    generator = np.random.default_rng(3)
+    (lab.notebooks / "encoders.py").write_text(NETS)
+    np.save(lab.notebooks / "steps.npy", generator.normal(size=(61, 5, 11)).astype("f4"))
+    return workbench_page
+
+
+@pytest.fixture
+def budget(bench):
+    """The budget tab on the original digits network with all its units."""
+    if bench.kernel("Out[1].state.name") != "'digits-cnn'":
+        bench.find("model-select").select_option("digits-cnn")
+    settle(bench)
+    if bench.find("reset").is_enabled():
+        bench.find("reset").click()
+        expect(bench.find("reset")).to_be_disabled()
+    bench.find("tab-budget").click()
+    expect(bench.find("budget-row-conv1")).to_be_visible(timeout=PATIENCE)
+    for name in ("conv1", "conv2", "conv3", "fc1"):
+        bench.find(f"budget-lock-{name}").uncheck()
+    if bench.find("all-widths").is_enabled():
+        bench.find("all-widths").click()
+    settle(bench)
+    return bench
+
+
+def settle(bench):
+    """Until nothing runs, and what was sent is on the screen."""
+    bench.page.wait_for_timeout(250)
+    expect(bench.find("cancel")).to_be_hidden(timeout=PATIENCE)
+
+
+def widths(bench):
+    return json.loads(bench.kernel("__import__('json').dumps(Out[1].state.widths)").strip("'"))
+
+
+def total(bench, name):
+    return int(bench.find(f"total-{name}").get_attribute("data-value"))
+
+
+def set_width(bench, name, width):
+    bench.find(f"budget-width-{name}").fill(str(width))
+    bench.find(f"budget-width-{name}").press("Tab")
+
+
+def test_tabs_are_walked_by_arrow_keys(bench):
+    settle(bench)
+    bench.find("tab-layer").click()
+    bench.find("tab-layer").press("ArrowRight")
+    expect(bench.find("tab-budget")).to_be_focused()
+    expect(bench.find("tab-budget")).to_have_attribute("aria-selected", "true")
+    expect(bench.find("spectrum-plot")).to_be_hidden()
+    expect(bench.find("budget-lam")).to_be_visible()
+    bench.find("tab-budget").press("ArrowLeft")
+    expect(bench.find("spectrum-plot")).to_be_visible()
+    expect(bench.find("budget-lam")).to_be_hidden()
+
+
+def test_totals_in_the_page_are_pythons(budget, digits):
+    model = digits.cost_model
+    for wanted in ({"conv1": 17, "conv2": 41}, {"conv3": 13, "fc1": 97}, {"conv1": 1, "fc1": 1}):
+        for name, width in wanted.items():
+            set_width(budget, name, width)
+        settle(budget)
+        parameters, macs = model.total(widths(budget))
+        assert (total(budget, "parameters"), total(budget, "macs")) == (parameters, macs)
+
+
+def test_one_lam_for_all_moves_what_is_not_locked(budget, digits):
+    set_width(budget, "conv2", 50)
+    budget.find("budget-lock-conv2").check()
+    expect(budget.find("budget-slider-conv2")).to_be_disabled()
+    budget.find("budget-lam").focus()
+    budget.page.keyboard.press("Shift+ArrowRight")
+    settle(budget)
+    lam = float(budget.kernel("Out[1].state.budget_lam"))
+    found = widths(budget)
+    for name in ("conv1", "conv3", "fc1"):
+        spectrum = digits.spectrum(name)
+        assert found[name] == max(1, int(np.ceil(spectrum.degrees_of_freedom(lam * spectrum.trace) - 1e-9)))
+    assert found["conv2"] == 50
+
+
+@pytest.mark.parametrize("rule", ["equal", "shared", "least"])
+def test_a_rule_moves_the_sliders_to_the_target(budget, digits, rule):
+    budget.find("goal-target").fill("40 %")
+    budget.find("goal-unit").select_option("macs")
+    budget.find(f"rule-{rule}").click()
+    expect(budget.find("budget-message")).to_contain_text("MACs", timeout=PATIENCE)
+    settle(budget)
+    plan = digits.plan(0.4 * digits.macs, "macs", rule)
+    assert widths(budget) == plan.widths
+    assert total(budget, "macs") == plan.macs <= 0.4 * digits.macs
+    for name, width in plan.widths.items():
+        expect(budget.find(f"budget-width-{name}")).to_have_value(str(width))
+
+
+def test_a_target_that_cannot_be_met_is_said_with_the_nearest(budget):
+    budget.find("goal-target").fill("100000x")
+    budget.find("rule-least").click()
+    expect(budget.find("budget-message")).to_contain_text("cannot be met: the nearest is", timeout=PATIENCE)
+    assert budget.page.evaluate(CUT) == []
+    budget.find("goal-target").fill("much less")
+    budget.find("rule-least").click()
+    error = budget.page.locator(".wbw-budget").get_by_test_id("error")
+    expect(error).to_contain_text("got 'much less'", timeout=PATIENCE)
+    budget.screenshot("budget-error")
+    budget.find("goal-target").fill("50 %")
+    budget.find("rule-least").click()
+    expect(error).to_be_hidden()
+
+
+def test_predicted_losses_are_the_sessions(budget, digits):
+    set_width(budget, "conv2", 23)
+    settle(budget)
+    losses = next(group.losses for group in digits.budget_groups() if group.name == "conv2")
+    share = 100 * losses[23] / losses[0]
+    text = budget.find("budget-row-conv2").locator(".wbw-cell").last.inner_text()
+    assert float(re.match(r"[\d.]+", text)[0]) == pytest.approx(share, abs=0.006 if share < 10 else 0.06)
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_commit_all_is_one_step_of_undo(budget, theme):
+    budget.theme(theme)
+    budget.find("goal-target").fill("2x")
+    budget.find("rule-least").click()
+    expect(budget.find("budget-message")).to_contain_text("least loss", timeout=PATIENCE)
+    settle(budget)
+    budget.screenshot("budget-" + theme.split()[-1].lower())
+    assert budget.page.evaluate(CUT) == []
+    planned = total(budget, "macs")
+    budget.find("commit-all").click()
+    expect(budget.find("undo")).to_be_enabled(timeout=PATIENCE)
+    settle(budget)
+    assert int(budget.kernel("Out[1].session.macs")) == planned
+    expect(budget.find("commit-all")).to_be_disabled()
+    budget.screenshot("budget-committed")
+    budget.find("undo").click()
+    expect(budget.find("undo")).to_be_disabled(timeout=PATIENCE)
+    settle(budget)
+    assert budget.kernel("Out[1].session.position") == "0"
+    assert total(budget, "macs") == planned  # the plan is still there, to be committed again
+    budget.theme("JupyterLab Light")
+
+
+def test_enter_commits_the_plan_and_not_the_layer_behind_it(budget):
+    set_width(budget, "conv1", 17)
+    settle(budget)
+    budget.find("budget-slider-conv1").focus()
+    budget.page.keyboard.press("Enter")
+    expect(budget.find("undo")).to_be_enabled(timeout=PATIENCE)
+    settle(budget)
+    assert budget.kernel("[g.width for g in Out[1].session.groups]") == "[17, 64, 64, 128, 10]"
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_branches_are_drawn_beside_each_other_and_plans_unfold(budget, theme):
+    budget.theme(theme)
+    name = f"narrow-{theme[-4:]}"
+    budget.find("branch").select_option("New branch…")
+    expect(budget.find("branch-name")).to_be_focused()
+    budget.page.keyboard.press("Escape")
+    expect(budget.find("branch-name")).to_be_hidden()
+    for target, branch in (("2x", name), ("5x", "")):
+        if branch:
+            budget.find("branch").select_option("New branch…")
+            budget.find("branch-name").fill(branch)
+            budget.find("branch-name").press("Enter")
+            expect(budget.find("branch")).to_have_value(branch, timeout=PATIENCE)
+        else:
+            budget.find("branch").select_option("main")
+            expect(budget.find("branch")).to_have_value("main", timeout=PATIENCE)
+        settle(budget)
+        budget.find("goal-target").fill(target)
+        budget.find("rule-least").click()
+        expect(budget.find("budget-message")).to_contain_text("least loss", timeout=PATIENCE)
+        settle(budget)
+        budget.find("commit-all").click()
+        expect(budget.find("undo")).to_be_enabled(timeout=PATIENCE)
+        settle(budget)
+    expect(budget.find(f"way-{name}")).to_have_count(1)
+    assert budget.find("pareto").get_attribute("d")
+    if budget.find("fold-plan-1").get_attribute("aria-expanded") == "true":
+        budget.find("fold-plan-1").click()
+    expect(budget.find("history-back-1")).to_have_count(0)
+    budget.screenshot("branches-" + theme.split()[-1].lower())
+    budget.find("fold-plan-1").click()
+    budget.find("history-back-1").click()
+    settle(budget)
+    assert budget.kernel("Out[1].session.position") == "1"
+    budget.screenshot("plan-unfolded")
+    budget.find("history-axis").click()
+    expect(budget.find("history-axis")).to_have_text("against MACs")
+    budget.find("history-axis").click()
+    budget.find("branch").select_option(name)
+    settle(budget)
+    assert budget.kernel("Out[1].session.branch") == repr(name)
+    budget.find("branch").select_option("main")
+    settle(budget)
+    budget.kernel(f"Out[1].session.drop({name!r})")
+    budget.theme("JupyterLab Light")
+
+
+def test_ways_are_compared_at_the_budgets_widths(budget, lab):
+    budget.find("tab-compare").click()
+    expect(budget.find("compare-at")).to_contain_text("set widths on the tab Budget")
+    expect(budget.find("compare")).to_be_disabled()
+    budget.find("tab-budget").click()
+    for name, width in (("conv1", 9), ("conv2", 19), ("conv3", 17), ("fc1", 29)):
+        set_width(budget, name, width)
+    budget.find("tab-compare").click()
+    budget.find("compare-kernel-reconstruction").check()
+    budget.find("compare-apoz").check()
+    settle(budget)
+    assert budget.page.evaluate(CUT) == []
+    budget.find("compare").click()
+    expect(budget.find("compare-row")).to_have_count(15, timeout=PATIENCE)
+    settle(budget)
+    scores = [float(text) for text in budget.find("compare-score").all_inner_texts()]
+    assert scores == sorted(scores, reverse=True)
+    assert budget.kernel("Out[1].session.position") == "0"
+    budget.find("compare-save").click()
+    expect(budget.find("progress")).to_contain_text("Saved comparison.csv", timeout=PATIENCE)
+    assert (lab.notebooks / "comparison.csv").read_text().count("\n") == 16
+    assert "<svg" in (lab.notebooks / "comparison.svg").read_text()
+    assert (lab.notebooks / "comparison.png").stat().st_size > 10_000
+    budget.find("sweep").click()
+    expect(budget.find("heat")).to_have_count(12, timeout=PATIENCE)
+    settle(budget)
+    for theme in ("Dark", "Light"):
+        budget.theme(f"JupyterLab {theme}")
+        budget.page.wait_for_timeout(600)
+        budget.screenshot(f"compare-{theme.lower()}")
+    assert budget.page.evaluate(CUT) == []
+    budget.find("heat-kind").select_option("losses")
+    expect(budget.find("heat").first).to_contain_text("%")
+
+
+def test_fine_tuning_is_seen_paused_and_stopped(budget):
+    set_width(budget, "conv2", 9)
+    budget.find("commit-all").click()
+    expect(budget.find("undo")).to_be_enabled(timeout=PATIENCE)
+    settle(budget)
+    budget.find("tab-tune").click()
+    expect(budget.find("tune-pause")).to_be_disabled()
+    budget.find("tune-unit").select_option("steps")
+    budget.find("tune-amount").fill("5000")
+    budget.find("tune-rate").fill("0.003")
+    settle(budget)
+    assert budget.page.evaluate(CUT) == []
+    budget.find("tune-start").click()
+    expect(budget.find("tune-how")).to_contain_text("running, step", timeout=PATIENCE)
+    budget.find("tune-pause").click()
+    expect(budget.find("tune-how")).to_contain_text("paused")
+    expect(budget.find("tune-pause")).to_have_text("Go on")
+    budget.find("tune-pause").click()
+    expect(budget.find("tune-pause")).to_have_text("Pause")
+    budget.find("tune-stop").click()
+    expect(budget.find("tune-how")).to_contain_text("stopped", timeout=PATIENCE)
+    settle(budget)
+    assert budget.kernel("Out[1].session.history[-1].tuning is not None") == "True"
+    budget.find("undo").click()
+    settle(budget)
+    budget.find("tune-amount").fill("40")
+    budget.find("tune-start").click()
+    expect(budget.find("tune-how")).to_contain_text("done, step 40 of 40", timeout=PATIENCE)
+    settle(budget)
+    for theme in ("Dark", "Light"):
+        budget.theme(f"JupyterLab {theme}")
+        budget.page.wait_for_timeout(600)
+        budget.screenshot(f"tune-{theme.lower()}")
+    assert budget.page.evaluate(CUT) == []
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_sixty_groups_scroll_and_totals_repaint_within_a_frame(bench, theme, capsys):
+    if bench.kernel("Out[1].state.name") != "'encoders.py:Encoder'":
+        bench.find("load").click()
+        bench.find("model").fill("encoders.py:Encoder")
+        bench.find("calibration").fill("steps.npy")
+        bench.find("evaluation").fill("")
+        bench.find("load-go").click()
+        expect(bench.find("load-card")).to_be_hidden(timeout=PATIENCE)
+    bench.find("tab-budget").click()
+    bench.theme(theme)
+    expect(bench.page.locator("[data-testid^=budget-row-]")).to_have_count(60, timeout=PATIENCE)
+    settle(bench)
+    if theme.endswith("Light"):
+        drag_lam(bench, 20)
+        bench.page.evaluate(WATCH)
+        drag_lam(bench, 120)
+        seen = bench.page.evaluate("() => window.budget.seen.size")
+        spent = sorted(bench.page.evaluate("() => window.budget.spent"))
+        with capsys.disabled():
+            print(
+                f"\n60 groups, λ for all dragged to painted: median {statistics.median(spent):.1f} ms,",
+                end=" ",
+            )
+            print(f"95 % {spent[int(0.95 * len(spent))]:.1f} ms")
+        assert seen > 30
+        # A move waits for the screen's next frame, up to 16.7 ms; a frame that is missed would add as much.
+        assert statistics.median(spent) <= 1.5 * 1000 / 60
+    settle(bench)
+    bench.screenshot("budget-many-" + theme.split()[-1].lower())
+    assert bench.page.evaluate(CUT) == []
+    last = bench.find("budget-width-encoder.layers.29.linear1")
+    last.focus()
+    expect(last).to_be_in_viewport(ratio=1)
+    expect(bench.find("rule-least")).to_be_in_viewport(ratio=1)
+    bench.theme("JupyterLab Light")
+
+
+def test_no_script_failed_and_nothing_was_asked_of_other_machines(bench):
+    assert bench.page.errors == []
+    assert bench.page.foreign == []
+    assert bench.cell_errors() == []
+    bench.find("tab-layer").click()

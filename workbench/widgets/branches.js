@@ -1,0 +1,33 @@
+// The branches: a menu in the header, and a name for a new one, asked for in the same place.
+
+const NEW = "\u0000new"; // no branch is called so
+
+function branchMenu(state, on) {
+  const menu = h("select", { class: "wbw-select", "data-testid": "branch", "aria-label": "branch", title: "Several ways from the same original network, kept by name" });
+  const name = h("input", { type: "text", class: "wbw-select", "data-testid": "branch-name", placeholder: "name of the new branch", "aria-label": "name of the new branch", spellcheck: "false", autocomplete: "off" });
+  const make = h("button", { type: "submit", class: "wbw-button wbw-small", "data-testid": "branch-make" }, "Branch");
+  const stop = h("button", { type: "button", class: "wbw-button wbw-small", "data-testid": "branch-stop", onclick: () => asking(false) }, "Close");
+  const form = h("form", { class: "wbw-branch-form", novalidate: true, hidden: true, onsubmit: (event) => {
+    event.preventDefault();
+    if (!name.value.trim() || busy(state)) return name.focus();
+    send(state, "fork", { name: name.value });
+    asking(false);
+  } }, name, make, stop);
+  const label = h("label", { class: "wbw-branch" }, h("span", { class: "wbw-caption" }, "branch"), menu);
+  const asking = (yes) => {
+    form.hidden = !yes;
+    label.hidden = yes;
+    menu.value = state.get("branch");
+    if (yes) name.value = "";
+    (yes ? name : menu).focus({ preventScroll: true });
+  };
+  form.addEventListener("keydown", (event) => event.key === "Escape" && (event.stopPropagation(), asking(false)));
+  menu.addEventListener("change", () => (menu.value === NEW ? asking(true) : send(state, "switch", { name: menu.value })));
+  on("branch branches error", () => {
+    const names = (state.get("branches") ?? []).map((one) => one.name);
+    menu.replaceChildren(...names.map((one) => h("option", { value: one }, one)), h("option", { value: NEW }, "New branch…"));
+    menu.value = state.get("branch");
+  });
+  on("progress kernel measured", () => setOff(menu, busy(state) || !alive(state) || !state.get("measured"), "This needs a measured network, and nothing that runs"));
+  return h("div", { class: "wbw-branches" }, label, form);
+}

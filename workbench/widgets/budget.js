@@ -1,0 +1,148 @@
+// The budget: every group's width, one λ for all, a target and the rules that meet it; totals move in the page.
+
+const RULES = [["equal", "Equal share", "Every group keeps the same share of its units"],
+  ["shared", "One λ", "Every group keeps ⌈N(λ)⌉ units, at one λ relative to its trace"],
+  ["least", "Least loss", "Units go one at a time where the loss rises least for the cost saved [beyond the paper]"]];
+const RULE_WORDS = { equal: "equal share", shared: "one λ for all", least: "least loss per cost [beyond]" };
+const UNITS = [["macs", "MACs"], ["parameters", "parameters"], ["ms", "ms"]];
+
+// One total: from what the network has now to what the plan leaves it, with the original as the whole bar.
+function totalBar(name, caption) {
+  const value = h("span", { class: "wbw-meter-value", "data-testid": `total-${name}` });
+  const share = h("span", { class: "wbw-meter-share" });
+  const [before, after] = [h("span", { class: "wbw-before" }), h("span", { class: "wbw-after" })];
+  const node = h("div", { class: "wbw-total", title: "Now → with this plan, and what that is of the original network. The whole bar is the original, light is now, blue the plan." },
+    h("div", { class: "wbw-meter-row" }, h("span", { class: "wbw-caption" }, caption), share), value, h("div", { class: "wbw-total-bar" }, before, after));
+  return { node, paint: (original, now, planned) => {
+    setText(value, `${count(now)} → ${count(planned)}`);
+    setText(share, percent(planned / original));
+    value.dataset.value = planned;
+    before.style.width = `${(100 * now) / original}%`;
+    after.style.width = `${(100 * planned) / original}%`;
+  } };
+}
+
+function plannedWords(state, widths) {
+  const plan = state.get("planned");
+  const { names = [] } = state.get("budget");
+  if (!plan.rule || names.some((name, i) => plan.widths[name] !== widths[i])) return ["", true];
+  if (plan.message) return [`${plan.message}.`, false];
+  const cost = plan.unit === "seconds" ? `${(1000 * plan.cost).toPrecision(3)}${THIN}ms measured` : `${count(plan.cost)} ${plan.unit === "macs" ? "MACs" : plan.unit}`;
+  return [`By ${RULE_WORDS[plan.rule]}: ${cost}`, true];
+}
+
+function draw(state, el, on) {
+  const goal = (values) => update(state, { goal: { ...state.get("goal"), ...values } });
+  const setWidths = (widths, rest = {}) => {
+    const names = state.get("budget").names;
+    update(state, { widths: Object.fromEntries(names.map((name, i) => [name, widths[i]])), ...rest });
+  };
+  const setOne = (index, wanted) => {
+    if (!Number.isFinite(wanted)) return;
+    const widths = widthsOf(state);
+    widths[index] = clamp(Math.round(wanted), 1, state.get("budget").widths[index]);
+    setWidths(widths);
+  };
+  const atLeast = (value) => Math.max(1, Math.round(Number(value)) || 1);
+  const setLamForAll = (exponent) => {
+    const lam = clamp(10 ** exponent, LAM_MIN, LAM_MAX);
+    const { minimum, multiple } = state.get("goal");
+    const locks = new Set(state.get("locks"));
+    const before = widthsOf(state);
+    setWidths(layersOf(state).map((layer, i) => {
+      const eigenvalues = eigenvaluesOf(state, layer);
+      if (locks.has(layer.name) || !eigenvalues.length) return before[i];
+      return allowedWidth(suggestedWidth(eigenvalues, lam * traceOf(eigenvalues)), layer.width, atLeast(minimum), atLeast(multiple));
+    }), { budget_lam: lam });
+  };
+  const rows = budgetList(state, on, setOne);
+  const lamSlider = slider("budget-lam", "λ for all groups, relative to the trace, on a log scale", setLamForAll, 0.05, () => 10);
+  const lamText = h("span", { class: "wbw-set" });
+  const field = (key, label, columns, hint, ...options) => {
+    const change = () => goal({ [key]: input.value.trim() });
+    const input = options.length
+      ? h("select", { class: "wbw-select", "data-testid": `goal-${key}`, "aria-label": label, onchange: change }, ...options.map(([value, text]) => h("option", { value }, text)))
+      : h("input", { type: "text", class: "wbw-select", "data-testid": `goal-${key}`, spellcheck: "false", autocomplete: "off", onchange: change });
+    const node = h("label", { class: "wbw-field", title: hint, style: `grid-column: span ${columns}` }, h("span", { class: "wbw-caption" }, label), input);
+    return { key, input, node };
+  };
+  const fields = [
+    field("target", "target", 3, "50 % or 2x, of the original; or a number such as 1.2 M"), field("unit", "of", 4, "What the target counts", ...UNITS),
+    field("minimum", "at least", 2, "Units that every group keeps at least"), field("multiple", "times", 2, "Widths are multiples of this, or whole", ["1", "1"], ["8", "8"], ["16", "16"])];
+  const goalNow = () => Object.fromEntries(fields.map(({ key, input }) => [key, input.value.trim()]));
+  const rules = RULES.map(([rule, text, hint]) => h("button", { class: "wbw-button", "data-testid": `rule-${rule}`, "data-hint": hint,
+    onclick: () => send(state, "plan", { rule, goal: goalNow(), locks: state.get("locks"), widths: named(state) }) }, text));
+  fields[0].input.addEventListener("keydown", (event) => event.key === "Enter" && (event.stopPropagation(), rules[2].click()));
+  const message = h("p", { class: "wbw-hint", "data-testid": "budget-message", "aria-live": "polite" });
+  const totals = [totalBar("parameters", "parameters"), totalBar("macs", "MACs")];
+  const selection = menu(state, "selection", "select", "selection, for all groups", SELECTIONS);
+  const reconstruction = menu(state, "reconstruction", "reconstruct", "reconstruction, for all groups", RECONSTRUCTIONS);
+  const reestimate = h("input", { type: "checkbox", "data-testid": "budget-reestimate", onchange: () => update(state, { reestimate: reestimate.checked }) });
+  selection.node.dataset.testid = "budget-selection";
+  reconstruction.node.dataset.testid = "budget-reconstruction";
+  const all = h("button", { class: "wbw-button", "data-testid": "all-widths", "data-hint": "Every group that is not locked keeps all its units",
+    onclick: () => setWidths(widthsOf(state).map((width, i) => (state.get("locks").includes(state.get("budget").names[i]) ? width : state.get("budget").widths[i]))) }, "Keep all");
+  const commit = h("button", { class: "wbw-button wbw-primary", "data-testid": "commit-all", "data-hint": "Prune every group to its width, front to back; one step of undo (Enter)",
+    onclick: () => send(state, "commit_plan", { widths: named(state), options: optionsOf(state), revision: state.get("revision") }) }, "Commit all");
+  const empty = h("p", { class: "wbw-empty", "data-testid": "budget-empty" });
+  const rail = h("div", { class: "wbw-rail" },
+    h("h3", { class: "wbw-heading" }, "Plan for all groups"),
+    h("div", { class: "wbw-controls" },
+      h("div", {}, h("div", { class: "wbw-row" }, h("span", { class: "wbw-symbol" }, "λ"), h("span", { class: "wbw-caption" }, "one for all, relative to Tr Σ"), lamText), lamSlider),
+      h("div", { class: "wbw-goal" }, ...fields.map((one) => one.node)),
+      h("div", { class: "wbw-rules" }, ...rules), message),
+    h("div", { class: "wbw-totals" }, ...totals.map((one) => one.node)),
+    h("div", { class: "wbw-controls" }, selection.label, reconstruction.label, h("label", { class: "wbw-check" }, reestimate, "re-estimate norms")),
+    h("div", { class: "wbw-deeds" }, errorBox(state, on, "budget"), h("div", { class: "wbw-buttons" }, all, commit)));
+  const body = h("div", { class: "wbw-budget-body" }, rows.list);
+  setAttributes(el, { role: "tabpanel", "aria-label": "Budget" });
+  el.append(empty, body, rail);
+
+  const paint = () => {
+    if (state.get("tab") !== "budget" || !rows.filled()) return;
+    const budget = state.get("budget");
+    const widths = widthsOf(state);
+    const total = costAt(budget, widths);
+    rows.paint(widths, total);
+    const lam = state.get("budget_lam");
+    lamSlider.paint(Math.log10(LAM_MIN), Math.log10(LAM_MAX), Math.log10(lam), scientific(lam));
+    setText(lamText, scientific(lam));
+    totals[0].paint(budget.original[0], budget.parameters, total.parameters);
+    totals[1].paint(budget.original[1], budget.macs, total.macs);
+    const [words, met] = plannedWords(state, widths);
+    setText(message, words);
+    message.classList.toggle("wbw-unmet", !met);
+  };
+  on("goal", () => {
+    for (const { key, input } of fields) if (document.activeElement !== input || input.matches("select")) input.value = state.get("goal")[key];
+  });
+  on("selection reconstruction reestimate norms", () => {
+    selection.node.paint(state.get("selection"));
+    reconstruction.node.paint(state.get("reconstruction"));
+    reestimate.checked = state.get("reestimate");
+  });
+  const show = () => {
+    body.hidden = rail.hidden = !rows.filled();
+    empty.hidden = rows.filled();
+    const any = (state.get("budget").names ?? []).length;
+    setText(empty, busy(state) ? "The groups appear here when their moments are measured." : state.get("measured") && !any ? "No group of this network can be pruned."
+      : "Nothing is measured yet: press Measure on the tab Layer, or load a model.");
+  };
+  rows.built = () => (show(), paint());
+  on("widths budget_lam locks losses losses_of revision planned tab", paint);
+  on("progress", show);
+  on("progress kernel widths budget revision norms", () => {
+    const waiting = !alive(state) ? "This needs a running kernel" : busy(state) ? "Something is running: see above" : "";
+    rules.forEach((button) => setOff(button, waiting, waiting));
+    const nothing = widthsOf(state).every((width, i) => width === state.get("budget").widths[i]) ? "All units are kept: move a width, or press a rule" : "";
+    setOff(commit, waiting || nothing, waiting || nothing);
+    setOff(all, nothing, nothing);
+    reestimate.disabled = !state.get("norms");
+    reestimate.parentNode.title = state.get("norms") ? "Measure the running statistics of batch norms anew, once all groups are pruned" : "This network has no batch norm that keeps running statistics";
+  });
+}
+
+const named = (state) => Object.fromEntries(widthsOf(state).map((width, i) => [state.get("budget").names[i], width]));
+const optionsOf = (state) => Object.fromEntries(["theta", "selection", "reconstruction", "reestimate"].map((key) => [key, state.get(key)]));
+
+export default panel(draw);

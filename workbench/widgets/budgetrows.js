@@ -1,0 +1,111 @@
+// The rows of the budget: a group each, with its spectrum, width, lock, share of the cost and predicted loss.
+
+const ROW = 28; // pixels, as in the style sheet
+const REST = 80; // milliseconds
+const LOSS_DECADES = 4; // the loss bar is logarithmic, from 0.01 % to all
+
+const layersOf = (state) => {
+  const byName = new Map((state.get("layers") ?? []).map((layer) => [layer.name, layer]));
+  return (state.get("budget").names ?? []).map((name) => byName.get(name));
+};
+function widthsOf(state) {
+  const { names = [], widths = [] } = state.get("budget");
+  const set = state.get("widths");
+  return names.map((name, i) => clamp(set[name] ?? widths[i], 1, widths[i]));
+}
+// The losses of every group at widths 0 to m, null while the kernel computes them.
+function lossesOf(state) {
+  if (state.get("losses_of") !== state.get("revision")) return null;
+  const values = numbers(state.get("losses"));
+  let from = 0;
+  return state.get("budget").widths.map((m) => values.subarray(from, (from += m + 1)));
+}
+
+function budgetRow(state, layer, index, set) {
+  const { name, width: m } = layer;
+  const title = h("span", { class: "wbw-name" });
+  setName(title, name);
+  if (layer.stale) title.title = `${name} was ${layer.stale}: it is measured again when the plan is committed`;
+  const lock = h("input", { type: "checkbox", "data-testid": `budget-lock-${name}`, "aria-label": `lock ${name}`, title: "Locked: neither λ nor a rule moves it",
+    onchange: () => {
+      const others = state.get("locks").filter((one) => one !== name);
+      update(state, { locks: lock.checked ? [...others, name] : others });
+    } });
+  const range = slider(`budget-slider-${name}`, `width of ${name}`, (value) => set(index, value), 1, () => Math.max(1, Math.round(m / 10)));
+  const entry = h("input", { type: "number", class: "wbw-entry", min: 1, max: m, "data-testid": `budget-width-${name}`, "aria-label": `width of ${name}`,
+    onchange: () => (entry.value ? set(index, Number(entry.value)) : (entry.value = widthsOf(state)[index])) });
+  const cell = (testid) => h("span", { class: "wbw-cell", "data-testid": testid && `${testid}-${name}` });
+  const [freedom, parameters, macs, loss] = [cell("budget-N"), cell("budget-parameters"), cell("budget-macs"), cell("budget-loss")];
+  const bar = h("span", { class: "wbw-bar-fill" });
+  const node = h("li", { class: "wbw-budget-row", "data-testid": `budget-row-${name}` },
+    h("label", { class: "wbw-lock" }, lock), title, spark(eigenvaluesOf(state, layer)), freedom, range, entry,
+    h("span", { class: "wbw-of" }, `of ${m}`), parameters, macs, h("span", { class: "wbw-bar wbw-loss-bar" }, bar), loss);
+  if (layer.stale) node.classList.add("wbw-stale-row");
+  const paint = (width, lam, share, total, losses, locked) => {
+    const eigenvalues = eigenvaluesOf(state, layer);
+    const N = degreesOfFreedom(eigenvalues, lam * traceOf(eigenvalues));
+    setText(freedom, fixed(N, N < 99.95 ? 1 : 0));
+    range.paint(1, m, width, String(width));
+    if (document.activeElement !== entry || Number(entry.value) !== width) entry.value = width;
+    lock.checked = locked;
+    range.disabled = entry.disabled = locked;
+    setText(parameters, percent(share.parameters / total.parameters));
+    setText(macs, percent(share.macs / total.macs));
+    const left = losses ? (losses[0] > 0 ? losses[width] / losses[0] : 0) : null;
+    setText(loss, left === null ? "…" : percent(left));
+    bar.style.width = left > 0 ? `${clamp(100 * (1 + Math.log10(left) / LOSS_DECADES), 0, 100)}%` : "0";
+  };
+  return { node, paint };
+}
+
+// The list with its head, and what stays in one line below. `set(index, width)` moves one group.
+function budgetList(state, on, set) {
+  const head = (text, hint, kind = "wbw-cell") => h("span", { class: kind, title: hint }, text);
+  const list = h("ul", { class: "wbw-budget-list", "aria-label": "widths of all groups" });
+  const heads = h("li", { class: "wbw-budget-row wbw-steps-head", "aria-hidden": "true" },
+    head("lock", "Neither λ nor a rule moves a locked group", ""), head("group", "", ""), head("spectrum", "", ""), head("N(λ)", "Degrees of freedom at the λ for all"),
+    head("width", "", ""), h("span", {}), h("span", {}),
+    head("param.", "Part of the plan's parameters that lie in the layers that make these units"),
+    head("MACs", "Part of the plan's MACs that the layers take that make these units"),
+    head("loss", "Predicted output loss of this group alone, relative to keeping none. The bar is logarithmic, from 0.01 % to all", ""), h("span", {}));
+  const summary = h("summary", {});
+  const reasons = h("ul", {});
+  const rest = h("details", { class: "wbw-rest", "data-testid": "budget-rest" }, summary, reasons);
+  let [rows, latest, later] = [[], null, 0];
+  const made = { list, built: () => {} };
+  on("layers budget spectra measured", () => {
+    clearTimeout(later);
+    later = 0;
+    const top = list.scrollTop;
+    const layers = layersOf(state);
+    rows = layers.every(Boolean) && state.get("measured") ? layers.map((layer, i) => budgetRow(state, layer, i, set)) : [];
+    const others = (state.get("layers") ?? []).filter((layer) => !layer.prunable);
+    rest.hidden = !others.length || !rows.length;
+    setText(summary, `${others.length} more ${others.length === 1 ? "stays" : "stay"}: ${others.map((layer) => layer.name).join(", ")}`);
+    reasons.replaceChildren(...others.map((layer) => h("li", {}, h("b", {}, layer.name), ` ${layer.why_not}`)));
+    list.replaceChildren(heads, ...rows.map((row) => row.node), h("li", { class: "wbw-rest-row" }, rest));
+    list.scrollTop = top;
+    made.built(); // a listener of its own might have had its turn before the rows were there
+  });
+  // The rows in sight are painted at once, the others when the hand rests: sixty rows take longer than a frame.
+  const paintRows = (from, to) => {
+    const { widths, total, lam, losses, locks } = latest;
+    for (let i = from; i < to; i++) rows[i].paint(widths[i], lam, total.shares[i], total, losses?.[i], locks.has(state.get("budget").names[i]));
+  };
+  const inSight = () => {
+    const first = clamp(Math.floor(list.scrollTop / ROW), 0, rows.length); // the head covers a row's height
+    return [first, clamp(first + Math.ceil(list.clientHeight / ROW), 0, rows.length)];
+  };
+  const paintRest = () => ((later = 0), paintRows(0, rows.length));
+  const paint = (widths, total) => {
+    latest = { widths, total, lam: state.get("budget_lam"), losses: lossesOf(state), locks: new Set(state.get("locks")) };
+    const [from, to] = inSight();
+    list.classList.toggle("wbw-losses-lag", !latest.losses);
+    paintRows(from, to);
+    clearTimeout(later);
+    later = to - from < rows.length ? setTimeout(paintRest, REST) : 0;
+  };
+  list.addEventListener("scroll", () => later && (clearTimeout(later), paintRest()));
+  on.end(() => clearTimeout(later));
+  return Object.assign(made, { paint, filled: () => rows.length > 0 });
+}

@@ -1,0 +1,199 @@
+"""The budget tab's half in the kernel: losses at every width, plans by a rule, and their commit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import traitlets as t
+
+from workbench.network import measure_latency
+from workbench.session import Session
+from workbench.session.budget import BudgetPlan
+from workbench.widgets.jobs import Delivery, Reporter, Worker
+from workbench.widgets.traits import synced
+
+START_LAM = 1e-3
+OPTIONS = ("theta", "selection", "reconstruction", "reestimate")  # how a group is pruned, wherever
+SCALES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
+GOAL: dict[str, Any] = {"target": "50 %", "unit": "macs", "minimum": 1, "multiple": 1}
+
+
+class Budgets(t.HasTraits):
+    """The part of the shared state that is about all groups at once.
+
+    `budget` is the cost of any widths (snapshot.py), `losses` the float64 output losses of all its groups, of
+    each at its widths 0 to m, once they are known for the revision `losses_of`. `widths` are those that the
+    page has set, by group name; a group that is not named keeps all its units. `locks` are names of groups
+    that neither λ nor a rule moves. `planned` is what the last rule answered.
+    """
+
+    COMMANDS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "plan": ("rule", "goal", "locks", "widths"),
+        "commit_plan": ("widths", "options", "revision"),
+    }
+    PLACES: ClassVar[dict[str, str]] = {"plan": "budget", "commit_plan": "budget"}
+
+    budget = synced(t.Dict)
+    losses = synced(t.Bytes)
+    losses_of = synced(t.Int, -1)
+    planned = synced(t.Dict)
+    # The page is ahead of the kernel here, as with λ (state.py).
+    widths = synced(t.Dict).tag(echo_update=False)
+    locks = synced(t.List).tag(echo_update=False)
+    budget_lam = synced(t.Float, START_LAM).tag(echo_update=False)
+    goal = synced(t.Dict, GOAL).tag(echo_update=False)
+
+    session: Session | None
+    revision: Any
+    measured: Any
+    tab: Any
+    _current: Any
+    _deliver: Delivery
+    _set: Callable[[dict], None]
+    _fail: Callable[[str, Exception], None]
+    _start: Callable[..., None]
+
+    def _begin_budgets(self) -> None:
+        self._losses = Worker("workbench-losses", newest_only=True)
+        self._plan: BudgetPlan | None = None
+
+    def plan(
+        self,
+        rule: str,
+        goal: Mapping[str, Any] | None = None,
+        locks: Iterable[str] | None = None,
+        widths: Mapping[str, int] | None = None,
+    ) -> None:
+        """Widths by `rule` ("equal", "shared" or "least") for `goal`, by default what the tab has now.
+
+        `goal`: "target", a text such as "50 %" or "2x" (of the original), "1.2 M", or milliseconds; "unit",
+        one of "parameters", "macs", "ms"; "minimum" and "multiple" of every width.
+        """
+        wanted: dict[str, Any] = GOAL | dict(self.goal if goal is None else goal)
+        held = list(self.locks if locks is None else locks)
+        now = dict(self.widths if widths is None else widths)
+
+        def work(progress: Reporter, cancel: Any) -> None:
+            session = self._current
+            present = {group.name: group.width for group in session.groups if group.prunable}
+            found = session.plan(
+                target_of(session, str(wanted["target"]), str(wanted["unit"])),
+                "seconds" if wanted["unit"] == "ms" else str(wanted["unit"]),
+                rule,
+                locks={name: now.get(name, present[name]) for name in held if name in present},
+                minimum=whole(wanted["minimum"], "minimum width"),
+                multiple=whole(wanted["multiple"], "multiple"),
+            )
+            progress(1, 1, "planning")  # ends here where it was cancelled
+            self._plan = found
+            values = {"widths": dict(found.widths), "planned": plan_values(found), "goal": wanted}
+            if found.lam is not None:
+                values["budget_lam"] = found.lam
+            self._deliver(lambda: self._set(values))
+
+        self._start("plan", "planning", work)
+
+    def commit_plan(
+        self,
+        widths: Mapping[str, int] | None = None,
+        options: Mapping[str, Any] | None = None,
+        revision: int | None = None,
+    ) -> None:
+        """Prune every group to its width, by default those shown, as one step of undo."""
+        wanted = dict(self.widths if widths is None else widths)
+        ways = {name: getattr(self, name) for name in OPTIONS} | dict(options or {})
+
+        def work(progress: Reporter, cancel: Any) -> None:
+            session = self._current
+            if revision is not None and revision != self.revision:
+                raise ValueError("the network has changed since these widths were shown; look again")
+            same = self._plan is not None and self._plan.widths == wanted
+            session.commit_plan(self._plan if same else wanted, **ways, progress=progress, cancel=cancel)
+
+        self._start("commit_plan", "committing all groups", work)
+
+    # Inside
+
+    def _no_plan(self) -> dict:
+        """Values for another session, of which nothing is planned."""
+        self._plan = None
+        return {"widths": {}, "locks": [], "planned": {}}
+
+    def _fitting(self, values: Mapping[str, Any]) -> dict:
+        """The planned widths within the groups' present ones, which `values` brings."""
+        budget = values["budget"]
+        present = dict(zip(budget["names"], budget["widths"], strict=True))
+        widths = values.get("widths", self.widths)
+        locks = values.get("locks", self.locks)
+        return {
+            "widths": {name: min(width, present[name]) for name, width in widths.items() if name in present},
+            "locks": [name for name in locks if name in present],
+        }
+
+    @t.observe("tab")
+    def _on_tab(self, change: dict) -> None:
+        self._ask_losses()
+
+    def _ask_losses(self) -> None:
+        """The losses at every width, in the background, once they are looked at."""
+        session, revision = self.session, self.revision
+        wanted = self.tab == "budget" and self.measured and self.losses_of != revision
+        if session is not None and wanted:
+            self._losses.submit(lambda: self._find_losses(session, revision))
+
+    def _find_losses(self, session: Session, revision: int) -> None:
+        if revision != self.revision:
+            return
+        try:
+            groups = session.budget_groups()
+        except Exception as error:
+            if revision == self.revision:
+                self._fail("plan", error)
+            return
+        losses = np.concatenate([group.losses for group in groups]) if groups else np.zeros(0)
+        values = {"losses": losses.astype(np.float64).tobytes(), "losses_of": revision}
+        self._deliver(lambda: self._set(values) if revision == self.revision else None)
+
+
+def plan_values(plan: BudgetPlan) -> dict[str, Any]:
+    """A plan as the page shows it."""
+    names = ("rule", "unit", "target", "widths", "cost", "parameters", "macs", "met", "message", "lam")
+    return {name: getattr(plan, name) for name in names}
+
+
+def target_of(session: Session, text: str, unit: str) -> float:
+    """The number of parameters or MACs, or the seconds, that a person means.
+
+    `text`: "50 %" or "2x" less, of the original; "1.2 M"; milliseconds for the unit "ms". Raises ValueError.
+    """
+    found = re.fullmatch(r"([\d.,]*\d\.?)\s*([%x×]|[kKmMgG])?", text.strip().replace("\u202f", " "))
+    try:
+        number = float(found[1].replace(",", "")) if found else float("nan")
+    except ValueError:
+        number = float("nan")
+    mark = (found[2] or "").lower() if found else ""
+    if not found or not 0 < number < float("inf") or (unit == "ms" and mark in SCALES and mark):
+        such = "12.5, in milliseconds," if unit == "ms" else "1.2 M"
+        raise ValueError(
+            f"the target must be a number such as {such} or a share such as 50 % or 2x; got {text!r}"
+        )
+    if mark in SCALES:
+        return number * SCALES[mark] / (1000 if unit == "ms" else 1)
+    start = session.history[0]
+    wholes = {"parameters": start.parameters, "macs": start.macs}
+    size = wholes[unit] if unit in wholes else measure_latency(session.original, session.example_input)
+    return size * number / 100 if mark == "%" else size / number
+
+
+def whole(value: Any, what: str) -> int:
+    """Raises ValueError for anything but a whole number of at least 1."""
+    try:
+        number = int(str(value).strip())
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise ValueError(f"the {what} must be a whole number, 1 or more; got {value!r}")
+    return number

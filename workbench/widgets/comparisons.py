@@ -1,0 +1,149 @@
+"""The compare tab's half in the kernel: ways to prune at the same widths, and what each group bears alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import traitlets as t
+
+from workbench.plots import plot_comparison
+from workbench.session.comparing import Comparison
+from workbench.widgets.jobs import Delivery, Reporter
+from workbench.widgets.traits import synced
+
+SHARES = (0.75, 0.5, 0.25)
+WAYS: dict[str, Any] = {
+    "selections": ["greedy", "leverage", "random", "magnitude-l1"],
+    "reconstructions": ["none", "channel"],
+    "reestimate": False,
+}
+
+
+class Comparisons(t.HasTraits):
+    """The part of the shared state that sets ways to prune side by side; nothing of it is committed.
+
+    `ways` is what the form has chosen, `comparison` the last answer, `sweep` the last sensitivity sweep; both
+    say in `revision` of which network. NaN is sent as None.
+    """
+
+    COMMANDS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "compare": ("ways", "widths"),
+        "save_comparison": (),
+        "sweep_groups": ("options",),
+    }
+    PLACES: ClassVar[dict[str, str]] = dict.fromkeys(COMMANDS, "compare")
+
+    ways = synced(t.Dict, WAYS).tag(echo_update=False)
+    comparison = synced(t.Dict)
+    sweep = synced(t.Dict)
+
+    revision: Any
+    widths: Any
+    _current: Any
+    _deliver: Delivery
+    _set: Callable[[dict], None]
+    _note: Callable[[str], None]
+    _start: Callable[..., None]
+
+    def _begin_comparisons(self) -> None:
+        self._comparison: tuple[Comparison, int] | None = None
+
+    def compare(self, ways: Mapping[str, Any] | None = None, widths: Mapping[str, int] | None = None) -> None:
+        """Score every selection with every reconstruction of `ways` at `widths`, by default the budget's."""
+        wanted = WAYS | dict(self.ways if ways is None else ways)
+        at = dict(self.widths if widths is None else widths)
+
+        def work(progress: Reporter, cancel: Any) -> None:
+            session = self._current
+            if not wanted["selections"] or not wanted["reconstructions"]:
+                raise ValueError("choose at least one selection and one reconstruction")
+            macs = session.cost_model.total(at)[1]
+            if macs == session.macs:
+                raise ValueError("the budget keeps all units: set widths on the tab Budget first")
+            if "taylor" in wanted["selections"]:
+                session.measure_gradients(progress=progress, cancel=cancel)
+            found = session.compare(
+                at,
+                wanted["selections"],
+                wanted["reconstructions"],
+                reestimate=bool(wanted["reestimate"]),
+                progress=progress,
+                cancel=cancel,
+            )
+            self._comparison = found, session.macs
+            values = {"metric": found.metric, "unpruned": found.unpruned, "macs": macs}
+            values["rows"] = [asdict(row) for row in found.rows]
+            self._deliver(lambda: self._set({"comparison": values | {"revision": self.revision}}))
+
+        self._start("compare", "comparing", work)
+
+    def save_comparison(self) -> None:
+        """Write the last comparison as CSV, PNG and SVG into the notebook's folder; nothing is replaced."""
+
+        def work(progress: Reporter, cancel: Any) -> None:
+            if self._comparison is None:
+                raise ValueError("there is no comparison to save: press Compare first")
+            written = write_comparison(*self._comparison, Path.cwd())
+            self._note(f"Saved {', '.join(file.name for file in written)} in {written[0].parent}")
+
+        self._start("save_comparison", "saving the comparison", work)
+
+    def sweep_groups(self, options: Mapping[str, Any], shares: Iterable[float] = SHARES) -> None:
+        """Each group alone at several shares of its width; `options` as for a preview."""
+        kept = {key: options[key] for key in ("theta", "selection", "reconstruction") if key in options}
+
+        def work(progress: Reporter, cancel: Any) -> None:
+            found = self._current.sensitivity(tuple(shares), **kept, progress=progress, cancel=cancel)
+            values = {
+                "metric": found.metric,
+                "unpruned": found.unpruned,
+                "groups": list(found.groups),
+                "shares": list(found.shares),
+                "scores": plain(found.scores),
+                "losses": plain(found.losses),
+            }
+            self._deliver(lambda: self._set({"sweep": values | {"revision": self.revision}}))
+
+        self._start("sweep_groups", "sweeping", work)
+
+    def _no_comparison(self) -> dict:
+        """Values for another session."""
+        self._comparison = None
+        return {"comparison": {}, "sweep": {}}
+
+
+def plain(values: np.ndarray) -> list:
+    """Nested lists of numbers, None for NaN: which JSON has not."""
+    return [[float(v) if np.isfinite(v) else None for v in row] for row in values]
+
+
+def write_comparison(comparison: Comparison, unpruned_macs: int, folder: Path) -> list[Path]:
+    """Write comparison.csv, .png and .svg, under a name with a number where these are there already."""
+    from matplotlib.figure import Figure
+
+    kinds, number = (".csv", ".png", ".svg"), 1
+    while any((folder / (_numbered(number) + kind)).exists() for kind in kinds):
+        number += 1
+    files = [folder / (_numbered(number) + kind) for kind in kinds]
+    comparison.to_csv(files[0])
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    rows = comparison.rows
+    plot_comparison(
+        [row.macs for row in rows],
+        [np.nan if row.score is None else row.score for row in rows],
+        [f"{row.selection}, {row.reconstruction}" for row in rows],
+        comparison.metric,
+        None if comparison.unpruned is None else (unpruned_macs, comparison.unpruned),
+        figure.subplots(),
+    )
+    for file in files[1:]:
+        figure.savefig(file, dpi=150)
+    return files
+
+
+def _numbered(number: int) -> str:
+    return "comparison" if number == 1 else f"comparison-{number}"

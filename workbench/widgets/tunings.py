@@ -1,0 +1,115 @@
+"""The fine-tune tab's half in the kernel: settings from texts, a run that can pause, stop, be cancelled."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import traitlets as t
+
+from workbench.session.finetune import Progress, Tuning
+from workbench.widgets.budgets import whole
+from workbench.widgets.jobs import Delivery, Reporter
+from workbench.widgets.traits import synced
+
+SETTINGS = {"amount": "1", "unit": "epochs", "rate": "0.001", "distill": "0"}
+
+
+class Tunings(t.HasTraits):
+    """The part of the shared state that fine-tunes the network as it stands.
+
+    `tuning` is what the form has, as texts; `tuned` the course of the last run: "reports", each (step, total,
+    loss, score or None), the score before under "start", and "how" it stands: running, paused, done, stopped.
+    """
+
+    COMMANDS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "finetune": ("tuning",),
+        "pause_tuning": (),
+        "go_on_tuning": (),
+        "stop_tuning": (),
+    }
+    PLACES: ClassVar[dict[str, str]] = dict.fromkeys(COMMANDS, "tune")
+    AT_ONCE: ClassVar[tuple[str, ...]] = ("pause_tuning", "go_on_tuning", "stop_tuning")
+
+    tuning = synced(t.Dict, SETTINGS).tag(echo_update=False)
+    tuned = synced(t.Dict)
+
+    targets: Any
+    _current: Any
+    _deliver: Delivery
+    _set: Callable[[dict], None]
+    _start: Callable[..., None]
+
+    def _begin_tunings(self) -> None:
+        self._pause, self._stop = threading.Event(), threading.Event()
+
+    def finetune(self, tuning: Mapping[str, Any] | None = None) -> None:
+        """Fine-tune the present network on the calibration data; the best by score becomes a step."""
+        form = SETTINGS | dict(self.tuning if tuning is None else tuning)
+        self._pause, self._stop = pause, stop = threading.Event(), threading.Event()
+
+        def work(progress: Reporter, cancel: Any) -> None:
+            session = self._current
+            settings = tuning_of(form)
+            if settings.distill < 1 and not self.targets:
+                raise ValueError("the calibration data has no labels: set the distilled share to 1")
+            reports: list[list] = []
+            start = session.history[session.position].score
+
+            def show(how: str) -> None:
+                values = {"reports": list(reports), "start": start, "how": how, "metric": session.metric}
+                self._deliver(lambda: self._set({"tuned": values}))
+
+            def report(one: Progress) -> None:
+                reports.append([one.step, one.total, one.loss, one.score])
+                progress(one.step, one.total, "fine-tuning")  # raises Cancelled: then nothing has changed
+                show("paused" if pause.is_set() else "running")
+
+            show("running")
+            try:
+                done = session.finetune(tuning=settings, report=report, cancel=stop, pause=pause)
+            except BaseException:
+                show("cancelled")
+                raise
+            show("stopped" if done.stopped else "done")
+
+        self._start("finetune", "fine-tuning", work)
+
+    def pause_tuning(self) -> None:
+        """Nothing goes on until `go_on_tuning`."""
+        self._pause.set()
+        self._set({"tuned": self.tuned | {"how": "paused"}})
+
+    def go_on_tuning(self) -> None:
+        self._pause.clear()
+        self._set({"tuned": self.tuned | {"how": "running"}})
+
+    def stop_tuning(self) -> None:
+        """End the run early; the best network so far becomes a step."""
+        self._stop.set()
+
+    def _go_on_to_the_end(self) -> None:
+        """What is cancelled must not wait for ever in a pause."""
+        self._pause.clear()
+
+
+def tuning_of(form: Mapping[str, Any]) -> Tuning:
+    """The settings that the form's texts mean. Raises ValueError, in words."""
+    amount = str(form["amount"])
+    counted: dict[str, Any] = (
+        {"steps": whole(amount, "number of steps")}
+        if form["unit"] == "steps"
+        else {"epochs": number(amount, "number of epochs")}
+    )
+    return Tuning(
+        **counted, rate=number(form["rate"], "rate"), distill=number(form["distill"], "distilled share")
+    )
+
+
+def number(value: Any, what: str) -> float:
+    """Raises ValueError for anything but a number."""
+    try:
+        return float(str(value).strip())
+    except ValueError:
+        raise ValueError(f"the {what} must be a number; got {value!r}") from None
