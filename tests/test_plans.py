@@ -140,6 +140,32 @@ def test_a_plan_and_a_tuning_survive_saving_and_replay(tmp_path):
         torch.testing.assert_close(value, session.model.state_dict()[key], rtol=1e-4, atol=1e-5)
 
 
+def test_refitting_brings_the_outputs_nearer_and_is_a_step(tmp_path):
+    x = images(64)
+    data = [(x, TARGETS)]
+    session = session_of()
+    with pytest.raises(ValueError, match="nothing is pruned yet"):
+        session.refit()
+    session.commit_plan(HALF)
+
+    def distance():
+        with torch.no_grad():
+            return float((session.model(x) - session.original(x)).square().mean())
+
+    before = distance()
+    step = session.refit()
+    assert distance() < before
+    assert (step.label, session.history[-1]) == ("refitted", step)
+    again = weights(session)
+    session.save(tmp_path)
+    opened = Session.open(tmp_path, conv_net(), data, data)
+    assert same(weights(opened), again)
+    assert opened.history[-1].label == "refitted"
+    assert replay(tmp_path / "recipe.json", conv_net(), data).history[-1].label == "refitted"
+    session.undo()
+    assert distance() == before
+
+
 # Branches
 
 

@@ -5,6 +5,7 @@ import torch
 from tables import Bench
 
 from workbench.measure.refitting import reestimate_norms
+from workbench.session.finetune import Tuning
 
 IMAGES = 2000
 
@@ -50,6 +51,21 @@ def test_resnet20_at_half_its_macs():
     found = numbers("resnet20", 1 / 0.5055)  # half of the blocks' MACs
     check(found, 0.71 / 0.81)
     assert found["least loss per cost, greedy, `original`"] >= 0.70
+
+
+@pytest.mark.timeout(1800)
+def test_refitting_and_steps_without_labels_go_on_from_there():
+    bench = Bench("resnet20", IMAGES, epoch=0)
+    session = bench.session
+    streams = {g.name: g.width for g in session.groups if g.prunable and not g.name.startswith("layer")}
+    session.commit_plan(session.plan(0.5055 * bench.whole, locks=streams), reconstruction="original")
+    committed = bench.score(session.model)
+    session.refit()
+    refitted = bench.score(session.model)
+    session.finetune(bench.subject.calibration[0].split(128), Tuning(steps=120, distill=1.0, temperature=2.0))
+    tuned = bench.score(session.model)
+    print(f"\nresnet20: committed {committed:.3f}, refitted {refitted:.3f}, 120 steps {tuned:.3f}")
+    assert committed < refitted < tuned
 
 
 @pytest.mark.timeout(1800)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from threading import Event
@@ -22,6 +23,7 @@ from workbench.network import (
     remove_units,
     set_layer_weight,
 )
+from workbench.network.groups import is_grouped
 from workbench.network.layers import output_count
 from workbench.session.choice import (
     DEFAULT_THETA,
@@ -179,9 +181,52 @@ def _refit(
         weight, bias = fit_original(
             ground.original.model, model, reader.module, rows, spread, ground.calibration, *report
         )
-        set_layer_weight(layer, weight)
-        like = layer.weight
-        layer.bias = nn.Parameter(bias.to(like.device, like.dtype), requires_grad=like.requires_grad)
+        _set_layer(layer, weight, bias)
+
+
+def refitted(ground: Ground, state: State, progress: Progress | None, cancel: Event | None) -> State:
+    """Every layer that writes or reads a pruned group, fitted once more to the original's outputs.
+
+    Front to back, writers as well as readers, each on what the layers before it now give **[beyond the
+    paper]**. Raises ValueError where a fit does not fit memory; Cancelled.
+    """
+    model = copy.deepcopy(state.model)
+    ridges: dict[str, float] = {}
+    for group in state.groups:
+        if group.prunable and len(state.units[group.name]) < _original_width(ground, group.name):
+            light = FIT_LAM * state.problem(group.name).spectrum.trace / group.width
+            layers = [w.module for w in group.writers] + [r.module for r in group.readers]
+            for name in layers:
+                ridges[name] = max(light, ridges.get(name, 0.0))
+    order = [name for name, _ in model.named_modules() if name in ridges]
+    for index, name in enumerate(order):
+
+        def report(_done: int, _total: int | None, what: str, index: int = index, name: str = name) -> None:
+            if progress is not None:
+                progress(index, len(order), f"{name}: {what}")
+
+        module: Any = model.get_submodule(name)
+        if is_grouped(module) or isinstance(module, nn.Embedding):
+            continue
+        inputs = layer_weight(module).shape[1]
+        rows = surviving_rows(ground.original, state.units, name)
+        spread = torch.full((inputs,), ridges[name], dtype=torch.float64)
+        fitted = fit_original(
+            ground.original.model, model, name, rows, spread, ground.calibration, report, cancel
+        )
+        _set_layer(module, *fitted)
+    cost = count_cost(model, ground.example_input)
+    return replace(state, model=model, cost=cost, stale=ground.stale_after_all(state), problems={})
+
+
+def _original_width(ground: Ground, name: str) -> int:
+    return named_group(ground.original.groups, name).width
+
+
+def _set_layer(layer: Any, weight: Tensor, bias: Tensor) -> None:
+    set_layer_weight(layer, weight)
+    like = layer.weight
+    layer.bias = nn.Parameter(bias.to(like.device, like.dtype), requires_grad=like.requires_grad)
 
 
 def surviving_rows(original: State, units: dict[str, tuple[int, ...]], module: str) -> Tensor:

@@ -14,7 +14,7 @@ from torch import nn
 from workbench.measure import Progress
 from workbench.measure.gradients import measure_taylor
 from workbench.network import CostModel, count_cost
-from workbench.session.applying import Ground, Options
+from workbench.session.applying import Ground, Options, refitted
 from workbench.session.budget import BudgetPlan, GroupBudget, Limits
 from workbench.session.choice import BUDGET_LAM, DEFAULT_THETA
 from workbench.session.comparing import Comparison, Sensitivity, compared, swept
@@ -219,6 +219,27 @@ class Planned:
             }
             self._history.amend(replace(state, statistics=statistics, problems={}))
         self._tell("measured")
+
+    # Refitting
+
+    def refit(self, progress: Progress | None = None, cancel: Event | None = None) -> Step:
+        """Fit all layers around pruned groups once more to the original's outputs, and add it to the history.
+
+        Front to back, writers as well as readers, without labels, in a pass over the calibration data a
+        layer **[beyond the paper]**. Raises ValueError where nothing is pruned, Cancelled.
+        """
+        self._require_measured()
+        with self._lock:
+            start, state = perf_counter(), self._history.present
+            if not any(step.choice for step in self._history.steps[: self._history.position + 1]):
+                raise ValueError("nothing is pruned yet, so there is nothing to fit again")
+            after = refitted(self._ground, state, progress, cancel)
+            score = self._score(after.model, progress, cancel)
+            seconds = perf_counter() - start
+            step = Step("refitted", None, score, after.cost.parameters, after.cost.macs, seconds)
+            self._history.push([(after, step)])
+        self._tell("history")
+        return step
 
     # Fine-tuning
 

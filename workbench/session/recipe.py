@@ -63,6 +63,11 @@ class TuneStep:
     tuning: Tuning
 
 
+@dataclass(frozen=True)
+class RefitStep:
+    """All layers fitted once more to the original."""
+
+
 def fingerprint(model: nn.Module) -> str:
     """SHA-256 over every tensor of the state dict: name, type, shape, values. 64 hexadecimal digits.
 
@@ -95,6 +100,8 @@ def make_recipe(
 def record_of(step: Step) -> dict[str, Any]:
     """One step of a recipe, with the numbers that it led to."""
     result = {"score": step.score, "parameters": step.parameters, "macs": step.macs}
+    if step.choice is None and step.tuning is None:
+        return {"kind": "refit", "result": result}
     if step.choice is None:
         return {"kind": "finetune", "tuning": asdict(step.tuning or Tuning()), "result": result}
     record = asdict(RecipeStep.of_choice(step.choice))
@@ -133,10 +140,12 @@ def read_recipe(source: dict | str | Path) -> dict[str, Any]:
     return source
 
 
-def parse_step(step: Any, where: str) -> RecipeStep | TuneStep:
+def parse_step(step: Any, where: str) -> RecipeStep | TuneStep | RefitStep:
     """One step of a recipe, its fields and their types checked. Raises RecipeError."""
     if not isinstance(step, dict):
         raise RecipeError(f"{where} is not an object")
+    if step.get("kind", "commit") == "refit":
+        return RefitStep()
     if step.get("kind", "commit") == "finetune":
         try:
             return TuneStep(Tuning(**step.get("tuning", {})))

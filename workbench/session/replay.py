@@ -9,7 +9,7 @@ from torch import nn
 
 from workbench.measure import Progress
 from workbench.measure.examples import load_example
-from workbench.session.recipe import RecipeStep, check_fingerprint, parse_step, read_recipe
+from workbench.session.recipe import RecipeStep, TuneStep, check_fingerprint, parse_step, read_recipe
 from workbench.session.session import Session
 
 
@@ -35,8 +35,10 @@ def replay(
         step = parse_step(record, f"step {index + 1}")
         if isinstance(step, RecipeStep):
             session.commit(session.choice_of(step), progress, plan=step.plan)
-        else:
+        elif isinstance(step, TuneStep):
             session.finetune(training, step.tuning)
+        else:
+            session.refit(progress)
     return session
 
 

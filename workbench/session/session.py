@@ -41,7 +41,7 @@ from workbench.session.applying import Ground, Options, applied, chosen, refresh
 from workbench.session.choice import DEFAULT_THETA, Choice, GroupProblem, NotMeasuredError
 from workbench.session.history import History
 from workbench.session.planned import Planned
-from workbench.session.recipe import RecipeStep, TuneStep, fingerprint, make_recipe, record_of
+from workbench.session.recipe import RecipeStep, RefitStep, TuneStep, fingerprint, make_recipe, record_of
 from workbench.session.state import StaleMomentsError, State, Step
 from workbench.spectral import Moment, Spectrum
 
@@ -391,7 +391,7 @@ class Session(Planned):
     def restore(
         self,
         statistics: dict[str, GroupStatistics],
-        steps: Sequence[RecipeStep | TuneStep],
+        steps: Sequence[RecipeStep | TuneStep | RefitStep],
         scores: Sequence[float | None],
         weights: dict[str, Tensor],
         tuned: Mapping[int, dict[str, Tensor]] | None = None,
@@ -410,6 +410,8 @@ class Session(Planned):
             for index, step in enumerate(steps):
                 if isinstance(step, RecipeStep):
                     self.commit(self.choice_of(step), plan=step.plan)
+                elif isinstance(step, RefitStep):
+                    self.refit()
                 else:
                     model = copy.deepcopy(self.model)
                     model.load_state_dict((tuned or {})[index])
