@@ -177,14 +177,15 @@ def table(name: str, images: int, epoch: int, criteria: bool) -> str:
     for rule in plans:
         row(rule, "greedy, `original`", way(rule, "greedy", "original", False), tune=rule == "least")
     row("torch-pruning", "global L1, none", lambda i: bench.torch_pruning(bench.whole / RATIOS[i])[0])
-    row(
-        "torch-pruning",
-        f"global L1, none{norms}",
-        lambda i: reestimate_norms(
-            bench.torch_pruning(bench.whole / RATIOS[i])[0], bench.subject.calibration[0].split(256)
-        ),
-        tune=True,
-    )
+    if bench.normed or epoch:
+        row(
+            "torch-pruning",
+            f"global L1, none{norms}",
+            lambda i: reestimate_norms(
+                bench.torch_pruning(bench.whole / RATIOS[i])[0], bench.subject.calibration[0].split(256)
+            ),
+            tune=True,
+        )
     for selection in CRITERIA if criteria else ("magnitude-l1",):
         row("equal", f"{selection}, none{norms}", way("equal", selection, "none", True))
         row("equal", f"{selection}, `channel`{norms}", way("equal", selection, "channel", True))

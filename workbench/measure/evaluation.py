@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from threading import Event
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from workbench.network.running import batch_length, call, main_output, moved, sh
 
 def metric_name(evaluation: Any) -> str:
     """What `evaluate` returns for this evaluation data: 'accuracy', 'R²', or 'score' for a function."""
-    if callable(evaluation):
+    if _is_function(evaluation):
         return "score"
     for index, batch in enumerate(as_batches(evaluation, "evaluation")):
         _, targets = split_batch(batch, index, "evaluation")
@@ -43,9 +43,13 @@ def evaluate(
     Raises ValueError where a batch has no targets or does not fit the model; Cancelled.
     """
     with evaluating(model):
-        if callable(evaluation) and not isinstance(evaluation, Iterable):
+        if _is_function(evaluation):
             return _own_score(evaluation(model))
         return _score_batches(model, evaluation, progress, cancel)
+
+
+def _is_function(evaluation: Any) -> TypeGuard[Callable[[nn.Module], float]]:
+    return callable(evaluation) and not isinstance(evaluation, Iterable)
 
 
 def _own_score(score: Any) -> float:

@@ -190,7 +190,7 @@ def required_bytes(features: int, outputs: int) -> int:
 def reestimate_norms(
     model: nn.Module, data: Any, progress: Progress | None = None, cancel: Event | None = None
 ) -> nn.Module:
-    """A copy whose batch norms have the running statistics of `data`: the plain mean over its batches.
+    """A copy whose batch norms have the running statistics of `data`, in which every example counts the same.
 
     All else, the modes and the momentum too, is as in `model`; norms that keep no running statistics, or
     that do not run, are as they were.

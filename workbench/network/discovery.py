@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from workbench.network.groups import Held, Reader, UnitGroup, Writer
+from workbench.network.groups import Held, Reader, UnitGroup, Writer, is_grouped
 from workbench.network.layers import is_linear_layer, kind_of, width_of
 from workbench.network.running import Inputs, batch_length, call, shape_of
 from workbench.network.tracing import Trace, trace
@@ -94,9 +94,8 @@ class _Assembly:
         self.found, self.modules = found, dict(model.named_modules())
         self.position = first_calls(found.calls)
         self.uses: dict[int, dict[Use, list[int]]] = defaultdict(lambda: defaultdict(list))
-        grouped = {name for name in found.rows if name in found.rows and self._is_carrier(name)}
         for name, labels in found.rows.items():
-            self._use(("norm" if name in grouped else "writer", name), labels)
+            self._use(("norm" if is_grouped(self.modules[name]) else "writer", name), labels)
         for name, labels in found.carriers.items():
             self._use(("norm", name), labels)
         for name, labels in found.columns.items():
@@ -105,9 +104,6 @@ class _Assembly:
         self.outputs = set(found.labels.roots(found.outputs).tolist())
         self.reasons = self._by_root(found.labels.reasons)
         self.mixers = self._by_root(found.labels.mixers)
-
-    def _is_carrier(self, name: str) -> bool:
-        return getattr(self.modules[name], "groups", 1) > 1
 
     def _use(self, use: Use, labels: Tensor) -> None:
         for index, label in enumerate(labels.tolist()):

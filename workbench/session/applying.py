@@ -73,7 +73,7 @@ class Ground:
         """Stale groups after every weight has changed: all, under the sequential procedure."""
         if self.simultaneous:
             return {}
-        return {g.name: "measured before fine-tuning" for g in state.groups if g.prunable}
+        return {g.name: "measured before all layers changed" for g in state.groups if g.prunable}
 
 
 def refreshed(ground: Ground, state: State, progress: Progress | None, cancel: Event | None) -> State:
@@ -113,7 +113,7 @@ def applied(
     model, groups = remove_units(state.model, state.groups, choice.group, choice.kept, corrections)
     units = state.units | {choice.group: choice.units}
     if choice.reconstruction == "original":
-        _refit(ground, state, model, groups, units, choice, report)
+        _fit_readers(ground, state, model, groups, units, choice, report)
     if choice.reestimate:
         model = reestimate_norms(model, ground.calibration, progress, cancel)
     statistics = state.statistics | {choice.group: state.statistics[choice.group].restrict(choice.kept)}
@@ -160,7 +160,7 @@ def _light_ridges(state: State, choice: Choice) -> list[Tensor]:
     return problem.ridges(min(choice.lam, FIT_LAM * problem.spectrum.trace or choice.lam), choice.width)
 
 
-def _refit(
+def _fit_readers(
     ground: Ground,
     state: State,
     model: nn.Module,

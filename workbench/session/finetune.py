@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from threading import Event
+from time import sleep
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from workbench.network import call, moved, one_line
 from workbench.network.running import batch_length, main_output, mapped
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+PAUSE = 0.05  # seconds between two looks at whether a pause is over
 Report = Callable[["Progress"], Any]
 
 
@@ -115,7 +117,7 @@ def finetune(
         torch.manual_seed(tuning.seed)
         for step, batch in enumerate(_endless(data), start=1):
             while pause is not None and pause.is_set() and not (cancel is not None and cancel.is_set()):
-                pause_tick(pause)
+                sleep(PAUSE)
             if cancel is not None and cancel.is_set():
                 stopped = True
                 break
@@ -135,11 +137,6 @@ def finetune(
     for parameter, like in zip(best.parameters(), model.parameters(), strict=True):
         parameter.requires_grad_(like.requires_grad)
     return Tuned(best, best_score, tuple(reports), stopped)
-
-
-def pause_tick(pause: Event, seconds: float = 0.05) -> None:
-    """Wait a little while paused."""
-    Event().wait(seconds)
 
 
 def _better(found: float | None, best: float | None) -> bool:
