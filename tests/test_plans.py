@@ -1,4 +1,4 @@
-"""Plans, branches, comparisons and fine-tuning of a session."""
+"""Plans, branches and comparisons of a session."""
 
 import csv
 import random
@@ -10,7 +10,7 @@ import torch
 from networks import conv_net, images
 
 from workbench import Cancelled, NotMeasuredError, Session, replay
-from workbench.session.finetune import Tuning, finetune
+from workbench.session.finetune import Tuning
 
 TARGETS = torch.arange(64) % 5
 
@@ -256,101 +256,3 @@ def test_a_sweep_takes_each_group_alone():
     assert session.position == 0
     with pytest.raises(ValueError, match="shares of the width"):
         session.sensitivity((0.5, 1.5))
-
-
-# Fine-tuning
-
-
-def test_finetuning_learns_is_a_step_and_is_undone():
-    session = session_of()
-    session.commit_plan(HALF)
-    before, start = weights(session), session.history[-1].score
-    reports = []
-    done = session.finetune(tuning=Tuning(steps=40, rate=3e-3), report=reports.append)
-    assert done.score > start
-    assert session.history[-1].label == "fine-tuned, 40 steps"
-    assert session.history[-1].score == done.score == session.evaluate()
-    assert reports[-1].step == reports[-1].total == 40
-    assert reports[-1].loss < reports[0].loss
-    session.undo()
-    assert same(weights(session), before)
-
-
-def test_distillation_needs_no_labels():
-    session = Session(conv_net(), images(64))
-    session.measure()
-    session.commit_plan({"conv2": 3}, reconstruction="none")
-    x = images(64)
-
-    def distance():
-        with torch.no_grad():
-            return float((session.model(x).softmax(1) - session.original(x).softmax(1)).square().mean())
-
-    before = distance()
-    session.finetune(tuning=Tuning(steps=40, rate=3e-3, distill=1.0))
-    assert distance() < 0.5 * before
-
-
-def test_a_cancelled_tuning_keeps_the_best_so_far():
-    session = session_of()
-    cancel = Event()
-
-    def stop(report):
-        if report.step >= 10:
-            cancel.set()
-
-    done = session.finetune(tuning=Tuning(steps=1000, rate=1e-3), report=stop, cancel=cancel)
-    assert done.stopped
-    assert session.position == 1
-    assert session.history[-1].score >= session.history[0].score
-
-
-def test_the_best_network_is_kept_where_training_does_harm():
-    session = session_of()
-    done = session.finetune(tuning=Tuning(steps=8, rate=0.9))
-    assert done.score >= session.history[0].score
-
-
-def test_a_paused_tuning_waits():
-    model, pause, cancel = conv_net(), Event(), Event()
-    pause.set()
-    seen = []
-    from threading import Thread
-
-    worker = Thread(
-        target=lambda: seen.append(
-            finetune(model, [(images(64), TARGETS)], Tuning(steps=2), pause=pause, cancel=cancel)
-        )
-    )
-    worker.start()
-    worker.join(0.3)
-    assert worker.is_alive()
-    pause.clear()
-    worker.join(20)
-    assert len(seen) == 1
-
-
-BAD_TUNINGS = [
-    ({"steps": 0}, "steps"),
-    ({"epochs": 0}, "epochs"),
-    ({"rate": -1}, "rate"),
-    ({"distill": 2}, "distill"),
-    ({"temperature": 0}, "temperature"),
-    ({"checks": 0}, "checks"),
-]
-
-
-@pytest.mark.parametrize(("options", "words"), BAD_TUNINGS)
-def test_bad_tunings_are_told(options, words):
-    with pytest.raises(ValueError, match=words):
-        Tuning(**options)
-
-
-def test_missing_labels_and_bad_batches_are_told_and_nothing_changes():
-    session = Session(conv_net(), images(64))
-    session.measure()
-    with pytest.raises(ValueError, match="no targets"):
-        session.finetune(tuning=Tuning(steps=2))
-    with pytest.raises(ValueError, match="training batch 0 does not fit"):
-        session.finetune([(images(4, channels=3), TARGETS[:4])], Tuning(steps=2))
-    assert session.position == 0

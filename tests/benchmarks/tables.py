@@ -1,20 +1,24 @@
 """Score at 1.5, 2, 3 and 5 times fewer MACs, for every rule and criterion: the README's tables.
 
-    python tests/benchmarks/tables.py resnet20 resnet56 vgg13-cifar10 nn3-mnist --write
+    python tests/benchmarks/tables.py resnet20 resnet56 vgg13-cifar10 nn3-mnist --epoch 10000 --write
 
-1,024 calibration images; the score is the accuracy on `--images` test images. One epoch of fine-tuning, where
-it is asked for by `--epoch`, is one pass over that many labelled training images. torch-pruning's own pruner
-runs in the same process on the same data.
+1,024 calibration images without labels (Taylor alone sees them); the score is the accuracy on `--images` test
+images. One epoch of fine-tuning, where it is asked for by `--epoch`, is one pass over that many labelled
+training images, the same ones, the same way for every row. torch-pruning's own pruner runs in the same
+process on the same data. `--found FILE` keeps every number as it is found, so that a run that was stopped
+goes on; the file holds for one state of the code and is to be deleted after a change.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import json
 import re
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +33,7 @@ from cifar_resnets import MEAN, STD, evaluation, resnet  # noqa: E402
 import workbench as wb  # noqa: E402
 from workbench.measure.datasets import load_cifar10, load_mnist  # noqa: E402
 from workbench.measure.refitting import reestimate_norms  # noqa: E402
+from workbench.session.budget import BudgetPlan  # noqa: E402
 from workbench.session.finetune import Tuning, finetune  # noqa: E402
 
 README = HERE.parent.parent / "README.md"
@@ -36,41 +41,41 @@ RATIOS = (1.5, 2.0, 3.0, 5.0)
 CRITERIA = (
     "greedy", "leverage", "random", "magnitude-l1", "magnitude-l2", "apoz", "mean-activation", "taylor",
 )  # fmt: skip
+RULES = ("equal", "shared", "least")
 CALIBRATION = 1024
+
+
+Data = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass
 class Subject:
-    """A network with calibration data (inputs, labels), training data and test data."""
+    """A network with (inputs, labels) to calibrate on, to fine-tune on and to score on."""
 
     model: nn.Module
-    training: tuple[torch.Tensor, torch.Tensor]
-    test: tuple[torch.Tensor, torch.Tensor]
-
-    @property
-    def calibration(self) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.training[0][:CALIBRATION], self.training[1][:CALIBRATION]
+    calibration: Data
+    training: Data
+    test: Data
 
 
 def subject(name: str, images: int, epoch: int) -> Subject:
-    count = max(CALIBRATION, epoch)
     if name == "nn3-mnist":
         example = wb.load_example(name)
-        found = load_mnist("train", per_class=-(-count // 10))
-        return Subject(example.model, prepared(found, (33.32,), (78.57,)), whole(example.evaluation, images))
-    found = load_cifar10("train", per_class=-(-count // 10))
-    model = resnet(int(name[6:])) if name.startswith("resnet") else wb.load_example(name).model
-    return Subject(model, prepared(found, MEAN, STD), evaluation(images))
+        load, mean, std = load_mnist, (33.32,), (78.57,)
+        model, test = example.model, (example.evaluation.inputs[:images], example.evaluation.targets[:images])
+    else:
+        load, mean, std = load_cifar10, MEAN, STD
+        model = resnet(int(name[6:])) if name.startswith("resnet") else wb.load_example(name).model
+        test = evaluation(images)
 
+    def training(count: int) -> Data:
+        found = load("train", per_class=-(-count // 10))
+        order = torch.randperm(len(found), generator=torch.Generator().manual_seed(0))[:count]
+        middle, spread = (torch.tensor(values).view(1, -1, 1, 1) for values in (mean, std))
+        return (found.pixels[order].float() - middle) / spread, found.labels[order]
 
-def whole(batches, images):
-    return batches.inputs[:images], batches.targets[:images]
-
-
-def prepared(found, mean, std):
-    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(0))
-    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (mean, std))
-    return (found.pixels[order].float() - mean) / std, found.labels[order]
+    # The calibration images do not depend on how many there are to fine-tune on.
+    return Subject(model, training(CALIBRATION), training(epoch or CALIBRATION), test)
 
 
 class Bench:
@@ -88,18 +93,25 @@ class Bench:
     def score(self, model: nn.Module) -> float:
         return wb.evaluate(model, self.subject.test)
 
-    def pruned(self, widths, selection: str, reconstruction: str, reestimate: bool = False) -> nn.Module:
+    def pruned(
+        self, widths, selection: str, reconstruction: str, reestimate: bool = False, refit: bool = False
+    ) -> nn.Module:
         self.session.reset()
         self.session.commit_plan(
             widths, selection=selection, reconstruction=reconstruction, reestimate=reestimate and self.normed
         )
+        if refit:
+            self.session.refit()
         model = self.session.model
         self.session.reset()
         return model
 
     def tuned(self, model: nn.Module) -> nn.Module:
-        inputs, labels = (part[: self.epoch] for part in self.subject.training)
+        inputs, labels = self.subject.training
         pairs = list(zip(inputs.split(128), labels.split(128), strict=True))
+        convolutional = inputs.dim() == 4 and self.normed  # this layout trains 1.4 times as fast here
+        layout = torch.channels_last if convolutional else torch.preserve_format
+        model = copy.deepcopy(model).to(memory_format=layout)
         return finetune(model, pairs, Tuning(epochs=1, rate=1e-3)).model
 
     def torch_pruning(self, target: float) -> tuple[nn.Module, int]:
@@ -141,54 +153,106 @@ class Bench:
         return isinstance(module, nn.Linear) and module.out_features == 10
 
 
-def cell(bench: Bench, model: nn.Module, tune: bool) -> str:
-    score = f"{bench.score(model):.3f}"
-    return f"{score} → {bench.score(bench.tuned(model)):.3f}" if tune else score
+@dataclass
+class Found:
+    """Numbers found so far, by what they are of; kept in a file where one is given."""
+
+    path: Path | None
+
+    def __post_init__(self) -> None:
+        known = self.path is not None and self.path.is_file()
+        self.numbers: dict[str, float] = json.loads(self.path.read_text("utf-8")) if known else {}
+
+    def keep(self, key: str, number: float) -> None:
+        self.numbers[key] = number
+        if self.path is not None:
+            self.path.write_text(json.dumps(self.numbers, indent=0), encoding="utf-8")
 
 
-def table(name: str, images: int, epoch: int, criteria: bool) -> str:
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: how the widths are found, what is done at them, whether it is fine-tuned too."""
+
+    rule: str
+    title: str
+    make: Callable[[BudgetPlan | float], nn.Module]
+    tune: bool = False
+
+
+def rows(bench: Bench) -> list[Row]:
+    """The lines of a table, in its order."""
+
+    def way(selection: str, reconstruction: str, reestimate: bool = False, refit: bool = False):
+        return lambda plan: bench.pruned(plan, selection, reconstruction, reestimate, refit)
+
+    def outside(reestimate: bool):
+        def make(target: float) -> nn.Module:
+            model = bench.torch_pruning(target)[0]
+            return reestimate_norms(model, bench.subject.calibration[0].split(256)) if reestimate else model
+
+        return make
+
+    norms = ", norms re-estimated" if bench.normed else ""
+    found = [Row(rule, "greedy, `original`", way("greedy", "original"), True) for rule in RULES]
+    found.append(Row("least", "greedy, `original`, refitted", way("greedy", "original", refit=True), True))
+    found.append(Row("torch-pruning", "global L1, none", outside(False), not bench.normed))
+    if bench.normed:
+        found.append(Row("torch-pruning", f"global L1, none{norms}", outside(True), True))
+        found.append(Row("equal", "greedy, `kernel`", way("greedy", "kernel")))
+    for selection in CRITERIA:
+        found.append(
+            Row(
+                "equal",
+                f"{selection}, none{norms}",
+                way(selection, "none", True),
+                selection == "magnitude-l1",
+            )
+        )
+        found.append(Row("equal", f"{selection}, `channel`{norms}", way(selection, "channel", True), True))
+    return found
+
+
+def table(name: str, images: int, epoch: int, found: Found) -> str:
     """The Markdown table of one network; a cell is the accuracy, and after the arrow that after one epoch."""
     start = time.perf_counter()
     bench = Bench(name, images, epoch)
-    unpruned = bench.score(bench.subject.model)
+
+    def number(key: str, make: Callable[[], float]) -> float:
+        key = f"{name}, {images} images, {key}"
+        if key not in found.numbers:
+            found.keep(key, make())
+        return found.numbers[key]
+
+    def cell(row: Row, ratio: float) -> str:
+        target = bench.whole / ratio
+        plan = bench.session.plan(target, rule=row.rule) if row.rule in RULES else target
+        if isinstance(plan, BudgetPlan) and not plan.met:
+            return "–"
+        models: list[nn.Module] = []
+
+        def model() -> nn.Module:
+            if not models:
+                models.append(row.make(plan))
+            return models[0]
+
+        key = f"{row.rule}, {row.title}, {ratio:g}"
+        text = f"{number(key, lambda: bench.score(model())):.3f}"
+        if not (row.tune and epoch):
+            return text
+        tuned = number(f"{key}, epoch {epoch}", lambda: bench.score(bench.tuned(model())))
+        return f"{text} → {tuned:.3f}"
+
+    unpruned = number("unpruned", lambda: bench.score(bench.subject.model))
+    after = f"; after the arrow: after one pass over {epoch:,} labelled training images" if epoch else ""
     lines = [
-        f"`{name}`, unpruned {unpruned:.3f}, {bench.whole:,} MACs; {images:,} test images.",
+        f"`{name}`, unpruned {unpruned:.3f}, {bench.whole:,} MACs; {images:,} test images{after}.",
         "",
         "| widths by | criterion, reconstruction | " + " | ".join(f"{r:g}×" for r in RATIOS) + " |",
         "|---|---|" + "---:|" * len(RATIOS),
     ]
-    plans = {
-        rule: [bench.session.plan(bench.whole / ratio, rule=rule) for ratio in RATIOS]
-        for rule in ("equal", "shared", "least")
-    }
-
-    def row(rule: str, title: str, make, tune: bool = False) -> None:
-        cells = []
-        for index in range(len(RATIOS)):
-            plan = plans[rule][index] if rule in plans else None
-            cells.append("–" if plan and not plan.met else cell(bench, make(index), tune and epoch > 0))
-        lines.append(f"| {rule} | {title} | " + " | ".join(cells) + " |")
+    for row in rows(bench):
+        lines.append(f"| {row.rule} | {row.title} | " + " | ".join(cell(row, r) for r in RATIOS) + " |")
         print(lines[-1], flush=True)
-
-    def way(rule: str, selection: str, reconstruction: str, reestimate: bool):
-        return lambda index: bench.pruned(plans[rule][index], selection, reconstruction, reestimate)
-
-    norms = ", norms re-estimated" if bench.normed else ""
-    for rule in plans:
-        row(rule, "greedy, `original`", way(rule, "greedy", "original", False), tune=rule == "least")
-    row("torch-pruning", "global L1, none", lambda i: bench.torch_pruning(bench.whole / RATIOS[i])[0])
-    if bench.normed or epoch:
-        row(
-            "torch-pruning",
-            f"global L1, none{norms}",
-            lambda i: reestimate_norms(
-                bench.torch_pruning(bench.whole / RATIOS[i])[0], bench.subject.calibration[0].split(256)
-            ),
-            tune=True,
-        )
-    for selection in CRITERIA if criteria else ("magnitude-l1",):
-        row("equal", f"{selection}, none{norms}", way("equal", selection, "none", True))
-        row("equal", f"{selection}, `channel`{norms}", way("equal", selection, "channel", True))
     print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
     return "\n".join(lines)
 
@@ -209,12 +273,12 @@ def main() -> None:
     parser.add_argument("names", nargs="+", help="resnet20, resnet56, vgg13-cifar10, nn3-mnist")
     parser.add_argument("--images", type=int, default=2000, help="test images (default 2000)")
     parser.add_argument("--epoch", type=int, default=0, help="training images of an epoch; 0: none")
-    parser.add_argument("--criteria", action="store_true", help="every criterion, not magnitude alone")
+    parser.add_argument("--found", type=Path, help="a file that keeps the numbers of a run that is stopped")
     parser.add_argument("--write", action="store_true", help="put the tables into the README")
     options = parser.parse_args()
     torch.set_num_threads(1)
     for name in options.names:
-        text = table(name, options.images, options.epoch, options.criteria)
+        text = table(name, options.images, options.epoch, Found(options.found))
         print(text)
         if options.write:
             write(name, text)

@@ -60,9 +60,16 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[Any, Tensor | None]]:
         for start in range(0, self.examples, self.batch_size):
-            part = slice(start, start + self.batch_size)
-            inputs = mapped(self.inputs, itemgetter(part))
-            yield inputs, None if self.targets is None else self.targets[part]
+            yield self._part(slice(start, start + self.batch_size))
+
+    def shuffled(self) -> Iterator[tuple[Any, Tensor | None]]:
+        """The batches of all examples in a new order, drawn from torch's own generator."""
+        for index in torch.randperm(self.examples).split(self.batch_size):
+            yield self._part(index)
+
+    def _part(self, which: slice | Tensor) -> tuple[Any, Tensor | None]:
+        inputs = mapped(self.inputs, itemgetter(which))
+        return inputs, None if self.targets is None else self.targets[which]
 
 
 def as_batches(data: Any, what: str = "calibration") -> Iterable:

@@ -1,11 +1,11 @@
-"""Fine-tuning of a pruned network, with labels, or without by distillation from the original."""
+"""Fine-tuning of a pruned network: by labels, or by what the original network gives, without any."""
 
 from __future__ import annotations
 
 import copy
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from threading import Event
 from time import sleep
 from typing import Any
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from workbench.measure import as_batches, batch_count, device_of
-from workbench.measure.batches import split_batch
+from workbench.measure.batches import Batches, split_batch
+from workbench.measure.matching import Matching
 from workbench.network import call, moved, one_line
 from workbench.network.running import batch_length, main_output, mapped
 
@@ -28,10 +29,17 @@ Report = Callable[["Progress"], Any]
 class Tuning:
     """How a network is fine-tuned: AdamW under a one-cycle learning rate.
 
-    `epochs` of the training data, or `steps` where that is given. `rate` is the largest learning rate.
-    `distill` in [0, 1] is the share of the loss that follows the original network's outputs; 1 needs no
-    labels. `temperature` softens class outputs for it. `checks`: how often the score is taken on the way;
-    the best network found is kept.
+    `epochs` of the training data, or `steps` where that is given. `rate` is the largest learning rate,
+    `batch` the examples a step where the data is given as whole tensors; a loader makes its own batches.
+
+    Shares of the loss, in [0, 1] and together at most 1: `distill` follows the original network's outputs,
+    softened by `temperature` where they are classes; `match` follows its activations at every reader, of the
+    units that are left, and its outputs, in the mean square **[beyond the paper]**. The rest follows the
+    labels; where nothing is left to them, they are not needed.
+
+    `frozen`: batch norms keep their running statistics and dropout is off, as the network will be used;
+    None: so where labels have no share. `checks`: how often the score is taken on the way; the best network
+    found is kept.
     """
 
     epochs: float = 1.0
@@ -42,6 +50,9 @@ class Tuning:
     temperature: float = 4.0
     checks: int = 4
     seed: int = 0
+    match: float = 0.0
+    batch: int = 128
+    frozen: bool | None = None
 
     def __post_init__(self) -> None:
         if self.steps is not None and (not isinstance(self.steps, int) or self.steps < 1):
@@ -49,10 +60,35 @@ class Tuning:
         for name, low in (("epochs", 0.0), ("rate", 0.0), ("temperature", 0.0)):
             if not getattr(self, name) > low:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}")
-        if not 0 <= self.distill <= 1:
-            raise ValueError(f"distill is a share in [0, 1], got {self.distill!r}")
+        for name in ("distill", "match"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a share in [0, 1], got {getattr(self, name)!r}")
+        if self.labels < 0:
+            raise ValueError(
+                f"distill and match are shares of one loss and together at most 1; got {self.distill!r} and "
+                f"{self.match!r}"
+            )
+        if not isinstance(self.batch, int) or self.batch < 1:
+            raise ValueError(f"the batch must be a whole number of examples, 1 or more; got {self.batch!r}")
         if self.decay < 0 or self.checks < 1:
             raise ValueError(f"decay must be >= 0 and checks >= 1, got {self.decay!r} and {self.checks!r}")
+
+    @property
+    def length(self) -> str:
+        """How long it goes, in words."""
+        number, what = (self.steps, "step") if self.steps else (self.epochs, "epoch")
+        return f"{number:g} {what}{'s' * (number != 1)}"
+
+    @property
+    def labels(self) -> float:
+        """The share of the loss that follows the labels."""
+        left = 1 - self.distill - self.match
+        return 0.0 if abs(left) < 1e-9 else left
+
+    @property
+    def keeps_norms(self) -> bool:
+        """Whether the network is trained in evaluation mode."""
+        return self.labels == 0 if self.frozen is None else self.frozen
 
     def record(self) -> dict[str, Any]:
         """Plain values, for a recipe."""
@@ -85,6 +121,7 @@ def finetune(
     tuning: Tuning | None = None,
     *,
     original: nn.Module | None = None,
+    matching: Matching | None = None,
     loss: Loss | None = None,
     score: Callable[[nn.Module], float | None] | None = None,
     report: Report | None = None,
@@ -94,9 +131,9 @@ def finetune(
     """Fine-tune a copy of `model` on `training` batches; the given model is not changed.
 
     `loss(outputs, targets)`: by default cross-entropy for whole-number targets, the mean squared error for
-    others. `original` is what `distill` follows. `score(model)` is taken `checks` times; without it the
-    last network counts as the best. A set `cancel` ends early and keeps the best so far; while `pause` is
-    set, nothing goes on.
+    others. `original` is what `distill` follows, `matching` what `match` does. `score(model)` is taken
+    `checks` times; without it the last network counts as the best. A set `cancel` ends early and keeps the
+    best so far; while `pause` is set, nothing goes on.
 
     Raises ValueError where labels are needed and missing, a batch does not fit, or the loss is not finite.
     """
@@ -104,10 +141,14 @@ def finetune(
     data = as_batches(training, "training")
     if tuning.distill > 0 and original is None:
         raise ValueError("distillation follows the original network: give it")
+    if tuning.match > 0 and matching is None:
+        raise ValueError("matching follows the original network's activations: give what is to be matched")
+    if isinstance(data, Batches):
+        data = replace(data, batch_size=min(tuning.batch, data.examples))
     per_epoch = batch_count(data) or sum(1 for _ in data)
     total = tuning.steps or max(1, math.ceil(tuning.epochs * per_epoch))
-    trained = copy.deepcopy(model).train().requires_grad_(True)
-    course = _Course(trained, tuning, total, original, loss, device_of(model))
+    trained = copy.deepcopy(model).train(not tuning.keeps_norms).requires_grad_(True)
+    course = _Course(trained, tuning, total, original, matching, loss, device_of(model))
     best, best_score = copy.deepcopy(model).eval(), score(model) if score else None
     reports: list[Progress] = []
     every, shown = max(1, total // tuning.checks), max(1, total // 100)
@@ -125,7 +166,7 @@ def finetune(
             checked = step % every == 0 or step == total
             if checked or step % shown == 0:
                 found = score(trained.eval()) if checked and score else None
-                trained.train()
+                trained.train(not tuning.keeps_norms)
                 reports.append(Progress(step, total, sum(losses) / len(losses), found))
                 losses = []
                 if report is not None:
@@ -146,7 +187,7 @@ def _better(found: float | None, best: float | None) -> bool:
 def _endless(data: Iterable) -> Iterator[Any]:
     while True:
         seen = 0
-        for batch in data:
+        for batch in data.shuffled() if isinstance(data, Batches) else data:
             seen += 1
             yield batch
         if not seen:
@@ -162,10 +203,12 @@ class _Course:
         tuning: Tuning,
         total: int,
         original: nn.Module | None,
+        matching: Matching | None,
         loss: Loss | None,
         device: torch.device,
     ):
-        self.model, self.tuning, self.original, self.loss, self.device = model, tuning, original, loss, device
+        self.model, self.tuning, self.loss, self.device = model, tuning, loss, device
+        self.original, self.matching = original, matching
         self.optimiser = torch.optim.AdamW(model.parameters(), lr=tuning.rate, weight_decay=tuning.decay)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimiser, max_lr=tuning.rate, total_steps=total + 1, pct_start=0.2
@@ -191,19 +234,26 @@ class _Course:
         return float(value.detach())
 
     def _value(self, inputs: Any, targets: Tensor | None) -> Tensor:
-        share = self.tuning.distill
-        outputs = main_output(call(self.model, inputs))
-        value = outputs.new_zeros(())
-        if share < 1:
+        tuning = self.tuning
+        outputs = wanted = distance = None
+        if tuning.match > 0 and self.matching is not None:
+            outputs, wanted, distance = self.matching.run(self.model, inputs)
+        else:
+            outputs = main_output(call(self.model, inputs))
+        value = outputs.new_zeros(()) if distance is None else tuning.match * distance
+        if tuning.labels > 0:
             if targets is None:
-                raise ValueError("it has no targets; give labels, or distil from the original (distill=1)")
+                raise ValueError(
+                    "it has no targets; give labels, or follow the original alone (distill=1 or match=1)"
+                )
             own = self.loss or _default_loss(targets)
-            value = value + (1 - share) * own(outputs, targets)
-        if share > 0:
+            value = value + tuning.labels * own(outputs, targets)
+        if tuning.distill > 0:
             assert self.original is not None
-            with torch.no_grad():
-                wanted = main_output(call(self.original, inputs))
-            value = value + share * _distance(outputs, wanted, targets, self.tuning.temperature)
+            if wanted is None:
+                with torch.no_grad():
+                    wanted = main_output(call(self.original, inputs))
+            value = value + tuning.distill * _distance(outputs, wanted, targets, tuning.temperature)
         return value
 
 

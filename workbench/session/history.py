@@ -50,6 +50,12 @@ class History:
     def position(self) -> int:
         return self.line.position
 
+    def named(self, name: str) -> Line:
+        """The line of that name. Raises ValueError listing the branches."""
+        if name not in self._lines:
+            raise ValueError(f"no branch is called {name!r}; there are {', '.join(self._lines)}")
+        return self._lines[name]
+
     def _put(self, line: Line) -> None:
         self._lines[self.branch] = line
 
@@ -123,9 +129,15 @@ class History:
 
     def switch(self, name: str) -> None:
         """Raises ValueError listing the branches."""
-        if name not in self._lines:
-            raise ValueError(f"no branch is called {name!r}; there are {', '.join(self._lines)}")
+        self.named(name)
         self.branch = name
+
+    def rename(self, name: str) -> None:
+        """Call the present line otherwise. Raises ValueError for an empty name or one in use."""
+        if name != self.branch:
+            before = self.branch
+            self.fork(name)
+            self._lines[name] = self._lines.pop(before)
 
     def drop(self, name: str) -> None:
         """Forget a branch. Raises ValueError for the present one, or one that does not exist."""

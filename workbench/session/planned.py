@@ -13,6 +13,7 @@ from torch import nn
 
 from workbench.measure import Progress
 from workbench.measure.gradients import measure_taylor
+from workbench.measure.matching import Matching
 from workbench.network import CostModel, count_cost
 from workbench.session.applying import Ground, Options, refitted
 from workbench.session.budget import BudgetPlan, GroupBudget, Limits
@@ -30,6 +31,8 @@ class Planned:
     """The part of `Session` that works on all groups at once."""
 
     calibration: Any
+    training: Any
+    loss: Loss | None
     example_input: Any
     metric: str
     _history: History
@@ -206,13 +209,14 @@ class Planned:
     ) -> None:
         """Measure activation × gradient on the present network, for the selection "taylor".
 
-        `data` gives (inputs, targets), by default the calibration data. Raises ValueError without targets.
+        `data` gives (inputs, targets), by default the session's training data. Raises ValueError without
+        targets.
         """
         self._require_measured()
         with self._lock:
             state = self._history.present
-            source = self.calibration if data is None else data
-            found = measure_taylor(state.model, state.groups, source, loss, progress, cancel)
+            source = self._training if data is None else data
+            found = measure_taylor(state.model, state.groups, source, loss or self.loss, progress, cancel)
             statistics = {
                 name: replace(one, taylor=found[name]) if name in found else one
                 for name, one in state.statistics.items()
@@ -243,6 +247,10 @@ class Planned:
 
     # Fine-tuning
 
+    @property
+    def _training(self) -> Any:
+        return self.calibration if self.training is None else self.training
+
     def finetune(
         self,
         training: Any = None,
@@ -255,19 +263,21 @@ class Planned:
     ) -> Tuned:
         """Fine-tune the present network and add it to the history; undo brings back the one before.
 
-        `training`: batches of (inputs, targets), by default the calibration data; with `Tuning(distill=1)`
-        targets are not needed. The best network by score is kept, also where `cancel` ends it early.
+        `training`: batches of (inputs, targets), by default the session's training data; with
+        `Tuning(distill=1)` or `Tuning(match=1)` targets are not needed. The best network by score is kept,
+        also where `cancel` ends it early.
 
         Raises ValueError where data or loss do not fit; then nothing has changed.
         """
         tuning = tuning or Tuning()
         with self._lock:
             start = perf_counter()
-            state = self._history.present
+            state, before = self._history.present, self._history.original
+            matching = Matching.of(before.model, before.groups, state.groups, state.units)
             scored = self._scored(None) if self.metric else None
-            data = self.calibration if training is None else training
+            data = self._training if training is None else training
             done = finetune(
-                state.model, data, tuning, original=self._history.original.model, loss=loss,
+                state.model, data, tuning, original=before.model, matching=matching, loss=loss or self.loss,
                 score=scored, report=report, cancel=cancel, pause=pause,
             )  # fmt: skip
             self.add_tuned(done.model, tuning, done.score, perf_counter() - start)
@@ -278,19 +288,18 @@ class Planned:
         with self._lock:
             state = self._history.present
             cost = count_cost(model, self.example_input)
-            what = f"{tuning.steps} steps" if tuning.steps else f"{tuning.epochs:g} epochs"
             step = Step(
-                f"fine-tuned, {what}", None, score, cost.parameters, cost.macs, seconds, tuning=tuning
+                f"fine-tuned, {tuning.length}",
+                None,
+                score,
+                cost.parameters,
+                cost.macs,
+                seconds,
+                tuning=tuning,
             )
             after = self._ground.stale_after_all(state)
             self._history.push([(replace(state, model=model, cost=cost, stale=after, problems={}), step)])
         self._tell("history")
-
-    def tuned_models(self) -> dict[int, nn.Module]:
-        """The networks after each fine-tuning up to the present step, by its place in the recipe."""
-        line = self._history.line
-        pairs = enumerate(zip(line.states[1 : line.position + 1], line.steps[1:], strict=False))
-        return {index: state.model for index, (state, step) in pairs if step.tuning is not None}
 
     # Branches
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from workbench.measure import Progress
 from workbench.measure.examples import load_example
+from workbench.session.finetune import Loss
 from workbench.session.recipe import RecipeStep, TuneStep, check_fingerprint, parse_step, read_recipe
 from workbench.session.session import Session
 
@@ -20,30 +21,38 @@ def replay(
     evaluation: Any = None,
     progress: Progress | None = None,
     training: Any = None,
+    loss: Loss | None = None,
 ) -> Session:
     """Do a recipe again, without widgets, and return the session at its end.
 
     `recipe`: a dictionary, or the path of a JSON file. `model` and `calibration` may be left out for a
-    recipe made from a built-in example. `training`: batches for its fine-tunings, by default the calibration
-    data. Raises RecipeError where the recipe is damaged or of another model
-    (with both fingerprints), ValueError where model or calibration data is missing.
+    recipe made from a built-in example. `training` and `loss`, for its fine-tunings, are as for Session.
+
+    Raises RecipeError where the recipe is damaged or of another model (with both fingerprints), ValueError
+    where model or calibration data is missing.
     """
     recipe = read_recipe(recipe)
-    session = session_for(recipe, model, calibration, evaluation, progress)
+    session = session_for(recipe, model, calibration, evaluation, progress, training, loss)
     session.measure(progress)
     for index, record in enumerate(recipe["steps"]):
         step = parse_step(record, f"step {index + 1}")
         if isinstance(step, RecipeStep):
             session.commit(session.choice_of(step), progress, plan=step.plan)
         elif isinstance(step, TuneStep):
-            session.finetune(training, step.tuning)
+            session.finetune(tuning=step.tuning)
         else:
             session.refit(progress)
     return session
 
 
 def session_for(
-    recipe: dict[str, Any], model: nn.Module | None, calibration: Any, evaluation: Any, progress=None
+    recipe: dict[str, Any],
+    model: nn.Module | None,
+    calibration: Any,
+    evaluation: Any,
+    progress: Progress | None = None,
+    training: Any = None,
+    loss: Loss | None = None,
 ) -> Session:
     """A fresh session on the model that `recipe` was made with, after its fingerprint was checked."""
     example = recipe["model"].get("example")
@@ -59,4 +68,7 @@ def session_for(
     check_fingerprint(recipe, model)
     if calibration is None:
         raise ValueError("give the calibration data with which the model is to be measured")
-    return Session(model, calibration, evaluation, procedure=procedure, name=name, example=example)
+    return Session(
+        model, calibration, evaluation,
+        procedure=procedure, name=name, example=example, training=training, loss=loss,
+    )  # fmt: skip

@@ -5,16 +5,14 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from workbench.measure import (
-    GroupStatistics,
     Progress,
     as_batches,
     device_of,
@@ -39,9 +37,11 @@ from workbench.network import (
 from workbench.network.running import mapped, tensors_of
 from workbench.session.applying import Ground, Options, applied, chosen, refreshed
 from workbench.session.choice import DEFAULT_THETA, Choice, GroupProblem, NotMeasuredError
+from workbench.session.finetune import Loss
 from workbench.session.history import History
 from workbench.session.planned import Planned
-from workbench.session.recipe import RecipeStep, RefitStep, TuneStep, fingerprint, make_recipe, record_of
+from workbench.session.recipe import RecipeStep
+from workbench.session.recorded import Recorded
 from workbench.session.state import StaleMomentsError, State, Step
 from workbench.spectral import Moment, Spectrum
 
@@ -50,7 +50,7 @@ EXAMPLE_SIZE = 8  # examples of the first batch with which groups are proved
 LARGE_EXAMPLE = 1 << 16  # numbers an example from which two must do
 
 
-class Session(Planned):
+class Session(Planned, Recorded):
     """Spectral pruning of one network, headless: everything that the widgets do.
 
     `calibration`: a tensor (n, …), a pair (inputs, targets), a dictionary of arguments, a DataLoader, or any
@@ -58,6 +58,10 @@ class Session(Planned):
     `evaluation`: batches of (inputs, targets), or a function of the model, for the score; None: no score.
     `procedure` (method.md §7): "simultaneous", every moment comes from the original network; "sequential",
     a commit makes the moments downstream stale and they are measured again before use.
+
+    `training`: batches of (inputs, targets) for what learns from labels, fine-tuning and the Taylor
+    criterion; by default the calibration data. `loss(outputs, targets)`: by default cross-entropy for
+    whole-number targets, the mean squared error for others.
 
     The given model is copied and never changed; hooks on it run on the copies too.
 
@@ -76,6 +80,8 @@ class Session(Planned):
         name: str = "",
         data_name: str = "",
         example: str | None = None,
+        training: Any = None,
+        loss: Loss | None = None,
     ):
         if procedure not in PROCEDURES:
             raise ValueError(f"the procedure must be one of {', '.join(PROCEDURES)}; got {procedure!r}")
@@ -91,6 +97,8 @@ class Session(Planned):
         inputs = _example(first_inputs(self.calibration)) if example_input is None else example_input
         # A copy of its own: a tensor made in inference mode cannot be traced.
         self.example_input = mapped(moved(inputs, device), torch.clone)
+        self.training = None if training is None else as_batches(training, "training")
+        self.loss = loss
         self.evaluation = evaluation
         self.metric = "" if evaluation is None else metric_name(evaluation)
         original = explicit(_copied(model))
@@ -302,8 +310,8 @@ class Session(Planned):
         """Carry out `choice`: a new, smaller network, scored, and a step in the history.
 
         Steps in a row with the same `plan` are undone together. What redo would have brought back is
-        dropped. Raises ValueError where the choice was made for
-        another width of its group, and whatever scoring raises; then nothing has changed.
+        dropped. Raises ValueError where the choice was made for another width of its group, and whatever
+        scoring raises; then nothing has changed.
         """
         with self._lock:
             start = time.perf_counter()
@@ -346,83 +354,6 @@ class Session(Planned):
         with self._lock:
             self._history.goto(position)
         self._tell("history")
-
-    # The record ------------------------------------------------------------------------------------
-
-    @property
-    def recipe(self) -> dict[str, Any]:
-        """The record of the commits up to the present step, as plain values (see recipe.py)."""
-        steps = [record_of(step) for step in self.history[1 : self.position + 1]]
-        return make_recipe(
-            name=self.name,
-            example=self.example_name,
-            model_fingerprint=fingerprint(self.original),
-            procedure=self.procedure,
-            steps=steps,
-        )
-
-    def save(self, folder) -> None:
-        """Write the session into `folder`: recipe, moments and the smaller network's weights (store.py)."""
-        from workbench.session.store import save_session
-
-        save_session(self, folder)
-
-    def export(
-        self, folder, formats=("safetensors",), example_input=None, progress=None, cancel=None, replace=False
-    ) -> list[Path]:
-        """Write the network as it stands into `folder`, for use without the session (export.py)."""
-        from workbench.session.export import export
-
-        return export(self, folder, formats, example_input, progress, cancel, replace)
-
-    @classmethod
-    def open(
-        cls, folder, model: nn.Module | None = None, calibration: Any = None, evaluation: Any = None
-    ) -> Session:
-        """The session saved in `folder`, on the original `model` (see store.py for what is needed)."""
-        from workbench.session.store import open_session
-
-        return open_session(folder, model, calibration, evaluation)
-
-    def original_statistics(self) -> dict[str, GroupStatistics]:
-        """What was measured of every group on the original network; empty before `measure`."""
-        return dict(self._history.original.statistics)
-
-    def restore(
-        self,
-        statistics: dict[str, GroupStatistics],
-        steps: Sequence[RecipeStep | TuneStep | RefitStep],
-        scores: Sequence[float | None],
-        weights: dict[str, Tensor],
-        tuned: Mapping[int, dict[str, Tensor]] | None = None,
-    ) -> None:
-        """Take up a saved session: its moments, its steps with their scores (the start's first), and the
-        weights at its end, which replace the recomputed ones: rounding on another machine is no matter.
-        `tuned`: the weights after each fine-tuning, by its place among the steps.
-
-        Raises ValueError where steps or weights do not fit; then the session is not to be used.
-        """
-        original = replace(self._history.original, statistics=statistics, stale={}, problems={})
-        self._history.amend(original, replace(self.history[0], score=scores[0]))
-        self._measured = bool(statistics) or not any(group.prunable for group in self.groups)
-        evaluation, self.evaluation = self.evaluation, None
-        try:
-            for index, step in enumerate(steps):
-                if isinstance(step, RecipeStep):
-                    self.commit(self.choice_of(step), plan=step.plan)
-                elif isinstance(step, RefitStep):
-                    self.refit()
-                else:
-                    model = copy.deepcopy(self.model)
-                    model.load_state_dict((tuned or {})[index])
-                    self.add_tuned(model, step.tuning, None)
-        finally:
-            self.evaluation = evaluation
-        self._history.rescore(scores)
-        try:
-            self.model.load_state_dict(weights)
-        except (RuntimeError, KeyError) as error:
-            raise ValueError(f"the saved weights do not fit the recipe: {one_line(error)}") from error
 
     def subscribe(self, callback: Callable[[str], Any]) -> Callable[[], None]:
         """Call `callback(event)` after each change, in the thread that made it; returns the way out.

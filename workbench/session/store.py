@@ -1,4 +1,4 @@
-"""A session on disk: recipe.json, moments.safetensors, model.safetensors. JSON and safetensors, no pickle."""
+"""A session on disk, with all its branches: JSON and safetensors, no pickle."""
 
 from __future__ import annotations
 
@@ -13,38 +13,55 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from workbench.measure import GroupStatistics
+from workbench.session.finetune import Loss
+from workbench.session.history import MAIN
 from workbench.session.recipe import RecipeError, TuneStep, parse_step, read_recipe
+from workbench.session.recorded import SavedBranch
 from workbench.session.replay import session_for
 from workbench.session.session import Session
 
 RECIPE, MOMENTS, WEIGHTS = "recipe.json", "moments.safetensors", "model.safetensors"
+BRANCHES = "branches"
 TUNED = "tuned-{}.safetensors"  # weights after the fine-tuning that is this step of the recipe
 
 
 def save_session(session: Session, folder: str | Path) -> None:
-    """Write the session up to its present step. Each file is written whole or not at all.
+    """Write the session, every branch up to where it stands. Each file is written whole or not at all.
 
-    `recipe.json` says how it was done, `moments.safetensors` holds what was measured on the original
-    network, and `model.safetensors` the smaller network's weights.
+    `recipe.json` says how the present branch was made, `moments.safetensors` holds what was measured on the
+    original network, and `model.safetensors` the smaller network's weights. The other branches lie in
+    `branches/1`, `branches/2`, …, each with a recipe and weights of its own.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; give a folder to save the session in")
-    folder.mkdir(parents=True, exist_ok=True)
     moments = {
         f"{name}/{key}": value.contiguous()
         for name, statistics in session.original_statistics().items()
         for key, value in statistics.state().items()
     }
-    weights = {key: value.detach().clone().contiguous() for key, value in session.model.state_dict().items()}
-    recipe = session.recipe | {"original": {"score": session.history[0].score}}
+    others = [name for name in session.branches if name != session.branch]
+    folder.mkdir(parents=True, exist_ok=True)
     _write(folder / MOMENTS, lambda path: save_file(moments, path))
-    _write(folder / WEIGHTS, lambda path: save_file(weights, path))
-    for index, model in session.tuned_models().items():
-        tuned = {key: value.detach().clone().contiguous() for key, value in model.state_dict().items()}
-        _write(folder / TUNED.format(index), lambda path, tuned=tuned: save_file(tuned, path))
+    for number, name in enumerate(others, start=1):
+        _write_branch(session, name, folder / BRANCHES / str(number), {})
+    whole = {"original": {"score": session.history[0].score}, "branches": len(others)}
+    _write_branch(session, session.branch, folder, whole)
+
+
+def _write_branch(session: Session, name: str, folder: Path, more: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_weights(session.model_of(name), folder / WEIGHTS)
+    for index, model in session.tuned_models(name).items():
+        _write_weights(model, folder / TUNED.format(index))
+    recipe = session.recipe_of(name) | {"branch": name} | more
     text = json.dumps(recipe, indent=2, ensure_ascii=False) + "\n"
     _write(folder / RECIPE, lambda path: Path(path).write_text(text, encoding="utf-8"))
+
+
+def _write_weights(model: nn.Module, path: Path) -> None:
+    weights = {key: value.detach().clone().contiguous() for key, value in model.state_dict().items()}
+    _write(path, lambda file: save_file(weights, file))
 
 
 def open_session(
@@ -52,32 +69,49 @@ def open_session(
     model: nn.Module | None = None,
     calibration: Any = None,
     evaluation: Any = None,
+    *,
+    training: Any = None,
+    loss: Loss | None = None,
 ) -> Session:
-    """The session that was saved in `folder`, with its history, ready to go on.
+    """The session that was saved in `folder`, with its history and its branches, ready to go on.
 
-    `model`: the original network; `calibration`: as for Session. Both may be left out for a built-in
-    example. Nothing is measured again under the simultaneous procedure; scores are the saved ones.
+    `model`: the original network; `calibration`, `training`, `loss`: as for Session. Model and calibration
+    may be left out for a built-in example. Nothing is measured again under the simultaneous procedure;
+    scores are the saved ones.
 
     Raises RecipeError for a damaged file (naming it) or another model; FileNotFoundError.
     """
     folder = Path(folder)
     recipe = read_recipe(folder / RECIPE)
-    moments, weights = read_tensors(folder / MOMENTS), read_tensors(folder / WEIGHTS)
-    session = session_for(recipe, model, calibration, evaluation)
+    moments = read_tensors(folder / MOMENTS)
+    start = (recipe.get("original") or {}).get("score")
+    count = recipe.get("branches", 0)
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        raise RecipeError(f"{folder / RECIPE}: 'branches' must be a number of branches, got {count!r}")
+    folders = [folder, *(folder / BRANCHES / str(number) for number in range(1, count + 1))]
+    branches = [_read_branch(one, start) for one in folders]
+    session = session_for(recipe, model, calibration, evaluation, None, training, loss)
     statistics = _statistics(moments, session, folder / MOMENTS)
+    try:
+        session.restore(statistics, start, branches)
+    except ValueError as error:
+        raise RecipeError(f"{folder} cannot be opened: {error}") from error
+    return session
+
+
+def _read_branch(folder: Path, start: float | None) -> SavedBranch:
+    recipe = read_recipe(folder / RECIPE)
     steps = [
         parse_step(record, f"step {i + 1} of {folder / RECIPE}") for i, record in enumerate(recipe["steps"])
     ]
     scores = [(record.get("result") or {}).get("score") for record in recipe["steps"]]
-    start = (recipe.get("original") or {}).get("score")
     tuned = {
         i: read_tensors(folder / TUNED.format(i)) for i, s in enumerate(steps) if isinstance(s, TuneStep)
     }
-    try:
-        session.restore(statistics, steps, [start, *scores], weights, tuned)
-    except ValueError as error:
-        raise RecipeError(f"{folder} cannot be opened: {error}") from error
-    return session
+    name = recipe.get("branch", MAIN)
+    if not isinstance(name, str):
+        raise RecipeError(f"{folder / RECIPE}: 'branch' must be a name, got {name!r}")
+    return SavedBranch(name, steps, [start, *scores], read_tensors(folder / WEIGHTS), tuned)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -160,7 +160,8 @@ def with_procedure(session: Session, procedure: str) -> Session:
         name=session.name,
         data_name=session.data_name,
         example=session.example_name,
+        training=session.training,
+        loss=session.loss,
     )
-    scores = [session.history[0].score]
-    other.restore(session.original_statistics(), [], scores, session.original.state_dict())
+    other.restore(session.original_statistics(), session.history[0].score)
     return other

@@ -1,0 +1,210 @@
+"""Fine-tuning: by labels, by the original's outputs, by its activations."""
+
+import copy
+from itertools import chain
+from threading import Event, Thread
+
+import pytest
+import torch
+from networks import conv_net, images
+from torch import nn
+
+from workbench import Session
+from workbench.measure.matching import Matching
+from workbench.session.finetune import Tuning, finetune
+
+TARGETS = torch.arange(64) % 5
+HALF = {"conv1": 4, "conv2": 6, "fc1": 7}
+
+
+def session_of():
+    x = images(64)
+    session = Session(conv_net(), [(x, TARGETS)], [(x, TARGETS)])
+    session.measure()
+    return session
+
+
+def weights(session):
+    return {key: value.clone() for key, value in session.model.state_dict().items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_finetuning_learns_is_a_step_and_is_undone():
+    session = session_of()
+    session.commit_plan(HALF)
+    before, start = weights(session), session.history[-1].score
+    reports = []
+    done = session.finetune(tuning=Tuning(steps=40, rate=3e-3), report=reports.append)
+    assert done.score > start
+    assert session.history[-1].label == "fine-tuned, 40 steps"
+    assert session.history[-1].score == done.score == session.evaluate()
+    assert reports[-1].step == reports[-1].total == 40
+    assert reports[-1].loss < reports[0].loss
+    session.undo()
+    assert same(weights(session), before)
+
+
+def test_distillation_needs_no_labels():
+    session = Session(conv_net(), images(64))
+    session.measure()
+    session.commit_plan({"conv2": 3}, reconstruction="none")
+    x = images(64)
+
+    def distance():
+        with torch.no_grad():
+            return float((session.model(x).softmax(1) - session.original(x).softmax(1)).square().mean())
+
+    before = distance()
+    session.finetune(tuning=Tuning(steps=40, rate=3e-3, distill=1.0))
+    assert distance() < 0.5 * before
+
+
+def test_matching_follows_the_original_at_every_reader_without_labels():
+    session = Session(conv_net(), images(64))
+    session.measure()
+    session.commit_plan({"conv1": 4, "conv2": 3}, reconstruction="none")
+    x, kept = images(64), session.recipe["steps"][1]["kept"]
+
+    def missing(model):
+        """Squared distances at fc1's input and at the output."""
+        seen = []
+        for network in (model, session.original):
+            handle = network.fc1.register_forward_pre_hook(lambda _m, args: seen.append(args[0]))
+            with torch.no_grad():
+                seen.append(network(x))
+            handle.remove()
+        found, output, wanted, target = seen
+        wanted = wanted.unflatten(1, (11, 4))[:, kept].flatten(1)
+        return float((found - wanted).square().sum()), float((output - target).square().sum())
+
+    before = missing(session.model)
+    session.finetune(tuning=Tuning(steps=60, rate=3e-3, match=1.0))
+    after = missing(session.model)
+    assert after[0] < 0.5 * before[0]
+    assert after[1] < 0.5 * before[1]
+
+
+def test_the_distance_to_match_is_nothing_for_the_original_and_one_for_silence():
+    session = Session(conv_net(), images(64))
+    state = session._history.original
+    matching = Matching.of(state.model, state.groups, state.groups, state.units)
+    output, target, distance = matching.run(copy.deepcopy(session.model), images(5))
+    assert torch.equal(output, target)
+    assert distance.item() == 0
+    silent = copy.deepcopy(session.model)
+    for parameter in silent.parameters():
+        parameter.data.zero_()
+    *_, distance = matching.run(silent, images(5))
+    assert distance.item() == pytest.approx(1.0, abs=1e-6)
+    assert not any(module._forward_pre_hooks for module in silent.modules())
+
+
+def test_norms_keep_their_statistics_where_no_label_is_followed():
+    session = session_of()
+    session.commit_plan(HALF)
+    norm = next(name for name, m in session.model.named_modules() if isinstance(m, nn.BatchNorm2d))
+
+    def statistics():
+        return session.model.get_submodule(norm).running_mean.clone()
+
+    before = statistics()
+    for tuning in (
+        Tuning(steps=3, match=1.0),
+        Tuning(steps=3, distill=0.5, match=0.5),
+        Tuning(steps=3, frozen=True),
+    ):
+        session.finetune(tuning=tuning)
+        assert torch.equal(statistics(), before)
+        session.undo()
+    trained = finetune(
+        session.model, session.calibration, Tuning(steps=3, checks=1), original=session.original
+    )
+    assert not torch.equal(trained.model.get_submodule(norm).running_mean, before)
+
+
+def test_whole_tensors_are_shuffled_anew_in_every_epoch():
+    seen = []
+
+    class Watched(nn.Linear):
+        def forward(self, x):
+            seen.append(x.detach()[:, 0].tolist())
+            return super().forward(x)
+
+    finetune(
+        Watched(1, 2),
+        (torch.arange(10.0)[:, None], torch.zeros(10, dtype=torch.int64)),
+        Tuning(epochs=2, batch=4),
+    )
+    assert [len(one) for one in seen] == [4, 4, 2, 4, 4, 2]
+    first, second = (sorted(chain.from_iterable(part)) for part in (seen[:3], seen[3:]))
+    assert first == second == list(range(10))
+    assert seen[:3] != seen[3:]
+
+
+def test_a_cancelled_tuning_keeps_the_best_so_far():
+    session = session_of()
+    cancel = Event()
+
+    def stop(report):
+        if report.step >= 10:
+            cancel.set()
+
+    done = session.finetune(tuning=Tuning(steps=1000, rate=1e-3), report=stop, cancel=cancel)
+    assert done.stopped
+    assert session.position == 1
+    assert session.history[-1].score >= session.history[0].score
+
+
+def test_the_best_network_is_kept_where_training_does_harm():
+    session = session_of()
+    done = session.finetune(tuning=Tuning(steps=8, rate=0.9))
+    assert done.score >= session.history[0].score
+
+
+def test_a_paused_tuning_waits():
+    model, pause, cancel = conv_net(), Event(), Event()
+    pause.set()
+    seen = []
+    worker = Thread(
+        target=lambda: seen.append(
+            finetune(model, [(images(64), TARGETS)], Tuning(steps=2), pause=pause, cancel=cancel)
+        )
+    )
+    worker.start()
+    worker.join(0.3)
+    assert worker.is_alive()
+    pause.clear()
+    worker.join(20)
+    assert len(seen) == 1
+
+
+BAD_TUNINGS = [
+    ({"steps": 0}, "steps"),
+    ({"epochs": 0}, "epochs"),
+    ({"rate": -1}, "rate"),
+    ({"distill": 2}, "distill"),
+    ({"temperature": 0}, "temperature"),
+    ({"checks": 0}, "checks"),
+    ({"match": -0.1}, "match"),
+    ({"match": 0.6, "distill": 0.5}, "together at most 1"),
+    ({"batch": 0}, "batch"),
+]
+
+
+@pytest.mark.parametrize(("options", "words"), BAD_TUNINGS)
+def test_bad_tunings_are_told(options, words):
+    with pytest.raises(ValueError, match=words):
+        Tuning(**options)
+
+
+def test_missing_labels_and_bad_batches_are_told_and_nothing_changes():
+    session = Session(conv_net(), images(64))
+    session.measure()
+    with pytest.raises(ValueError, match="no targets"):
+        session.finetune(tuning=Tuning(steps=2))
+    with pytest.raises(ValueError, match="training batch 0 does not fit"):
+        session.finetune([(images(4, channels=3), TARGETS[:4])], Tuning(steps=2))
+    assert session.position == 0

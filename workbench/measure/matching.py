@@ -1,0 +1,96 @@
+"""How far a pruned network's activations are from the original's, for gradients **[beyond the paper]**."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from workbench.network.groups import Reader, UnitGroup
+from workbench.network.running import Inputs, call, main_output, received
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One reader as it is in the original network and in the pruned one.
+
+    `units`: which of the original's units are left, in the pruned network's order.
+    """
+
+    before: Reader
+    now: Reader
+    units: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Matching:
+    """The original network, and every reader whose inputs are to be matched."""
+
+    original: nn.Module
+    pairs: tuple[Pair, ...]
+
+    @classmethod
+    def of(
+        cls,
+        original: nn.Module,
+        before: Sequence[UnitGroup],
+        now: Sequence[UnitGroup],
+        units: Mapping[str, Sequence[int]],
+    ) -> Matching:
+        """`before`, `now`: the groups of both networks; `units`: those of `before` that are left, by name."""
+        named = {group.name: group for group in now}
+        pairs = [
+            Pair(old, new, tuple(units[group.name]))
+            for group in before
+            if group.name in named
+            for old, new in zip(group.readers, named[group.name].readers, strict=True)
+        ]
+        return cls(original, tuple(pairs))
+
+    def run(self, model: nn.Module, inputs: Inputs) -> tuple[Any, Any, Tensor]:
+        """Both networks' main outputs, and the distance, a scalar of which gradients go to `model` alone.
+
+        The distance is the mean of E‖φ_J − φ♯‖²/E‖φ_J‖² over all readers, φ_J what a reader receives in the
+        original, of the units that are left, φ♯ what it receives now, and of the same for the outputs.
+        """
+        with torch.no_grad(), _received(self.original, [p.before.module for p in self.pairs]) as wanted:
+            target = main_output(call(self.original, inputs))
+        with _received(model, [p.now.module for p in self.pairs]) as found:
+            output = main_output(call(model, inputs))
+        terms = [_relative(output, target)]
+        for pair in self.pairs:
+            index = torch.tensor(pair.units)
+            for old, new in zip(wanted[pair.before.module], found[pair.now.module], strict=True):
+                samples = pair.before.samples(old)
+                terms.append(_relative(pair.now.samples(new), samples[:, index.to(samples.device)]))
+        return output, target, torch.stack(terms).mean()
+
+
+def _relative(found: Tensor, wanted: Tensor) -> Tensor:
+    """Squared distance over the squared length of what is wanted; nothing where that is zero."""
+    length = wanted.square().sum()
+    distance = (found - wanted).square().sum()
+    return distance / length if length > 0 else distance * 0
+
+
+@contextmanager
+def _received(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, list[Tensor]]]:
+    """What each layer receives in every call of it, while the context lasts."""
+    seen: dict[str, list[Tensor]] = {name: [] for name in layers}
+
+    def watch(name: str) -> Any:
+        def note(_module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+            seen[name].append(received(args, kwargs))
+
+        return model.get_submodule(name).register_forward_pre_hook(note, with_kwargs=True)
+
+    handles = [watch(name) for name in seen]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()

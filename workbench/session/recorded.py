@@ -1,0 +1,183 @@
+"""What of a session is kept: its record, branch by branch, and taking up again what was written."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from workbench.measure import GroupStatistics
+from workbench.network import one_line
+from workbench.session.choice import Choice
+from workbench.session.finetune import Loss, Tuning
+from workbench.session.history import History, Line
+from workbench.session.recipe import RecipeStep, RefitStep, TuneStep, fingerprint, make_recipe, record_of
+from workbench.session.state import Step
+
+if TYPE_CHECKING:
+    from workbench.session.session import Session
+
+
+@dataclass(frozen=True)
+class SavedBranch:
+    """A branch as it was written: its steps, the scores (the start's first), the weights at its end.
+
+    Those weights replace the recomputed ones: rounding on another machine is no matter. `tuned`: the weights
+    after each fine-tuning, by its place among the steps.
+    """
+
+    name: str
+    steps: Sequence[RecipeStep | TuneStep | RefitStep]
+    scores: Sequence[float | None]
+    weights: Mapping[str, Tensor]
+    tuned: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
+
+    def shared(self, other: SavedBranch) -> int:
+        """How many steps both begin with, up to a fine-tuning: its settings do not say what it led to."""
+        count = 0
+        scores = zip(self.scores[1:], other.scores[1:], strict=False)
+        for mine, its, (a, b) in zip(self.steps, other.steps, scores, strict=False):
+            if mine != its or a != b or isinstance(mine, TuneStep):
+                break
+            count += 1
+        return count
+
+
+class Recorded:
+    """The part of `Session` that writes down what was done, and does it again from there."""
+
+    name: str
+    example_name: str | None
+    procedure: str
+    evaluation: Any
+    _history: History
+    _measured: bool
+    _lock: AbstractContextManager
+    choice_of: Callable[[RecipeStep], Choice]
+    commit: Callable[..., Step]
+    refit: Callable[[], Step]
+    add_tuned: Callable[[nn.Module, Tuning, float | None], None]
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The record of the commits up to the present step, as plain values (see recipe.py)."""
+        return self.recipe_of(self._history.branch)
+
+    def recipe_of(self, branch: str) -> dict[str, Any]:
+        """The record of any branch, up to where it was left. Raises ValueError listing the branches."""
+        return make_recipe(
+            name=self.name,
+            example=self.example_name,
+            model_fingerprint=fingerprint(self._history.original.model),
+            procedure=self.procedure,
+            steps=[record_of(step) for _, step in _done(self._history.named(branch))],
+        )
+
+    def original_statistics(self) -> dict[str, GroupStatistics]:
+        """What was measured of every group on the original network; empty before `measure`."""
+        return dict(self._history.original.statistics)
+
+    def tuned_models(self, branch: str | None = None) -> dict[int, nn.Module]:
+        """The networks after each fine-tuning up to the present step, by its place in the recipe."""
+        line = self._history.named(self._history.branch if branch is None else branch)
+        return {i: model for i, (model, step) in enumerate(_done(line)) if step.tuning is not None}
+
+    def model_of(self, branch: str) -> nn.Module:
+        """The network where any branch was left. Raises ValueError listing the branches."""
+        line = self._history.named(branch)
+        return line.states[line.position].model
+
+    def save(self, folder) -> None:
+        """Write the session into `folder`: recipe, moments, weights, every branch (store.py)."""
+        from workbench.session.store import save_session
+
+        save_session(self, folder)  # type: ignore[arg-type]
+
+    def export(
+        self, folder, formats=("safetensors",), example_input=None, progress=None, cancel=None, replace=False
+    ) -> list[Path]:
+        """Write the network as it stands into `folder`, for use without the session (export.py)."""
+        from workbench.session.export import export
+
+        return export(self, folder, formats, example_input, progress, cancel, replace)  # type: ignore[arg-type]
+
+    @classmethod
+    def open(
+        cls,
+        folder,
+        model: nn.Module | None = None,
+        calibration: Any = None,
+        evaluation: Any = None,
+        *,
+        training: Any = None,
+        loss: Loss | None = None,
+    ) -> Session:
+        """The session saved in `folder`, on the original `model` (see store.py for what is needed)."""
+        from workbench.session.store import open_session
+
+        return open_session(folder, model, calibration, evaluation, training=training, loss=loss)
+
+    def restore(
+        self,
+        statistics: dict[str, GroupStatistics],
+        score: float | None,
+        branches: Sequence[SavedBranch] = (),
+    ) -> None:
+        """Take up a saved session: its moments, the original's score, its branches, the present one first.
+
+        Raises ValueError where steps or weights do not fit; then the session is not to be used.
+        """
+        original = replace(self._history.original, statistics=statistics, stale={}, problems={})
+        self._history.amend(original, replace(self._history.steps[0], score=score))
+        self._measured = bool(statistics) or not any(group.prunable for group in original.groups)
+        evaluation, self.evaluation = self.evaluation, None
+        try:
+            for index, saved in enumerate(branches):
+                if index == 0:
+                    self._history.rename(saved.name)
+                    self._carry_out(saved, 0)
+                    continue
+                nearest = max(branches[:index], key=saved.shared)
+                shared = saved.shared(nearest)
+                self._history.switch(nearest.name)
+                end = self._history.position
+                self._history.goto(shared)
+                self._history.fork(saved.name)
+                self._carry_out(saved, shared)
+                self._history.switch(nearest.name)
+                self._history.goto(end)
+        finally:
+            self.evaluation = evaluation
+        if branches:
+            self._history.switch(branches[0].name)
+
+    def _carry_out(self, saved: SavedBranch, begin: int) -> None:
+        """The steps of `saved` from `begin` on, on the present branch, which has those before."""
+        for index, step in list(enumerate(saved.steps))[begin:]:
+            if isinstance(step, RecipeStep):
+                self.commit(self.choice_of(step), plan=step.plan)
+            elif isinstance(step, RefitStep):
+                self.refit()
+            else:
+                model = copy.deepcopy(self._history.present.model)
+                model.load_state_dict(saved.tuned[index])
+                self.add_tuned(model, step.tuning, None)
+        self._history.rescore(saved.scores)
+        if begin == len(saved.steps) and begin:
+            return  # it ends on a step of another branch, whose weights are there
+        try:
+            self._history.present.model.load_state_dict(saved.weights)
+        except (RuntimeError, KeyError) as error:
+            raise ValueError(f"the saved weights do not fit the recipe: {one_line(error)}") from error
+
+
+def _done(line: Line) -> list[tuple[nn.Module, Step]]:
+    """The steps of a line up to where it stands, without the start, each with its network."""
+    return [(state.model, step) for state, step in zip(line.states, line.steps, strict=True)][
+        1 : line.position + 1
+    ]
