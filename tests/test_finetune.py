@@ -164,6 +164,12 @@ def test_the_best_network_is_kept_where_training_does_harm():
     assert done.score >= session.history[0].score
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 6, 7])
+def test_a_few_steps_are_enough(steps):
+    done = finetune(conv_net(), (images(64), TARGETS), Tuning(steps=steps, rate=1e-4))
+    assert done.reports[-1].step == steps
+
+
 def test_a_paused_tuning_waits():
     model, pause, cancel = conv_net(), Event(), Event()
     pause.set()

@@ -785,7 +785,9 @@ class TestComparisons:
         expected = session.compare(widths, *self.WAYS.values())
         assert [row["score"] for row in state.comparison["rows"]] == [row.score for row in expected.rows]
         assert (state.error, session.position) == ("", 0)
-        assert state.comparison["macs"] == session.cost_model.total(widths)[1]
+        assert state.comparison["budgets"] == [
+            {"title": "the budget", "macs": session.cost_model.total(widths)[1]}
+        ]
         assert state.comparison["revision"] == state.revision
         idle(message(state, "save_comparison"))
         idle(message(state, "save_comparison"))
@@ -813,11 +815,28 @@ class TestComparisons:
         session = small_session(batches=lambda inputs: data)
         session.measure()
         state = idle(WorkbenchState(session))
-        assert (state.targets, state.calibration_size) == (True, 97)
+        assert (state.learns["targets"], state.learns["size"]) == (True, 97)
         ways = {"selections": ["taylor"], "reconstructions": ["channel"]}
         idle(message(state, "compare", ways=ways, widths={"0": 5}))
         assert (state.error, len(state.comparison["rows"])) == ("", 1)
         assert state.comparison["revision"] == state.revision
+
+    def test_a_rule_finds_the_widths_of_several_budgets(self, state, session):
+        ways = self.WAYS | {"at": "least", "theta": 0.7}
+        idle(message(state, "compare", ways=ways, widths={}))
+        assert state.error == ""
+        plans = [session.plan(session.macs / ratio) for ratio in (1.5, 2, 3, 5)]
+        assert [one["macs"] for one in state.comparison["budgets"]] == [plan.macs for plan in plans]
+        expected = session.compare(plans, *self.WAYS.values(), theta=0.7)
+        rows = state.comparison["rows"]
+        assert [(row["budget"], row["score"], row["theta"]) for row in rows] == [
+            (row.budget, row.score, 0.7) for row in expected.rows
+        ]
+
+    def test_locks_that_leave_nothing_to_compare_are_told(self, state):
+        state.locks = ["0", "2"]
+        idle(message(state, "compare", ways=self.WAYS | {"at": "equal"}, widths={}))
+        assert ("smaller than the present one" in state.error, state.error_at) == (True, "compare")
 
     def test_sweep_has_a_row_a_group(self, state, session):
         options = {"theta": 0.3, "selection": "greedy", "reconstruction": "channel"}
@@ -842,6 +861,38 @@ class TestTunings:
         assert (labelled.error, labelled.position, labelled.tuned["how"]) == ("", 1, "done")
         assert labelled.tuned["reports"][-1][:2] == [13, 13]
         assert labelled.session.history[1].tuning.distill == 0.5
+
+    def test_what_it_learns_from_and_a_refit(self):
+        torch.manual_seed(5)
+        inputs = torch.randn(97, 11)
+        session = small_session(training=(inputs[:31], torch.randint(0, 3, (31,))))
+        session.measure()
+        state = idle(WorkbenchState(session))
+        assert state.learns == {"targets": True, "size": 31, "own": True, "batches": False}
+        form = {"amount": "1", "unit": "epochs", "batch": "8", "match": "0.5"}
+        idle(message(state, "finetune", tuning=form))
+        assert state.error == ""
+        assert state.tuned["reports"][-1][:2] == [4, 4]
+        idle(message(state, "refit"))
+        assert ("nothing is pruned" in state.error, state.error_at) == (True, "tune")
+        session.commit(session.preview("0", width=5))
+        idle(message(state, "refit"))
+        assert (state.error, session.history[-1].label) == ("", "refitted")
+
+    def test_taylor_in_the_layer_and_the_budget_measures_its_gradients(self, labelled):
+        labelled.selection = "taylor"
+        idle(idle(labelled))  # the preview asks for a job, whose end asks for a preview
+        assert (labelled.error, labelled.session.has_gradients) == ("", True)
+        assert labelled.preview["request"]["selection"] == "taylor"
+        options = {"selection": "taylor"}
+        idle(message(labelled, "commit_plan", widths={"0": 5}, options=options, revision=None))
+        assert (labelled.error, labelled.session.history[-1].choice.selection) == ("", "taylor")
+
+    def test_taylor_without_labels_says_so_once(self, state, session):
+        state.selection = "taylor"
+        idle(idle(state))
+        assert ("no targets" in state.error, state.error_at) == (True, "choice")
+        assert not session.has_gradients
 
     def test_without_labels_only_distilling_goes(self, state, session):
         idle(message(state, "finetune", tuning={"amount": "3", "unit": "steps"}))

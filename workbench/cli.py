@@ -117,7 +117,13 @@ def _add_own(command: argparse.ArgumentParser) -> None:
         "--mean", type=_numbers, help="subtract this, as 0.5 or 0.485,0.456,0.406 (pixels: 0–1)"
     )
     data.add_argument("--std", type=_numbers, help="divide by this, in the same form")
-    for data_set in ("calibration", "evaluation"):
+    data.add_argument(
+        "--training",
+        metavar="SOURCE",
+        help="what a recipe's fine-tunings learn from, in the same forms, with targets (default: the "
+        "calibration data)",
+    )
+    for data_set in ("calibration", "evaluation", "training"):
         data.add_argument(
             f"--{data_set}-split", metavar="NAME", help="its subfolder or part, such as train or test"
         )
@@ -125,7 +131,8 @@ def _add_own(command: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--limit", type=int, metavar="N", help="take N calibration examples, drawn by a fixed seed"
     )
-    data.add_argument("--evaluation-limit", type=int, metavar="N", help="the same for the evaluation")
+    for data_set in ("evaluation", "training"):
+        data.add_argument(f"--{data_set}-limit", type=int, metavar="N", help=f"the same for the {data_set}")
 
 
 def _options(text: str) -> dict[str, Any]:
@@ -231,7 +238,7 @@ def _check_output(folder: Path | None) -> None:
 
 
 def _own(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Model, calibration and evaluation, as far as they are named; errors say which option is wrong."""
+    """The model and its data, as far as they are named; errors say which option is wrong."""
     from workbench.measure.loading import load_data, load_evaluation
     from workbench.measure.models import load_model
 
@@ -262,6 +269,10 @@ def _own(arguments: argparse.Namespace) -> dict[str, Any]:
                 "split": arguments.evaluation_split,
                 "targets": arguments.evaluation_targets,
             },
+        ),
+        "training": (
+            load_data,
+            look | {"limit": arguments.training_limit, "split": arguments.training_split},
         ),
     }
     for option, (load, options) in given.items():

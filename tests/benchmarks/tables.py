@@ -4,9 +4,10 @@
 
 1,024 calibration images without labels (Taylor alone sees them); the score is the accuracy on `--images` test
 images. One epoch of fine-tuning, where it is asked for by `--epoch`, is one pass over that many labelled
-training images, the same ones, the same way for every row. torch-pruning's own pruner runs in the same
-process on the same data. `--found FILE` keeps every number as it is found, so that a run that was stopped
-goes on; the file holds for one state of the code and is to be deleted after a change.
+training images, the same ones, the same way for every row; "matched" is 120 steps without labels that follow
+the original's activations on the calibration images. torch-pruning's own pruner runs in the same process on
+the same data. `--found FILE` keeps every number as it is found, so that a run that was stopped goes on; the
+file holds for one state of the code and is to be deleted after a change.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -43,6 +45,7 @@ CRITERIA = (
 )  # fmt: skip
 RULES = ("equal", "shared", "least")
 CALIBRATION = 1024
+MATCHING = Tuning(steps=120, rate=2e-3, match=1.0)
 
 
 Data = tuple[torch.Tensor, torch.Tensor]
@@ -90,18 +93,21 @@ class Bench:
         self.normed = any(isinstance(m, nn.BatchNorm2d) for m in self.subject.model.modules())
         self.whole = self.session.macs
 
-    def score(self, model: nn.Module) -> float:
-        return wb.evaluate(model, self.subject.test)
+    def score(self, model: nn.Module | None) -> float | None:
+        return None if model is None else wb.evaluate(model, self.subject.test)
 
     def pruned(
-        self, widths, selection: str, reconstruction: str, reestimate: bool = False, refit: bool = False
+        self, widths, selection: str, reconstruction: str, reestimate: bool = False, then: str = ""
     ) -> nn.Module:
+        """The session's network at `widths`; `then` "refitted", or "matched" by steps without labels."""
         self.session.reset()
         self.session.commit_plan(
             widths, selection=selection, reconstruction=reconstruction, reestimate=reestimate and self.normed
         )
-        if refit:
+        if then == "refitted":
             self.session.refit()
+        if then == "matched":
+            self.session.finetune(self.subject.calibration[0], MATCHING)
         model = self.session.model
         self.session.reset()
         return model
@@ -114,8 +120,8 @@ class Bench:
         model = copy.deepcopy(model).to(memory_format=layout)
         return finetune(model, pairs, Tuning(epochs=1, rate=1e-3)).model
 
-    def torch_pruning(self, target: float) -> tuple[nn.Module, int]:
-        """torch-pruning's global L1 pruner at the largest network under the target."""
+    def torch_pruning(self, target: float) -> tuple[nn.Module, int] | None:
+        """torch-pruning's global L1 pruner at the largest network under the target; None: it gets none."""
         low, high, best = 0.0, 0.95, None
         for _ in range(12):
             middle = (low + high) / 2
@@ -125,7 +131,6 @@ class Bench:
                 low = middle
             else:
                 high, best = middle, (model, macs)
-        assert best is not None
         return best
 
     def _torch_pruned(self, ratio: float) -> nn.Module:
@@ -161,9 +166,9 @@ class Found:
 
     def __post_init__(self) -> None:
         known = self.path is not None and self.path.is_file()
-        self.numbers: dict[str, float] = json.loads(self.path.read_text("utf-8")) if known else {}
+        self.numbers: dict[str, float | None] = json.loads(self.path.read_text("utf-8")) if known else {}
 
-    def keep(self, key: str, number: float) -> None:
+    def keep(self, key: str, number: float | None) -> None:
         self.numbers[key] = number
         if self.path is not None:
             self.path.write_text(json.dumps(self.numbers, indent=0), encoding="utf-8")
@@ -175,26 +180,29 @@ class Row:
 
     rule: str
     title: str
-    make: Callable[[BudgetPlan | float], nn.Module]
+    make: Callable[[BudgetPlan | float], nn.Module | None]
     tune: bool = False
 
 
 def rows(bench: Bench) -> list[Row]:
     """The lines of a table, in its order."""
 
-    def way(selection: str, reconstruction: str, reestimate: bool = False, refit: bool = False):
-        return lambda plan: bench.pruned(plan, selection, reconstruction, reestimate, refit)
+    def way(selection: str, reconstruction: str, reestimate: bool = False, then: str = ""):
+        return lambda plan: bench.pruned(plan, selection, reconstruction, reestimate, then)
 
     def outside(reestimate: bool):
-        def make(target: float) -> nn.Module:
-            model = bench.torch_pruning(target)[0]
-            return reestimate_norms(model, bench.subject.calibration[0].split(256)) if reestimate else model
+        def make(target: float) -> nn.Module | None:
+            model, _ = bench.torch_pruning(target) or (None, 0)
+            if model is None or not reestimate:
+                return model
+            return reestimate_norms(model, bench.subject.calibration[0].split(256))
 
         return make
 
     norms = ", norms re-estimated" if bench.normed else ""
     found = [Row(rule, "greedy, `original`", way("greedy", "original"), True) for rule in RULES]
-    found.append(Row("least", "greedy, `original`, refitted", way("greedy", "original", refit=True), True))
+    for then in ("refitted", "matched"):
+        found.append(Row("least", f"greedy, `original`, {then}", way("greedy", "original", then=then), True))
     found.append(Row("torch-pruning", "global L1, none", outside(False), not bench.normed))
     if bench.normed:
         found.append(Row("torch-pruning", f"global L1, none{norms}", outside(True), True))
@@ -217,7 +225,7 @@ def table(name: str, images: int, epoch: int, found: Found) -> str:
     start = time.perf_counter()
     bench = Bench(name, images, epoch)
 
-    def number(key: str, make: Callable[[], float]) -> float:
+    def number(key: str, make: Callable[[], float | None]) -> float | None:
         key = f"{name}, {images} images, {key}"
         if key not in found.numbers:
             found.keep(key, make())
@@ -228,19 +236,16 @@ def table(name: str, images: int, epoch: int, found: Found) -> str:
         plan = bench.session.plan(target, rule=row.rule) if row.rule in RULES else target
         if isinstance(plan, BudgetPlan) and not plan.met:
             return "–"
-        models: list[nn.Module] = []
-
-        def model() -> nn.Module:
-            if not models:
-                models.append(row.make(plan))
-            return models[0]
-
+        model = cache(lambda: row.make(plan))
         key = f"{row.rule}, {row.title}, {ratio:g}"
-        text = f"{number(key, lambda: bench.score(model())):.3f}"
+        score = number(key, lambda: bench.score(model()))
+        if score is None:
+            return "–"
         if not (row.tune and epoch):
-            return text
-        tuned = number(f"{key}, epoch {epoch}", lambda: bench.score(bench.tuned(model())))
-        return f"{text} → {tuned:.3f}"
+            return f"{score:.3f}"
+        return (
+            f"{score:.3f} → {number(f'{key}, epoch {epoch}', lambda: bench.score(bench.tuned(model()))):.3f}"
+        )
 
     unpruned = number("unpruned", lambda: bench.score(bench.subject.model))
     after = f"; after the arrow: after one pass over {epoch:,} labelled training images" if epoch else ""

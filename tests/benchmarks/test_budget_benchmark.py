@@ -17,7 +17,9 @@ def numbers(name, ratio):
     streams = {g.name: g.width for g in session.groups if g.prunable and not g.name.startswith("layer")}
     least = session.plan(target, rule="least", locks=streams)
     equal = session.plan(target, rule="equal", locks=streams)
-    other, macs = bench.torch_pruning(target)
+    found_outside = bench.torch_pruning(target)
+    assert found_outside is not None
+    other, macs = found_outside
     images = bench.subject.calibration[0].split(256)
     found = {
         "unpruned": bench.score(bench.subject.model),

@@ -7,6 +7,7 @@ import statistics
 import numpy as np
 import pytest
 from playwright.sync_api import expect
+from tabs import CUT, PATIENCE, set_width, settle, to_budget
 
 from workbench.session import Session
 
@@ -24,26 +25,6 @@ class Encoder(nn.Module):
     def forward(self, x):
         return self.head(self.encoder(self.embed(x)).mean(1))
 """
-PATIENCE = 30_000
-
-# Words cut off by their box, and what stands outside the panel of the tab or the window.
-CUT = """() => {
-  const panels = [...document.querySelectorAll('.wbw-root [role=tabpanel]')];
-  const panel = panels.find(node => node.checkVisibility());
-  const all = [...panel.querySelectorAll('*')].filter(node => node.checkVisibility());
-  const box = panel.getBoundingClientRect();
-  const listed = node => node.closest('.wbw-budget-list, .wbw-scroll');
-  const out = all.filter(node => {
-    const one = node.getBoundingClientRect();
-    const below = !listed(node) && (one.bottom > box.bottom + 1 || one.bottom > innerHeight + 1);
-    return one.width && (one.right > box.right + 1 || one.left < box.left - 1 || below);
-  });
-  const words = '.wbw-caption, .wbw-cell, .wbw-of, button, h3, .wbw-check, .wbw-hint';
-  const cut = all.filter(node => node.matches(words))
-    .filter(node => node.scrollWidth > node.clientWidth + 1);
-  return [...out, ...cut].map(node => node.outerHTML.slice(0, 140));
-}"""
-
 # Notes for every move of the λ slider how long it took from when the page had it to its frame drawn.
 WATCH = """() => {
   const painted = () => new Promise(done => requestAnimationFrame(() => {
@@ -92,27 +73,7 @@ def bench(workbench_page, lab):
 
 @pytest.fixture
 def budget(bench):
-    """The budget tab on the original digits network with all its units."""
-    if bench.kernel("Out[1].state.name") != "'digits-cnn'":
-        bench.find("model-select").select_option("digits-cnn")
-    settle(bench)
-    if bench.find("reset").is_enabled():
-        bench.find("reset").click()
-        expect(bench.find("reset")).to_be_disabled()
-    bench.find("tab-budget").click()
-    expect(bench.find("budget-row-conv1")).to_be_visible(timeout=PATIENCE)
-    for name in ("conv1", "conv2", "conv3", "fc1"):
-        bench.find(f"budget-lock-{name}").uncheck()
-    if bench.find("all-widths").is_enabled():
-        bench.find("all-widths").click()
-    settle(bench)
-    return bench
-
-
-def settle(bench):
-    """Until nothing runs, and what was sent is on the screen."""
-    bench.page.wait_for_timeout(250)
-    expect(bench.find("cancel")).to_be_hidden(timeout=PATIENCE)
+    return to_budget(bench)
 
 
 def widths(bench):
@@ -121,11 +82,6 @@ def widths(bench):
 
 def total(bench, name):
     return int(bench.find(f"total-{name}").get_attribute("data-value"))
-
-
-def set_width(bench, name, width):
-    bench.find(f"budget-width-{name}").fill(str(width))
-    bench.find(f"budget-width-{name}").press("Tab")
 
 
 def test_tabs_are_walked_by_arrow_keys(bench):
@@ -282,79 +238,15 @@ def test_branches_are_drawn_beside_each_other_and_plans_unfold(budget, theme):
     assert budget.kernel("Out[1].session.branch") == repr(name)
     budget.find("branch").select_option("main")
     settle(budget)
-    budget.kernel(f"Out[1].session.drop({name!r})")
+    budget.find("branch").select_option(label=f"Drop {name}…")
+    expect(budget.find("branch-drop-stop")).to_be_focused()
+    budget.page.keyboard.press("Escape")
+    expect(budget.find("branch")).to_have_value("main")
+    budget.find("branch").select_option(label=f"Drop {name}…")
+    budget.find("branch-drop-go").click()
+    settle(budget)
+    assert budget.kernel("list(Out[1].session.branches)") == "['main']"
     budget.theme("JupyterLab Light")
-
-
-def test_ways_are_compared_at_the_budgets_widths(budget, lab):
-    budget.find("tab-compare").click()
-    expect(budget.find("compare-at")).to_contain_text("set widths on the tab Budget")
-    expect(budget.find("compare")).to_be_disabled()
-    budget.find("tab-budget").click()
-    for name, width in (("conv1", 9), ("conv2", 19), ("conv3", 17), ("fc1", 29)):
-        set_width(budget, name, width)
-    budget.find("tab-compare").click()
-    budget.find("compare-kernel-reconstruction").check()
-    budget.find("compare-apoz").check()
-    settle(budget)
-    assert budget.page.evaluate(CUT) == []
-    budget.find("compare").click()
-    expect(budget.find("compare-row")).to_have_count(15, timeout=PATIENCE)
-    settle(budget)
-    scores = [float(text) for text in budget.find("compare-score").all_inner_texts()]
-    assert scores == sorted(scores, reverse=True)
-    assert budget.kernel("Out[1].session.position") == "0"
-    budget.find("compare-save").click()
-    expect(budget.find("progress")).to_contain_text("Saved comparison.csv", timeout=PATIENCE)
-    assert (lab.notebooks / "comparison.csv").read_text().count("\n") == 16
-    assert "<svg" in (lab.notebooks / "comparison.svg").read_text()
-    assert (lab.notebooks / "comparison.png").stat().st_size > 10_000
-    budget.find("sweep").click()
-    expect(budget.find("heat")).to_have_count(12, timeout=PATIENCE)
-    settle(budget)
-    for theme in ("Dark", "Light"):
-        budget.theme(f"JupyterLab {theme}")
-        budget.page.wait_for_timeout(600)
-        budget.screenshot(f"compare-{theme.lower()}")
-    assert budget.page.evaluate(CUT) == []
-    budget.find("heat-kind").select_option("losses")
-    expect(budget.find("heat").first).to_contain_text("%")
-
-
-def test_fine_tuning_is_seen_paused_and_stopped(budget):
-    set_width(budget, "conv2", 9)
-    budget.find("commit-all").click()
-    expect(budget.find("undo")).to_be_enabled(timeout=PATIENCE)
-    settle(budget)
-    budget.find("tab-tune").click()
-    expect(budget.find("tune-pause")).to_be_disabled()
-    budget.find("tune-unit").select_option("steps")
-    budget.find("tune-amount").fill("5000")
-    budget.find("tune-rate").fill("0.003")
-    settle(budget)
-    assert budget.page.evaluate(CUT) == []
-    budget.find("tune-start").click()
-    expect(budget.find("tune-how")).to_contain_text("running, step", timeout=PATIENCE)
-    budget.find("tune-pause").click()
-    expect(budget.find("tune-how")).to_contain_text("paused")
-    expect(budget.find("tune-pause")).to_have_text("Go on")
-    budget.find("tune-pause").click()
-    expect(budget.find("tune-pause")).to_have_text("Pause")
-    budget.find("tune-stop").click()
-    expect(budget.find("tune-how")).to_contain_text("stopped", timeout=PATIENCE)
-    settle(budget)
-    assert budget.kernel("Out[1].session.history[-1].tuning is not None") == "True"
-    budget.find("undo").click()
-    settle(budget)
-    budget.find("tune-amount").fill("40")
-    budget.find("tune-start").click()
-    expect(budget.find("tune-how")).to_contain_text("done, step 40 of 40", timeout=PATIENCE)
-    settle(budget)
-    for theme in ("Dark", "Light"):
-        budget.theme(f"JupyterLab {theme}")
-        budget.page.wait_for_timeout(600)
-        budget.screenshot(f"tune-{theme.lower()}")
-    assert budget.page.evaluate(CUT) == []
 
 
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])

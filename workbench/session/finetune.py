@@ -21,6 +21,7 @@ from workbench.network import call, moved, one_line
 from workbench.network.running import batch_length, main_output, mapped
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+WARM_UP = 0.2  # of all steps; of very few more, since torch's schedule divides by its steps less one
 PAUSE = 0.05  # seconds between two looks at whether a pause is over
 Report = Callable[["Progress"], Any]
 
@@ -211,7 +212,10 @@ class _Course:
         self.original, self.matching = original, matching
         self.optimiser = torch.optim.AdamW(model.parameters(), lr=tuning.rate, weight_decay=tuning.decay)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimiser, max_lr=tuning.rate, total_steps=total + 1, pct_start=0.2
+            self.optimiser,
+            max_lr=tuning.rate,
+            total_steps=total + 1,
+            pct_start=max(WARM_UP, 1.5 / (total + 1)),
         )
 
     def step(self, batch: Any, index: int) -> float:

@@ -200,6 +200,13 @@ class Planned:
     def _scored(self, cancel: Event | None) -> Callable[[nn.Module], float | None]:
         return lambda model: self._score(model, None, cancel)
 
+    @property
+    def has_gradients(self) -> bool:
+        """Whether the selection "taylor" has what it needs, for every prunable group as it is now."""
+        state = self._history.present
+        found = [state.statistics.get(group.name) for group in state.groups if group.prunable]
+        return all(one is not None and one.taylor is not None for one in found)
+
     def measure_gradients(
         self,
         data: Any = None,

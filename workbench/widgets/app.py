@@ -56,7 +56,16 @@ class BudgetView(Panel):
 class CompareView(Panel):
     """Ways to prune side by side at the budget's widths, and how much each group bears alone."""
 
-    _esm = module("math.js", "cost.js", "shared.js", "axes.js", "cards.js", "controls.js", "compare.js")
+    _esm = module(
+        "math.js",
+        "cost.js",
+        "shared.js",
+        "axes.js",
+        "cards.js",
+        "controls.js",
+        "compareplot.js",
+        "compare.js",
+    )
 
 
 class TuneView(Panel):

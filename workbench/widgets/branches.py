@@ -53,4 +53,4 @@ def branch_values(session: Session) -> dict[str, Any]:
 def step_values(step: Any) -> dict[str, Any]:
     """A step of the history as the page shows it; `plan` is what it was committed with, or empty."""
     names = ("label", "score", "parameters", "macs", "plan")
-    return {name: getattr(step, name) for name in names}
+    return {name: getattr(step, name) for name in names} | {"pruned": step.choice is not None}

@@ -116,6 +116,7 @@ function draw(state, el, on) {
   on("goal", () => {
     for (const { key, input } of fields) if (document.activeElement !== input || input.matches("select")) input.value = state.get("goal")[key];
   });
+  on("learns", () => selection.node.off("taylor", state.get("learns").targets ? "" : "needs labels"));
   on("selection reconstruction reestimate norms", () => {
     selection.node.paint(state.get("selection"));
     reconstruction.node.paint(state.get("reconstruction"));

@@ -78,14 +78,11 @@ class Budgets(t.HasTraits):
 
         def work(progress: Reporter, cancel: Any) -> None:
             session = self._current
-            present = {group.name: group.width for group in session.groups if group.prunable}
             found = session.plan(
                 target_of(session, str(wanted["target"]), str(wanted["unit"])),
                 "seconds" if wanted["unit"] == "ms" else str(wanted["unit"]),
                 rule,
-                locks={name: now.get(name, present[name]) for name in held if name in present},
-                minimum=whole(wanted["minimum"], "minimum width"),
-                multiple=whole(wanted["multiple"], "multiple"),
+                **limits_of(session, wanted, held, now),
             )
             progress(1, 1, "planning")  # ends here where it was cancelled
             self._plan = found
@@ -110,6 +107,7 @@ class Budgets(t.HasTraits):
             session = self._current
             if revision is not None and revision != self.revision:
                 raise ValueError("the network has changed since these widths were shown; look again")
+            need_gradients(session, [ways["selection"]], progress, cancel)
             same = self._plan is not None and self._plan.widths == wanted
             session.commit_plan(self._plan if same else wanted, **ways, progress=progress, cancel=cancel)
 
@@ -156,6 +154,27 @@ class Budgets(t.HasTraits):
         losses = np.concatenate([group.losses for group in groups]) if groups else np.zeros(0)
         values = {"losses": losses.astype(np.float64).tobytes(), "losses_of": revision}
         self._deliver(lambda: self._set(values) if revision == self.revision else None)
+
+
+def limits_of(
+    session: Session, goal: Mapping[str, Any], locks: Iterable[str], widths: Mapping[str, int]
+) -> dict[str, Any]:
+    """Locks, minimum and multiple for `Session.plan`; a locked group stays at its width in `widths`.
+
+    Raises ValueError.
+    """
+    present = {group.name: group.width for group in session.groups if group.prunable}
+    return {
+        "locks": {name: widths.get(name, present[name]) for name in locks if name in present},
+        "minimum": whole(goal["minimum"], "minimum width"),
+        "multiple": whole(goal["multiple"], "multiple"),
+    }
+
+
+def need_gradients(session: Session, selections: Iterable[str], progress: Reporter, cancel: Any) -> None:
+    """Measure what the Taylor criterion needs, where it is among `selections` and that is not there yet."""
+    if "taylor" in selections and not session.has_gradients:
+        session.measure_gradients(progress=progress, cancel=cancel)
 
 
 def plan_values(plan: BudgetPlan) -> dict[str, Any]:

@@ -121,6 +121,7 @@ function draw(state, el, on) {
     setName(name, state.get("selected"));
     paintInPage(state, inPage);
   });
+  on("learns", () => selection.node.off("taylor", state.get("learns").targets ? "" : "needs labels"));
   on(`preview ${CHOSEN}`, () => paintFromKernel(state, fromKernel, lagging));
   on(`tried ${CHOSEN} metric layers`, () => {
     const answer = state.get("tried");

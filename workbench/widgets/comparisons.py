@@ -11,23 +11,32 @@ import numpy as np
 import traitlets as t
 
 from workbench.plots import plot_comparison
+from workbench.session import Session
+from workbench.session.choice import DEFAULT_THETA
 from workbench.session.comparing import Comparison
+from workbench.widgets.budgets import limits_of, need_gradients
 from workbench.widgets.jobs import Delivery, Reporter
 from workbench.widgets.traits import synced
 
 SHARES = (0.75, 0.5, 0.25)
+RATIOS = (1.5, 2.0, 3.0, 5.0)  # times fewer MACs than the original
+BUDGET = "budget"
 WAYS: dict[str, Any] = {
     "selections": ["greedy", "leverage", "random", "magnitude-l1"],
     "reconstructions": ["none", "channel"],
     "reestimate": False,
+    "theta": DEFAULT_THETA,
+    "at": BUDGET,
 }
 
 
 class Comparisons(t.HasTraits):
     """The part of the shared state that sets ways to prune side by side; nothing of it is committed.
 
-    `ways` is what the form has chosen, `comparison` the last answer, `sweep` the last sensitivity sweep; both
-    say in `revision` of which network. NaN is sent as None.
+    `ways` is what the form has chosen: "selections", "reconstructions", "reestimate", "theta", and "at", at
+    which widths: "budget", those of the budget tab, or one of its rules, which then finds widths for 1.5, 2,
+    3 and 5 times fewer MACs. `comparison` is the last answer, `sweep` the last sensitivity sweep; both say in
+    `revision` of which network. NaN is sent as None.
     """
 
     COMMANDS: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -43,6 +52,8 @@ class Comparisons(t.HasTraits):
 
     revision: Any
     widths: Any
+    goal: Any
+    locks: Any
     _current: Any
     _deliver: Delivery
     _set: Callable[[dict], None]
@@ -53,7 +64,7 @@ class Comparisons(t.HasTraits):
         self._comparison: tuple[Comparison, int] | None = None
 
     def compare(self, ways: Mapping[str, Any] | None = None, widths: Mapping[str, int] | None = None) -> None:
-        """Score every selection with every reconstruction of `ways` at `widths`, by default the budget's."""
+        """Score every selection with every reconstruction of `ways`; `widths`: by default the budget's."""
         wanted = WAYS | dict(self.ways if ways is None else ways)
         at = dict(self.widths if widths is None else widths)
 
@@ -61,25 +72,52 @@ class Comparisons(t.HasTraits):
             session = self._current
             if not wanted["selections"] or not wanted["reconstructions"]:
                 raise ValueError("choose at least one selection and one reconstruction")
-            macs = session.cost_model.total(at)[1]
-            if macs == session.macs:
-                raise ValueError("the budget keeps all units: set widths on the tab Budget first")
-            if "taylor" in wanted["selections"]:
-                session.measure_gradients(progress=progress, cancel=cancel)
+            budgets = self._budgets(session, str(wanted["at"]), at)
+            need_gradients(session, wanted["selections"], progress, cancel)
             found = session.compare(
-                at,
+                [widths for _, widths in budgets],
                 wanted["selections"],
                 wanted["reconstructions"],
                 reestimate=bool(wanted["reestimate"]),
+                theta=float(wanted["theta"]),
                 progress=progress,
                 cancel=cancel,
             )
             self._comparison = found, session.macs
-            values = {"metric": found.metric, "unpruned": found.unpruned, "macs": macs}
+            values: dict[str, Any] = {
+                "metric": found.metric,
+                "unpruned": found.unpruned,
+                "macs": session.macs,
+                "at": wanted["at"],
+                "budgets": [
+                    {"title": title, "macs": session.cost_model.total(widths)[1]} for title, widths in budgets
+                ],
+            }
             values["rows"] = [asdict(row) for row in found.rows]
             self._deliver(lambda: self._set({"comparison": values | {"revision": self.revision}}))
 
         self._start("compare", "comparing", work)
+
+    def _budgets(self, session: Session, at: str, widths: dict[str, int]) -> list[tuple[str, dict[str, int]]]:
+        """What is compared: titles and widths. Raises ValueError where nothing would get smaller."""
+        if at == BUDGET:
+            if session.cost_model.total(widths)[1] == session.macs:
+                raise ValueError("the budget keeps all units: set widths on the tab Budget first")
+            return [("the budget", widths)]
+        limits = limits_of(session, self.goal, self.locks, widths)
+        start = session.history[0].macs
+        plans = {ratio: session.plan(start / ratio, rule=at, **limits) for ratio in RATIOS}
+        met = [
+            (f"{ratio:g}×", plan.widths)
+            for ratio, plan in plans.items()
+            if plan.met and plan.macs < session.macs
+        ]
+        if not met:
+            raise ValueError(
+                "no network of 1.5 to 5 times fewer MACs than the original is smaller than the present one "
+                "and within the budget's locks and least widths"
+            )
+        return met
 
     def save_comparison(self) -> None:
         """Write the last comparison as CSV, PNG and SVG into the notebook's folder; nothing is replaced."""
@@ -97,6 +135,7 @@ class Comparisons(t.HasTraits):
         kept = {key: options[key] for key in ("theta", "selection", "reconstruction") if key in options}
 
         def work(progress: Reporter, cancel: Any) -> None:
+            need_gradients(self._current, [kept.get("selection", "")], progress, cancel)
             found = self._current.sensitivity(tuple(shares), **kept, progress=progress, cancel=cancel)
             values = {
                 "metric": found.metric,

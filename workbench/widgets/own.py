@@ -24,6 +24,9 @@ FIELDS = (
     "evaluation_split",
     "evaluation_limit",
     "targets",
+    "training",
+    "training_split",
+    "training_limit",
     "size",
     "crop",
     "mean",
@@ -45,7 +48,7 @@ def own_session(form: Mapping[str, Any], procedure: str, progress: Reporter) -> 
             raise ValueError(f"{label}: nothing is given here, and it is needed")
     options = read("Options", texts["options"], _options, 'a JSON object, such as {"num_classes": 10}')
     look = _look(texts)
-    parts = {data: _part(texts, data) for data in ("calibration", "evaluation")}
+    parts = {data: _part(texts, data) for data in ("calibration", "evaluation", "training")}
     progress(0, None, f"loading {short_name(name)}")
     with _about("Checkpoint" if texts["checkpoint"] else "Model", name, texts["checkpoint"]):
         model = load_model(
@@ -65,6 +68,11 @@ def own_session(form: Mapping[str, Any], procedure: str, progress: Reporter) -> 
             scored_on = load_evaluation(
                 evaluation, **look, **parts["evaluation"], targets=targets, progress=progress
             )
+    learned_from = None
+    if texts["training"]:
+        progress(0, None, "reading the training data")
+        with _about("Training", texts["training"]):
+            learned_from = load_data(texts["training"], **look, **parts["training"], progress=progress)
     progress(0, None, f"looking through {short_name(name)}")
     return Session(
         model,
@@ -73,6 +81,7 @@ def own_session(form: Mapping[str, Any], procedure: str, progress: Reporter) -> 
         procedure=procedure,
         name=short_name(name),
         data_name=short_name(calibration),
+        training=learned_from,
     )
 
 

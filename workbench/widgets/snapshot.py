@@ -92,15 +92,21 @@ def cost_terms(session: Session) -> dict[str, Any]:
     }
 
 
-def calibration_values(session: Session) -> dict[str, Any]:
-    """Whether the calibration data has targets, and how many examples, 0 where that is not known."""
-    data = session.calibration
+def learning_values(session: Session) -> dict[str, Any]:
+    """What fine-tuning and the Taylor criterion learn from, as the page says it.
+
+    "targets": whether it has them; "size": its examples, 0 where that is not known; "own": whether it is
+    the session's training data, else the calibration data; "batches": whether it makes its own.
+    """
+    data = session.calibration if session.training is None else session.training
+    own = session.training is not None
     if isinstance(data, Batches):
-        return {"targets": data.targets is not None, "calibration_size": data.examples}
+        targets = data.targets is not None
+        return {"targets": targets, "size": data.examples, "own": own, "batches": False}
     targets = False
-    with suppress(Exception):  # what is wrong with the data is said when it is measured
-        targets = split_batch(next(iter(data)), 0, "calibration")[1] is not None
-    return {"targets": targets, "calibration_size": 0}
+    with suppress(Exception):  # what is wrong with the data is said when it is used
+        targets = split_batch(next(iter(data)), 0, "training")[1] is not None
+    return {"targets": targets, "size": 0, "own": own, "batches": True}
 
 
 def unit_word(group: UnitGroup) -> str:

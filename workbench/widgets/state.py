@@ -16,17 +16,17 @@ import ipywidgets
 import traitlets as t
 
 from workbench.measure.examples import example_names
-from workbench.session import Session, StaleMomentsError
+from workbench.session import NotMeasuredError, Session, StaleMomentsError
 from workbench.session.choice import DEFAULT_THETA, suggested_width
 from workbench.widgets.branches import Branches
-from workbench.widgets.budgets import Budgets
+from workbench.widgets.budgets import Budgets, need_gradients
 from workbench.widgets.commands import Commands
 from workbench.widgets.comparisons import Comparisons
 from workbench.widgets.jobs import Delivery, Worker
 from workbench.widgets.saving import unavailable_formats
 from workbench.widgets.snapshot import (
-    calibration_values,
     curve_bytes,
+    learning_values,
     preview_of,
     preview_values,
     read_session,
@@ -79,8 +79,7 @@ class WorkbenchState(Commands, Branches, Budgets, Comparisons, Tunings, anywidge
     reconstruction = synced(t.Unicode, "channel")
     reestimate = synced(t.Bool, False)
     norms = synced(t.Bool, True)
-    targets = synced(t.Bool, False)
-    calibration_size = synced(t.Int, 0)
+    learns = synced(t.Dict, {"targets": False, "size": 0, "own": False, "batches": False})
 
     preview = synced(t.Dict)
     curve = synced(t.Bytes)
@@ -192,6 +191,9 @@ class WorkbenchState(Commands, Branches, Budgets, Comparisons, Tunings, anywidge
             choice = preview_of(session, request)
         except StaleMomentsError:
             return  # the group's row and the spectrum say so
+        except NotMeasuredError:
+            self._deliver(lambda: self._find_gradients(session))
+            return
         except Exception as error:
             if (
                 session is self.session
@@ -203,6 +205,17 @@ class WorkbenchState(Commands, Branches, Budgets, Comparisons, Tunings, anywidge
         values = {"preview": preview_values(choice, request), "curve": curve_bytes(choice)}
         self._choice = (request, choice)
         self._deliver(lambda: self._show(session, values))
+
+    def _find_gradients(self, session: Session) -> None:
+        """What the Taylor criterion needs, once it is chosen; the preview is asked for again after it."""
+        if self._jobs.busy:
+            self._asked = None  # what runs asks again when it ends
+        elif session is self.session:
+            self._start(
+                "preview",
+                "measuring gradients",
+                lambda progress, cancel: need_gradients(session, ["taylor"], progress, cancel),
+            )
 
     def _show(self, session: Session, values: dict) -> None:
         if session is not self.session or values["preview"]["request"]["revision"] != self.revision:
@@ -229,7 +242,7 @@ class WorkbenchState(Commands, Branches, Budgets, Comparisons, Tunings, anywidge
         if not values["norms"]:
             values = values | {"reestimate": False}
         empty: dict = {"preview": {}, "tried": {}} | self._no_plan() | self._no_comparison() | {"tuned": {}}
-        self._apply(values | empty | calibration_values(session))
+        self._apply(values | empty | {"learns": learning_values(session)})
 
     def _changed(self, session: Session) -> None:
         values = read_session(session)

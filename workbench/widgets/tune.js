@@ -28,26 +28,49 @@ function coursePlot(state, on, holder, title, valueOf) {
   return redraw;
 }
 
+// Shares of the loss as the page holds them: what follows outputs and activations, the labels have the rest.
+function sharesOf(state) {
+  const { distill = "0", match = "0" } = state.get("tuning");
+  const [outputs, activations] = [Number(distill), Number(match)];
+  return { outputs, activations, labels: Math.max(0, Math.round(1000 * (1 - outputs - activations)) / 1000) };
+}
+const whole = (share) => percent(share).replace(/\.0+(?=\D)/, "");
+
 function draw(state, el, on) {
   const form = (values) => update(state, { tuning: { ...state.get("tuning"), ...values } });
   const change = (key) => (event) => form({ [key]: event.target.value.trim() });
   const amount = entry("amount", "train for", "1", "", 6);
-  const rate = entry("rate", "learning rate, at most", "0.001", "AdamW under a one-cycle schedule; this is its peak", 6);
-  for (const field of [amount, rate]) {
+  const rate = entry("rate", "learning rate", "0.001", "AdamW under a one-cycle schedule; this is its peak", 6);
+  const batch = entry("batch", "batch", "128", "Examples a step", 6);
+  const entries = [amount, rate, batch];
+  for (const field of entries) {
     field.input.addEventListener("change", change(field.key));
     field.input.dataset.testid = `tune-${field.key}`;
   }
   const unit = h("select", { class: "wbw-select", "data-testid": "tune-unit", "aria-label": "epochs or steps", onchange: change("unit") }, h("option", { value: "epochs" }, "epochs"), h("option", { value: "steps" }, "steps"));
-  const distill = slider("tune-distill", "share of the loss that follows the original network", (value) => form({ distill: String(clamp(Math.round(value * 20) / 20, 0, 1)) }), 0.05, () => 4);
-  const distillText = h("span", { class: "wbw-set" });
+  // One share is moved, the other gives way.
+  const setShare = (key, other, value) => {
+    const share = clamp(Math.round(value * 20) / 20, 0, 1);
+    form({ [key]: String(share), [other]: String(Math.min(Number(state.get("tuning")[other] ?? 0), Math.round(100 * (1 - share)) / 100)) });
+  };
+  const share = (testid, key, other, caption, hint) => {
+    const input = slider(testid, caption, (value) => setShare(key, other, value), 0.05, () => 4);
+    const text = h("span", { class: "wbw-set" });
+    const node = h("div", { title: hint }, h("div", { class: "wbw-row" }, h("span", { class: "wbw-caption" }, caption), text), input);
+    return { node, paint: (value) => (input.paint(0, 1, value, percent(value)), setText(text, whole(value))) };
+  };
+  const distill = share("tune-distill", "distill", "match", "the original's outputs", "Distillation: the original network's outputs, softened");
+  const match = share("tune-match", "match", "distill", "its activations [beyond]", "Beyond the paper: what every reader receives in the original, of the units that are left, in the mean square");
+  const labelled = h("span", { class: "wbw-set", "data-testid": "tune-labels" });
   const data = h("p", { class: "wbw-hint", "data-testid": "tune-data" });
-  const only = h("button", { type: "button", class: "wbw-button wbw-small", "data-testid": "tune-distill-only", onclick: () => form({ distill: "1" }) }, "Distil only: needs no labels");
-  const fill = () => ({ ...state.get("tuning"), amount: amount.input.value.trim(), rate: rate.input.value.trim() });
+  const only = h("button", { type: "button", class: "wbw-button wbw-small", "data-testid": "tune-without-labels", onclick: () => form({ distill: "0", match: "1" }) }, "Follow activations: needs no labels");
+  const fill = () => ({ ...state.get("tuning"), ...Object.fromEntries(entries.map(({ key, input }) => [key, input.value.trim()])) });
   const start = h("button", { class: "wbw-button wbw-primary", "data-testid": "tune-start", "data-hint": "The best network found becomes a step of the history", onclick: () => send(state, "finetune", { tuning: fill() }) }, "Start");
   // These are heard while the run goes on, so they are sent past what counts as busy.
   const signal = (command) => state.send({ command });
   const pause = h("button", { class: "wbw-button", "data-testid": "tune-pause", onclick: () => signal(state.get("tuned").how === "paused" ? "go_on_tuning" : "pause_tuning") }, "Pause");
-  const stop = h("button", { class: "wbw-button", "data-testid": "tune-stop", "data-hint": "End now; the best network so far is kept. Cancel, in the header, keeps nothing.", onclick: () => (signal("go_on_tuning"), signal("stop_tuning")) }, "Stop (keeps the best)");
+  const stop = h("button", { class: "wbw-button", "data-testid": "tune-stop", "data-hint": "End now; the best network so far is kept. Cancel, in the header, keeps nothing.", onclick: () => (signal("go_on_tuning"), signal("stop_tuning")) }, "Stop");
+  const refit = h("button", { class: "wbw-button", "data-testid": "refit", "data-hint": "Beyond the paper: all layers around pruned groups, writers too, once more to the original's outputs by least squares; no labels, no steps", onclick: () => send(state, "refit") }, "Refit by least squares");
   const [lossHolder, scoreHolder] = [h("div", { class: "wbw-plot" }), h("div", { class: "wbw-plot" })];
   const empty = h("p", { class: "wbw-empty" }, "Fine-tuning goes on from the network as it is now. Loss and score appear here while it runs; the best network found becomes a step of the history, and Undo takes it back.");
   const chip = h("span", { class: "wbw-sub", "data-testid": "tune-how", role: "status" });
@@ -56,26 +79,31 @@ function draw(state, el, on) {
   setAttributes(el, { role: "tabpanel", "aria-label": "Fine-tune" });
   el.append(
     h("div", { class: "wbw-compare-form wbw-tune-form" }, h("h3", { class: "wbw-heading" }, "Fine-tune"),
-      h("div", { class: "wbw-controls" }, data, only,
-        h("div", { class: "wbw-fields" }, amount.node, h("label", { class: "wbw-field", style: "grid-column: span 6" }, h("span", { class: "wbw-caption" }, "\u00a0"), unit), rate.node),
-        h("div", { title: "0: the labels alone. 1: the original network's outputs alone, which needs no labels" }, h("div", { class: "wbw-row" }, h("span", { class: "wbw-caption" }, "distilled from the original"), distillText), distill)),
-      h("div", { class: "wbw-deeds" }, errorBox(state, on, "tune"), h("div", { class: "wbw-buttons" }, start, pause), stop)),
+      h("div", { class: "wbw-controls" }, data,
+        h("div", { class: "wbw-fields" }, amount.node, h("label", { class: "wbw-field", style: "grid-column: span 6" }, h("span", { class: "wbw-caption" }, "\u00a0"), unit), rate.node, batch.node),
+        h("div", { class: "wbw-row wbw-follows" }, h("span", {}, "The loss follows")), 
+        h("div", { class: "wbw-row" }, h("span", { class: "wbw-caption" }, "the labels"), labelled), distill.node, match.node, only),
+      h("div", { class: "wbw-deeds" }, errorBox(state, on, "tune"), h("div", { class: "wbw-buttons wbw-three" }, start, pause, stop), refit)),
     h("div", { class: "wbw-tune-course" }, h("h3", { class: "wbw-heading" }, "Course", chip), empty, plots));
   const redraws = [coursePlot(state, on, lossHolder, "loss", (one) => one[2]), coursePlot(state, on, scoreHolder, "score", (one) => one[3])];
 
-  on("tuning tab", () => {
+  on("tuning tab learns", () => {
     const settings = state.get("tuning");
-    for (const { key, input } of [amount, rate]) if (document.activeElement !== input) input.value = settings[key];
+    const shares = sharesOf(state);
+    for (const { key, input } of entries) if (document.activeElement !== input) input.value = settings[key];
     unit.value = settings.unit;
-    const share = Number(settings.distill);
-    distill.paint(0, 1, share, percent(share));
-    setText(distillText, percent(share).replace(/\.0+(?=\D)/, ""));
+    distill.paint(shares.outputs);
+    match.paint(shares.activations);
+    setText(labelled, whole(shares.labels));
+    const { targets, batches } = state.get("learns");
+    only.hidden = targets || !shares.labels;
+    batch.input.disabled = batches;
+    batch.node.title = batches ? "The data makes its own batches" : "Examples a step";
   });
-  on("targets calibration_size data_name tuning", () => {
-    const size = state.get("calibration_size");
-    const labels = state.get("targets");
-    setText(data, `On the calibration data: ${size ? `${count(size)} examples` : "its batches"}${state.get("data_name") ? ` of ${state.get("data_name")}` : ""}, ${labels ? "with labels" : "without labels"}.`);
-    only.hidden = labels || Number(state.get("tuning").distill) >= 1;
+  on("learns data_name", () => {
+    const { size, targets, own } = state.get("learns");
+    const name = own ? "the training data" : "the calibration data";
+    setText(data, `On ${name}: ${size ? `${count(size)} examples` : "its batches"}${!own && state.get("data_name") ? ` of ${state.get("data_name")}` : ""}, ${targets ? "with labels" : "without labels"}.`);
   });
   on("tuned metric tab", () => {
     const { reports, how = "", start: before = null } = state.get("tuned");
@@ -88,13 +116,15 @@ function draw(state, el, on) {
     setText(pause, how === "paused" ? "Go on" : "Pause");
     redraws.forEach((redraw) => redraw());
   });
-  on("progress kernel measured targets tuning tuned", () => {
+  on("progress kernel measured learns tuning tuned history position", () => {
     const running = ["running", "paused"].includes(state.get("tuned").how) && busy(state);
-    const why = !alive(state) ? "This needs a running kernel" : running ? "It is running" : busy(state) ? "Something is running: see above" : !state.get("name") ? "No model is loaded"
-      : !state.get("targets") && Number(state.get("tuning").distill) < 1 ? "The calibration data has no labels: distil only, or load data with labels" : "";
+    const waiting = !alive(state) ? "This needs a running kernel" : busy(state) ? "Something is running: see above" : !state.get("name") ? "No model is loaded" : "";
+    const why = running ? "It is running" : waiting || (!state.get("learns").targets && sharesOf(state).labels ? "The data has no labels: follow the original alone, or load data with labels" : "");
     setOff(start, why, why);
     setOff(pause, !running, "Nothing is fine-tuned now");
     setOff(stop, !running, "Nothing is fine-tuned now");
+    const pruned = state.get("history").slice(1, state.get("position") + 1).some((step) => step.pruned);
+    setOff(refit, waiting || !pruned, waiting || "Nothing is pruned yet");
   });
 }
 

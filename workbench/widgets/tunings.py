@@ -13,7 +13,7 @@ from workbench.widgets.budgets import whole
 from workbench.widgets.jobs import Delivery, Reporter
 from workbench.widgets.traits import synced
 
-SETTINGS = {"amount": "1", "unit": "epochs", "rate": "0.001", "distill": "0"}
+SETTINGS = {"amount": "1", "unit": "epochs", "rate": "0.001", "batch": "128", "distill": "0", "match": "0"}
 
 
 class Tunings(t.HasTraits):
@@ -25,6 +25,7 @@ class Tunings(t.HasTraits):
 
     COMMANDS: ClassVar[dict[str, tuple[str, ...]]] = {
         "finetune": ("tuning",),
+        "refit": (),
         "pause_tuning": (),
         "go_on_tuning": (),
         "stop_tuning": (),
@@ -35,7 +36,7 @@ class Tunings(t.HasTraits):
     tuning = synced(t.Dict, SETTINGS).tag(echo_update=False)
     tuned = synced(t.Dict)
 
-    targets: Any
+    learns: Any
     _current: Any
     _deliver: Delivery
     _set: Callable[[dict], None]
@@ -45,15 +46,17 @@ class Tunings(t.HasTraits):
         self._pause, self._stop = threading.Event(), threading.Event()
 
     def finetune(self, tuning: Mapping[str, Any] | None = None) -> None:
-        """Fine-tune the present network on the calibration data; the best by score becomes a step."""
+        """Fine-tune the present network on the training data; the best by score becomes a step."""
         form = SETTINGS | dict(self.tuning if tuning is None else tuning)
         self._pause, self._stop = pause, stop = threading.Event(), threading.Event()
 
         def work(progress: Reporter, cancel: Any) -> None:
             session = self._current
             settings = tuning_of(form)
-            if settings.distill < 1 and not self.targets:
-                raise ValueError("the calibration data has no labels: set the distilled share to 1")
+            if settings.labels > 0 and not self.learns["targets"]:
+                raise ValueError(
+                    "the training data has no labels: follow the original alone, by outputs or activations"
+                )
             reports: list[list] = []
             start = session.history[session.position].score
 
@@ -75,6 +78,10 @@ class Tunings(t.HasTraits):
             show("stopped" if done.stopped else "done")
 
         self._start("finetune", "fine-tuning", work)
+
+    def refit(self) -> None:
+        """Fit all layers around pruned groups once more to the original's outputs, by least squares."""
+        self._start("refit", "refitting", lambda progress, cancel: self._current.refit(progress, cancel))
 
     def pause_tuning(self) -> None:
         """Nothing goes on until `go_on_tuning`."""
@@ -103,7 +110,11 @@ def tuning_of(form: Mapping[str, Any]) -> Tuning:
         else {"epochs": number(amount, "number of epochs")}
     )
     return Tuning(
-        **counted, rate=number(form["rate"], "rate"), distill=number(form["distill"], "distilled share")
+        **counted,
+        rate=number(form["rate"], "rate"),
+        batch=whole(form["batch"], "batch"),
+        distill=number(form["distill"], "share of the outputs"),
+        match=number(form["match"], "share of the activations"),
     )
 
 
