@@ -100,17 +100,29 @@ class Bench:
         self, widths, selection: str, reconstruction: str, reestimate: bool = False, then: str = ""
     ) -> nn.Module:
         """The session's network at `widths`; `then` "refitted", or "matched" by steps without labels."""
-        self.session.reset()
-        self.session.commit_plan(
-            widths, selection=selection, reconstruction=reconstruction, reestimate=reestimate and self.normed
-        )
+        self._commit(widths, selection, reconstruction, reestimate and self.normed)
         if then == "refitted":
             self.session.refit()
         if then == "matched":
             self.session.finetune(self.subject.calibration[0], MATCHING)
         model = self.session.model
-        self.session.reset()
+        if then:
+            self.session.undo()
+        self.session.switch("main")  # where plans are made
         return model
+
+    def _commit(self, widths, selection: str, reconstruction: str, reestimate: bool) -> None:
+        """On a branch of its own; the last few stay, since other rows go on from there."""
+        branch = f"{selection}, {reconstruction}, {reestimate}, {widths.widths}"
+        if branch in self.session.branches:
+            return self.session.switch(branch)
+        self.session.switch("main")
+        for old in [name for name in self.session.branches if name != "main"][: -len(RATIOS) + 1 or None]:
+            self.session.drop(old)
+        self.session.fork(branch)
+        self.session.commit_plan(
+            widths, selection=selection, reconstruction=reconstruction, reestimate=reestimate
+        )
 
     def tuned(self, model: nn.Module) -> nn.Module:
         inputs, labels = self.subject.training

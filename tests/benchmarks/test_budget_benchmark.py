@@ -7,70 +7,74 @@ from tables import Bench
 from workbench.measure.refitting import reestimate_norms
 from workbench.session.finetune import Tuning
 
-IMAGES = 2000
+IMAGES = 10_000
 
 
-def numbers(name, ratio):
-    """Accuracies at `ratio` times fewer MACs, without fine-tuning; 1,024 calibration images."""
+def planned(name, ratio):
+    """A bench, and plans by two rules at `ratio` times fewer MACs that leave the streams whole."""
     bench = Bench(name, IMAGES, epoch=0)
-    session, target = bench.session, bench.whole / ratio
-    streams = {g.name: g.width for g in session.groups if g.prunable and not g.name.startswith("layer")}
-    least = session.plan(target, rule="least", locks=streams)
-    equal = session.plan(target, rule="equal", locks=streams)
-    found_outside = bench.torch_pruning(target)
-    assert found_outside is not None
-    other, macs = found_outside
-    images = bench.subject.calibration[0].split(256)
-    found = {
-        "unpruned": bench.score(bench.subject.model),
-        "least loss per cost, greedy, `original`": bench.score(bench.pruned(least, "greedy", "original")),
-        "equal widths, magnitude L1": bench.score(bench.pruned(equal, "magnitude-l1", "none")),
-        "equal widths, magnitude L1, norms re-estimated": bench.score(
-            bench.pruned(equal, "magnitude-l1", "none", True)
-        ),
-        "torch-pruning, global L1": bench.score(other),
-        "torch-pruning, global L1, norms re-estimated": bench.score(reestimate_norms(other, images)),
-    }
-    print(f"\n{name}: {bench.whole:,} → {least.macs:,} MACs (torch-pruning {macs:,}), {IMAGES} test images")
-    print("\n".join(f"| {title} | {score:.3f} |" for title, score in found.items()))
-    assert least.macs <= target
-    assert macs <= target
-    with torch.no_grad():
-        assert torch.isfinite(other(images[0][:2])).all()
-    return found
-
-
-def check(found, share):
-    whole, *_ = found.values()
-    least = found["least loss per cost, greedy, `original`"]
-    assert least >= share * whole
-    assert least == max(score for title, score in found.items() if title != "unpruned")
-
-
-@pytest.mark.timeout(1800)
-def test_resnet20_at_half_its_macs():
-    pytest.importorskip("torch_pruning")
-    found = numbers("resnet20", 1 / 0.5055)  # half of the blocks' MACs
-    check(found, 0.71 / 0.81)
-    assert found["least loss per cost, greedy, `original`"] >= 0.70
-
-
-@pytest.mark.timeout(1800)
-def test_refitting_and_steps_without_labels_go_on_from_there():
-    bench = Bench("resnet20", IMAGES, epoch=0)
     session = bench.session
     streams = {g.name: g.width for g in session.groups if g.prunable and not g.name.startswith("layer")}
-    session.commit_plan(session.plan(0.5055 * bench.whole, locks=streams), reconstruction="original")
-    committed = bench.score(session.model)
-    session.refit()
-    refitted = bench.score(session.model)
-    session.finetune(bench.subject.calibration[0].split(128), Tuning(steps=120, distill=1.0, temperature=2.0))
-    tuned = bench.score(session.model)
-    print(f"\nresnet20: committed {committed:.3f}, refitted {refitted:.3f}, 120 steps {tuned:.3f}")
-    assert committed < refitted < tuned
+    return bench, *(
+        session.plan(bench.whole / ratio, rule=rule, locks=streams) for rule in ("least", "equal")
+    )
+
+
+def outside(bench, target):
+    """torch-pruning's accuracy under `target` MACs, as it comes and with norms re-estimated."""
+    other, macs = bench.torch_pruning(target)
+    assert macs <= target
+    images = bench.subject.calibration[0].split(256)
+    with torch.no_grad():
+        assert torch.isfinite(other(images[0][:2])).all()
+    return macs, bench.score(other), bench.score(reestimate_norms(other, images))
+
+
+def numbers(name, ratio, steps):
+    """Accuracies at `ratio` times fewer MACs without fine-tuning: 1,024 calibration images without labels."""
+    bench, least, equal = planned(name, ratio)
+    session, images = bench.session, bench.subject.calibration[0]
+    target = bench.whole / ratio
+    assert least.macs <= target
+    found = {"unpruned": bench.score(bench.subject.model)}
+    for title, selection, reconstruction, reestimate in (
+        ("equal widths, magnitude L1", "magnitude-l1", "none", False),
+        ("equal widths, magnitude L1, norms re-estimated", "magnitude-l1", "none", True),
+    ):
+        found[title] = bench.score(bench.pruned(equal, selection, reconstruction, reestimate))
+    macs, found["torch-pruning, global L1"], found["torch-pruning, global L1, norms re-estimated"] = outside(
+        bench, target
+    )
+    session.commit_plan(least, reconstruction="original")
+    found["least loss per cost, greedy, `original`"] = bench.score(session.model)
+    committed = session.position
+    if name == "resnet20":
+        session.refit()
+        found["then refitted"] = bench.score(session.model)
+        session.goto(committed)
+    session.finetune(images, Tuning(steps=steps, rate=2e-3, match=1.0))
+    found[f"then {steps} steps without labels"] = bench.score(session.model)
+    print(f"\n{name}: {bench.whole:,} → {least.macs:,} MACs (torch-pruning {macs:,}), {IMAGES:,} test images")
+    print("\n".join(f"| {title} | {score:.3f} |" for title, score in found.items()))
+    return found, found[f"then {steps} steps without labels"]
+
+
+@pytest.mark.timeout(1800)
+def test_resnet20_at_half_its_blocks_macs():
+    pytest.importorskip("torch_pruning")
+    found, matched = numbers("resnet20", 1 / 0.5055, steps=240)  # half of the blocks' MACs
+    least = found["least loss per cost, greedy, `original`"]
+    assert least >= 0.71
+    assert least < found["then refitted"] < matched
+    assert matched >= 0.77
+    assert max(score for title, score in found.items() if "L1" in title) < 0.6 * matched
 
 
 @pytest.mark.timeout(1800)
 def test_resnet56_at_2_1_times_fewer_macs_keeps_95_percent():
     pytest.importorskip("torch_pruning")
-    check(numbers("resnet56", 2.1), 0.95)
+    found, matched = numbers("resnet56", 2.1, steps=120)
+    least = found["least loss per cost, greedy, `original`"]
+    assert least >= 0.95 * found["unpruned"]
+    assert matched >= 0.97 * found["unpruned"]
+    assert max(score for title, score in found.items() if "L1" in title) < least

@@ -69,7 +69,7 @@ function draw(state, el, on) {
   // These are heard while the run goes on, so they are sent past what counts as busy.
   const signal = (command) => state.send({ command });
   const pause = h("button", { class: "wbw-button", "data-testid": "tune-pause", onclick: () => signal(state.get("tuned").how === "paused" ? "go_on_tuning" : "pause_tuning") }, "Pause");
-  const stop = h("button", { class: "wbw-button", "data-testid": "tune-stop", "data-hint": "End now; the best network so far is kept. Cancel, in the header, keeps nothing.", onclick: () => (signal("go_on_tuning"), signal("stop_tuning")) }, "Stop");
+  const stop = h("button", { class: "wbw-button", "data-testid": "tune-stop", "data-hint": "End now; the best network so far becomes a step, as with Cancel in the header", onclick: () => signal("cancel") }, "Stop");
   const refit = h("button", { class: "wbw-button", "data-testid": "refit", "data-hint": "Beyond the paper: all layers around pruned groups, writers too, once more to the original's outputs by least squares; no labels, no steps", onclick: () => send(state, "refit") }, "Refit by least squares");
   const [lossHolder, scoreHolder] = [h("div", { class: "wbw-plot" }), h("div", { class: "wbw-plot" })];
   const empty = h("p", { class: "wbw-empty" }, "Fine-tuning goes on from the network as it is now. Loss and score appear here while it runs; the best network found becomes a step of the history, and Undo takes it back.");

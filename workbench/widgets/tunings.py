@@ -1,13 +1,15 @@
-"""The fine-tune tab's half in the kernel: settings from texts, a run that can pause, stop, be cancelled."""
+"""The fine-tune tab's half in the kernel: settings from texts, a run that can pause and stop."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import traitlets as t
 
+from workbench.measure import Cancelled
 from workbench.session.finetune import Progress, Tuning
 from workbench.widgets.budgets import whole
 from workbench.widgets.jobs import Delivery, Reporter
@@ -28,10 +30,9 @@ class Tunings(t.HasTraits):
         "refit": (),
         "pause_tuning": (),
         "go_on_tuning": (),
-        "stop_tuning": (),
     }
     PLACES: ClassVar[dict[str, str]] = dict.fromkeys(COMMANDS, "tune")
-    AT_ONCE: ClassVar[tuple[str, ...]] = ("pause_tuning", "go_on_tuning", "stop_tuning")
+    AT_ONCE: ClassVar[tuple[str, ...]] = ("pause_tuning", "go_on_tuning")
 
     tuning = synced(t.Dict, SETTINGS).tag(echo_update=False)
     tuned = synced(t.Dict)
@@ -43,12 +44,15 @@ class Tunings(t.HasTraits):
     _start: Callable[..., None]
 
     def _begin_tunings(self) -> None:
-        self._pause, self._stop = threading.Event(), threading.Event()
+        self._pause = threading.Event()
 
     def finetune(self, tuning: Mapping[str, Any] | None = None) -> None:
-        """Fine-tune the present network on the training data; the best by score becomes a step."""
+        """Fine-tune the present network on the training data; the best by score becomes a step.
+
+        Cancelled, it ends early, and the best so far becomes the step.
+        """
         form = SETTINGS | dict(self.tuning if tuning is None else tuning)
-        self._pause, self._stop = pause, stop = threading.Event(), threading.Event()
+        self._pause = pause = threading.Event()
 
         def work(progress: Reporter, cancel: Any) -> None:
             session = self._current
@@ -66,14 +70,15 @@ class Tunings(t.HasTraits):
 
             def report(one: Progress) -> None:
                 reports.append([one.step, one.total, one.loss, one.score])
-                progress(one.step, one.total, "fine-tuning")  # raises Cancelled: then nothing has changed
+                with suppress(Cancelled):  # the run looks for it itself, and keeps what it has
+                    progress(one.step, one.total, "fine-tuning")
                 show("paused" if pause.is_set() else "running")
 
             show("running")
             try:
-                done = session.finetune(tuning=settings, report=report, cancel=stop, pause=pause)
+                done = session.finetune(tuning=settings, report=report, cancel=cancel, pause=pause)
             except BaseException:
-                show("cancelled")
+                show("failed")
                 raise
             show("stopped" if done.stopped else "done")
 
@@ -91,10 +96,6 @@ class Tunings(t.HasTraits):
     def go_on_tuning(self) -> None:
         self._pause.clear()
         self._set({"tuned": self.tuned | {"how": "running"}})
-
-    def stop_tuning(self) -> None:
-        """End the run early; the best network so far becomes a step."""
-        self._stop.set()
 
     def _go_on_to_the_end(self) -> None:
         """What is cancelled must not wait for ever in a pause."""
