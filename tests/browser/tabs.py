@@ -22,6 +22,9 @@ CUT = """() => {
   return [...out, ...cut].map(node => node.outerHTML.slice(0, 140));
 }"""
 
+# The same sideways alone: in a narrow window the tab may be as long as it likes.
+CUT_SIDEWAYS = CUT.replace("|| below", "").replace("const below", "const _below")
+
 
 def to_budget(bench):
     """The budget tab on the original digits network with all its units."""

@@ -5,7 +5,7 @@ import math
 
 import pytest
 from playwright.sync_api import expect
-from tabs import CUT, PATIENCE, set_width, settle, to_budget
+from tabs import CUT, CUT_SIDEWAYS, PATIENCE, set_width, settle, to_budget
 
 
 @pytest.fixture
@@ -170,6 +170,22 @@ def test_taylor_is_measured_once_it_is_chosen(budget):
     expect(budget.find("readout-output-loss")).to_contain_text("%")
     budget.find("selection").select_option("greedy")
     settle(budget)
+
+
+def test_a_narrow_window_cuts_nothing(budget):
+    page = budget.page
+    wide = page.viewport_size
+    page.set_viewport_size({"width": 800, "height": 1400})
+    try:
+        for tab in ("budget", "compare", "tune"):
+            budget.find(f"tab-{tab}").click()
+            settle(budget)
+            budget.screenshot(f"narrow-{tab}")
+            assert page.evaluate(CUT_SIDEWAYS) == [], tab
+            box = budget.find(f"tab-{tab}").bounding_box()
+            assert box["y"] == budget.find("tab-layer").bounding_box()["y"]
+    finally:
+        page.set_viewport_size(wide)
 
 
 def test_no_script_failed(budget):

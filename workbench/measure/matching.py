@@ -63,10 +63,9 @@ class Matching:
             output = main_output(call(model, inputs))
         terms = [_relative(output, target)]
         for pair in self.pairs:
-            index = torch.tensor(pair.units)
+            units = torch.tensor(pair.units)
             for old, new in zip(wanted[pair.before.module], found[pair.now.module], strict=True):
-                samples = pair.before.samples(old)
-                terms.append(_relative(pair.now.samples(new), samples[:, index.to(samples.device)]))
+                terms.append(_relative(pair.now.features(new), pair.before.features(old, units)))
         return output, target, torch.stack(terms).mean()
 
 

@@ -63,11 +63,17 @@ class Reader:
     def positions(self) -> int:
         return self.columns.shape[1]
 
+    def features(self, inputs: Tensor, units: Tensor | None = None) -> Tensor:
+        """The group's part of what the reader receives: (…, m·positions), unit by unit, `units` alone."""
+        features = features_last(inputs, self.kind)
+        columns = (self.columns if units is None else self.columns[units]).flatten()
+        if columns.numel() == features.shape[-1] and _is_identity(columns):
+            return features
+        return features[..., columns.to(features.device)]
+
     def samples(self, inputs: Tensor) -> Tensor:
         """What the reader receives as samples: (batch, …) activations → (n, m), a sample a position."""
-        features = features_last(inputs, self.kind)
-        if self.columns.numel() != features.shape[-1] or not _is_identity(self.columns):
-            features = features[..., self.columns.flatten().to(features.device)]
+        features = self.features(inputs)
         width, positions = self.columns.shape
         return features.reshape(-1, width, positions).transpose(1, 2).reshape(-1, width)
 
