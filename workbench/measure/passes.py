@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from threading import Event
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from workbench.measure.batches import (
     Cancelled,
@@ -20,8 +20,19 @@ from workbench.measure.batches import (
 )
 from workbench.measure.moments import Progress
 from workbench.measure.patches import PatchLayer
-from workbench.measure.watching import LayerCall, Watch
+from workbench.measure.watching import LayerCall
 from workbench.network.running import Inputs, batch_length, first_examples, moved
+
+
+class Source(Protocol):
+    """Where a layer's calls come from: a `Watch` that runs the network, or what was kept of one."""
+
+    network: nn.Module
+    stop: bool
+    additions: bool
+
+    def run(self, inputs: Inputs, index: int) -> list[LayerCall]: ...
+
 
 _SEED = 0  # of the choice of samples, so that runs repeat
 
@@ -53,7 +64,7 @@ def each_batch(
 
 
 def measure_calls(
-    watches: Sequence[Watch],
+    watches: Sequence[Source],
     layer: PatchLayer,
     data: Any,
     most: int,
@@ -63,8 +74,8 @@ def measure_calls(
 ) -> None:
     """Run every batch through the watched networks; `use(calls, picked)` every call of the layer.
 
-    `calls` holds the same call in each network; `picked` (n,) the flat numbers of the samples chosen where
-    there are more than `most` in the data, None for all of them.
+    `calls` holds the same call in each network, of which the last one is run here; `picked` (n,) the flat
+    numbers of the samples chosen where there are more than `most` in the data, None for all of them.
 
     Raises ValueError where the layer is not called, or not as often in one network as in the other.
     """
@@ -81,7 +92,7 @@ def measure_calls(
                 "can be compared"
             )
         for calls in zip(*seen, strict=True):
-            total = _samples(layer, calls[0].inputs)
+            total = _samples(layer, calls[-1].inputs)
             picked = None if share >= 1 else (torch.rand(total, generator=generator) < share).nonzero()[:, 0]
             if picked is None or len(picked):
                 use(calls, picked)
@@ -89,7 +100,7 @@ def measure_calls(
     each_batch(data, device_of(watches[0].network), f"refitting {layer.name}", run, progress, cancel)
 
 
-def _probe(watches: Sequence[Watch], layer: PatchLayer, data: Iterable, most: int) -> float:
+def _probe(watches: Sequence[Source], layer: PatchLayer, data: Iterable, most: int) -> float:
     """The share of samples to use, seen on two examples; tells the watches where a pass may end."""
     inputs = first_inputs(data)
     few = first_examples(inputs, 2)
@@ -100,13 +111,17 @@ def _probe(watches: Sequence[Watch], layer: PatchLayer, data: Iterable, most: in
     for watch, calls in zip(watches, seen, strict=True):
         watch.stop = len(calls) == 1
         watch.additions = watch.additions and (meets or not watch.stop)
+    examples = example_count(data)
+    an_example = sum(_samples(layer, one.inputs) for one in seen[-1]) / batch_length(few)
+    return most / max(1.0, an_example * examples)
+
+
+def example_count(data: Iterable) -> int:
+    """Examples in all batches; where only the number of batches is known, as many in each as in the first."""
     batches = batch_count(data)
     if batches is None:
-        examples = sum(batch_length(split_batch(batch, i, "calibration")[0]) for i, batch in enumerate(data))
-    else:
-        examples = getattr(data, "examples", batches * batch_length(inputs))
-    an_example = sum(_samples(layer, one.inputs) for one in seen[0]) / batch_length(few)
-    return most / max(1.0, an_example * examples)
+        return sum(batch_length(split_batch(batch, i, "calibration")[0]) for i, batch in enumerate(data))
+    return getattr(data, "examples", None) or batches * batch_length(first_inputs(data))
 
 
 def _samples(layer: PatchLayer, inputs: Tensor) -> int:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from workbench.measure.batches import as_batches, device_of
+from workbench.measure.keeping import KeptCalls
 from workbench.measure.moments import ActivationError, Progress, run_batch
-from workbench.measure.passes import each_batch, measure_calls
+from workbench.measure.passes import Source, each_batch, measure_calls
 from workbench.measure.patches import PatchLayer, matrix, pieces
 from workbench.measure.sums import Sums
 from workbench.measure.watching import LayerCall, watching
@@ -121,6 +122,7 @@ def fit_original(
     drift: bool = True,
     samples: int | None = None,
     limit: int = LIMIT,
+    kept: KeptCalls | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Reconstruction against the original: what layer `module` gave in `original`, from what it gets now.
 
@@ -136,6 +138,7 @@ def fit_original(
         rows: (outputs,) the original's output rows that the pruned layer still has, in its order.
         ridge: τ, (inputs,), >= 0, one entry an input channel or feature of the pruned layer.
         data, samples, limit: as in `fit_present`.
+        kept: what the original gave for this data, where that was kept; else it runs once more.
 
     Returns:
         weight (outputs, inputs, *kernel) and bias (outputs,), float64.
@@ -164,10 +167,12 @@ def fit_original(
             sums.add(matrix(regressors, piece, layer.grid_axes), matrix(missing, piece, layer.grid_axes))
 
     most = samples or _enough(own.shape[1])
+    before = kept.of(module) if kept is not None and drift else None
     with ExitStack() as stack:
-        watches = [
+        watches: list[Source] = [] if before is None else [before]
+        watches += [
             stack.enter_context(watching(network, module, outputs=True, additions=drift))
-            for network in (original, pruned)
+            for network in ((original, pruned) if before is None else (pruned,))
         ]
         measure_calls(watches, layer, data, most, use, progress, cancel)
     change, bias = sums.centred(own, tau, layer.block)

@@ -1,10 +1,11 @@
-"""Watching one layer during forward passes: its inputs, its outputs, and the additions they run into."""
+"""Watching layers during forward passes: their inputs, their outputs, and the additions they run into."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,13 +23,14 @@ _ADDITIONS = (torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor)
 
 @dataclass(eq=False)
 class LayerCall:
-    """One call of the layer. `output` is None where only inputs were asked for.
+    """One call of `layer`. `output` is None where only inputs were asked for.
 
     `other` is the other operand of the addition that the output runs into, a residual stream say: directly,
     or behind one batch norm, whose factor γ/σ a channel is then `scale`, (outputs,). None without an
     addition, and where the other operand was itself computed from the output.
     """
 
+    layer: str
     inputs: Tensor
     output: Tensor | None = None
     other: Tensor | None = None
@@ -59,21 +61,21 @@ class _Enough(BaseException):
 
 
 class Watch:
-    """What layer `name` of a network is called with, batch by batch; made by `watching`.
+    """What layers of a network are called with, batch by batch; made by `watching`.
 
-    Set `stop` where the layer is known to be called once a pass: the pass then ends as soon as everything
+    Set `stop` where it is one layer, known to be called once a pass: the pass then ends as soon as everything
     wanted has been seen. `additions` may be switched off once it is known that there are none.
     """
 
-    def __init__(self, network: nn.Module, name: str, outputs: bool, additions: bool):
-        self.network, self.name, self.outputs, self.additions = network, name, outputs, additions
+    def __init__(self, network: nn.Module, names: Sequence[str], outputs: bool, additions: bool):
+        self.network, self.names, self.outputs, self.additions = network, tuple(names), outputs, additions
         self.stop = False
         self._calls: list[LayerCall] | None = None  # None: this pass is not ours to watch
 
     def run(self, inputs: Inputs, index: int) -> list[LayerCall]:
-        """The layer's calls in one forward pass over batch `index`, which lies on the network's device.
+        """The layers' calls in one forward pass over batch `index`, which lies on the network's device.
 
-        Raises ValueError where the batch does not go through, or where the layer gets or gives NaN or Inf.
+        Raises ValueError where the batch does not go through, or where a layer gets or gives NaN or Inf.
         """
         calls: list[LayerCall] = []
         self._calls = calls
@@ -88,35 +90,36 @@ class Watch:
             seen.marks, seen.depends = [], set()
             if not all(_finite(t) for t in (seen.inputs, seen.output) if t is not None):
                 raise ActivationError(
-                    f"calibration batch {index} has NaN or Inf at layer {self.name}: check that batch, and "
+                    f"calibration batch {index} has NaN or Inf at layer {seen.layer}: check that batch, and "
                     "the weights before that layer"
                 )
         return calls
 
     def hooks(self) -> Iterator[Any]:
         """Register every hook; yields the handles."""
-        layer = self.network.get_submodule(self.name)
-        yield layer.register_forward_pre_hook(self._received, with_kwargs=True)
-        if self.outputs:
-            yield layer.register_forward_hook(self._gave)
+        for name in self.names:
+            layer = self.network.get_submodule(name)
+            yield layer.register_forward_pre_hook(partial(self._received, name), with_kwargs=True)
+            if self.outputs:
+                yield layer.register_forward_hook(partial(self._gave, name))
         if self.additions:
             for module in self.network.modules():
                 # Without running statistics a norm is not one factor a channel.
                 if isinstance(module, _BatchNorm) and module.running_var is not None:
                     yield module.register_forward_hook(self._normalised)
 
-    def _received(self, _module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+    def _received(self, name: str, _module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         if self._calls is None:
             return
         # A copy, because what follows may write into it.
-        self._calls.append(LayerCall(received(args, kwargs).detach().clone()))
+        self._calls.append(LayerCall(name, received(args, kwargs).detach().clone()))
         if self.stop and not self.outputs:
             raise _Enough
 
-    def _gave(self, _module: nn.Module, _args: tuple, output: Tensor) -> None:
+    def _gave(self, name: str, _module: nn.Module, _args: tuple, output: Tensor) -> None:
         if self._calls is None:
             return
-        last = self._calls[-1]
+        last = next(seen for seen in reversed(self._calls) if seen.layer == name)
         last.output = output.detach().clone()
         if self.additions and not output.is_inference():  # those have no version to know them by
             last.marks.append(_Mark(output, None))
@@ -168,10 +171,10 @@ class _Additions(TorchDispatchMode):
 
 @contextmanager
 def watching(
-    network: nn.Module, name: str, *, outputs: bool = False, additions: bool = False
+    network: nn.Module, *names: str, outputs: bool = False, additions: bool = False
 ) -> Iterator[Watch]:
-    """Within: the network is in evaluation mode and layer `name` is watched; both undone at the end."""
-    watch = Watch(network, name, outputs, additions)
+    """Within: the network is in evaluation mode and the layers are watched; both undone at the end."""
+    watch = Watch(network, names, outputs, additions)
     handles = []
     try:
         for handle in watch.hooks():

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.measure import Progress, measure_moments
+from workbench.measure.keeping import KeptCalls, keep_calls
 from workbench.measure.refitting import fit_original, fit_present, reestimate_norms
 from workbench.network import (
     Inputs,
@@ -68,6 +69,14 @@ class Ground:
     example_input: Inputs
     simultaneous: bool
     stale_after: Callable[[State, UnitGroup], dict[str, str]]
+    kept: KeptCalls | None = None
+
+    def keeping(self, layers: Sequence[str], progress: Progress | None, cancel: Event | None) -> Ground:
+        """The same, with what the original gives at `layers`, so that it runs once for all their fits."""
+        if self.kept is not None or len(layers) < 2:
+            return self
+        kept = keep_calls(self.original.model, layers, self.calibration, progress, cancel)
+        return replace(self, kept=kept)
 
     def stale_after_all(self, state: State) -> dict[str, str]:
         """Stale groups after every weight has changed: all, under the sequential procedure."""
@@ -171,7 +180,9 @@ def _fit_readers(
 ) -> None:
     """Fit each reader of the pruned `model`, in the order of running, to the original's outputs."""
     ridges = _light_ridges(state, choice)
-    for reader, ridge in zip(named_group(groups, choice.group).readers, ridges, strict=True):
+    readers = named_group(groups, choice.group).readers
+    ground = ground.keeping([reader.module for reader in readers], *report)
+    for reader, ridge in zip(readers, ridges, strict=True):
         layer: Any = model.get_submodule(reader.module)
         inputs = layer_weight(layer).shape[1]
         left = ridge[list(choice.kept)]
@@ -179,7 +190,14 @@ def _fit_readers(
         spread[reader.columns.flatten()] = left.repeat_interleave(reader.positions)
         rows = surviving_rows(ground.original, units, reader.module)
         weight, bias = fit_original(
-            ground.original.model, model, reader.module, rows, spread, ground.calibration, *report
+            ground.original.model,
+            model,
+            reader.module,
+            rows,
+            spread,
+            ground.calibration,
+            *report,
+            kept=ground.kept,
         )
         _set_layer(layer, weight, bias)
 
@@ -199,6 +217,7 @@ def refitted(ground: Ground, state: State, progress: Progress | None, cancel: Ev
             for name in layers:
                 ridges[name] = max(light, ridges.get(name, 0.0))
     order = [name for name, _ in model.named_modules() if name in ridges]
+    ground = ground.keeping(order, progress, cancel)
     for index, name in enumerate(order):
 
         def report(_done: int, _total: int | None, what: str, index: int = index, name: str = name) -> None:
@@ -212,7 +231,15 @@ def refitted(ground: Ground, state: State, progress: Progress | None, cancel: Ev
         rows = surviving_rows(ground.original, state.units, name)
         spread = torch.full((inputs,), ridges[name], dtype=torch.float64)
         fitted = fit_original(
-            ground.original.model, model, name, rows, spread, ground.calibration, report, cancel
+            ground.original.model,
+            model,
+            name,
+            rows,
+            spread,
+            ground.calibration,
+            report,
+            cancel,
+            kept=ground.kept,
         )
         _set_layer(module, *fitted)
     cost = count_cost(model, ground.example_input)
