@@ -9,9 +9,9 @@ import torch
 from networks import conv_net, images
 from torch import nn
 
-from workbench import Session
+from workbench import Cancelled, Session, replay
 from workbench.measure.matching import Matching
-from workbench.session.finetune import Tuning, finetune
+from workbench.session.finetune import Tuning, _distance, finetune
 
 TARGETS = torch.arange(64) % 5
 HALF = {"conv1": 4, "conv2": 6, "fc1": 7}
@@ -164,6 +164,68 @@ def test_the_best_network_is_kept_where_training_does_harm():
     assert done.score >= session.history[0].score
 
 
+def test_stopped_without_a_score_the_last_network_counts():
+    session = Session(conv_net(), (images(64), TARGETS))
+    session.measure()
+    before, cancel = weights(session), Event()
+    tuning = Tuning(steps=4000, rate=1e-3, seed=2)
+    done = session.finetune(tuning=tuning, report=lambda one: cancel.set(), cancel=cancel)
+    assert done.stopped
+    assert not same(weights(session), before)
+    step = session.history[-1]
+    assert step.label == f"fine-tuned, stopped at step {done.steps} of 4000 steps"
+    again = replay(session.recipe, conv_net(), (images(64), TARGETS))
+    assert same(weights(again), weights(session))
+
+
+def test_cancelled_before_the_first_step_nothing_is_added():
+    session, cancel = session_of(), Event()
+    cancel.set()
+    with pytest.raises(Cancelled, match="before its first step"):
+        session.finetune(tuning=Tuning(steps=5), cancel=cancel)
+    assert len(session.history) == 1
+
+
+def test_examples_reach_the_network_as_they_are_in_a_list_of_batches():
+    """Here the first axis is time: (time, batch, features)."""
+    seen = []
+
+    class Watched(nn.Linear):
+        def forward(self, x):
+            seen.append(x.detach().clone())
+            return super().forward(x)[-1]
+
+    sequence = torch.arange(4.0 * 6 * 3).reshape(4, 6, 3)
+    finetune(Watched(3, 2), [(sequence, torch.zeros(6, dtype=torch.int64))], Tuning(steps=2))
+    assert all(torch.equal(one, sequence) for one in seen)
+
+
+def test_one_example_left_over_stops_nothing():
+    network = nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5), nn.Linear(5, 2))
+    data = (torch.randn(13, 3), torch.arange(13) % 2)
+    assert finetune(network, data, Tuning(epochs=2, batch=4)).steps == 8
+
+
+def test_distillation_compares_classes_along_their_axis():
+    generator = torch.Generator().manual_seed(7)
+    wanted = torch.randn(3, 5, 11, generator=generator)  # (batch, time, classes)
+    tokens = torch.zeros(3, 5, dtype=torch.int64)
+    offset = torch.randn(3, 5, 1, generator=generator)
+    assert _distance(wanted + offset, wanted, tokens, 2.0).abs() < 1e-6
+    assert _distance(wanted.flip(2), wanted, tokens, 2.0) > 0.1
+    # Classes second, as cross-entropy has them.
+    swapped = wanted.transpose(1, 2)
+    assert _distance(swapped.flip(1), swapped, tokens, 2.0) == pytest.approx(
+        float(_distance(wanted.flip(2), wanted, tokens, 2.0)), rel=1e-5
+    )
+
+
+def test_what_no_labels_call_classes_is_followed_in_the_mean_square():
+    outputs = torch.randn(7, 2)
+    assert _distance(outputs + 5, outputs, None, 2.0) == pytest.approx(25.0)
+    assert _distance(outputs[:, 0] + 1, outputs[:, 0], None, 2.0) == pytest.approx(1.0)
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 6, 7])
 def test_a_few_steps_are_enough(steps):
     done = finetune(conv_net(), (images(64), TARGETS), Tuning(steps=steps, rate=1e-4))
@@ -197,6 +259,9 @@ BAD_TUNINGS = [
     ({"match": -0.1}, "match"),
     ({"match": 0.6, "distill": 0.5}, "together at most 1"),
     ({"batch": 0}, "batch"),
+    ({"until": 0}, "until"),
+    ({"seed": "x"}, "seed"),
+    ({"epochs": float("inf")}, "epochs"),
 ]
 
 

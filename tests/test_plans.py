@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 from networks import conv_net, images
+from torch import nn
 
 from workbench import Cancelled, NotMeasuredError, Session, replay
+from workbench.session import applying
 from workbench.session.finetune import Tuning
 
 TARGETS = torch.arange(64) % 5
@@ -164,6 +166,43 @@ def test_refitting_brings_the_outputs_nearer_and_is_a_step(tmp_path):
     assert replay(tmp_path / "recipe.json", conv_net(), data).history[-1].label == "refitted"
     session.undo()
     assert distance() == before
+
+
+@pytest.mark.parametrize("procedure", ["simultaneous", "sequential"])
+def test_taylor_goes_through_a_whole_plan(procedure):
+    session = session_of(procedure=procedure)
+    session.measure_gradients()
+    session.commit_plan(HALF, selection="taylor")
+    assert [step.choice.selection for step in session.history[1:]] == ["taylor"] * 3
+    session.reset()
+    assert session.compare(HALF, ["taylor"], ["channel"]).rows[0].score is not None
+
+
+def test_refitting_goes_in_the_order_of_running(monkeypatch):
+    class Backwards(nn.Module):
+        """Registered the other way round than it runs."""
+
+        def __init__(self):
+            super().__init__()
+            self.last, self.middle, self.first = nn.Linear(7, 3), nn.Linear(11, 7), nn.Linear(5, 11)
+
+        def forward(self, x):
+            return self.last(self.middle(self.first(x).relu()).relu())
+
+    torch.manual_seed(2)
+    session = Session(Backwards().eval(), torch.randn(64, 5))
+    session.measure()
+    session.commit_plan({"first": 6, "middle": 4})
+    fitted = []
+    stock = applying.fit_original
+
+    def noted(original, pruned, module, *rest, **options):
+        fitted.append(module)
+        return stock(original, pruned, module, *rest, **options)
+
+    monkeypatch.setattr(applying, "fit_original", noted)
+    session.refit()
+    assert fitted == ["first", "middle", "last"]
 
 
 # Branches

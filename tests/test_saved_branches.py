@@ -5,10 +5,13 @@ import json
 import pytest
 import torch
 from networks import conv_net, images
+from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 from workbench import RecipeError, Session, replay
+from workbench.session import store
 from workbench.session.finetune import Tuning
+from workbench.widgets.snapshot import with_procedure
 
 TARGETS = torch.arange(64) % 5
 
@@ -86,6 +89,91 @@ def test_a_folder_saved_with_fewer_branches_opens_with_those(tmp_path):
     session.drop("same as thin")
     again = opened(session, tmp_path)
     assert set(again.branches) == {"main", "bare", "side"}
+
+
+def test_a_branch_ends_with_its_own_weights_where_another_goes_on(tmp_path):
+    """What was computed once need not come out the same again: the saved weights count."""
+    session = session_of()
+    session.commit(session.preview("conv2", width=6))
+    session.fork("thin")
+    session.commit(session.preview("fc1", width=7))
+    session.save(tmp_path)
+    file = tmp_path / "branches" / "1" / "model.safetensors"
+    saved = load_file(file)
+    saved["conv1.bias"] += 0.25
+    save_file(saved, file)
+    again = Session.open(tmp_path, conv_net(), images(64))
+    again.switch("main")
+    assert torch.equal(again.model.conv1.bias, saved["conv1.bias"])
+    again.switch("thin")
+    assert torch.equal(again.model.conv1.bias, session.model.conv1.bias)
+    again.undo()
+    assert not torch.equal(again.model.conv1.bias, saved["conv1.bias"])
+
+
+def test_a_save_that_fails_leaves_the_one_before(tmp_path, monkeypatch):
+    session = session_of()
+    session.commit(session.preview("conv2", width=6))
+    session.save(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    session.finetune(tuning=Tuning(steps=2))
+    with monkeypatch.context() as patch:
+        patch.setattr(store.json, "dumps", lambda *args, **options: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            session.save(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert len(Session.open(tmp_path, conv_net(), images(64)).history) == 2
+
+
+def test_weights_of_another_network_never_become_the_original(tmp_path):
+    session = session_of()
+    session.save(tmp_path)
+    file = tmp_path / "model.safetensors"
+    save_file({key: value + 1 for key, value in load_file(file).items()}, file)
+    with pytest.raises(RecipeError, match="not the original network's"):
+        Session.open(tmp_path, conv_net(), images(64))
+
+
+DAMAGE = [
+    ("recipe.json", {"original": ["x"]}, "score must be a number"),
+    ("branches/1/recipe.json", {"procedure": "sequential"}, "another session"),
+    ("branches/1/recipe.json", {"branch": "main"}, "one name each"),
+    ("branches/1/recipe.json", {"branch": "  "}, "one name each"),
+    ("branches/1/recipe.json", {"branch": 5}, "'branch' must be a name"),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "words"), DAMAGE)
+def test_a_damaged_branch_is_told(tmp_path, name, change, words):
+    session = session_of()
+    session.commit(session.preview("conv2", width=6))
+    session.fork("thin")
+    session.switch("main")
+    session.save(tmp_path)
+    file = tmp_path / name
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(RecipeError, match=words):
+        Session.open(tmp_path, conv_net(), images(64))
+
+
+def test_damaged_weights_of_a_tuning_are_told(tmp_path):
+    session = session_of()
+    session.finetune(tuning=Tuning(steps=2))
+    session.save(tmp_path)
+    save_file({"conv1.bias": torch.zeros(3)}, tmp_path / "tuned-0.safetensors")
+    with pytest.raises(RecipeError, match="do not fit the recipe"):
+        Session.open(tmp_path, conv_net(), images(64))
+
+
+def test_a_procedure_is_not_changed_under_other_branches():
+    session = session_of()
+    session.fork("work")
+    session.commit(session.preview("conv2", width=6))
+    session.switch("main")
+    with pytest.raises(ValueError, match="drop work first"):
+        with_procedure(session, "sequential")
+    session.drop("work")
+    assert with_procedure(session, "sequential").procedure == "sequential"
 
 
 @pytest.mark.parametrize(("value", "words"), [("many", "'branches' must be"), (7, "recipe.json")])

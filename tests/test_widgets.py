@@ -906,14 +906,30 @@ class TestTunings:
             ({"amount": "few"}, "number of epochs must be a number"),
             ({"amount": "1.5", "unit": "steps"}, "number of steps must be a whole number"),
             ({"rate": ""}, "rate must be a number"),
-            ({"rate": "-1"}, "rate must be positive"),
+            ({"rate": "-1"}, "rate must be a positive number"),
             ({"distill": "2"}, "distill is a share"),
+            ({"amount": "inf"}, "epochs must be a positive number"),
+            ({"unit": "weeks"}, "epochs or steps"),
         ],
     )
     def test_wrong_settings_are_said_in_the_tab(self, labelled, wrong, words):
         idle(message(labelled, "finetune", tuning=wrong))
         assert words in labelled.error
         assert (labelled.error_at, labelled.position) == ("tune", 0)
+
+    def test_pause_means_nothing_where_nothing_runs(self, labelled):
+        message(labelled, "pause_tuning")
+        assert labelled.tuned == {}
+        idle(message(labelled, "finetune", tuning={"amount": "2", "unit": "steps"}))
+        message(labelled, "pause_tuning")
+        assert labelled.tuned["how"] == "done"
+
+    def test_a_malformed_message_is_an_error_in_words(self, labelled):
+        idle(message(labelled, "finetune", tuning="fast"))
+        assert (labelled.error != "", labelled.error_at) == (True, "tune")
+        idle(message(labelled, "compare", ways="all", widths={}))
+        assert labelled.error_at == "compare"
+        assert labelled.session.position == 0
 
     @pytest.mark.parametrize("paused", [True, False])
     def test_cancel_keeps_the_best_even_in_a_pause(self, labelled, paused):

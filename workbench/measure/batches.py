@@ -63,8 +63,14 @@ class Batches:
             yield self._part(slice(start, start + self.batch_size))
 
     def shuffled(self) -> Iterator[tuple[Any, Tensor | None]]:
-        """The batches of all examples in a new order, drawn from torch's own generator."""
-        for index in torch.randperm(self.examples).split(self.batch_size):
+        """The batches of all examples in a new order, drawn from torch's own generator.
+
+        One example left over goes with the batch before it: alone it has no variance for a batch norm.
+        """
+        parts = list(torch.randperm(self.examples).split(self.batch_size))
+        if len(parts) > 1 and len(parts[-1]) == 1 < self.batch_size:
+            parts[-2:] = [torch.cat(parts[-2:])]
+        for index in parts:
             yield self._part(index)
 
     def _part(self, which: slice | Tensor) -> tuple[Any, Tensor | None]:

@@ -71,18 +71,23 @@ def measure_taylor(
     return {name: (total / max(count, 1)).abs() for name, total in sums.items()}
 
 
+def default_loss(targets: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """Cross-entropy for whole-number targets, the mean squared error for others."""
+    return functional.mse_loss if targets.is_floating_point() else functional.cross_entropy
+
+
 def _backward(model: nn.Module, batch: Any, index: int, loss: Any, device: torch.device) -> int:
     inputs, targets = split_batch(batch, index, "calibration")
     if targets is None:
         raise ValueError(
-            f"calibration batch {index} has no targets; the Taylor criterion needs a task loss: give "
-            "(inputs, targets) as calibration data"
+            f"batch {index} has no targets; the Taylor criterion needs a task loss: give (inputs, targets) "
+            "as training or calibration data"
         )
-    own = loss or (functional.mse_loss if targets.is_floating_point() else functional.cross_entropy)
+    own = loss or default_loss(targets)
     try:
         with torch.enable_grad():
             value = own(main_output(call(model, moved(inputs, device))), targets.to(device))
             (value * len(targets)).backward()
     except Exception as error:
-        raise ValueError(f"calibration batch {index} does not fit the loss: {one_line(error)}") from error
+        raise ValueError(f"batch {index} does not fit the loss: {one_line(error)}") from error
     return len(targets)

@@ -51,7 +51,7 @@ def keep_calls(
     *,
     limit: int = LIMIT,
 ) -> KeptCalls:
-    """Run `network` once over the data and keep what `layers` gave.
+    """Run `network` once over the data and keep what `layers` gave, in the CPU's memory.
 
     Nothing is kept where that would take more than `limit` bytes, or where the data may come in other batches
     the next time, as from a DataLoader that shuffles.
@@ -73,6 +73,7 @@ def keep_calls(
                 by_batch[index] = []
             for call in watch.run(inputs, index):
                 call.inputs = call.inputs.new_empty(0)  # those of the pruned network count
+                call.output, call.other = (None if t is None else t.cpu() for t in (call.output, call.other))
                 found[call.layer][index].append(call)
 
         each_batch(data, device_of(network), "running the original network", run, progress, cancel)

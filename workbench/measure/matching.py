@@ -55,24 +55,28 @@ class Matching:
         """Both networks' main outputs, and the distance, a scalar of which gradients go to `model` alone.
 
         The distance is the mean of E‖φ_J − φ♯‖²/E‖φ_J‖² over all readers, φ_J what a reader receives in the
-        original, of the units that are left, φ♯ what it receives now, and of the same for the outputs.
+        original, of the units that are left and in all its calls, φ♯ what it receives now, and of the same
+        for the outputs.
         """
         with torch.no_grad(), _received(self.original, [p.before.module for p in self.pairs]) as wanted:
             target = main_output(call(self.original, inputs))
         with _received(model, [p.now.module for p in self.pairs]) as found:
             output = main_output(call(model, inputs))
-        terms = [_relative(output, target)]
+        terms = [_relative([output], [target])]
         for pair in self.pairs:
             units = torch.tensor(pair.units)
-            for old, new in zip(wanted[pair.before.module], found[pair.now.module], strict=True):
-                terms.append(_relative(pair.now.features(new), pair.before.features(old, units)))
+            before = [pair.before.features(one, units) for one in wanted[pair.before.module]]
+            terms.append(_relative([pair.now.features(one) for one in found[pair.now.module]], before))
         return output, target, torch.stack(terms).mean()
 
 
-def _relative(found: Tensor, wanted: Tensor) -> Tensor:
-    """Squared distance over the squared length of what is wanted; nothing where that is zero."""
-    length = wanted.square().sum()
-    distance = (found - wanted).square().sum()
+def _relative(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+    """Squared distance over the squared length of what is wanted, both summed; nothing where that is zero."""
+    if len(found) != len(wanted):
+        raise ValueError("a layer is called more often in one of the two networks: they cannot be matched")
+    length = sum((one.square().sum() for one in wanted), torch.zeros(()))
+    pairs = zip(found, wanted, strict=True)
+    distance = sum(((mine - its).square().sum() for mine, its in pairs), torch.zeros(()))
     return distance / length if length > 0 else distance * 0
 
 

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from workbench.measure import Progress, measure_moments
+from workbench.measure.gradients import measure_taylor
 from workbench.measure.keeping import KeptCalls, keep_calls
 from workbench.measure.refitting import fit_original, fit_present, reestimate_norms
 from workbench.network import (
     Inputs,
     UnitGroup,
+    call_order,
     cost_saved,
     count_cost,
     layer_weight,
@@ -69,6 +71,8 @@ class Ground:
     example_input: Inputs
     simultaneous: bool
     stale_after: Callable[[State, UnitGroup], dict[str, str]]
+    training: Any = None
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None
     kept: KeptCalls | None = None
 
     def keeping(self, layers: Sequence[str], progress: Progress | None, cancel: Event | None) -> Ground:
@@ -89,6 +93,10 @@ def refreshed(ground: Ground, state: State, progress: Progress | None, cancel: E
     """The state with its stale groups measured again, on the network as it stands."""
     stale = [group for group in state.groups if group.name in state.stale]
     measured = measure_moments(state.model, stale, ground.calibration, progress, cancel)
+    if any(state.statistics[group.name].taylor is not None for group in stale if group.prunable):
+        source = ground.calibration if ground.training is None else ground.training
+        taylor = measure_taylor(state.model, stale, source, ground.loss, progress, cancel)
+        measured = {name: replace(one, taylor=taylor[name]) for name, one in measured.items()}
     return replace(state, statistics=state.statistics | measured, stale={}, problems={})
 
 
@@ -216,7 +224,7 @@ def refitted(ground: Ground, state: State, progress: Progress | None, cancel: Ev
             layers = [w.module for w in group.writers] + [r.module for r in group.readers]
             for name in layers:
                 ridges[name] = max(light, ridges.get(name, 0.0))
-    order = [name for name, _ in model.named_modules() if name in ridges]
+    order = [name for name in dict.fromkeys(call_order(model, ground.example_input)) if name in ridges]
     ground = ground.keeping(order, progress, cancel)
     for index, name in enumerate(order):
 

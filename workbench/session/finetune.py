@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from threading import Event
 from time import sleep
 from typing import Any
@@ -16,9 +16,10 @@ from torch.nn import functional
 
 from workbench.measure import as_batches, batch_count, device_of
 from workbench.measure.batches import Batches, split_batch
+from workbench.measure.gradients import default_loss
 from workbench.measure.matching import Matching
 from workbench.network import call, moved, one_line
-from workbench.network.running import batch_length, main_output, mapped
+from workbench.network.running import main_output
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 WARM_UP = 0.2  # of all steps; of very few more, since torch's schedule divides by its steps less one
@@ -38,9 +39,9 @@ class Tuning:
     units that are left, and its outputs, in the mean square **[beyond the paper]**. The rest follows the
     labels; where nothing is left to them, they are not needed.
 
-    `frozen`: batch norms keep their running statistics and dropout is off, as the network will be used;
-    None: so where labels have no share. `checks`: how often the score is taken on the way; the best network
-    found is kept.
+    `until`: the step of that schedule at which to end, where a run was stopped. `frozen`: batch norms keep
+    their running statistics and dropout is off, as the network will be used; None: so where labels have no
+    share. `checks`: how often the score is taken on the way; the best network found is kept.
     """
 
     epochs: float = 1.0
@@ -54,13 +55,19 @@ class Tuning:
     match: float = 0.0
     batch: int = 128
     frozen: bool | None = None
+    until: int | None = None
 
     def __post_init__(self) -> None:
         if self.steps is not None and (not isinstance(self.steps, int) or self.steps < 1):
             raise ValueError(f"the number of steps must be 1 or more, got {self.steps!r}")
-        for name, low in (("epochs", 0.0), ("rate", 0.0), ("temperature", 0.0)):
-            if not getattr(self, name) > low:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}")
+        if self.until is not None and (not isinstance(self.until, int) or self.until < 1):
+            raise ValueError(f"until must be a step, 1 or more, got {self.until!r}")
+        for name in ("epochs", "rate", "temperature"):
+            value = getattr(self, name)
+            if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
+                raise ValueError(f"{name} must be a positive number, got {value!r}")
+        if not isinstance(self.seed, int):
+            raise ValueError(f"the seed must be a whole number, got {self.seed!r}")
         for name in ("distill", "match"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share in [0, 1], got {getattr(self, name)!r}")
@@ -78,7 +85,8 @@ class Tuning:
     def length(self) -> str:
         """How long it goes, in words."""
         number, what = (self.steps, "step") if self.steps else (self.epochs, "epoch")
-        return f"{number:g} {what}{'s' * (number != 1)}"
+        whole = f"{number:g} {what}{'s' * (number != 1)}"
+        return whole if self.until is None else f"stopped at step {self.until} of {whole}"
 
     @property
     def labels(self) -> float:
@@ -90,10 +98,6 @@ class Tuning:
     def keeps_norms(self) -> bool:
         """Whether the network is trained in evaluation mode."""
         return self.labels == 0 if self.frozen is None else self.frozen
-
-    def record(self) -> dict[str, Any]:
-        """Plain values, for a recipe."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -108,11 +112,12 @@ class Progress:
 
 @dataclass(frozen=True)
 class Tuned:
-    """The best network found, in evaluation mode, with what was seen on the way."""
+    """The best network found, in evaluation mode, with what was seen on the way, after how many steps."""
 
     model: nn.Module
     score: float | None
     reports: tuple[Progress, ...] = field(repr=False)
+    steps: int
     stopped: bool = False
 
 
@@ -133,8 +138,8 @@ def finetune(
 
     `loss(outputs, targets)`: by default cross-entropy for whole-number targets, the mean squared error for
     others. `original` is what `distill` follows, `matching` what `match` does. `score(model)` is taken
-    `checks` times; without it the last network counts as the best. A set `cancel` ends early and keeps the
-    best so far; while `pause` is set, nothing goes on.
+    `checks` times or a few more; without it the last network counts as the best. A set `cancel` ends early
+    and keeps the best so far; while `pause` is set, nothing goes on.
 
     Raises ValueError where labels are needed and missing, a batch does not fit, or the loss is not finite.
     """
@@ -145,7 +150,7 @@ def finetune(
     if tuning.match > 0 and matching is None:
         raise ValueError("matching follows the original network's activations: give what is to be matched")
     if isinstance(data, Batches):
-        data = replace(data, batch_size=min(tuning.batch, data.examples))
+        data = replace(data, batch_size=tuning.batch)
     per_epoch = batch_count(data) or sum(1 for _ in data)
     total = tuning.steps or max(1, math.ceil(tuning.epochs * per_epoch))
     trained = copy.deepcopy(model).train(not tuning.keeps_norms).requires_grad_(True)
@@ -154,7 +159,7 @@ def finetune(
     reports: list[Progress] = []
     every, shown = max(1, total // tuning.checks), max(1, total // 100)
     losses: list[float] = []
-    stopped = False
+    stopped, done, last = False, 0, min(total, tuning.until or total)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(tuning.seed)
         for step, batch in enumerate(_endless(data), start=1):
@@ -164,7 +169,8 @@ def finetune(
                 stopped = True
                 break
             losses.append(course.step(batch, step - 1))
-            checked = step % every == 0 or step == total
+            done = step
+            checked = step % every == 0 or step == last
             if checked or step % shown == 0:
                 found = score(trained.eval()) if checked and score else None
                 trained.train(not tuning.keeps_norms)
@@ -174,11 +180,13 @@ def finetune(
                     report(reports[-1])
                 if checked and (score is None or _better(found, best_score)):
                     best, best_score = copy.deepcopy(trained).eval(), found
-            if step == total:
+            if step == last:
                 break
+    if stopped and score is None and done:
+        best = copy.deepcopy(trained).eval()
     for parameter, like in zip(best.parameters(), model.parameters(), strict=True):
         parameter.requires_grad_(like.requires_grad)
-    return Tuned(best, best_score, tuple(reports), stopped)
+    return Tuned(best, best_score, tuple(reports), done, stopped)
 
 
 def _better(found: float | None, best: float | None) -> bool:
@@ -221,10 +229,7 @@ class _Course:
     def step(self, batch: Any, index: int) -> float:
         inputs, targets = split_batch(batch, index, "training")
         inputs = moved(inputs, self.device)
-        order = torch.randperm(batch_length(inputs))
-        length = len(order)
-        inputs = mapped(inputs, lambda t: t[order.to(t.device)] if t.dim() and len(t) == length else t)
-        targets = None if targets is None else targets[order.to(targets.device)].to(self.device)
+        targets = None if targets is None else targets.to(self.device)
         try:
             value = self._value(inputs, targets)
         except Exception as error:
@@ -250,7 +255,7 @@ class _Course:
                 raise ValueError(
                     "it has no targets; give labels, or follow the original alone (distill=1 or match=1)"
                 )
-            own = self.loss or _default_loss(targets)
+            own = self.loss or default_loss(targets)
             value = value + tuning.labels * own(outputs, targets)
         if tuning.distill > 0:
             assert self.original is not None
@@ -261,15 +266,21 @@ class _Course:
         return value
 
 
-def _default_loss(targets: Tensor) -> Loss:
-    return functional.mse_loss if targets.is_floating_point() else functional.cross_entropy
-
-
 def _distance(outputs: Tensor, wanted: Tensor, targets: Tensor | None, temperature: float) -> Tensor:
-    """Kullback–Leibler divergence of softened classes; the mean squared error for a regression."""
-    regression = targets is not None and targets.is_floating_point()
-    if regression or outputs.shape[1] < 2:
+    """Kullback–Leibler divergence of softened classes, where whole-number targets say that these are classes;
+    else the mean squared error."""
+    axis = None if targets is None or targets.is_floating_point() else _class_axis(outputs, targets)
+    if axis is None or outputs.shape[axis] < 2:
         return functional.mse_loss(outputs, wanted)
-    ours = functional.log_softmax(outputs / temperature, 1)
-    theirs = functional.log_softmax(wanted / temperature, 1)
-    return temperature**2 * functional.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+    ours, theirs = (functional.log_softmax(one / temperature, axis) for one in (outputs, wanted))
+    answers = ours.numel() / ours.shape[axis] / len(ours)
+    divergence = functional.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+    return temperature**2 * divergence / answers
+
+
+def _class_axis(outputs: Tensor, targets: Tensor) -> int | None:
+    """The axis of the classes: 1, or the last where the targets have the shape of the rest; None: neither."""
+    if outputs.dim() == 2:
+        return 1
+    axes = (axis for axis in (1, outputs.dim() - 1) if outputs.dim() > 1)
+    return next((axis for axis in axes if outputs.select(axis, 0).shape == targets.shape), None)

@@ -77,6 +77,12 @@ class History:
         else:
             self._put(amended(self.line))
 
+    def replace_present(self, state: State) -> None:
+        """Put another state in place of the present one, on the present line alone."""
+        states = list(self.line.states)
+        states[self.position] = state
+        self._put(replace(self.line, states=tuple(states)))
+
     def rescore(self, scores: Sequence[float | None]) -> None:
         """Replace the scores of all steps of the present line."""
         steps = (replace(step, score=score) for step, score in zip(self.line.steps, scores, strict=True))
@@ -120,7 +126,7 @@ class History:
         """
         if not name.strip() or name in self._lines:
             raise ValueError(
-                f"a branch needs a name of its own; {name!r} is " + ("in use" if name else "empty")
+                f"a branch needs a name of its own; {name!r} is " + ("in use" if name.strip() else "empty")
             )
         end = self.position + 1
         line = Line(self.line.states[:end], self.line.steps[:end], self.position)

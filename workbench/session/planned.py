@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from workbench.measure import Progress
+from workbench.measure import Cancelled, Progress
 from workbench.measure.gradients import measure_taylor
 from workbench.measure.matching import Matching
 from workbench.network import CostModel, count_cost
@@ -274,19 +274,26 @@ class Planned:
         `Tuning(distill=1)` or `Tuning(match=1)` targets are not needed. The best network by score is kept,
         also where `cancel` ends it early.
 
-        Raises ValueError where data or loss do not fit; then nothing has changed.
+        Raises ValueError where data or loss do not fit, Cancelled before the first step; then nothing has
+        changed.
         """
         tuning = tuning or Tuning()
         with self._lock:
             start = perf_counter()
             state, before = self._history.present, self._history.original
-            matching = Matching.of(before.model, before.groups, state.groups, state.units)
+            matching = None
+            if tuning.match > 0:
+                matching = Matching.of(before.model, before.groups, state.groups, state.units)
             scored = self._scored(None) if self.metric else None
             data = self._training if training is None else training
             done = finetune(
                 state.model, data, tuning, original=before.model, matching=matching, loss=loss or self.loss,
                 score=scored, report=report, cancel=cancel, pause=pause,
             )  # fmt: skip
+            if not done.steps:
+                raise Cancelled("fine-tuning was cancelled before its first step; nothing was changed")
+            if done.stopped:
+                tuning = replace(tuning, until=done.steps)
             self.add_tuned(done.model, tuning, done.score, perf_counter() - start)
         return done
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from workbench.measure import GroupStatistics
@@ -96,7 +97,8 @@ class Recorded:
         """Write the session into `folder`: recipe, moments, weights, every branch (store.py)."""
         from workbench.session.store import save_session
 
-        save_session(self, folder)  # type: ignore[arg-type]
+        with self._lock:
+            save_session(self, folder)  # type: ignore[arg-type]
 
     def export(
         self, folder, formats=("safetensors",), example_input=None, progress=None, cancel=None, replace=False
@@ -164,16 +166,31 @@ class Recorded:
             elif isinstance(step, RefitStep):
                 self.refit()
             else:
-                model = copy.deepcopy(self._history.present.model)
-                model.load_state_dict(saved.tuned[index])
-                self.add_tuned(model, step.tuning, None)
+                self.add_tuned(_loaded(self._history.present.model, saved.tuned[index]), step.tuning, None)
         self._history.rescore(saved.scores)
-        if begin == len(saved.steps) and begin:
-            return  # it ends on a step of another branch, whose weights are there
-        try:
-            self._history.present.model.load_state_dict(saved.weights)
-        except (RuntimeError, KeyError) as error:
-            raise ValueError(f"the saved weights do not fit the recipe: {one_line(error)}") from error
+        # A copy: another branch may go through the same state, and ended elsewhere.
+        state = self._history.present
+        model = _loaded(state.model, saved.weights)
+        if not _same_weights(model, state.model):
+            if not saved.steps:
+                raise ValueError("the saved weights of an unchanged branch are not the original network's")
+            self._history.replace_present(replace(state, model=model, problems={}))
+
+
+def _loaded(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+    """A copy of `model` with these weights. Raises ValueError where they do not fit."""
+    model = copy.deepcopy(model)
+    try:
+        model.load_state_dict(weights)
+    except (RuntimeError, KeyError) as error:
+        raise ValueError(f"the saved weights do not fit the recipe: {one_line(error)}") from error
+    return model
+
+
+def _same_weights(a: nn.Module, b: nn.Module) -> bool:
+    """Bit for bit, NaN for NaN."""
+    mine, its = a.state_dict(), b.state_dict()
+    return all(torch.equal(mine[key].nan_to_num(), its[key].nan_to_num()) for key in mine)
 
 
 def _done(line: Line) -> list[tuple[nn.Module, Step]]:

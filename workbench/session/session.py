@@ -394,6 +394,8 @@ class Session(Planned, Recorded):
             self.example_input,
             self.procedure == "simultaneous",
             self._stale_after,
+            self.training,
+            self.loss,
         )
 
     def _applied(self, choice: Choice, progress=None, cancel=None) -> State:

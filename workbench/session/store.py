@@ -26,11 +26,12 @@ TUNED = "tuned-{}.safetensors"  # weights after the fine-tuning that is this ste
 
 
 def save_session(session: Session, folder: str | Path) -> None:
-    """Write the session, every branch up to where it stands. Each file is written whole or not at all.
+    """Write the session, every branch up to where it stands.
 
     `recipe.json` says how the present branch was made, `moments.safetensors` holds what was measured on the
     original network, and `model.safetensors` the smaller network's weights. The other branches lie in
-    `branches/1`, `branches/2`, …, each with a recipe and weights of its own.
+    `branches/1`, `branches/2`, …, each with a recipe and weights of its own. All of it is written aside and
+    then put in place, so that a full disk leaves what was saved before.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -42,11 +43,18 @@ def save_session(session: Session, folder: str | Path) -> None:
     }
     others = [name for name in session.branches if name != session.branch]
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / MOMENTS, lambda path: save_file(moments, path))
-    for number, name in enumerate(others, start=1):
-        _write_branch(session, name, folder / BRANCHES / str(number), {})
-    whole = {"original": {"score": session.history[0].score}, "branches": len(others)}
-    _write_branch(session, session.branch, folder, whole)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as aside:
+        save_file(moments, Path(aside) / MOMENTS)
+        for number, name in enumerate(others, start=1):
+            _write_branch(session, name, Path(aside) / BRANCHES / str(number), {})
+        whole = {"original": {"score": session.history[0].score}, "branches": len(others)}
+        _write_branch(session, session.branch, Path(aside), whole)
+        # The recipe, which says what else there is, comes last.
+        written = sorted(path for path in Path(aside).rglob("*") if path.is_file())
+        for path in sorted(written, key=lambda path: path == Path(aside) / RECIPE):
+            place = folder / path.relative_to(aside)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, place)
 
 
 def _write_branch(session: Session, name: str, folder: Path, more: dict[str, Any]) -> None:
@@ -56,12 +64,12 @@ def _write_branch(session: Session, name: str, folder: Path, more: dict[str, Any
         _write_weights(model, folder / TUNED.format(index))
     recipe = session.recipe_of(name) | {"branch": name} | more
     text = json.dumps(recipe, indent=2, ensure_ascii=False) + "\n"
-    _write(folder / RECIPE, lambda path: Path(path).write_text(text, encoding="utf-8"))
+    (folder / RECIPE).write_text(text, encoding="utf-8")
 
 
 def _write_weights(model: nn.Module, path: Path) -> None:
     weights = {key: value.detach().clone().contiguous() for key, value in model.state_dict().items()}
-    _write(path, lambda file: save_file(weights, file))
+    save_file(weights, path)
 
 
 def open_session(
@@ -84,12 +92,15 @@ def open_session(
     folder = Path(folder)
     recipe = read_recipe(folder / RECIPE)
     moments = read_tensors(folder / MOMENTS)
-    start = (recipe.get("original") or {}).get("score")
+    start = _score_in(recipe.get("original"), f"'original' of {folder / RECIPE}")
     count = recipe.get("branches", 0)
     if isinstance(count, bool) or not isinstance(count, int) or count < 0:
         raise RecipeError(f"{folder / RECIPE}: 'branches' must be a number of branches, got {count!r}")
     folders = [folder, *(folder / BRANCHES / str(number) for number in range(1, count + 1))]
-    branches = [_read_branch(one, start) for one in folders]
+    branches = [_read_branch(one, start, recipe) for one in folders]
+    names = [branch.name for branch in branches]
+    if len(set(names)) < len(names) or not all(name.strip() for name in names):
+        raise RecipeError(f"{folder} has branches called {', '.join(map(repr, names))}: one name each")
     session = session_for(recipe, model, calibration, evaluation, None, training, loss)
     statistics = _statistics(moments, session, folder / MOMENTS)
     try:
@@ -99,19 +110,37 @@ def open_session(
     return session
 
 
-def _read_branch(folder: Path, start: float | None) -> SavedBranch:
-    recipe = read_recipe(folder / RECIPE)
-    steps = [
-        parse_step(record, f"step {i + 1} of {folder / RECIPE}") for i, record in enumerate(recipe["steps"])
+def _read_branch(folder: Path, start: float | None, whole: dict[str, Any]) -> SavedBranch:
+    """The branch in `folder`; it must belong to the session whose recipe is `whole`."""
+    file = folder / RECIPE
+    recipe = read_recipe(file)
+    if (recipe["model"]["fingerprint"], recipe["procedure"]) != (
+        whole["model"]["fingerprint"],
+        whole["procedure"],
+    ):
+        raise RecipeError(f"{file} is a branch of another session: its model or procedure differs")
+    places = [f"step {i + 1} of {file}" for i in range(len(recipe["steps"]))]
+    steps = [parse_step(record, place) for record, place in zip(recipe["steps"], places, strict=True)]
+    scores = [
+        _score_in(record.get("result"), place) for record, place in zip(recipe["steps"], places, strict=True)
     ]
-    scores = [(record.get("result") or {}).get("score") for record in recipe["steps"]]
     tuned = {
         i: read_tensors(folder / TUNED.format(i)) for i, s in enumerate(steps) if isinstance(s, TuneStep)
     }
     name = recipe.get("branch", MAIN)
     if not isinstance(name, str):
-        raise RecipeError(f"{folder / RECIPE}: 'branch' must be a name, got {name!r}")
+        raise RecipeError(f"{file}: 'branch' must be a name, got {name!r}")
     return SavedBranch(name, steps, [start, *scores], read_tensors(folder / WEIGHTS), tuned)
+
+
+def _score_in(record: Any, where: str) -> float | None:
+    """The score that a record says. Raises RecipeError."""
+    if record is None:
+        return None
+    score = record.get("score") if isinstance(record, dict) else record
+    if score is None or (isinstance(score, (int, float)) and not isinstance(score, bool)):
+        return score
+    raise RecipeError(f"{where}: the score must be a number, got {score!r}")
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -143,15 +172,3 @@ def _statistics(moments: dict[str, Tensor], session: Session, path: Path) -> dic
         return {name: GroupStatistics.from_state(state) for name, state in by_group.items()}
     except (KeyError, ValueError) as error:
         raise RecipeError(f"{path} lacks a part of its moments: {error}") from error
-
-
-def _write(path: Path, write) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    os.close(handle)
-    try:
-        write(temporary)
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -20,6 +20,11 @@ const scale = (low, high, from, to) => {
   at.invert = (pixel) => low + ((pixel - from) / (to - from)) * (high - low);
   return at;
 };
+// Ticks with their texts, [[position, text], …]: as many digits as the finest needs, and two at least.
+function tickTexts(ticks, at) {
+  const digits = Math.max(2, ...ticks.map((value) => (String(value).split(".")[1] ?? "").length));
+  return ticks.map((value) => [at(value), value.toFixed(digits)]);
+}
 // Grid lines and tick labels: xTicks and yTicks are [[position in pixels, label], …].
 function axes(group, box, xTicks, yTicks) {
   group.replaceChildren();

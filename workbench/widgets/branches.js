@@ -19,7 +19,8 @@ function branchMenu(state, on) {
   const keep = h("button", { type: "button", class: "wbw-button wbw-small", "data-testid": "branch-drop-stop", onclick: () => dropping("") }, "Keep");
   const question = h("form", { class: "wbw-branch-form", hidden: true, onsubmit: (event) => {
     event.preventDefault();
-    if (!busy(state)) send(state, "drop", { name: question.dataset.name });
+    if (busy(state)) return;
+    send(state, "drop", { name: question.dataset.name });
     dropping("");
   } }, words, gone, keep);
   const label = h("label", { class: "wbw-branch" }, h("span", { class: "wbw-caption" }, "branch"), menu);

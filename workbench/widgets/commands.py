@@ -249,7 +249,10 @@ class Commands:
         elif command not in self._at_once and self._jobs.busy:
             self._fail(command, RuntimeError("something else is still running: wait for it, or cancel it"))
         else:
-            getattr(self, command)(**{key: content[key] for key in commands[command]})
+            try:
+                getattr(self, command)(**{key: content[key] for key in commands[command]})
+            except Exception as error:
+                self._fail(command, error)
 
     def _table(self, name: str) -> dict:
         """The tables `name` of this class and of all the state's other parts, as one."""

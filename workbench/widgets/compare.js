@@ -27,7 +27,7 @@ function heatMap(answer, kind) {
     const text = value === null ? "–" : kind === "scores" ? value.toFixed(3) : percent(value);
     return h("span", { class: `wbw-heat${share > 0.55 ? " wbw-heat-strong" : ""}`, style: `--wbw-heat: ${Math.round(100 * share)}%`, "data-testid": "heat" }, text);
   };
-  const head = h("li", { class: "wbw-heat-row wbw-steps-head" }, h("span", {}, "kept, alone"), ...answer.shares.map((one) => h("span", { class: "wbw-cell" }, percent(one).replace(/\.0+(?=\D)/, ""))));
+  const head = h("li", { class: "wbw-heat-row wbw-steps-head" }, h("span", {}, "kept, alone"), ...answer.shares.map((one) => h("span", { class: "wbw-cell" }, trimmed(percent(one)))));
   return [head, ...answer.groups.map((name, i) => {
     const title = h("span", { class: "wbw-name" });
     setName(title, name);

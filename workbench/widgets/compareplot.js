@@ -54,9 +54,8 @@ function scoreAxis(answer, box, all, xTicks) {
   const [low, high] = [Math.min(...values) - 0.08 * spread, Math.max(...values) + 0.08 * spread];
   const y = scale(low, high, box.bottom, box.top);
   const yTicks = linearTicks(low, high, Math.max(3, Math.floor((box.bottom - box.top) / 26)));
-  const digits = Math.max(2, ...yTicks.map((value) => (String(value).split(".")[1] ?? "").length));
   const grid = s("g");
-  axes(grid, box, xTicks, yTicks.map((value) => [y(value), value.toFixed(digits)]));
+  axes(grid, box, xTicks, tickTexts(yTicks, y));
   all.append(grid);
   if (answer.unpruned !== null) {
     all.append(s("line", { class: "wbw-unpruned", x1: box.left, x2: box.right, y1: y(answer.unpruned), y2: y(answer.unpruned) }),
@@ -90,7 +89,7 @@ function linesAt(answer, all, width, height) {
   const most = Math.max(...answer.budgets.map((one) => one.macs)) * 1.05;
   const x = scale(0, most, box.left, box.right);
   const xTicks = linearTicks(0, most, Math.floor((box.right - box.left) / 70)).filter((value) => value <= most);
-  const y = scoreAxis(answer, box, all, xTicks.map((value) => [x(value), value ? count(value).replace(/\.0+(?=\D)/, "") : "0"]));
+  const y = scoreAxis(answer, box, all, xTicks.map((value) => [x(value), value ? trimmed(count(value)) : "0"]));
   all.append(s("text", { class: "wbw-title-x", x: (box.left + box.right) / 2, y: height - 4, "text-anchor": "middle" }, "MACs"));
   for (const way of waysOf(answer).reverse()) {
     const points = way.rows.filter((row) => row.score !== null).map((row) => [x(row.macs), y(row.score), row]);

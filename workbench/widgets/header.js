@@ -110,7 +110,7 @@ function draw(state, el, on) {
       h("div", { class: "wbw-actions" }, undo, redo, reset, out)),
     error);
 
-  on("name data_name examples procedure position measured progress kernel", () => {
+  on("name data_name examples procedure position branch branches measured progress kernel", () => {
     const name = state.get("name");
     const examples = state.get("examples").map((one) => [one, one]);
     if (!state.get("examples").includes(name) && name) examples.unshift([name, name]);
@@ -118,10 +118,12 @@ function draw(state, el, on) {
     model.disabled = busy(state) || !alive(state);
     setText(data, state.get("data_name") ? ` on ${state.get("data_name")}` : "");
     procedure.paint([["simultaneous", "simultaneous"], ["sequential", "sequential"]], state.get("procedure"));
-    const begun = state.get("position") > 0;
+    const others = (state.get("branches") ?? []).filter((one) => one.name !== state.get("branch") && one.steps.length > 1);
+    const begun = state.get("position") > 0 || others.length > 0;
     procedure.disabled = begun || busy(state) || !alive(state) || !state.get("measured");
-    procedure.title = begun
+    procedure.title = state.get("position") > 0
       ? "Something is committed: press Reset first, then change the procedure"
+      : begun ? `Other branches were made under this procedure: drop ${others.map((one) => one.name).join(", ")} first`
       : "Simultaneous: all moments from the original network. Sequential: groups after a commit are measured again.";
   });
   on("history position metric", () => {

@@ -71,6 +71,8 @@ function percent(share) {
   if (Math.abs(value) < 0.005) return `<${THIN}0.01${THIN}%`;
   return value.toFixed(Math.abs(value) >= 9.995 ? 1 : 2) + THIN + "%";
 }
+// "50 %" for "50.0 %", "1 M" for "1.00 M": for ticks and settings, not for columns.
+const trimmed = (text) => text.replace(/\.0+(?=\D)/, "");
 const fixed = (value, digits) => value.toFixed(digits).replace("-", "−");
 const score = (value) => (value === null || value === undefined ? "–" : value.toFixed(4));
 function points(delta) {

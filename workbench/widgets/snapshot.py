@@ -104,7 +104,8 @@ def learning_values(session: Session) -> dict[str, Any]:
         targets = data.targets is not None
         return {"targets": targets, "size": data.examples, "own": own, "batches": False}
     targets = False
-    with suppress(Exception):  # what is wrong with the data is said when it is used
+    # What is wrong with the data is said when it is used; torch's generator is not moved by a look.
+    with suppress(Exception), torch.random.fork_rng(devices=[]):
         targets = split_batch(next(iter(data)), 0, "training")[1] is not None
     return {"targets": targets, "size": 0, "own": own, "batches": True}
 
@@ -157,6 +158,12 @@ def with_procedure(session: Session, procedure: str) -> Session:
     """
     if session.position > 0:
         raise ValueError("something is committed under the present procedure: reset first, then change it")
+    others = [name for name, steps in session.branches.items() if name != session.branch and len(steps) > 1]
+    if others:
+        raise ValueError(
+            f"other branches were made under the present procedure: drop {', '.join(others)} first, in the "
+            "menu of branches"
+        )
     other = Session(
         session.original,
         session.calibration,

@@ -46,6 +46,11 @@ class Panel(anywidget.AnyWidget):
     state = t.Instance(ipywidgets.Widget).tag(sync=True, **ipywidgets.widget_serialization)
 
 
+def shown(session: Session) -> dict[str, Any]:
+    """Every trait that a session decides, where it is shown for the first time."""
+    return read_session(session) | {"learns": learning_values(session)}
+
+
 class WorkbenchState(Commands, Branches, Budgets, Comparisons, Tunings, anywidget.AnyWidget):
     """What the page shows, and the commands that it sends.
 
@@ -118,7 +123,7 @@ class WorkbenchState(Commands, Branches, Budgets, Comparisons, Tunings, anywidge
             self.name = session
             self.load(session)
         else:
-            self._show_session(session, read_session(session))
+            self._show_session(session, shown(session))
             if not session.measured:
                 self.measure()
 
@@ -228,7 +233,7 @@ class WorkbenchState(Commands, Branches, Budgets, Comparisons, Tunings, anywidge
 
     def _take(self, session: Session) -> None:
         """Show `session` from now on."""
-        values = read_session(session)
+        values = shown(session)
         self._deliver(lambda: self._show_session(session, values))
 
     def _show_session(self, session: Session, values: dict) -> None:
@@ -242,7 +247,7 @@ class WorkbenchState(Commands, Branches, Budgets, Comparisons, Tunings, anywidge
         if not values["norms"]:
             values = values | {"reestimate": False}
         empty: dict = {"preview": {}, "tried": {}} | self._no_plan() | self._no_comparison() | {"tuned": {}}
-        self._apply(values | empty | {"learns": learning_values(session)})
+        self._apply(values | empty)
 
     def _changed(self, session: Session) -> None:
         values = read_session(session)

@@ -17,8 +17,7 @@ function coursePlot(state, on, holder, title, valueOf) {
     const box = { left: 52, right: width - 16, top: 8, bottom: height - 34 };
     const [x, y] = [scale(0, total, box.left, box.right), scale(low, high, box.bottom, box.top)];
     const yTicks = linearTicks(low, high, Math.max(3, Math.floor((box.bottom - box.top) / 26)));
-    const digits = Math.max(2, ...yTicks.map((value) => (String(value).split(".")[1] ?? "").length));
-    axes(grid, box, linearTicks(0, total, Math.floor((box.right - box.left) / 60), true).map((step) => [x(step), String(step)]), yTicks.map((value) => [y(value), value.toFixed(digits)]));
+    axes(grid, box, linearTicks(0, total, Math.floor((box.right - box.left) / 60), true).map((step) => [x(step), String(step)]), tickTexts(yTicks, y));
     grid.append(s("text", { class: "wbw-title-x", x: (box.left + box.right) / 2, y: height - 4, "text-anchor": "middle" }, "step"));
     line.setAttribute("d", points.map(([step, value], i) => `${i ? "L" : "M"}${x(step).toFixed(1)} ${y(value).toFixed(1)}`).join(""));
     if (title === "score") dots.append(...points.map(([step, value]) => s("circle", { class: "wbw-dot", cx: x(step), cy: y(value), r: 4.5 }, s("title", {}, score(value)))));
@@ -34,7 +33,7 @@ function sharesOf(state) {
   const [outputs, activations] = [Number(distill), Number(match)];
   return { outputs, activations, labels: Math.max(0, Math.round(1000 * (1 - outputs - activations)) / 1000) };
 }
-const whole = (share) => percent(share).replace(/\.0+(?=\D)/, "");
+const whole = (share) => trimmed(percent(share));
 
 function draw(state, el, on) {
   const form = (values) => update(state, { tuning: { ...state.get("tuning"), ...values } });

@@ -52,9 +52,9 @@ class Tunings(t.HasTraits):
         Cancelled, it ends early, and the best so far becomes the step.
         """
         form = SETTINGS | dict(self.tuning if tuning is None else tuning)
-        self._pause = pause = threading.Event()
 
         def work(progress: Reporter, cancel: Any) -> None:
+            self._pause = pause = threading.Event()
             session = self._current
             settings = tuning_of(form)
             if settings.labels > 0 and not self.learns["targets"]:
@@ -90,12 +90,14 @@ class Tunings(t.HasTraits):
 
     def pause_tuning(self) -> None:
         """Nothing goes on until `go_on_tuning`."""
-        self._pause.set()
-        self._set({"tuned": self.tuned | {"how": "paused"}})
+        if self.tuned.get("how") == "running":
+            self._pause.set()
+            self._set({"tuned": self.tuned | {"how": "paused"}})
 
     def go_on_tuning(self) -> None:
-        self._pause.clear()
-        self._set({"tuned": self.tuned | {"how": "running"}})
+        if self.tuned.get("how") == "paused":
+            self._pause.clear()
+            self._set({"tuned": self.tuned | {"how": "running"}})
 
     def _go_on_to_the_end(self) -> None:
         """What is cancelled must not wait for ever in a pause."""
@@ -105,6 +107,8 @@ class Tunings(t.HasTraits):
 def tuning_of(form: Mapping[str, Any]) -> Tuning:
     """The settings that the form's texts mean. Raises ValueError, in words."""
     amount = str(form["amount"])
+    if form["unit"] not in ("epochs", "steps"):
+        raise ValueError(f"fine-tuning goes for epochs or steps, not {form['unit']!r}")
     counted: dict[str, Any] = (
         {"steps": whole(amount, "number of steps")}
         if form["unit"] == "steps"

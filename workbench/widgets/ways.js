@@ -33,10 +33,9 @@ function waysPlot(state, on, holder, costOf) {
     const x = scale(0, most, box.left, box.right);
     const y = scale(low, high, box.bottom, box.top);
     const yTicks = linearTicks(low, high, Math.max(3, Math.floor((box.bottom - box.top) / 24)));
-    const digits = Math.max(2, ...yTicks.map((value) => (String(value).split(".")[1] ?? "").length));
     axes(grid, box,
-      linearTicks(0, most, Math.floor((box.right - box.left) / 70), true).map((value) => [x(value), value ? count(value).replace(/\.0+(?=\D)/, "") : "0"]),
-      yTicks.map((value) => [y(value), value.toFixed(digits)]));
+      linearTicks(0, most, Math.floor((box.right - box.left) / 70), true).map((value) => [x(value), value ? trimmed(count(value)) : "0"]),
+      tickTexts(yTicks, y));
     grid.append(s("text", { class: "wbw-title-x", x: (box.left + box.right) / 2, y: height - 3, "text-anchor": "middle" }, COSTS[cost]));
     const best = paretoFront(everything);
     if (best.length > 1) front.setAttribute("d", best.map((point, i) => (i ? `H${x(point.cost)}V${y(point.score)}` : `M${x(point.cost)} ${y(point.score)}`)).join(""));
