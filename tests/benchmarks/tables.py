@@ -19,7 +19,7 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -196,7 +196,7 @@ class Row:
     tune: bool = False
 
 
-def rows(bench: Bench) -> list[Row]:
+def rows(bench: Bench, criteria: Sequence[str]) -> list[Row]:
     """The lines of a table, in its order."""
 
     def way(selection: str, reconstruction: str, reestimate: bool = False, then: str = ""):
@@ -219,7 +219,7 @@ def rows(bench: Bench) -> list[Row]:
     if bench.normed:
         found.append(Row("torch-pruning", f"global L1, none{norms}", outside(True), True))
         found.append(Row("equal", "greedy, `kernel`", way("greedy", "kernel")))
-    for selection in CRITERIA:
+    for selection in criteria:
         found.append(
             Row(
                 "equal",
@@ -232,7 +232,7 @@ def rows(bench: Bench) -> list[Row]:
     return found
 
 
-def table(name: str, images: int, epoch: int, found: Found) -> str:
+def table(name: str, images: int, epoch: int, found: Found, criteria: Sequence[str]) -> str:
     """The Markdown table of one network; a cell is the accuracy, and after the arrow that after one epoch."""
     start = time.perf_counter()
     bench = Bench(name, images, epoch)
@@ -267,7 +267,7 @@ def table(name: str, images: int, epoch: int, found: Found) -> str:
         "| widths by | criterion, reconstruction | " + " | ".join(f"{r:g}×" for r in RATIOS) + " |",
         "|---|---|" + "---:|" * len(RATIOS),
     ]
-    for row in rows(bench):
+    for row in rows(bench, criteria):
         lines.append(f"| {row.rule} | {row.title} | " + " | ".join(cell(row, r) for r in RATIOS) + " |")
         print(lines[-1], flush=True)
     print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
@@ -291,11 +291,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2000, help="test images (default 2000)")
     parser.add_argument("--epoch", type=int, default=0, help="training images of an epoch; 0: none")
     parser.add_argument("--found", type=Path, help="a file that keeps the numbers of a run that is stopped")
+    parser.add_argument("--criteria", nargs="+", choices=CRITERIA, default=CRITERIA, help="these alone")
     parser.add_argument("--write", action="store_true", help="put the tables into the README")
     options = parser.parse_args()
     torch.set_num_threads(1)
     for name in options.names:
-        text = table(name, options.images, options.epoch, Found(options.found))
+        text = table(name, options.images, options.epoch, Found(options.found), options.criteria)
         print(text)
         if options.write:
             write(name, text)
