@@ -259,10 +259,14 @@ def table(name: str, images: int, epoch: int, found: Found, criteria: Sequence[s
             f"{score:.3f} → {number(f'{key}, epoch {epoch}', lambda: bench.score(bench.tuned(model()))):.3f}"
         )
 
-    unpruned = number("unpruned", lambda: bench.score(bench.subject.model))
+    whole = bench.subject.model
+    unpruned = f"{number('unpruned', lambda: bench.score(whole)):.3f}"
+    if epoch:
+        tuned = number(f"unpruned, epoch {epoch}", lambda: bench.score(bench.tuned(whole)))
+        unpruned += f" → {tuned:.3f}"
     after = f"; after the arrow: after one pass over {epoch:,} labelled training images" if epoch else ""
     lines = [
-        f"`{name}`, unpruned {unpruned:.3f}, {bench.whole:,} MACs; {images:,} test images{after}.",
+        f"`{name}`, unpruned {unpruned}, {bench.whole:,} MACs; {images:,} test images{after}.",
         "",
         "| widths by | criterion, reconstruction | " + " | ".join(f"{r:g}×" for r in RATIOS) + " |",
         "|---|---|" + "---:|" * len(RATIOS),
