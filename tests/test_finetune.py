@@ -6,30 +6,13 @@ from threading import Event, Thread
 
 import pytest
 import torch
+from labelled import HALF, TARGETS, same, session_of, weights
 from networks import conv_net, images
 from torch import nn
 
 from workbench import Cancelled, Session, replay
 from workbench.measure.matching import Matching
 from workbench.session.finetune import Tuning, _distance, finetune
-
-TARGETS = torch.arange(64) % 5
-HALF = {"conv1": 4, "conv2": 6, "fc1": 7}
-
-
-def session_of():
-    x = images(64)
-    session = Session(conv_net(), [(x, TARGETS)], [(x, TARGETS)])
-    session.measure()
-    return session
-
-
-def weights(session):
-    return {key: value.clone() for key, value in session.model.state_dict().items()}
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
 def test_finetuning_learns_is_a_step_and_is_undone():
@@ -203,7 +186,7 @@ def test_examples_reach_the_network_as_they_are_in_a_list_of_batches():
 def test_one_example_left_over_stops_nothing():
     network = nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5), nn.Linear(5, 2))
     data = (torch.randn(13, 3), torch.arange(13) % 2)
-    assert finetune(network, data, Tuning(epochs=2, batch=4)).steps == 8
+    assert finetune(network, data, Tuning(epochs=2, batch=4)).steps == 6
 
 
 def test_distillation_compares_classes_along_their_axis():

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from labelled import HALF
 from networks import Residual, conv_net, images
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -9,8 +10,6 @@ from workbench import Session
 from workbench.measure.keeping import keep_calls
 from workbench.measure.watching import Watch
 from workbench.session.applying import Ground
-
-HALF = {"conv1": 4, "conv2": 6, "fc1": 7}
 
 
 def session_of(calibration):

@@ -7,32 +7,13 @@ from threading import Event
 import numpy as np
 import pytest
 import torch
+from labelled import HALF, TARGETS, same, session_of, weights
 from networks import conv_net, images
 from torch import nn
 
 from workbench import Cancelled, NotMeasuredError, Session, replay
 from workbench.session import applying
 from workbench.session.finetune import Tuning
-
-TARGETS = torch.arange(64) % 5
-
-
-def session_of(**options):
-    x = images(64)
-    session = Session(conv_net(), [(x, TARGETS)], [(x, TARGETS)], **options)
-    session.measure()
-    return session
-
-
-def weights(session):
-    return {key: value.clone() for key, value in session.model.state_dict().items()}
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
-
-
-HALF = {"conv1": 4, "conv2": 6, "fc1": 7}
 
 
 @pytest.mark.parametrize("reconstruction", ["channel", "kernel", "original", "none"])

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from labelled import TARGETS, session_of
 from networks import conv_net, images
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
@@ -12,15 +13,6 @@ from workbench import RecipeError, Session, replay
 from workbench.session import store
 from workbench.session.finetune import Tuning
 from workbench.widgets.snapshot import with_procedure
-
-TARGETS = torch.arange(64) % 5
-
-
-def session_of(**options):
-    x = images(64)
-    session = Session(conv_net(), [(x, TARGETS)], [(x, TARGETS)], **options)
-    session.measure()
-    return session
 
 
 def branched():

@@ -62,13 +62,19 @@ class Batches:
         for start in range(0, self.examples, self.batch_size):
             yield self._part(slice(start, start + self.batch_size))
 
+    @property
+    def shuffled_count(self) -> int:
+        """How many batches `shuffled` gives."""
+        alone = self.batch_size > 1 and self.examples % self.batch_size == 1 and len(self) > 1
+        return len(self) - alone
+
     def shuffled(self) -> Iterator[tuple[Any, Tensor | None]]:
         """The batches of all examples in a new order, drawn from torch's own generator.
 
         One example left over goes with the batch before it: alone it has no variance for a batch norm.
         """
         parts = list(torch.randperm(self.examples).split(self.batch_size))
-        if len(parts) > 1 and len(parts[-1]) == 1 < self.batch_size:
+        if len(parts) > self.shuffled_count:
             parts[-2:] = [torch.cat(parts[-2:])]
         for index in parts:
             yield self._part(index)

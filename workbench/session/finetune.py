@@ -151,42 +151,67 @@ def finetune(
         raise ValueError("matching follows the original network's activations: give what is to be matched")
     if isinstance(data, Batches):
         data = replace(data, batch_size=tuning.batch)
-    per_epoch = batch_count(data) or sum(1 for _ in data)
+    per_epoch = (
+        data.shuffled_count if isinstance(data, Batches) else batch_count(data) or sum(1 for _ in data)
+    )
     total = tuning.steps or max(1, math.ceil(tuning.epochs * per_epoch))
     trained = copy.deepcopy(model).train(not tuning.keeps_norms).requires_grad_(True)
     course = _Course(trained, tuning, total, original, matching, loss, device_of(model))
-    best, best_score = copy.deepcopy(model).eval(), score(model) if score else None
+    best = _Best(model, score)
     reports: list[Progress] = []
-    every, shown = max(1, total // tuning.checks), max(1, total // 100)
+    every, shown, end = (
+        max(1, total // tuning.checks),
+        max(1, total // 100),
+        min(total, tuning.until or total),
+    )
     losses: list[float] = []
-    stopped, done, last = False, 0, min(total, tuning.until or total)
+    done = checked = 0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(tuning.seed)
         for step, batch in enumerate(_endless(data), start=1):
-            while pause is not None and pause.is_set() and not (cancel is not None and cancel.is_set()):
-                sleep(PAUSE)
-            if cancel is not None and cancel.is_set():
-                stopped = True
-                break
-            losses.append(course.step(batch, step - 1))
-            done = step
-            checked = step % every == 0 or step == last
-            if checked or step % shown == 0:
-                found = score(trained.eval()) if checked and score else None
-                trained.train(not tuning.keeps_norms)
-                reports.append(Progress(step, total, sum(losses) / len(losses), found))
+            stopped = _stopped(pause, cancel)
+            if not stopped:
+                losses.append(course.step(batch, step - 1))
+                done = step
+            last = stopped or done == end
+            found = None
+            if done > checked and (last or done % every == 0):
+                found, checked = best.offer(trained), done
+            if losses and (checked == done or done % shown == 0):
+                reports.append(Progress(done, total, sum(losses) / len(losses), found))
                 losses = []
                 if report is not None:
                     report(reports[-1])
-                if checked and (score is None or _better(found, best_score)):
-                    best, best_score = copy.deepcopy(trained).eval(), found
-            if step == last:
+            if last:
                 break
-    if stopped and score is None and done:
-        best = copy.deepcopy(trained).eval()
-    for parameter, like in zip(best.parameters(), model.parameters(), strict=True):
+    for parameter, like in zip(best.model.parameters(), model.parameters(), strict=True):
         parameter.requires_grad_(like.requires_grad)
-    return Tuned(best, best_score, tuple(reports), done, stopped)
+    return Tuned(best.model, best.score, tuple(reports), done, stopped)
+
+
+def _stopped(pause: Event | None, cancel: Event | None) -> bool:
+    """Whether to end here; waits while there is a pause."""
+    cancelled = cancel.is_set if cancel is not None else lambda: False
+    while pause is not None and pause.is_set() and not cancelled():
+        sleep(PAUSE)
+    return cancelled()
+
+
+class _Best:
+    """The best network so far, in evaluation mode; without a score the last one offered."""
+
+    def __init__(self, model: nn.Module, score: Callable[[nn.Module], float | None] | None):
+        self._score = score
+        self.model, self.score = copy.deepcopy(model).eval(), score(model) if score else None
+
+    def offer(self, trained: nn.Module) -> float | None:
+        """The score of `trained`, which is kept where it is the best, and which gets its mode back."""
+        training = trained.training
+        found = self._score(trained.eval()) if self._score else None
+        if self._score is None or _better(found, self.score):
+            self.model, self.score = copy.deepcopy(trained).eval(), found
+        trained.train(training)
+        return found
 
 
 def _better(found: float | None, best: float | None) -> bool:
