@@ -65,14 +65,20 @@ class Tunings(t.HasTraits):
             start = session.history[session.position].score
 
             def show(how: str) -> None:
-                values = {"reports": list(reports), "start": start, "how": how, "metric": session.metric}
-                self._deliver(lambda: self._set({"tuned": values}))
+                values = {"reports": list(reports), "start": start, "metric": session.metric}
+
+                def apply() -> None:
+                    # Looked at where Pause is heard, so that a report on its way does not overrule it.
+                    paused = how == "running" and pause.is_set()
+                    self._set({"tuned": values | {"how": "paused" if paused else how}})
+
+                self._deliver(apply)
 
             def report(one: Progress) -> None:
                 reports.append([one.step, one.total, one.loss, one.score])
                 with suppress(Cancelled):  # the run looks for it itself, and keeps what it has
                     progress(one.step, one.total, "fine-tuning")
-                show("paused" if pause.is_set() else "running")
+                show("running")
 
             show("running")
             try:
