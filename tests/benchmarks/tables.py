@@ -127,9 +127,6 @@ class Bench:
     def tuned(self, model: nn.Module) -> nn.Module:
         inputs, labels = self.subject.training
         pairs = list(zip(inputs.split(128), labels.split(128), strict=True))
-        convolutional = inputs.dim() == 4 and self.normed  # this layout trains 1.4 times as fast here
-        layout = torch.channels_last if convolutional else torch.preserve_format
-        model = copy.deepcopy(model).to(memory_format=layout)
         return finetune(model, pairs, Tuning(epochs=1, rate=1e-3)).model
 
     def torch_pruning(self, target: float) -> tuple[nn.Module, int] | None:

@@ -17,6 +17,7 @@ from torch.nn import functional
 from workbench.measure import as_batches, batch_count, device_of
 from workbench.measure.batches import Batches, split_batch
 from workbench.measure.gradients import default_loss
+from workbench.measure.layout import lay_channels_last, lay_out_like
 from workbench.measure.matching import Matching
 from workbench.network import call, moved, one_line
 from workbench.network.running import main_output
@@ -205,12 +206,12 @@ class _Best:
         self.model, self.score = copy.deepcopy(model).eval(), score(model) if score else None
 
     def offer(self, trained: nn.Module) -> float | None:
-        """The score of `trained`, which is kept where it is the best, and which gets its mode back."""
-        training = trained.training
-        found = self._score(trained.eval()) if self._score else None
+        """The score of a copy of `trained`, in the layout of the first network; the best one is kept."""
+        model = copy.deepcopy(trained).eval()
+        lay_out_like(model, self.model)
+        found = self._score(model) if self._score else None
         if self._score is None or _better(found, self.score):
-            self.model, self.score = copy.deepcopy(trained).eval(), found
-        trained.train(training)
+            self.model, self.score = model, found
         return found
 
 
@@ -254,6 +255,8 @@ class _Course:
     def step(self, batch: Any, index: int) -> float:
         inputs, targets = split_batch(batch, index, "training")
         inputs = moved(inputs, self.device)
+        if index == 0:
+            self._lay_out(inputs)
         targets = None if targets is None else targets.to(self.device)
         try:
             value = self._value(inputs, targets)
@@ -266,6 +269,18 @@ class _Course:
         self.optimiser.step()
         self.schedule.step()
         return float(value.detach())
+
+    def _lay_out(self, inputs: Any) -> None:
+        """Both networks in the layout that trains faster: the trained one, and a copy of the original."""
+        if not lay_channels_last(self.model, inputs):
+            return
+        if self.tuning.match > 0 and self.matching is not None:
+            original = copy.deepcopy(self.matching.original)
+            lay_channels_last(original, inputs)
+            self.matching = replace(self.matching, original=original)
+        if self.tuning.distill > 0 and self.original is not None:
+            self.original = copy.deepcopy(self.original)
+            lay_channels_last(self.original, inputs)
 
     def _value(self, inputs: Any, targets: Tensor | None) -> Tensor:
         tuning = self.tuning
