@@ -22,6 +22,7 @@ from workbench.widgets.budgets import target_of
 from workbench.widgets.jobs import Reporter, Worker
 from workbench.widgets.own import short_name
 from workbench.widgets.saving import folder_for, unavailable_formats
+from workbench.widgets.tunings import SETTINGS, tuning_of
 
 PATIENCE = 20.0
 
@@ -868,8 +869,8 @@ class TestTunings:
         session = small_session(training=(inputs[:31], torch.randint(0, 3, (31,))))
         session.measure()
         state = idle(WorkbenchState(session))
-        assert state.learns == {"targets": True, "size": 31, "own": True, "batches": False}
-        form = {"amount": "1", "unit": "epochs", "batch": "8", "match": "0.5"}
+        assert state.learns == {"targets": True, "size": 31, "own": True, "batches": False, "images": False}
+        form = {"amount": "1", "unit": "epochs", "batch": "8", "match": "0.5", "flips": True}  # of no images
         idle(message(state, "finetune", tuning=form))
         assert state.error == ""
         assert state.tuned["reports"][-1][:2] == [4, 4]
@@ -916,6 +917,11 @@ class TestTunings:
         idle(message(labelled, "finetune", tuning=wrong))
         assert words in labelled.error
         assert (labelled.error_at, labelled.position) == ("tune", 0)
+
+    def test_images_are_moved_by_whole_pixels(self):
+        assert (tuning_of(SETTINGS).flips, tuning_of(SETTINGS).shifts) == (False, 0)
+        with pytest.raises(ValueError, match="number of pixels must be a whole number, 0 or more; got '-1'"):
+            tuning_of(SETTINGS | {"shifts": "-1"})
 
     def test_pause_means_nothing_where_nothing_runs(self, labelled):
         message(labelled, "pause_tuning")

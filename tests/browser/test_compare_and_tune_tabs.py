@@ -140,11 +140,14 @@ def test_shares_of_the_loss_give_way_to_each_other_and_a_refit_is_a_step(budget)
     budget.find("tune-amount").fill("12")
     budget.find("tune-batch").fill("64")
     budget.find("tune-rate").fill("0.0001")
+    budget.find("tune-shifts").fill("1")
+    budget.find("tune-flips").check()
     budget.find("tune-start").click()
     expect(budget.find("tune-how")).to_contain_text("done, step 12 of 12", timeout=PATIENCE)
     settle(budget)
     tuning = "Out[1].session.history[-1].tuning"
     assert budget.kernel(f"({tuning}.match, {tuning}.distill, {tuning}.batch)") == "(1.0, 0.0, 64)"
+    assert budget.kernel(f"({tuning}.flips, {tuning}.shifts)") == "(True, 1)"
     budget.find("refit").click()
     expect(budget.page.locator("[data-testid^=history-item-][aria-current]")).to_contain_text(
         "refitted", timeout=PATIENCE

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from workbench.measure import as_batches, batch_count, device_of
+from workbench.measure.augmentation import augmented
 from workbench.measure.batches import Batches, split_batch
 from workbench.measure.gradients import default_loss
 from workbench.measure.layout import lay_channels_last, lay_out_like
@@ -40,6 +41,9 @@ class Tuning:
     units that are left, and its outputs, in the mean square **[beyond the paper]**. The rest follows the
     labels; where nothing is left to them, they are not needed.
 
+    `flips` and `shifts` change images at random in every step: mirrored left to right, and moved by up to so
+    many pixels in each direction. They multiply few calibration images; a loader may bring its own changes.
+
     `until`: the step of that schedule at which to end, where a run was stopped. `frozen`: batch norms keep
     their running statistics and dropout is off, as the network will be used; None: so where labels have no
     share. `checks`: how often the score is taken on the way; the best network found is kept.
@@ -57,6 +61,8 @@ class Tuning:
     batch: int = 128
     frozen: bool | None = None
     until: int | None = None
+    flips: bool = False
+    shifts: int = 0
 
     def __post_init__(self) -> None:
         if self.steps is not None and (not isinstance(self.steps, int) or self.steps < 1):
@@ -79,6 +85,10 @@ class Tuning:
             )
         if not isinstance(self.batch, int) or self.batch < 1:
             raise ValueError(f"the batch must be a whole number of examples, 1 or more; got {self.batch!r}")
+        if not isinstance(self.flips, bool):
+            raise ValueError(f"flips must be True or False, got {self.flips!r}")
+        if not isinstance(self.shifts, int) or self.shifts < 0:
+            raise ValueError(f"shifts must be a whole number of pixels, 0 or more; got {self.shifts!r}")
         if self.decay < 0 or self.checks < 1:
             raise ValueError(f"decay must be >= 0 and checks >= 1, got {self.decay!r} and {self.checks!r}")
 
@@ -255,11 +265,11 @@ class _Course:
     def step(self, batch: Any, index: int) -> float:
         inputs, targets = split_batch(batch, index, "training")
         inputs = moved(inputs, self.device)
+        targets = None if targets is None else targets.to(self.device)
         if index == 0:
             self._lay_out(inputs)
-        targets = None if targets is None else targets.to(self.device)
         try:
-            value = self._value(inputs, targets)
+            value = self._value(self._augmented(inputs, targets), targets)
         except Exception as error:
             raise ValueError(f"training batch {index} does not fit: {one_line(error)}") from error
         if not torch.isfinite(value):
@@ -281,6 +291,18 @@ class _Course:
         if self.tuning.distill > 0 and self.original is not None:
             self.original = copy.deepcopy(self.original)
             lay_channels_last(self.original, inputs)
+
+    def _augmented(self, inputs: Any, targets: Tensor | None) -> Any:
+        """Raises ValueError where the targets would have to be moved too."""
+        flips, shifts = self.tuning.flips, self.tuning.shifts
+        if not (flips or shifts):
+            return inputs
+        if self.tuning.labels > 0 and targets is not None and targets.dim() > 2:
+            raise ValueError(
+                f"targets of shape {tuple(targets.shape)} lie on the image, but flips and shifts move the "
+                "image alone: leave them off, or follow the original alone (distill=1 or match=1)"
+            )
+        return augmented(inputs, flips, shifts)
 
     def _value(self, inputs: Any, targets: Tensor | None) -> Tensor:
         tuning = self.tuning

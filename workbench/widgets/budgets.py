@@ -207,12 +207,12 @@ def target_of(session: Session, text: str, unit: str) -> float:
     return size * number / 100 if mark == "%" else size / number
 
 
-def whole(value: Any, what: str) -> int:
-    """Raises ValueError for anything but a whole number of at least 1."""
+def whole(value: Any, what: str, least: int = 1) -> int:
+    """Raises ValueError for anything but a whole number of at least `least`."""
     try:
         number = int(str(value).strip())
     except ValueError:
-        number = 0
-    if number < 1:
-        raise ValueError(f"the {what} must be a whole number, 1 or more; got {value!r}")
+        number = least - 1
+    if number < least:
+        raise ValueError(f"the {what} must be a whole number, {least} or more; got {value!r}")
     return number

@@ -10,8 +10,10 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from workbench.measure import Batches
+from workbench.measure.augmentation import is_image_batch
 from workbench.measure.batches import split_batch
 from workbench.network import UnitGroup
+from workbench.network.running import tensors_of
 from workbench.session import Choice, Session
 from workbench.widgets.branches import branch_values, step_values
 
@@ -96,18 +98,24 @@ def learning_values(session: Session) -> dict[str, Any]:
     """What fine-tuning and the Taylor criterion learn from, as the page says it.
 
     "targets": whether it has them; "size": its examples, 0 where that is not known; "own": whether it is
-    the session's training data, else the calibration data; "batches": whether it makes its own.
+    the session's training data, else the calibration data; "batches": whether it makes its own; "images":
+    whether the network takes images, which can be mirrored and shifted.
     """
     data = session.calibration if session.training is None else session.training
-    own = session.training is not None
+    targets, size = False, 0
     if isinstance(data, Batches):
-        targets = data.targets is not None
-        return {"targets": targets, "size": data.examples, "own": own, "batches": False}
-    targets = False
-    # What is wrong with the data is said when it is used; torch's generator is not moved by a look.
-    with suppress(Exception), torch.random.fork_rng(devices=[]):
-        targets = split_batch(next(iter(data)), 0, "training")[1] is not None
-    return {"targets": targets, "size": 0, "own": own, "batches": True}
+        targets, size = data.targets is not None, data.examples
+    else:
+        # What is wrong with the data is said when it is used; torch's generator is not moved by a look.
+        with suppress(Exception), torch.random.fork_rng(devices=[]):
+            targets = split_batch(next(iter(data)), 0, "training")[1] is not None
+    return {
+        "targets": targets,
+        "size": size,
+        "own": session.training is not None,
+        "batches": not isinstance(data, Batches),
+        "images": any(is_image_batch(tensor) for tensor in tensors_of(session.example_input)),
+    }
 
 
 def unit_word(group: UnitGroup) -> str:

@@ -84,7 +84,7 @@ class WorkbenchState(Commands, Branches, Budgets, Comparisons, Tunings, anywidge
     reconstruction = synced(t.Unicode, "channel")
     reestimate = synced(t.Bool, False)
     norms = synced(t.Bool, True)
-    learns = synced(t.Dict, {"targets": False, "size": 0, "own": False, "batches": False})
+    learns = synced(t.Dict, {"targets": False, "size": 0, "own": False, "batches": False, "images": False})
 
     preview = synced(t.Dict)
     curve = synced(t.Bytes)

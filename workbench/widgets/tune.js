@@ -38,15 +38,18 @@ const whole = (share) => trimmed(percent(share));
 function draw(state, el, on) {
   const form = (values) => update(state, { tuning: { ...state.get("tuning"), ...values } });
   const change = (key) => (event) => form({ [key]: event.target.value.trim() });
-  const amount = entry("amount", "train for", "1", "", 6);
-  const rate = entry("rate", "learning rate", "0.001", "AdamW under a one-cycle schedule; this is its peak", 6);
-  const batch = entry("batch", "batch", "128", "Examples a step", 6);
-  const entries = [amount, rate, batch];
+  const amount = entry("amount", "train for", "1", "", 4);
+  const rate = entry("rate", "learning rate", "0.001", "AdamW under a one-cycle schedule; this is its peak", 4);
+  const batch = entry("batch", "batch", "128", "Examples a step", 4);
+  const shifts = entry("shifts", "shift, pixels", "0", "Images are moved at random by up to so many pixels, up or down and left or right; what comes in is mirrored", 4);
+  const entries = [amount, rate, batch, shifts];
   for (const field of entries) {
     field.input.addEventListener("change", change(field.key));
     field.input.dataset.testid = `tune-${field.key}`;
   }
   const unit = h("select", { class: "wbw-select", "data-testid": "tune-unit", "aria-label": "epochs or steps", onchange: change("unit") }, h("option", { value: "epochs" }, "epochs"), h("option", { value: "steps" }, "steps"));
+  const flips = h("input", { type: "checkbox", "data-testid": "tune-flips", onchange: (event) => form({ flips: event.target.checked }) });
+  const mirror = h("label", { class: "wbw-check wbw-beside", style: "grid-column: span 4", title: "Half of the images, at random, are mirrored left to right" }, flips, "mirror");
   // One share is moved, the other gives way.
   const setShare = (key, other, value) => {
     const share = clamp(Math.round(value * 20) / 20, 0, 1);
@@ -79,7 +82,7 @@ function draw(state, el, on) {
   el.append(
     h("div", { class: "wbw-compare-form wbw-tune-form" }, h("h3", { class: "wbw-heading" }, "Fine-tune"),
       h("div", { class: "wbw-controls" }, data,
-        h("div", { class: "wbw-fields" }, amount.node, h("label", { class: "wbw-field", style: "grid-column: span 6" }, h("span", { class: "wbw-caption" }, "\u00a0"), unit), rate.node, batch.node),
+        h("div", { class: "wbw-fields" }, amount.node, h("label", { class: "wbw-field", style: "grid-column: span 4" }, h("span", { class: "wbw-caption" }, "\u00a0"), unit), batch.node, rate.node, shifts.node, mirror),
         h("div", { class: "wbw-row wbw-follows" }, h("span", {}, "The loss follows")), 
         h("div", { class: "wbw-row" }, h("span", { class: "wbw-caption" }, "the labels"), labelled), distill.node, match.node, only),
       h("div", { class: "wbw-deeds" }, errorBox(state, on, "tune"), h("div", { class: "wbw-buttons wbw-three" }, start, pause, stop), refit)),
@@ -91,10 +94,12 @@ function draw(state, el, on) {
     const shares = sharesOf(state);
     for (const { key, input } of entries) if (document.activeElement !== input) input.value = settings[key];
     unit.value = settings.unit;
+    flips.checked = settings.flips;
     distill.paint(shares.outputs);
     match.paint(shares.activations);
     setText(labelled, whole(shares.labels));
-    const { targets, batches } = state.get("learns");
+    const { targets, batches, images } = state.get("learns");
+    shifts.node.hidden = mirror.hidden = !images;
     only.hidden = targets || !shares.labels;
     batch.input.disabled = batches;
     batch.node.title = batches ? "The data makes its own batches" : "Examples a step";

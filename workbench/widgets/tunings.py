@@ -15,14 +15,18 @@ from workbench.widgets.budgets import whole
 from workbench.widgets.jobs import Delivery, Reporter
 from workbench.widgets.traits import synced
 
-SETTINGS = {"amount": "1", "unit": "epochs", "rate": "0.001", "batch": "128", "distill": "0", "match": "0"}
+SETTINGS = {
+    "amount": "1", "unit": "epochs", "rate": "0.001", "batch": "128", "distill": "0", "match": "0",
+    "flips": False, "shifts": "0",
+}  # fmt: skip
 
 
 class Tunings(t.HasTraits):
     """The part of the shared state that fine-tunes the network as it stands.
 
-    `tuning` is what the form has, as texts; `tuned` the course of the last run: "reports", each (step, total,
-    loss, score or None), the score before under "start", and "how" it stands: running, paused, done, stopped.
+    `tuning` is what the form has, as texts and one tick; `tuned` the course of the last run: "reports", each
+    (step, total, loss, score or None), the score before under "start", and "how" it stands: running, paused,
+    done, stopped.
     """
 
     COMMANDS: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -56,7 +60,7 @@ class Tunings(t.HasTraits):
         def work(progress: Reporter, cancel: Any) -> None:
             self._pause = pause = threading.Event()
             session = self._current
-            settings = tuning_of(form)
+            settings = tuning_of(form if self.learns["images"] else form | {"flips": False, "shifts": "0"})
             if settings.labels > 0 and not self.learns["targets"]:
                 raise ValueError(
                     "the training data has no labels: follow the original alone, by outputs or activations"
@@ -126,6 +130,8 @@ def tuning_of(form: Mapping[str, Any]) -> Tuning:
         batch=whole(form["batch"], "batch"),
         distill=number(form["distill"], "share of the outputs"),
         match=number(form["match"], "share of the activations"),
+        flips=bool(form["flips"]),
+        shifts=whole(form["shifts"], "number of pixels", least=0),
     )
 
 
