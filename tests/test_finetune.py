@@ -12,7 +12,8 @@ from torch import nn
 
 from workbench import Cancelled, Session, replay
 from workbench.measure.matching import Matching
-from workbench.session.finetune import Tuning, _distance, finetune
+from workbench.session.finetune import _distance, finetune
+from workbench.session.tuning import Tuning
 
 
 def test_finetuning_learns_is_a_step_and_is_undone():

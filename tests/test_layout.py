@@ -10,7 +10,8 @@ from torch import nn
 
 from workbench.measure.layout import lay_channels_last, lay_out_like
 from workbench.session import finetune as tuning_module
-from workbench.session.finetune import Tuning, finetune
+from workbench.session.finetune import finetune
+from workbench.session.tuning import Tuning
 
 CONVOLUTIONAL = ["vgg-bn", "resnet20", "resnext", "densenet", "inception", "mobilenetv2", "unet", "vit"]
 AS_THEY_ARE = ["lenet", "conv1d-audio", "convnet3d", "gpt", "lstm"]

@@ -13,7 +13,7 @@ from torch import nn
 
 from workbench import Cancelled, NotMeasuredError, Session, replay
 from workbench.session import applying
-from workbench.session.finetune import Tuning
+from workbench.session.tuning import Tuning
 
 
 @pytest.mark.parametrize("reconstruction", ["channel", "kernel", "original", "none"])

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from workbench import RecipeError, Session, replay
 from workbench.session import store
-from workbench.session.finetune import Tuning
+from workbench.session.tuning import Tuning
 from workbench.widgets.snapshot import with_procedure
 
 

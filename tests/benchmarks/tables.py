@@ -36,7 +36,8 @@ import workbench as wb  # noqa: E402
 from workbench.measure.datasets import load_cifar10, load_mnist  # noqa: E402
 from workbench.measure.refitting import reestimate_norms  # noqa: E402
 from workbench.session.budget import BudgetPlan  # noqa: E402
-from workbench.session.finetune import Tuning, finetune  # noqa: E402
+from workbench.session.finetune import finetune  # noqa: E402
+from workbench.session.tuning import Tuning  # noqa: E402
 
 README = HERE.parent.parent / "README.md"
 RATIOS = (1.5, 2.0, 3.0, 5.0)

@@ -19,10 +19,11 @@ from workbench.session.applying import Ground, Options, refitted
 from workbench.session.budget import BudgetPlan, GroupBudget, Limits
 from workbench.session.choice import BUDGET_LAM, DEFAULT_THETA
 from workbench.session.comparing import Comparison, Sensitivity, compared, swept
-from workbench.session.finetune import Loss, Report, Tuned, Tuning, finetune
+from workbench.session.finetune import Loss, Report, Tuned, finetune
 from workbench.session.history import History
 from workbench.session.planning import group_budgets, plan_for, walk
 from workbench.session.state import State, Step
+from workbench.session.tuning import Tuning
 
 Widths = Mapping[str, int] | BudgetPlan
 

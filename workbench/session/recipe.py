@@ -15,8 +15,8 @@ from torch import nn
 
 from workbench.network import explicit
 from workbench.session.choice import RECONSTRUCTIONS, SELECTIONS, Choice
-from workbench.session.finetune import Tuning
 from workbench.session.state import Step
+from workbench.session.tuning import Tuning
 
 FORMAT = "spectral-pruning-recipe"
 VERSION = 1

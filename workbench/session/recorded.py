@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from workbench.measure import GroupStatistics
 from workbench.network import one_line
 from workbench.session.choice import Choice
-from workbench.session.finetune import Loss, Tuning
+from workbench.session.finetune import Loss
 from workbench.session.history import History, Line
 from workbench.session.recipe import RecipeStep, RefitStep, TuneStep, fingerprint, make_recipe, record_of
 from workbench.session.state import Step
+from workbench.session.tuning import Tuning
 
 if TYPE_CHECKING:
     from workbench.session.session import Session

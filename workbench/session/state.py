@@ -9,7 +9,7 @@ from torch import nn
 from workbench.measure import GroupStatistics
 from workbench.network import Cost, UnitGroup
 from workbench.session.choice import Choice, GroupProblem
-from workbench.session.finetune import Tuning
+from workbench.session.tuning import Tuning
 
 
 class StaleMomentsError(RuntimeError):

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 import traitlets as t
 
 from workbench.measure import Cancelled
-from workbench.session.finetune import Progress, Tuning
+from workbench.session.finetune import Progress
+from workbench.session.tuning import Tuning
 from workbench.widgets.budgets import whole
 from workbench.widgets.jobs import Delivery, Reporter
 from workbench.widgets.traits import synced
