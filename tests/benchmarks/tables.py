@@ -6,8 +6,9 @@
 images. One epoch of fine-tuning, where it is asked for by `--epoch`, is one pass over that many labelled
 training images, the same ones, the same way for every row; "matched" is 120 steps without labels that follow
 the original's activations on the calibration images. torch-pruning's own pruner runs in the same process on
-the same data. `--found FILE` keeps every number as it is found, so that a run that was stopped goes on; the
-file holds for one state of the code and is to be deleted after a change.
+the same data. `--found FILE` keeps every number as it is found, so that a run that was stopped goes on; more
+files are read alone. So several processes share the work, each with its `--rows` and its file, and a last one
+reads all files and writes the table. A file holds for one state of the code; delete it after a change.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ CRITERIA = (
     "greedy", "leverage", "random", "magnitude-l1", "magnitude-l2", "apoz", "mean-activation", "taylor",
 )  # fmt: skip
 RULES = ("equal", "shared", "least")
+ALL = slice(None)
 CALIBRATION = 1024
 MATCHING = Tuning(steps=120, rate=2e-3, match=1.0)
 
@@ -170,18 +172,19 @@ class Bench:
 
 @dataclass
 class Found:
-    """Numbers found so far, by what they are of; kept in a file where one is given."""
+    """Numbers found so far, by what they are of: those in `paths`, the first of which keeps new ones."""
 
-    path: Path | None
+    paths: Sequence[Path]
 
     def __post_init__(self) -> None:
-        known = self.path is not None and self.path.is_file()
-        self.numbers: dict[str, float | None] = json.loads(self.path.read_text("utf-8")) if known else {}
+        self.numbers: dict[str, float | None] = {}
+        for path in self.paths:
+            self.numbers |= json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
     def keep(self, key: str, number: float | None) -> None:
         self.numbers[key] = number
-        if self.path is not None:
-            self.path.write_text(json.dumps(self.numbers, indent=0), encoding="utf-8")
+        for path in self.paths[:1]:
+            path.write_text(json.dumps(self.numbers, indent=0), encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -194,7 +197,7 @@ class Row:
     tune: bool = False
 
 
-def rows(bench: Bench, criteria: Sequence[str]) -> list[Row]:
+def rows(bench: Bench) -> list[Row]:
     """The lines of a table, in its order."""
 
     def way(selection: str, reconstruction: str, reestimate: bool = False, then: str = ""):
@@ -217,7 +220,7 @@ def rows(bench: Bench, criteria: Sequence[str]) -> list[Row]:
     if bench.normed:
         found.append(Row("torch-pruning", f"global L1, none{norms}", outside(True), True))
         found.append(Row("equal", "greedy, `kernel`", way("greedy", "kernel")))
-    for selection in criteria:
+    for selection in CRITERIA:
         found.append(
             Row(
                 "equal",
@@ -230,8 +233,11 @@ def rows(bench: Bench, criteria: Sequence[str]) -> list[Row]:
     return found
 
 
-def table(name: str, images: int, epoch: int, found: Found, criteria: Sequence[str]) -> str:
-    """The Markdown table of one network; a cell is the accuracy, and after the arrow that after one epoch."""
+def table(name: str, images: int, epoch: int, found: Found, part: slice) -> str:
+    """The Markdown table of one network; a cell is the accuracy, and after the arrow that after one epoch.
+
+    `part`: these of its rows alone.
+    """
     start = time.perf_counter()
     bench = Bench(name, images, epoch)
 
@@ -269,7 +275,7 @@ def table(name: str, images: int, epoch: int, found: Found, criteria: Sequence[s
         "| widths by | criterion, reconstruction | " + " | ".join(f"{r:g}×" for r in RATIOS) + " |",
         "|---|---|" + "---:|" * len(RATIOS),
     ]
-    for row in rows(bench, criteria):
+    for row in rows(bench)[part]:
         lines.append(f"| {row.rule} | {row.title} | " + " | ".join(cell(row, r) for r in RATIOS) + " |")
         print(lines[-1], flush=True)
     print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
@@ -287,18 +293,35 @@ def write(name: str, text: str) -> None:
     )
 
 
+def part_of(text: str) -> slice:
+    """ "3-7" as the rows that it means, counted from 1. Raises argparse's error."""
+    found = re.fullmatch(r"([1-9]\d*)-([1-9]\d*)", text)
+    if not found or int(found[1]) > int(found[2]):
+        raise argparse.ArgumentTypeError(f"rows are given as FROM-TO, counted from 1; got {text!r}")
+    return slice(int(found[1]) - 1, int(found[2]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("names", nargs="+", help="resnet20, resnet56, vgg13-cifar10, nn3-mnist")
     parser.add_argument("--images", type=int, default=2000, help="test images (default 2000)")
     parser.add_argument("--epoch", type=int, default=0, help="training images of an epoch; 0: none")
-    parser.add_argument("--found", type=Path, help="a file that keeps the numbers of a run that is stopped")
-    parser.add_argument("--criteria", nargs="+", choices=CRITERIA, default=CRITERIA, help="these alone")
+    parser.add_argument(
+        "--found", type=Path, nargs="+", default=[], help="keeps numbers of a run; more files are read alone"
+    )
+    parser.add_argument(
+        "--rows",
+        type=part_of,
+        default=ALL,
+        help="FROM-TO: these rows of the table alone, and none is written",
+    )
     parser.add_argument("--write", action="store_true", help="put the tables into the README")
     options = parser.parse_args()
+    if options.rows != ALL and options.write:
+        parser.error("--rows is a part of a table: write it with all rows, from the files of all parts")
     torch.set_num_threads(1)
     for name in options.names:
-        text = table(name, options.images, options.epoch, Found(options.found), options.criteria)
+        text = table(name, options.images, options.epoch, Found(options.found), options.rows)
         print(text)
         if options.write:
             write(name, text)
