@@ -5,7 +5,7 @@ import torch
 from tables import Bench
 
 from workbench.measure.refitting import reestimate_norms
-from workbench.session.finetune import Tuning
+from workbench.session.tuning import Tuning
 
 IMAGES = 10_000
 
@@ -52,7 +52,7 @@ def numbers(name, ratio, steps):
         session.refit()
         found["then refitted"] = bench.score(session.model)
         session.goto(committed)
-    session.finetune(images, Tuning(steps=steps, rate=2e-3, match=1.0))
+    session.finetune(images, Tuning(steps=steps, rate=2e-3, match=1.0, flips=True, shifts=4))
     found[f"then {steps} steps without labels"] = bench.score(session.model)
     print(f"\n{name}: {bench.whole:,} → {least.macs:,} MACs (torch-pruning {macs:,}), {IMAGES:,} test images")
     print("\n".join(f"| {title} | {score:.3f} |" for title, score in found.items()))
@@ -66,7 +66,7 @@ def test_resnet20_at_half_its_blocks_macs():
     least = found["least loss per cost, greedy, `original`"]
     assert least >= 0.71
     assert least < found["then refitted"] < matched
-    assert matched >= 0.77
+    assert matched >= 0.775
     assert max(score for title, score in found.items() if "L1" in title) < 0.6 * matched
 
 
@@ -76,5 +76,5 @@ def test_resnet56_at_2_1_times_fewer_macs_keeps_95_percent():
     found, matched = numbers("resnet56", 2.1, steps=120)
     least = found["least loss per cost, greedy, `original`"]
     assert least >= 0.95 * found["unpruned"]
-    assert matched >= 0.97 * found["unpruned"]
+    assert matched >= 0.98 * found["unpruned"]
     assert max(score for title, score in found.items() if "L1" in title) < least
