@@ -92,7 +92,6 @@ class Bench:
         self.subject = subject(name, images, epoch)
         self.session = wb.Session(self.subject.model, self.subject.calibration)
         self.session.measure()
-        self.session.measure_gradients()
         self.normed = any(isinstance(m, nn.BatchNorm2d) for m in self.subject.model.modules())
         self.whole = self.session.macs
 
@@ -122,6 +121,8 @@ class Bench:
         self.session.switch("main")
         for old in [name for name in self.session.branches if name != "main"][: -len(RATIOS) + 1 or None]:
             self.session.drop(old)
+        if selection == "taylor" and not self.session.has_gradients:
+            self.session.measure_gradients()
         self.session.fork(branch)
         self.session.commit_plan(
             widths, selection=selection, reconstruction=reconstruction, reestimate=reestimate

@@ -76,5 +76,5 @@ def test_resnet56_at_2_1_times_fewer_macs_keeps_95_percent():
     found, matched = numbers("resnet56", 2.1, steps=120)
     least = found["least loss per cost, greedy, `original`"]
     assert least >= 0.95 * found["unpruned"]
-    assert matched >= 0.98 * found["unpruned"]
+    assert matched >= 0.975 * found["unpruned"]
     assert max(score for title, score in found.items() if "L1" in title) < least

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import mse_loss
 
 from workbench.network.groups import Reader, UnitGroup
 from workbench.network.running import Inputs, call, main_output, received
@@ -74,9 +75,9 @@ def _relative(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
     """Squared distance over the squared length of what is wanted, both summed; nothing where that is zero."""
     if len(found) != len(wanted):
         raise ValueError("a layer is called more often in one of the two networks: they cannot be matched")
-    length = sum((one.square().sum() for one in wanted), torch.zeros(()))
+    length = sum((torch.linalg.vector_norm(one).square() for one in wanted), torch.zeros(()))
     pairs = zip(found, wanted, strict=True)
-    distance = sum(((mine - its).square().sum() for mine, its in pairs), torch.zeros(()))
+    distance = sum((mse_loss(mine, its, reduction="sum") for mine, its in pairs), torch.zeros(()))
     return distance / length if length > 0 else distance * 0
 
 
