@@ -9,7 +9,7 @@ from networks import conv_net, images
 from torch import nn
 
 from workbench.measure.layout import lay_channels_last, lay_out_like
-from workbench.session import finetune as tuning_module
+from workbench.session import finetune as finetune_module
 from workbench.session.finetune import finetune
 from workbench.session.tuning import Tuning
 
@@ -70,11 +70,13 @@ def test_fine_tuning_is_the_same_to_rounding_in_both_layouts(monkeypatch):
 
     seen = []
     monkeypatch.setattr(
-        tuning_module, "lay_channels_last", lambda *given: seen.append(lay_channels_last(*given)) or seen[-1]
+        finetune_module,
+        "lay_channels_last",
+        lambda *given: seen.append(lay_channels_last(*given)) or seen[-1],
     )
     last = tuned()
     assert seen == [True, True]  # the trained network and the original
-    monkeypatch.setattr(tuning_module, "lay_channels_last", lambda *given: False)
+    monkeypatch.setattr(finetune_module, "lay_channels_last", lambda *given: False)
     plain = tuned()
     assert [r.loss for r in plain.reports] == pytest.approx([r.loss for r in last.reports], rel=1e-3)
     assert strides(plain.model) == strides(last.model) == strides(conv_net())

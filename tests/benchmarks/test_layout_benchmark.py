@@ -8,7 +8,7 @@ from cifar_resnets import resnet
 
 from workbench.measure.layout import lay_channels_last
 from workbench.session import Session, Tuning
-from workbench.session import finetune as tuning_module
+from workbench.session import finetune as finetune_module
 
 LAYOUTS = {"plain": lambda *given: False, "channels last": lay_channels_last}
 
@@ -22,7 +22,7 @@ def test_fine_tuning_a_pruned_resnet20_is_faster_channels_last(match, monkeypatc
     seconds = {layout: [] for layout in LAYOUTS}
     for _ in range(2):
         for layout, done in LAYOUTS.items():
-            monkeypatch.setattr(tuning_module, "lay_channels_last", done)
+            monkeypatch.setattr(finetune_module, "lay_channels_last", done)
             start = process_time()
             session.finetune([(inputs, labels)], Tuning(steps=8, match=match))
             seconds[layout].append(process_time() - start)

@@ -203,13 +203,10 @@ class _Course:
         """Both networks in the layout that trains faster: the trained one, and a copy of the original."""
         if not lay_channels_last(self.model, inputs):
             return
-        if self.tuning.match > 0 and self.matching is not None:
-            original = copy.deepcopy(self.matching.original)
-            lay_channels_last(original, inputs)
-            self.matching = replace(self.matching, original=original)
-        if self.tuning.distill > 0 and self.original is not None:
-            self.original = copy.deepcopy(self.original)
-            lay_channels_last(self.original, inputs)
+        if self.tuning.match > 0 and self.matching is not None:  # gives the original's outputs too
+            self.matching = replace(self.matching, original=_laid_out(self.matching.original, inputs))
+        elif self.tuning.distill > 0 and self.original is not None:
+            self.original = _laid_out(self.original, inputs)
 
     def _augmented(self, inputs: Any, targets: Tensor | None) -> Any:
         """Raises ValueError where the targets would have to be moved too."""
@@ -245,6 +242,13 @@ class _Course:
                     wanted = main_output(call(self.original, inputs))
             value = value + tuning.distill * _distance(outputs, wanted, targets, tuning.temperature)
         return value
+
+
+def _laid_out(model: nn.Module, inputs: Any) -> nn.Module:
+    """A copy, channels last where it runs that way."""
+    model = copy.deepcopy(model)
+    lay_channels_last(model, inputs)
+    return model
 
 
 def _distance(outputs: Tensor, wanted: Tensor, targets: Tensor | None, temperature: float) -> Tensor:
