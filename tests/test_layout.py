@@ -63,6 +63,42 @@ def test_fine_tuning_returns_the_layout_it_was_given(first):
     assert strides(done.model) == strides(model)
 
 
+class Viewing(nn.Module):
+    """A network that flattens by a `view` while it trains, or of a short batch; else by `flatten`."""
+
+    def __init__(self, training=False, short=0):
+        super().__init__()
+        torch.manual_seed(3)
+        self.body = nn.Sequential(nn.Conv2d(2, 11, 3, bias=False), nn.BatchNorm2d(11), nn.ReLU())
+        self.head = nn.Linear(11 * 36, 5)
+        self.while_training, self.short = training, short
+
+    def forward(self, x):
+        x = self.body(x)
+        viewing = (self.while_training and self.training) or len(x) < self.short
+        return self.head(x.view(len(x), -1) if viewing else x.flatten(1))
+
+
+@pytest.mark.parametrize("viewing", [{"training": True}, {"short": 7}], ids=["trains", "short"])
+@pytest.mark.parametrize("follows", [{}, {"distill": 0.5}], ids=["labels", "distilled"])
+def test_a_view_that_only_training_comes_to_puts_the_plain_layout_back(monkeypatch, viewing, follows):
+    data = [(images(size, seed=size), torch.arange(size) % 5) for size in (16, 16, 5, 16)]
+    tuning = Tuning(steps=4, rate=1e-3, **follows)
+
+    def tuned(**viewing):
+        return finetune(Viewing(**viewing), data, tuning, original=Viewing(**viewing))
+
+    assert lay_channels_last(Viewing(**viewing), images(16))
+    found = tuned(**viewing)
+    monkeypatch.setattr(finetune_module, "lay_channels_last", lambda *given: False)
+    plain = tuned()
+    assert found.steps == 4
+    assert found.model.body[1].num_batches_tracked == 4
+    for one, other in zip(found.model.state_dict().values(), plain.model.state_dict().values(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+    assert strides(found.model) == strides(plain.model)
+
+
 def test_fine_tuning_is_the_same_to_rounding_in_both_layouts(monkeypatch):
     def tuned():
         data = [(images(32), torch.arange(32) % 5)]

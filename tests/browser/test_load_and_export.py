@@ -70,6 +70,7 @@ def closed(bench):
     for name in ("load", "export"):
         if bench.find(f"{name}-card").is_visible():
             bench.find(f"{name}-close").click()
+            expect(bench.find(f"{name}-card")).to_be_hidden()
 
 
 def settle(bench):

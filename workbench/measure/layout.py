@@ -15,8 +15,7 @@ def lay_channels_last(model: nn.Module, inputs: Inputs) -> bool:
     on another device than a CPU, without such layers, and where the model does not run on `inputs` that way:
     a `view` after a convolution may need the plain layout. One forward pass tells.
     """
-    layers = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
-    weights = [p for m in layers if isinstance(p := m._parameters.get("weight"), nn.Parameter)]
+    weights = _weights(model)
     if not weights or any(weight.device.type != "cpu" for weight in weights):
         return False
     plain = [weight.data for weight in weights]
@@ -30,6 +29,17 @@ def lay_channels_last(model: nn.Module, inputs: Inputs) -> bool:
             weight.data = before
         return False
     return True
+
+
+def lay_plain(model: nn.Module) -> None:
+    """Lay out the weights of two-dimensional convolutions as torch does by itself."""
+    for weight in _weights(model):
+        weight.data = weight.data.contiguous()
+
+
+def _weights(model: nn.Module) -> list[nn.Parameter]:
+    layers = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
+    return [p for m in layers if isinstance(p := m._parameters.get("weight"), nn.Parameter)]
 
 
 def lay_out_like(model: nn.Module, like: nn.Module) -> None:

@@ -18,7 +18,7 @@ from workbench.measure import as_batches, batch_count, device_of
 from workbench.measure.augmentation import augmented
 from workbench.measure.batches import Batches, split_batch
 from workbench.measure.gradients import default_loss
-from workbench.measure.layout import lay_channels_last, lay_out_like
+from workbench.measure.layout import lay_channels_last, lay_out_like, lay_plain
 from workbench.measure.matching import Matching
 from workbench.network import call, moved, one_line
 from workbench.network.running import main_output
@@ -173,6 +173,7 @@ class _Course:
     ):
         self.model, self.tuning, self.loss, self.device = model, tuning, loss, device
         self.original, self.matching = original, matching
+        self.laid_out: list[nn.Module] = []  # the networks that are channels last here
         self.optimiser = torch.optim.AdamW(model.parameters(), lr=tuning.rate, weight_decay=tuning.decay)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimiser,
@@ -188,7 +189,7 @@ class _Course:
         if index == 0:
             self._lay_out(inputs)
         try:
-            value = self._value(self._augmented(inputs, targets), targets)
+            value = self._tried(self._augmented(inputs, targets), targets)
         except Exception as error:
             raise ValueError(f"training batch {index} does not fit: {one_line(error)}") from error
         if not torch.isfinite(value):
@@ -203,10 +204,37 @@ class _Course:
         """Both networks in the layout that trains faster: the trained one, and a copy of the original."""
         if not lay_channels_last(self.model, inputs):
             return
+        self.laid_out.append(self.model)
         if self.tuning.match > 0 and self.matching is not None:  # gives the original's outputs too
-            self.matching = replace(self.matching, original=_laid_out(self.matching.original, inputs))
+            self.matching = replace(self.matching, original=self._copied(self.matching.original, inputs))
         elif self.tuning.distill > 0 and self.original is not None:
-            self.original = _laid_out(self.original, inputs)
+            self.original = self._copied(self.original, inputs)
+
+    def _copied(self, model: nn.Module, inputs: Any) -> nn.Module:
+        """A copy, channels last where it runs that way."""
+        model = copy.deepcopy(model)
+        if lay_channels_last(model, inputs):
+            self.laid_out.append(model)
+        return model
+
+    def _tried(self, inputs: Any, targets: Tensor | None) -> Tensor:
+        """The loss; from the plain layout on, where a network does not run on these inputs without it.
+
+        A `view` may stand where the network goes only while it trains, or only for some inputs. What the
+        attempt did to the running statistics is taken back.
+        """
+        if not self.laid_out:
+            return self._value(inputs, targets)
+        before = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
+        try:
+            return self._value(inputs, targets)
+        except Exception:
+            for buffer, was in before:
+                buffer.copy_(was)
+            for model in self.laid_out:
+                lay_plain(model)
+            self.laid_out = []
+            return self._value(inputs, targets)
 
     def _augmented(self, inputs: Any, targets: Tensor | None) -> Any:
         """Raises ValueError where the targets would have to be moved too."""
@@ -242,13 +270,6 @@ class _Course:
                     wanted = main_output(call(self.original, inputs))
             value = value + tuning.distill * _distance(outputs, wanted, targets, tuning.temperature)
         return value
-
-
-def _laid_out(model: nn.Module, inputs: Any) -> nn.Module:
-    """A copy, channels last where it runs that way."""
-    model = copy.deepcopy(model)
-    lay_channels_last(model, inputs)
-    return model
 
 
 def _distance(outputs: Tensor, wanted: Tensor, targets: Tensor | None, temperature: float) -> Tensor:
