@@ -63,8 +63,8 @@ class Commands:
     _go_on_to_the_end: Callable[[], None]
 
     def _begin(self) -> None:
-        self._jobs = Worker("workbench-jobs")
         self._cancels: list[threading.Event] = []
+        self._jobs = Worker("workbench-jobs", cancels=self._cancels)
 
     def load(self, name: str) -> None:
         """Another built-in example in place of the present session, and measure it."""

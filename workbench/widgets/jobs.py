@@ -29,11 +29,13 @@ def _stop_workers() -> None:
 class Worker:
     """Runs jobs one after another in one thread. With `newest_only`, a new job replaces those that wait.
 
-    A job handles its own errors. The thread does not keep the process alive.
+    A job handles its own errors. The thread does not keep the process alive. `cancels`, which may change
+    while jobs run, are set when the worker stops, for jobs that look at them.
     """
 
-    def __init__(self, name: str, newest_only: bool = False):
+    def __init__(self, name: str, newest_only: bool = False, cancels: list[threading.Event] | None = None):
         self.name, self.newest_only = name, newest_only
+        self._cancels = [] if cancels is None else cancels
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
         self._running = self._stopped = False
@@ -64,11 +66,13 @@ class Worker:
             return self._changed.wait_for(lambda: not (self._running or self._waiting), timeout)
 
     def stop(self, timeout: float = LAST_SECONDS) -> None:
-        """Drop what waits, and give what runs `timeout` seconds to end. Jobs submitted later do not run."""
+        """Drop what waits, cancel what runs, give it `timeout` seconds. Jobs submitted later do not run."""
         with self._changed:
             self._stopped = True
             self._waiting.clear()
             self._changed.notify_all()
+        for cancel in list(self._cancels):
+            cancel.set()
         if self._thread is not None:
             self._thread.join(timeout)
 

@@ -1,0 +1,301 @@
+"""The face without a browser: the tabs Budget, Compare and Fine-tune, and the branches."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+import torch
+from states import idle, message, small_session
+
+from workbench.widgets import WorkbenchState
+from workbench.widgets.budgets import target_of
+from workbench.widgets.tunings import SETTINGS, tuning_of
+
+
+class TestBudget:
+    def test_terms_give_the_sessions_cost(self, state, session):
+        budget = state.budget
+        assert budget["names"] == [group.name for group in session.groups if group.prunable]
+        assert (budget["parameters"], budget["macs"]) == (session.parameters, session.macs)
+        assert len(budget["terms"]) == len(session.cost_model.terms)
+
+    def test_losses_come_when_they_are_looked_at(self, state, session):
+        assert state.losses_of == -1
+        state.tab = "budget"
+        idle(state)
+        assert state.losses_of == state.revision
+        expected = np.concatenate([group.losses for group in session.budget_groups()])
+        np.testing.assert_array_equal(np.frombuffer(state.losses), expected)
+
+    @pytest.mark.parametrize("rule", ["equal", "shared", "least"])
+    def test_a_rule_gives_the_sessions_plan(self, state, session, rule):
+        goal = {"target": "60 %", "unit": "macs", "minimum": "2", "multiple": "1"}
+        idle(message(state, "plan", rule=rule, goal=goal, locks=["0"], widths={"0": 13}))
+        plan = session.plan(0.6 * session.macs, "macs", rule, locks={"0": 13}, minimum=2)
+        assert (state.error, state.widths) == ("", plan.widths)
+        assert (state.planned["met"], state.planned["macs"]) == (plan.met, plan.macs)
+        assert state.widths["0"] == 13
+
+    @pytest.mark.parametrize(
+        ("goal", "words"),
+        [
+            ({"target": ""}, "the target must be a number"),
+            ({"target": "0"}, "the target must be a number"),
+            ({"target": "1.2.3 M"}, "the target must be a number"),
+            ({"target": "5 k", "unit": "ms"}, "in milliseconds"),
+            ({"minimum": "none"}, "minimum width must be a whole number"),
+            ({"multiple": 0}, "multiple must be a whole number"),
+            ({"unit": "watts"}, "unit must be one of"),
+        ],
+    )
+    def test_errors_stand_in_the_tab_and_move_nothing(self, state, goal, words):
+        idle(message(state, "plan", rule="least", goal=goal, locks=[], widths={}))
+        assert words in state.error
+        assert (state.error_at, state.widths) == ("budget", {})
+
+    @pytest.mark.parametrize(
+        ("text", "unit", "share"), [("50 %", "macs", 0.5), ("2x", "parameters", 0.5), ("25%", "macs", 0.25)]
+    )
+    def test_shares_are_of_the_original(self, session, text, unit, share):
+        whole = {"macs": session.macs, "parameters": session.parameters}[unit]
+        session.commit(session.preview("0", width=7))
+        assert target_of(session, text, unit) == pytest.approx(share * whole)
+
+    @pytest.mark.parametrize(
+        ("text", "number"), [("1.2 M", 1.2e6), ("1,300", 1300), ("7k", 7000), ("2G", 2e9)]
+    )
+    def test_targets_in_numbers(self, session, text, number):
+        assert target_of(session, text, "macs") == pytest.approx(number)
+        assert target_of(session, "12.5", "ms") == pytest.approx(0.0125)
+
+    def test_plan_is_committed_and_undone_as_one(self, state, session):
+        goal = {"target": "2x", "unit": "macs"}
+        idle(message(state, "plan", rule="least", goal=goal, locks=[], widths={}))
+        planned, wanted = state.planned["macs"], state.widths
+        options = {"theta": 0.3, "selection": "greedy", "reconstruction": "none", "reestimate": False}
+        idle(message(state, "commit_plan", widths=wanted, options=options, revision=state.revision))
+        assert (state.error, session.macs) == ("", planned)
+        assert session.history[-1].choice.reconstruction == "none"
+        assert state.history[-1]["plan"].endswith("groups, least")
+        assert state.widths == wanted == dict(zip(state.budget["names"], state.budget["widths"], strict=True))
+        idle(message(state, "undo"))
+        assert (state.position, state.widths) == (0, wanted)
+
+    def test_widths_of_an_older_network_are_not_committed(self, state, session):
+        revision = state.revision
+        session.commit(session.preview("0", width=7))
+        idle(state)
+        idle(message(state, "commit_plan", widths={"2": 5}, options={}, revision=revision))
+        assert "has changed" in state.error
+        assert session.position == 1
+
+    def test_nothing_to_commit_is_said(self, state):
+        idle(message(state, "commit_plan", widths={"0": 23}, options={}, revision=state.revision))
+        assert "nothing to commit" in state.error
+        assert state.error_at == "budget"
+
+    def test_another_session_starts_without_a_plan(self, state):
+        state.widths, state.locks = {"0": 5}, ["0"]
+        state._take(small_session())
+        assert (state.widths, state.locks, state.planned) == ({}, [], {})
+
+
+class TestBranches:
+    def test_fork_switch_and_drop(self, state, session):
+        idle(message(state, "fork", name=" narrow "))
+        idle(message(state, "commit", request=state.request()))
+        assert (state.branch, len(state.history)) == ("narrow", 2)
+        idle(message(state, "switch", name="main"))
+        assert (state.branch, len(state.history), session.position) == ("main", 1, 0)
+        assert [(one["name"], len(one["steps"])) for one in state.branches] == [("main", 1), ("narrow", 2)]
+        idle(message(state, "drop", name="narrow"))
+        assert [one["name"] for one in state.branches] == ["main"]
+
+    def test_a_name_in_use_is_refused_in_words(self, state):
+        idle(message(state, "fork", name="main"))
+        assert "in use" in state.error
+        assert state.branch == "main"
+
+    def test_steps_of_a_plan_carry_its_name(self, state, session):
+        session.commit_plan({"0": 13, "2": 11})
+        idle(state)
+        assert [step["plan"] for step in state.history] == ["", *["plan 1: 2 groups"] * 2]
+        assert state.history[1]["score"] is None
+
+
+class TestComparisons:
+    WAYS = {"selections": ["greedy", "magnitude-l1"], "reconstructions": ["none", "channel"]}  # noqa: RUF012
+
+    def test_comparison_is_the_sessions_and_commits_nothing(self, state, session, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        widths = {"0": 13, "2": 11}
+        idle(message(state, "compare", ways=self.WAYS, widths=widths))
+        expected = session.compare(widths, *self.WAYS.values())
+        assert [row["score"] for row in state.comparison["rows"]] == [row.score for row in expected.rows]
+        assert (state.error, session.position) == ("", 0)
+        assert state.comparison["budgets"] == [
+            {"title": "the budget", "macs": session.cost_model.total(widths)[1]}
+        ]
+        assert state.comparison["revision"] == state.revision
+        idle(message(state, "save_comparison"))
+        idle(message(state, "save_comparison"))
+        kinds = ("csv", "png", "svg")
+        names = {f"{name}.{kind}" for name in ("comparison", "comparison-2") for kind in kinds}
+        assert {file.name for file in tmp_path.iterdir()} == names
+        assert "comparison-2.csv" in state.notice
+
+    @pytest.mark.parametrize(
+        ("ways", "widths", "words"),
+        [
+            (WAYS, {}, "keeps all units"),
+            (WAYS | {"selections": []}, {"0": 5}, "at least one selection"),
+            (WAYS | {"selections": ["taylor"]}, {"0": 5}, "targets"),
+        ],
+    )
+    def test_errors_stand_in_the_tab(self, state, ways, widths, words):
+        idle(message(state, "compare", ways=ways, widths=widths))
+        assert words in state.error
+        assert (state.error_at, state.comparison) == ("compare", {})
+
+    def test_taylor_measures_what_it_needs(self):
+        torch.manual_seed(3)
+        data = (torch.randn(97, 11), torch.randint(0, 3, (97,)))
+        session = small_session(batches=lambda inputs: data)
+        session.measure()
+        state = idle(WorkbenchState(session))
+        assert (state.learns["targets"], state.learns["size"]) == (True, 97)
+        ways = {"selections": ["taylor"], "reconstructions": ["channel"]}
+        idle(message(state, "compare", ways=ways, widths={"0": 5}))
+        assert (state.error, len(state.comparison["rows"])) == ("", 1)
+        assert state.comparison["revision"] == state.revision
+
+    def test_a_rule_finds_the_widths_of_several_budgets(self, state, session):
+        ways = self.WAYS | {"at": "least", "theta": 0.7}
+        idle(message(state, "compare", ways=ways, widths={}))
+        assert state.error == ""
+        plans = [session.plan(session.macs / ratio) for ratio in (1.5, 2, 3, 5)]
+        assert [one["macs"] for one in state.comparison["budgets"]] == [plan.macs for plan in plans]
+        expected = session.compare(plans, *self.WAYS.values(), theta=0.7)
+        rows = state.comparison["rows"]
+        assert [(row["budget"], row["score"], row["theta"]) for row in rows] == [
+            (row.budget, row.score, 0.7) for row in expected.rows
+        ]
+
+    def test_locks_that_leave_nothing_to_compare_are_told(self, state):
+        state.locks = ["0", "2"]
+        idle(message(state, "compare", ways=self.WAYS | {"at": "equal"}, widths={}))
+        assert ("smaller than the present one" in state.error, state.error_at) == (True, "compare")
+
+    def test_sweep_has_a_row_a_group(self, state, session):
+        options = {"theta": 0.3, "selection": "greedy", "reconstruction": "channel"}
+        idle(message(state, "sweep_groups", options=options))
+        found = session.sensitivity((0.75, 0.5, 0.25))
+        assert (state.error, state.sweep["groups"]) == ("", list(found.groups))
+        np.testing.assert_array_equal(state.sweep["scores"], found.scores)
+
+
+class TestTunings:
+    @pytest.fixture
+    def labelled(self):
+        torch.manual_seed(5)
+        data = (torch.randn(97, 11), torch.randint(0, 3, (97,)))
+        session = small_session(batches=lambda inputs: data)
+        session.measure()
+        return idle(WorkbenchState(session))
+
+    def test_the_best_becomes_a_step(self, labelled):
+        form = {"amount": "13", "unit": "steps", "rate": "0.001", "distill": "0.5"}
+        idle(message(labelled, "finetune", tuning=form))
+        assert (labelled.error, labelled.position, labelled.tuned["how"]) == ("", 1, "done")
+        assert labelled.tuned["reports"][-1][:2] == [13, 13]
+        assert labelled.session.history[1].tuning.distill == 0.5
+
+    def test_what_it_learns_from_and_a_refit(self):
+        torch.manual_seed(5)
+        inputs = torch.randn(97, 11)
+        session = small_session(training=(inputs[:31], torch.randint(0, 3, (31,))))
+        session.measure()
+        state = idle(WorkbenchState(session))
+        assert state.learns == {"targets": True, "size": 31, "own": True, "batches": False, "images": False}
+        form = {"amount": "1", "unit": "epochs", "batch": "8", "match": "0.5", "flips": True}  # of no images
+        idle(message(state, "finetune", tuning=form))
+        assert state.error == ""
+        assert state.tuned["reports"][-1][:2] == [4, 4]
+        idle(message(state, "refit"))
+        assert ("nothing is pruned" in state.error, state.error_at) == (True, "tune")
+        session.commit(session.preview("0", width=5))
+        idle(message(state, "refit"))
+        assert (state.error, session.history[-1].label) == ("", "refitted")
+
+    def test_taylor_in_the_layer_and_the_budget_measures_its_gradients(self, labelled):
+        labelled.selection = "taylor"
+        idle(idle(labelled))  # the preview asks for a job, whose end asks for a preview
+        assert (labelled.error, labelled.session.has_gradients) == ("", True)
+        assert labelled.preview["request"]["selection"] == "taylor"
+        options = {"selection": "taylor"}
+        idle(message(labelled, "commit_plan", widths={"0": 5}, options=options, revision=None))
+        assert (labelled.error, labelled.session.history[-1].choice.selection) == ("", "taylor")
+
+    def test_taylor_without_labels_says_so_once(self, state, session):
+        state.selection = "taylor"
+        idle(idle(state))
+        assert ("no targets" in state.error, state.error_at) == (True, "choice")
+        assert not session.has_gradients
+
+    def test_without_labels_only_distilling_goes(self, state, session):
+        idle(message(state, "finetune", tuning={"amount": "3", "unit": "steps"}))
+        assert ("no labels" in state.error, state.error_at) == (True, "tune")
+        idle(message(state, "finetune", tuning={"amount": "3", "unit": "steps", "distill": "1"}))
+        assert (state.error, session.position) == ("", 1)
+
+    @pytest.mark.parametrize(
+        ("wrong", "words"),
+        [
+            ({"amount": "few"}, "number of epochs must be a number"),
+            ({"amount": "1.5", "unit": "steps"}, "number of steps must be a whole number"),
+            ({"rate": ""}, "rate must be a number"),
+            ({"rate": "-1"}, "rate must be a positive number"),
+            ({"distill": "2"}, "distill is a share"),
+            ({"amount": "inf"}, "epochs must be a positive number"),
+            ({"unit": "weeks"}, "epochs or steps"),
+        ],
+    )
+    def test_wrong_settings_are_said_in_the_tab(self, labelled, wrong, words):
+        idle(message(labelled, "finetune", tuning=wrong))
+        assert words in labelled.error
+        assert (labelled.error_at, labelled.position) == ("tune", 0)
+
+    def test_images_are_moved_by_whole_pixels(self):
+        assert (tuning_of(SETTINGS).flips, tuning_of(SETTINGS).shifts) == (False, 0)
+        with pytest.raises(ValueError, match="number of pixels must be a whole number, 0 or more; got '-1'"):
+            tuning_of(SETTINGS | {"shifts": "-1"})
+
+    def test_pause_means_nothing_where_nothing_runs(self, labelled):
+        message(labelled, "pause_tuning")
+        assert labelled.tuned == {}
+        idle(message(labelled, "finetune", tuning={"amount": "2", "unit": "steps"}))
+        message(labelled, "pause_tuning")
+        assert labelled.tuned["how"] == "done"
+
+    def test_a_malformed_message_is_an_error_in_words(self, labelled):
+        idle(message(labelled, "finetune", tuning="fast"))
+        assert (labelled.error != "", labelled.error_at) == (True, "tune")
+        idle(message(labelled, "compare", ways="all", widths={}))
+        assert labelled.error_at == "compare"
+        assert labelled.session.position == 0
+
+    @pytest.mark.parametrize("paused", [True, False])
+    def test_cancel_keeps_the_best_even_in_a_pause(self, labelled, paused):
+        form = {"amount": "100000", "unit": "steps", "rate": "0.001", "distill": "0"}
+        message(labelled, "finetune", tuning=form)
+        message(labelled, "pause_tuning")
+        time.sleep(0.2)
+        assert not labelled._jobs.wait(0.2)
+        if not paused:
+            message(labelled, "go_on_tuning")
+        message(labelled, "cancel")
+        idle(labelled)
+        assert (labelled.tuned["how"], len(labelled.history), labelled.error) == ("stopped", 2, "")
+        assert labelled.history[1]["score"] >= labelled.history[0]["score"]
