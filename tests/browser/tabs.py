@@ -2,7 +2,7 @@
 
 from playwright.sync_api import expect
 
-PATIENCE = 30_000
+PATIENCE = 90_000
 
 # Words cut off by their box, and what stands outside the panel of the tab or the window.
 CUT = """() => {
