@@ -1,12 +1,14 @@
 """Widths for a target: each rule ends at the target or just under it, and the limits hold."""
 
+from threading import Event
+
 import numpy as np
 import pytest
 import torch
 from families import FAMILIES
 from networks import conv_net, images, mlp
 
-from workbench import Session, count_cost
+from workbench import Cancelled, Session, count_cost
 from workbench.network.cost_model import CostModel
 from workbench.session.budget import RULES, GroupBudget, Limits, solve
 
@@ -50,6 +52,27 @@ def test_the_plan_costs_what_the_pruned_network_does(rule):
     assert (session.parameters, session.macs) == (plan.parameters, plan.macs)
     cost = count_cost(session.model, FAMILIES["mobilenetv2"].inputs(1))
     assert (cost.parameters, cost.macs) == (plan.parameters, plan.macs)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", ["resnet20", "vgg-bn"])
+def test_the_biases_that_the_fit_to_the_original_adds_are_counted(name, rule):
+    session = measured(name, 16)
+    target = 0.5 * session.parameters
+    plan = session.plan(target, "parameters", rule, reconstruction="original")
+    without = session.plan(target, "parameters", rule)
+    assert plan.met
+    assert plan.cost == plan.parameters <= target
+    if rule == "least":
+        model = session.cost_model
+        for group, width in plan.widths.items():
+            if width < session.group(group).width:
+                assert model.total(plan.widths | {group: width + 1}, biased=True)[0] > target
+    session.commit_plan(plan, reconstruction="original")
+    assert session.parameters == plan.parameters
+    session.undo()
+    session.commit_plan(without, reconstruction="channel")
+    assert session.parameters == without.parameters
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -144,6 +167,7 @@ BAD = [
     ({"locks": {"nowhere": 3}}, "no prunable group is called 'nowhere'"),
     ({"locks": {"conv1": 99}}, "cannot be locked at 99"),
     ({"minimum": 0}, "must be 1 or more"),
+    ({"reconstruction": "magic"}, "reconstruction must be one of"),
 ]
 
 
@@ -165,6 +189,18 @@ def test_a_target_in_seconds_is_measured():
     assert plan.unit == "seconds"
     assert plan.cost > 0
     assert plan.met == (plan.cost <= 0.9 * now)
+
+
+def test_a_target_in_seconds_tells_its_progress_and_is_cancelled():
+    session, cancel, said = measured("vgg-bn", 8), Event(), []
+
+    def progress(*one):
+        said.append(one)
+        cancel.set()
+
+    with pytest.raises(Cancelled):
+        session.plan(1e-9, "seconds", "equal", progress=progress, cancel=cancel)
+    assert said == [(0, 8, "measuring latency")]
 
 
 def test_sixty_wide_groups_are_solved_within_three_seconds():

@@ -216,6 +216,56 @@ def test_a_few_steps_are_enough(steps):
     assert done.reports[-1].step == steps
 
 
+def test_while_a_tuning_is_paused_the_session_is_read_and_saved_and_its_history_stands_still(tmp_path):
+    session, pause, begun = session_of(), Event(), Event()
+    session.commit_plan(HALF)
+    before = weights(session)
+
+    def report(_):
+        pause.set()
+        begun.set()
+
+    run = Thread(
+        target=session.finetune, kwargs={"tuning": Tuning(steps=3), "report": report, "pause": pause}
+    )
+    run.start()
+    try:
+        assert begun.wait(20)
+        session.save(tmp_path)
+        assert same(weights(session), before)
+        for change in (session.undo, session.refit, lambda: session.fork("thin"), session.finetune):
+            with pytest.raises(ValueError, match="fine-tuning is running"):
+                change()
+        assert (session.position, session.branch) == (3, "main")
+    finally:
+        begun.wait(20)
+        while run.is_alive():
+            pause.clear()
+            run.join(0.05)
+    assert session.history[-1].label == "fine-tuned, 3 steps"
+    session.undo()
+    assert same(weights(session), before)
+
+
+def test_a_tuning_that_fails_lets_the_history_go_on():
+    session = session_of()
+    with pytest.raises(ValueError, match="does not fit"):
+        session.finetune([(torch.zeros(3, 99), torch.zeros(3))])
+    session.commit_plan(HALF)
+    session.undo()
+
+
+@pytest.mark.parametrize("frozen", [("conv1.weight", "fc2.bias"), None], ids=["some", "all"])
+def test_parameters_that_need_no_gradient_stay_unless_none_needs_one(frozen):
+    model = conv_net()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(bool(frozen) and name not in frozen)
+    tuned = finetune(model, [(images(64), TARGETS)], Tuning(steps=3, rate=1e-2)).model
+    for (name, before), after in zip(model.named_parameters(), tuned.parameters(), strict=True):
+        assert torch.equal(before, after) == (name in (frozen or ())), name
+        assert after.requires_grad == before.requires_grad
+
+
 def test_a_paused_tuning_waits():
     model, pause, cancel = conv_net(), Event(), Event()
     pause.set()

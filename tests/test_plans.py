@@ -12,6 +12,7 @@ from networks import conv_net, images
 from torch import nn
 
 from workbench import Cancelled, NotMeasuredError, Session, replay
+from workbench.measure import measure_moments
 from workbench.session import applying
 from workbench.session.tuning import Tuning
 
@@ -100,6 +101,38 @@ def test_sequential_plans_measure_again_on_the_way():
     assert same(weights(session), weights(other))
 
 
+@pytest.mark.parametrize("way", ["commit", "plan"])
+def test_norms_estimated_anew_leave_every_moment_stale_under_the_sequential_procedure(way):
+    session = session_of(procedure="sequential")
+    if way == "commit":
+        session.commit(session.preview("conv2", width=6, reestimate=True))
+    else:
+        session.commit_plan({"conv2": 6, "fc1": 7}, reestimate=True)
+    assert set(session.stale) == {"conv1", "conv2", "fc1"}
+    assert set(session.stale.values()) == {"measured before the norms were re-estimated"}
+    before = float(session.moment("conv1").matrix.trace())
+    session.remeasure()
+    fresh = measure_moments(session.model, session.groups, session.calibration)
+    for name in ("conv1", "conv2", "fc1"):
+        torch.testing.assert_close(session.moment(name).matrix, fresh[name].moments[0].matrix)
+    assert float(session.moment("conv1").matrix.trace()) != before
+
+
+def test_stale_moments_are_measured_again_before_they_are_planned_or_swept_on():
+    asked, sweeping = session_of(procedure="sequential"), session_of(procedure="sequential")
+    for session in (asked, sweeping):
+        session.commit(session.preview("conv1", width=3, reconstruction="none"))
+    known = asked.budget_groups(remeasure=False)
+    assert asked.stale
+    plan = asked.plan(0.6 * asked.macs)
+    assert not asked.stale
+    assert any(
+        (one.losses != two.losses).any() for one, two in zip(known, asked.budget_groups(), strict=True)
+    )
+    assert plan.widths == asked.plan(0.6 * asked.macs).widths
+    np.testing.assert_array_equal(sweeping.sensitivity((0.5,)).losses, asked.sensitivity((0.5,)).losses)
+
+
 def test_a_plan_and_a_tuning_survive_saving_and_replay(tmp_path):
     session = session_of()
     session.commit_plan(HALF, reestimate=True)
@@ -157,6 +190,40 @@ def test_taylor_goes_through_a_whole_plan(procedure):
     assert [step.choice.selection for step in session.history[1:]] == ["taylor"] * 3
     session.reset()
     assert session.compare(HALF, ["taylor"], ["channel"]).rows[0].score is not None
+
+
+def decoder():
+    torch.manual_seed(3)
+    return nn.Sequential(
+        nn.Conv2d(2, 7, 3, padding=1), nn.ReLU(), nn.Conv2d(7, 11, 3, padding=1), nn.ReLU(),
+        nn.ConvTranspose2d(11, 13, 4, stride=2, padding=1), nn.ReLU(), nn.Conv2d(13, 3, 1),
+    ).eval()  # fmt: skip
+
+
+def test_refitting_passes_over_what_is_no_matrix_times_patches():
+    session = Session(decoder(), images(16))
+    session.measure()
+    session.commit_plan({"0": 4, "2": 6, "4": 9})
+    before = weights(session)
+    session.refit()
+    after = weights(session)
+    assert torch.equal(after["4.weight"], before["4.weight"])  # its blocks overlap
+    assert not any(torch.equal(after[name], before[name]) for name in ("0.weight", "2.weight", "6.weight"))
+
+
+def test_refitting_where_no_layer_can_be_fitted_is_told():
+    torch.manual_seed(3)
+    upper = nn.ConvTranspose2d(11, 5, 4, stride=2, padding=1)
+    session = Session(
+        nn.Sequential(nn.ConvTranspose2d(2, 11, 3, padding=1), nn.ReLU(), upper).eval(), images(8)
+    )
+    session.measure()
+    session.commit(session.preview("0", width=5))
+    with pytest.raises(
+        ValueError, match="no layer around a pruned group can be fitted on patches: 0, 2 stay"
+    ):
+        session.refit()
+    assert session.position == 1
 
 
 def test_refitting_goes_in_the_order_of_running(monkeypatch):
@@ -232,6 +299,23 @@ def test_a_comparison_scores_every_way_and_changes_nothing(tmp_path):
     rows = list(csv.DictReader((tmp_path / "rows.csv").read_text().splitlines()))
     assert [float(r["score"]) for r in rows] == [r.score for r in found.rows]
     assert found.to_markdown().count("\n") == 13
+
+
+def test_comparing_what_is_already_committed_is_told():
+    session = session_of()
+    session.commit_plan(HALF)
+    with pytest.raises(ValueError, match="no group gets narrower in budget 2 of 2"):
+        session.compare([{"fc1": 3}, HALF])
+
+
+def test_the_unpruned_score_is_the_originals_also_from_a_later_step():
+    session = Session(conv_net(), images(64), lambda model: sum(p.numel() for p in model.parameters()))
+    session.measure()
+    session.commit_plan({"conv1": 2, "fc1": 2})
+    start = session.history[0].score
+    assert start != session.history[-1].score
+    assert session.compare({"conv2": 3}, ["greedy"], ["none"]).unpruned == start
+    assert session.sensitivity((0.5,)).unpruned == start
 
 
 def test_taylor_needs_gradients_and_says_so():

@@ -79,6 +79,21 @@ def test_save_and_open_bring_everything_back(tmp_path, procedure):
     assert ours == theirs
 
 
+def test_the_data_s_name_comes_back(tmp_path):
+    session = Session.example("digits-mlp")
+    session.measure()
+    session.save(tmp_path)
+    assert Session.open(tmp_path).data_name == session.data_name == "scikit-learn digits"
+    recipe = session.recipe
+    del recipe["data"]  # as it was written before it had one
+    assert replay(recipe, evaluation=lambda model: 0.5).data_name == "scikit-learn digits"
+    assert replay(recipe, calibration=session.calibration, evaluation=lambda model: 0.5).data_name == ""
+    own = Session(conv_net(), X, name="net", data_name="photos.zip")
+    own.measure()
+    own.save(tmp_path)
+    assert Session.open(tmp_path, conv_net(), X).data_name == "photos.zip"
+
+
 def test_files_are_written_whole(tmp_path):
     pruned().save(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
@@ -150,6 +165,7 @@ def broken(change):
         (lambda r: r.update(version=99), "version 99"),
         (lambda r: r.update(model={}), "fingerprint"),
         (lambda r: r.update(procedure="x"), "procedure"),
+        (lambda r: r.update(data=3), "'data' must be a name"),
         (lambda r: r.pop("steps"), "steps"),
         (lambda r: r["steps"].append(3), "step 4"),
         (lambda r: r["steps"][1].pop("lam"), "'lam'"),

@@ -107,6 +107,19 @@ def test_totals_in_the_page_are_pythons(budget, digits):
         assert (total(budget, "parameters"), total(budget, "macs")) == (parameters, macs)
 
 
+def test_biases_that_a_fit_to_the_original_adds_are_in_the_totals(budget, digits):
+    set_width(budget, "conv1", 17)
+    settle(budget)
+    budget.find("budget-reconstruction").select_option("original")
+    settle(budget)
+    parameters, _ = digits.cost_model.total(widths(budget), biased=True)
+    assert parameters > digits.cost_model.total(widths(budget))[0]
+    assert total(budget, "parameters") == parameters
+    budget.find("budget-reconstruction").select_option("channel")
+    settle(budget)
+    assert total(budget, "parameters") < parameters
+
+
 def test_one_lam_for_all_moves_what_is_not_locked(budget, digits):
     set_width(budget, "conv2", 50)
     budget.find("budget-lock-conv2").check()

@@ -64,7 +64,23 @@ class TestBudget:
         assert target_of(session, text, unit) == pytest.approx(share * whole)
 
     @pytest.mark.parametrize(
-        ("text", "number"), [("1.2 M", 1.2e6), ("1,300", 1300), ("7k", 7000), ("2G", 2e9)]
+        "text", ["1,5 M", "0,5 M", "1,5x", "12,5 %", "1,30", "1300,000", "1.2,000", "1.2.3"]
+    )
+    def test_a_comma_before_decimals_is_told_and_not_taken_for_thousands(self, session, text):
+        with pytest.raises(ValueError, match="with a point before decimals"):
+            target_of(session, text, "macs")
+
+    @pytest.mark.parametrize(
+        ("text", "number"),
+        [
+            ("1,234,500.5", 1234500.5),
+            (".5 M", 5e5),
+            ("3.", 3.0),
+            ("1.2 M", 1.2e6),
+            ("1,300", 1300),
+            ("7k", 7000),
+            ("2G", 2e9),
+        ],
     )
     def test_targets_in_numbers(self, session, text, number):
         assert target_of(session, text, "macs") == pytest.approx(number)
@@ -285,6 +301,18 @@ class TestTunings:
         idle(message(labelled, "compare", ways="all", widths={}))
         assert labelled.error_at == "compare"
         assert labelled.session.position == 0
+
+    def test_cancelled_before_its_first_step_it_says_so_and_changes_nothing(self, labelled, monkeypatch):
+        evaluate = labelled.session._score
+
+        def scoring(*args):
+            labelled.cancel()
+            return evaluate(*args)
+
+        monkeypatch.setattr(labelled.session, "_score", scoring)
+        idle(message(labelled, "finetune", tuning={"amount": "3", "unit": "steps"}))
+        assert (labelled.tuned["how"], labelled.ended["how"]) == ("cancelled", "cancelled")
+        assert (labelled.error, labelled.position) == ("", 0)
 
     @pytest.mark.parametrize("paused", [True, False])
     def test_cancel_keeps_the_best_even_in_a_pause(self, labelled, paused):

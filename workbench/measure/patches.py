@@ -65,6 +65,15 @@ class PatchLayer:
         mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
         return cls(name, kind, module.kernel_size, module.stride, module.dilation, _pads(module), mode)
 
+    @classmethod
+    def known(cls, network: nn.Module, name: str) -> bool:
+        """Whether there is one of the layer `name`."""
+        try:
+            cls.of(network, name)
+        except ValueError:
+            return False
+        return True
+
     @property
     def grid_axes(self) -> int:
         return 1 + SPATIAL[self.kind]

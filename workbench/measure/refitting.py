@@ -192,6 +192,19 @@ def required_bytes(features: int, outputs: int) -> int:
     return 8 * (7 * features**2 + 6 * features * outputs)
 
 
+def has_running_statistics(model: nn.Module) -> bool:
+    """Whether a norm keeps statistics of the data, which could be re-estimated."""
+    return bool(_running_norms(model))
+
+
+def _running_norms(model: nn.Module) -> dict[str, Any]:
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, _BatchNorm) and module.running_mean is not None
+    }
+
+
 def reestimate_norms(
     model: nn.Module, data: Any, progress: Progress | None = None, cancel: Event | None = None
 ) -> nn.Module:
@@ -205,11 +218,7 @@ def reestimate_norms(
         Cancelled: `cancel` was set.
     """
     found = copy.deepcopy(model)
-    norms: dict[str, Any] = {
-        name: module
-        for name, module in found.named_modules()
-        if isinstance(module, _BatchNorm) and module.running_mean is not None
-    }
+    norms = _running_norms(found)
     if not norms:
         return found
     before = {name: (copy.deepcopy(norm.state_dict()), norm.momentum) for name, norm in norms.items()}
@@ -307,6 +316,6 @@ def _check_memory(name: str, features: int, outputs: int, limit: int) -> None:
     if needed > limit:
         raise ValueError(
             f"fitting layer {name} on patches of {features} features needs {needed / 1e9:.1f} GB of memory, "
-            f"more than the {limit / 1e9:.1f} GB allowed: reduce the width of its input first, or choose "
-            "'channel'"
+            f"more than the {limit / 1e9:.1f} GB allowed: reduce the width of its input first, or "
+            "reconstruct by 'channel', which needs no such fit"
         )

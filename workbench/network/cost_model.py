@@ -18,8 +18,9 @@ class Term:
     """A part of the network whose cost depends on widths: (rows left) · (columns left) of its whole.
 
     `rows`, `columns`: of the whole; `lost_rows`, `lost_columns`: (group index, rows a unit) pairs.
-    `parameters`, `macs`: at full size, spread evenly over rows · columns; `biases`: parameters a row beside.
-    `name`: the module.
+    `parameters`, `macs`: at full size, spread evenly over rows · columns; `biases`: parameters a row beside;
+    `new_biases`: those that a row gets once columns are lost, where readers are given a bias. `name`: the
+    module.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Term:
     biases: int
     lost_rows: tuple[tuple[int, int], ...]
     lost_columns: tuple[tuple[int, int], ...]
+    new_biases: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,23 +81,28 @@ class CostModel:
             tuple(terms),
         )
 
-    def total(self, widths: Mapping[str, int]) -> tuple[int, int]:
-        """(parameters, MACs) where each group named in `widths` keeps so many units, the others all."""
+    def total(self, widths: Mapping[str, int], biased: bool = False) -> tuple[int, int]:
+        """(parameters, MACs) where each group named in `widths` keeps so many units, the others all.
+
+        `biased`: every reader of fewer units has a bias then, also one that had none, as the reconstruction
+        "original" leaves it.
+        """
         lost = [m - widths.get(name, m) for name, m in zip(self.groups, self.widths, strict=True)]
         parameters, macs = self.parameters, self.macs
         for term in self.terms:
-            less, work = saved(term, lost)
+            less, work = saved(term, lost, biased)
             parameters, macs = parameters - less, macs - work
         return parameters, macs
 
 
-def saved(term: Term, lost: Sequence[int]) -> tuple[int, int]:
-    """(parameters, MACs) that a term loses where group i loses `lost[i]` units."""
+def saved(term: Term, lost: Sequence[int], biased: bool = False) -> tuple[int, int]:
+    """(parameters, MACs) that a term loses where group i loses `lost[i]` units; `biased` as for `total`."""
     rows = sum(lost[index] * each for index, each in term.lost_rows)
     columns = sum(lost[index] * each for index, each in term.lost_columns)
     whole = term.rows * term.columns
     gone = whole - (term.rows - rows) * (term.columns - columns)
-    return term.parameters * gone // whole + term.biases * rows, term.macs * gone // whole
+    added = term.new_biases * (term.rows - rows) if biased and columns else 0
+    return term.parameters * gone // whole + term.biases * rows - added, term.macs * gone // whole
 
 
 def _term(
@@ -106,16 +113,18 @@ def _term(
     weight = layer_weight(module)
     bias = 1 if getattr(module, "bias", None) is not None else 0
     outputs, inputs = weight.shape[:2]
-    return Term(name, outputs, inputs, weight.numel(), own[1], bias, rows, columns)
+    return Term(name, outputs, inputs, weight.numel(), own[1], bias, rows, columns, 1 - bias)
 
 
-def cost_saved(cost: Cost, group: UnitGroup, width: int, model: nn.Module) -> tuple[int, int]:
+def cost_saved(
+    cost: Cost, group: UnitGroup, width: int, model: nn.Module, biased: bool = False
+) -> tuple[int, int]:
     """(parameters, MACs) that go when `group` keeps `width` of its units, without building the model.
 
-    `cost` is `count_cost` of `model`.
+    `cost` is `count_cost` of `model`; `biased` as for `CostModel.total`.
     """
     whole = CostModel.of(model, [group], cost)
     if not whole.groups:
         return 0, 0
-    parameters, macs = whole.total({group.name: width})
+    parameters, macs = whole.total({group.name: width}, biased)
     return cost.parameters - parameters, cost.macs - macs

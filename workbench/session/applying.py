@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from workbench.measure import Progress, measure_moments
 from workbench.measure.gradients import measure_taylor
 from workbench.measure.keeping import KeptCalls, keep_calls
-from workbench.measure.refitting import fit_original, fit_present, reestimate_norms
+from workbench.measure.patches import PatchLayer
+from workbench.measure.refitting import fit_original, fit_present, has_running_statistics, reestimate_norms
 from workbench.network import (
     Inputs,
     UnitGroup,
@@ -26,7 +27,6 @@ from workbench.network import (
     remove_units,
     set_layer_weight,
 )
-from workbench.network.groups import is_grouped
 from workbench.network.layers import output_count
 from workbench.session.choice import (
     DEFAULT_THETA,
@@ -82,11 +82,11 @@ class Ground:
         kept = keep_calls(self.original.model, layers, self.calibration, progress, cancel)
         return replace(self, kept=kept)
 
-    def stale_after_all(self, state: State) -> dict[str, str]:
-        """Stale groups after every weight has changed: all, under the sequential procedure."""
+    def stale_after_all(self, state: State, change: str = "all layers changed") -> dict[str, str]:
+        """Stale groups after a `change` of the whole network: all, under the sequential procedure."""
         if self.simultaneous:
             return {}
-        return {g.name: "measured before all layers changed" for g in state.groups if g.prunable}
+        return {g.name: f"measured before {change}" for g in state.groups if g.prunable}
 
 
 def refreshed(ground: Ground, state: State, progress: Progress | None, cancel: Event | None) -> State:
@@ -111,9 +111,8 @@ def chosen(
     """The choice for group `name` on `state`; `order` overrules the selection, for a replay."""
     problem = state.problem(name)
     width, lam = resolve(problem.spectrum, width, lam)
-    saved = cost_saved(state.cost, problem.group, width, state.model)
-    if options.reconstruction == "original":
-        saved = saved[0] - new_biases(problem.group, width, state.model), saved[1]
+    biased = options.reconstruction == "original"
+    saved = cost_saved(state.cost, problem.group, width, state.model, biased)
     return make_choice(problem, saved, lam=lam, width=width, order=order, **asdict(options))
 
 
@@ -131,11 +130,13 @@ def applied(
     units = state.units | {choice.group: choice.units}
     if choice.reconstruction == "original":
         _fit_readers(ground, state, model, groups, units, choice, report)
-    if choice.reestimate:
+    stale = ground.stale_after(state, group)
+    if choice.reestimate and has_running_statistics(model):
         model = reestimate_norms(model, ground.calibration, progress, cancel)
+        stale = ground.stale_after_all(state, "the norms were re-estimated")
     statistics = state.statistics | {choice.group: state.statistics[choice.group].restrict(choice.kept)}
     cost = count_cost(model, ground.example_input)
-    return State(model, groups, cost, units, statistics, ground.stale_after(state, group))
+    return State(model, groups, cost, units, statistics, stale)
 
 
 def _corrections(
@@ -214,7 +215,8 @@ def refitted(ground: Ground, state: State, progress: Progress | None, cancel: Ev
     """Every layer that writes or reads a pruned group, fitted once more to the original's outputs.
 
     Front to back, writers as well as readers, each on what the layers before it now give **[beyond the
-    paper]**. Raises ValueError where a fit does not fit memory; Cancelled.
+    paper]**; layers that are no matrix times patches stay as they are. Raises ValueError where none can be
+    fitted, or a fit does not fit memory; Cancelled.
     """
     model = copy.deepcopy(state.model)
     ridges: dict[str, float] = {}
@@ -224,7 +226,12 @@ def refitted(ground: Ground, state: State, progress: Progress | None, cancel: Ev
             layers = [w.module for w in group.writers] + [r.module for r in group.readers]
             for name in layers:
                 ridges[name] = max(light, ridges.get(name, 0.0))
-    order = [name for name in dict.fromkeys(call_order(model, ground.example_input)) if name in ridges]
+    called = dict.fromkeys(call_order(model, ground.example_input))
+    order = [name for name in called if name in ridges and PatchLayer.known(model, name)]
+    if not order:
+        raise ValueError(
+            f"no layer around a pruned group can be fitted on patches: {', '.join(ridges)} stay as they are"
+        )
     ground = ground.keeping(order, progress, cancel)
     for index, name in enumerate(order):
 
@@ -233,8 +240,6 @@ def refitted(ground: Ground, state: State, progress: Progress | None, cancel: Ev
                 progress(index, len(order), f"{name}: {what}")
 
         module: Any = model.get_submodule(name)
-        if is_grouped(module) or isinstance(module, nn.Embedding):
-            continue
         inputs = layer_weight(module).shape[1]
         rows = surviving_rows(ground.original, state.units, name)
         spread = torch.full((inputs,), ridges[name], dtype=torch.float64)
@@ -274,14 +279,3 @@ def surviving_rows(original: State, units: dict[str, tuple[int, ...]], module: s
             if writer.module == module and group.prunable:
                 stays[writer.rows[gone].flatten()] = False
     return stays.nonzero().flatten()
-
-
-def new_biases(group: UnitGroup, width: int, model: nn.Module) -> int:
-    """Parameters that fitting against the original adds: a bias for every reader that has none."""
-    lost = {w.module: (group.width - width) * w.rows.shape[1] for w in group.writers}
-    layers = {reader.module: model.get_submodule(reader.module) for reader in group.readers}
-    return sum(
-        output_count(layer) - lost.get(name, 0)
-        for name, layer in layers.items()
-        if getattr(layer, "bias", None) is None
-    )

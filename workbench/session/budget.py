@@ -9,7 +9,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -90,19 +89,21 @@ def solve(
     unit: str = "macs",
     limits: Limits | None = None,
     seconds: Mapping[str, float] | None = None,
+    biased: bool = False,
 ) -> BudgetPlan:
     """Widths at the `target` or just under it.
 
     `rule`: "equal", every group keeps the same share; "shared", every group keeps ⌈N(λ)⌉ at one λ relative
     to its trace; "least", units go one at a time where the decay rises least per cost saved. `seconds`: of a
-    forward pass, by module and "" for the whole, for the unit "seconds".
+    forward pass, by module and "" for the whole, for the unit "seconds". `biased`: readers of fewer units get
+    a bias (`CostModel.total`).
 
     Raises ValueError for an unknown rule or unit, a target that is not positive, or locks that name no group
     or no width of it.
     """
     limits = limits or Limits()
     _check(rule, groups, target, unit, limits)
-    cost = _cost(model, unit, seconds)
+    cost = _cost(model, unit, seconds, biased)
     allowed = [_allowed(group, limits) for group in groups]
     smallest = [choices[0] for choices in allowed]
     lam = None
@@ -116,7 +117,7 @@ def solve(
         wanted, lam = _wanted(rule, groups, allowed, cost, target)
         widths = _filled(wanted, allowed, cost, target)
     named = {group.name: width for group, width in zip(groups, widths, strict=True)}
-    parameters, macs = model.total(named)
+    parameters, macs = model.total(named, biased)
     found = cost.total(widths)
     met = found <= target
     message = "" if met else f"{_said(target, unit)} cannot be met: the nearest is {_said(found, unit)}"
@@ -160,8 +161,14 @@ def _allowed(group: GroupBudget, limits: Limits) -> list[int]:
 class _Total:
     """A cost as a function of the widths, with its terms' coefficients as plain numbers."""
 
-    def __init__(self, model: CostModel, whole: float, each: Callable[[Term], tuple[float, float]]):
-        self.model, self.whole = model, whole
+    def __init__(
+        self,
+        model: CostModel,
+        whole: float,
+        each: Callable[[Term], tuple[float, float]],
+        biased: bool = False,
+    ):
+        self.model, self.whole, self.biased = model, whole, biased
         self.terms = [(term, *each(term)) for term in model.terms]
         self.touching: list[list[int]] = [[] for _ in model.groups]
         for index, (term, _, _) in enumerate(self.terms):
@@ -176,6 +183,8 @@ class _Total:
             rows -= (self.model.widths[group] - widths[group]) * each
         for group, each in term.lost_columns:
             columns -= (self.model.widths[group] - widths[group]) * each
+        if self.biased and columns < term.columns:
+            row += term.new_biases
         return product * rows * columns + row * rows
 
     def total(self, widths: Sequence[int]) -> float:
@@ -191,15 +200,19 @@ class _Total:
         return before - after
 
 
-def _cost(model: CostModel, unit: str, seconds: Mapping[str, float] | None) -> Any:
+def _cost(model: CostModel, unit: str, seconds: Mapping[str, float] | None, biased: bool) -> _Total:
     if unit == "parameters":
-        return _Total(model, model.parameters, lambda t: (t.parameters / (t.rows * t.columns), t.biases))
+        return _Total(model, model.parameters, lambda t: (_spread(t, t.parameters), t.biases), biased)
     if unit == "macs":
-        return _Total(model, model.macs, lambda t: (t.macs / (t.rows * t.columns), 0.0))
+        return _Total(model, model.macs, lambda t: (_spread(t, t.macs), 0.0))
     if not seconds:
         raise ValueError("a target in seconds needs the time of every module: give seconds")
     times = dict(seconds)
-    return _Total(model, times[""], lambda t: (times.get(t.name, 0.0) / (t.rows * t.columns), 0.0))
+    return _Total(model, times[""], lambda t: (_spread(t, times.get(t.name, 0.0)), 0.0))
+
+
+def _spread(term: Term, amount: float) -> float:
+    return amount / (term.rows * term.columns)
 
 
 def _wanted(

@@ -69,7 +69,8 @@ def finetune(
     `loss(outputs, targets)`: by default cross-entropy for whole-number targets, the mean squared error for
     others. `original` is what `distill` follows, `matching` what `match` does. `score(model)` is taken
     `checks` times or a few more; without it the last network counts as the best. A set `cancel` ends early
-    and keeps the best so far; while `pause` is set, nothing goes on.
+    and keeps the best so far; while `pause` is set, nothing goes on. Parameters that need no gradient stay
+    as they are, unless none needs one.
 
     Raises ValueError where labels are needed and missing, a batch does not fit, or the loss is not finite.
     """
@@ -85,7 +86,9 @@ def finetune(
         data.shuffled_count if isinstance(data, Batches) else batch_count(data) or sum(1 for _ in data)
     )
     total = tuning.steps or max(1, math.ceil(tuning.epochs * per_epoch))
-    trained = copy.deepcopy(model).train(not tuning.keeps_norms).requires_grad_(True)
+    trained = copy.deepcopy(model).train(not tuning.keeps_norms)
+    if not any(parameter.requires_grad for parameter in trained.parameters()):
+        trained.requires_grad_(True)
     course = _Course(trained, tuning, total, original, matching, loss, device_of(model))
     best = _Best(model, score)
     reports: list[Progress] = []
@@ -174,7 +177,8 @@ class _Course:
         self.model, self.tuning, self.loss, self.device = model, tuning, loss, device
         self.original, self.matching = original, matching
         self.laid_out: list[nn.Module] = []  # the networks that are channels last here
-        self.optimiser = torch.optim.AdamW(model.parameters(), lr=tuning.rate, weight_decay=tuning.decay)
+        learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.optimiser = torch.optim.AdamW(learned, lr=tuning.rate, weight_decay=tuning.decay)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimiser,
             max_lr=tuning.rate,

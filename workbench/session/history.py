@@ -25,6 +25,7 @@ class History:
     def __init__(self, state: State, step: Step):
         self._lines = {MAIN: Line((state,), (step,))}
         self.branch = MAIN
+        self._held = ""
 
     @property
     def line(self) -> Line:
@@ -59,6 +60,18 @@ class History:
     def _put(self, line: Line) -> None:
         self._lines[self.branch] = line
 
+    def hold(self, why: str) -> None:
+        """Until `release`, whatever goes to another state raises ValueError with the words `why`."""
+        self._free()
+        self._held = why
+
+    def release(self) -> None:
+        self._held = ""
+
+    def _free(self) -> None:
+        if self._held:
+            raise ValueError(self._held)
+
     def amend(self, state: State, step: Step | None = None) -> None:
         """Replace the present state (measured anew), and its step; the original is that of every line."""
         old, position = self.present, self.position
@@ -90,6 +103,7 @@ class History:
 
     def push(self, found: Sequence[tuple[State, Step]]) -> None:
         """Go on from the present state; what redo would have brought back is dropped."""
+        self._free()
         line, end = self.line, self.position + 1
         states = (*line.states[:end], *(state for state, _ in found))
         steps = (*line.steps[:end], *(step for _, step in found))
@@ -97,6 +111,7 @@ class History:
 
     def goto(self, position: int) -> None:
         """Raises ValueError outside of the history."""
+        self._free()
         if not 0 <= position < len(self.line.steps):
             raise ValueError(f"the history has steps 0 to {len(self.line.steps) - 1}; got {position!r}")
         self._put(replace(self.line, position=position))
@@ -124,6 +139,7 @@ class History:
 
         Raises ValueError for an empty name or one in use.
         """
+        self._free()
         if not name.strip() or name in self._lines:
             raise ValueError(
                 f"a branch needs a name of its own; {name!r} is " + ("in use" if name.strip() else "empty")
@@ -135,6 +151,7 @@ class History:
 
     def switch(self, name: str) -> None:
         """Raises ValueError listing the branches."""
+        self._free()
         self.named(name)
         self.branch = name
 
@@ -147,6 +164,7 @@ class History:
 
     def drop(self, name: str) -> None:
         """Forget a branch. Raises ValueError for the present one, or one that does not exist."""
+        self._free()
         if name == self.branch or name not in self._lines:
             raise ValueError(f"{name!r} cannot be dropped: it is the present branch, or there is none of it")
         del self._lines[name]

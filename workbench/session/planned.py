@@ -21,7 +21,7 @@ from workbench.session.choice import BUDGET_LAM, DEFAULT_THETA
 from workbench.session.comparing import Comparison, Sensitivity, compared, swept
 from workbench.session.finetune import Loss, Report, Tuned, finetune
 from workbench.session.history import History
-from workbench.session.planning import group_budgets, plan_for, walk
+from workbench.session.planning import falling, group_budgets, plan_for, walk
 from workbench.session.state import State, Step
 from workbench.session.tuning import Tuning
 
@@ -42,12 +42,18 @@ class Planned:
     _tell: Callable[[str], None]
     _score: Callable[..., float | None]
     _require_measured: Callable[[], None]
+    remeasure: Callable[..., None]
 
     # Budgets
 
-    def budget_groups(self) -> list[GroupBudget]:
-        """What the budget rules know of every prunable group. Raises NotMeasuredError."""
+    def budget_groups(self, remeasure: bool = True) -> list[GroupBudget]:
+        """What the budget rules know of every prunable group. Raises NotMeasuredError.
+
+        Stale moments are measured again first, unless `remeasure` is False.
+        """
         self._require_measured()
+        if remeasure:
+            self.remeasure()
         return group_budgets(self._history.present)
 
     @property
@@ -65,19 +71,29 @@ class Planned:
         locks: Mapping[str, int] | None = None,
         minimum: int = 1,
         multiple: int = 1,
+        reconstruction: str = "channel",
+        progress: Progress | None = None,
+        cancel: Event | None = None,
     ) -> BudgetPlan:
-        """Widths of all prunable groups for a target (method.md §7); nothing is changed.
+        """Widths of all prunable groups for a target (method.md §7); the network is not touched.
 
         `target`: a number of "parameters", "macs" or "seconds" of a forward pass over the example. `rule`:
         "equal", every group keeps the same share; "shared", ⌈N(λ)⌉ at one λ relative to the trace;
         "least", least loss per cost [beyond the paper]. `locks`: widths that stay; `minimum`: units that
-        every group keeps; `multiple`: widths are multiples of it, or whole.
+        every group keeps; `multiple`: widths are multiples of it, or whole. `reconstruction`: what the plan
+        is to be committed with; "original" gives a bias to readers that have none, and these parameters
+        count. Stale moments are measured again first.
 
-        Raises ValueError for bad input, NotMeasuredError. A target that cannot be met is said in the plan.
+        Raises ValueError for bad input, NotMeasuredError, Cancelled. A target that cannot be met is said in
+        the plan.
         """
-        self._require_measured()
+        Options(reconstruction=reconstruction)  # raises ValueError for one that there is not
+        self.remeasure(progress, cancel)
         limits = Limits(dict(locks or {}), minimum, multiple)
-        return plan_for(self._history.present, rule, target, unit, limits, self.example_input)
+        return plan_for(
+            self._history.present, rule, target, unit, limits, self.example_input, reconstruction,
+            progress, cancel,
+        )  # fmt: skip
 
     def commit_plan(
         self,
@@ -159,17 +175,22 @@ class Planned:
         """Score every selection with every reconstruction at the same widths; nothing is committed.
 
         `budgets`: widths by group name, or plans, one or several. `reestimate`: for all or for none.
-        Raises ValueError for unknown names, NotMeasuredError (also for "taylor" before
-        `measure_gradients`), Cancelled.
+        Raises ValueError for unknown names and where no group gets narrower, NotMeasuredError (also for
+        "taylor" before `measure_gradients`), Cancelled.
         """
         self._require_measured()
         several = [budgets] if isinstance(budgets, (Mapping, BudgetPlan)) else list(budgets)
         widths = [one.widths if isinstance(one, BudgetPlan) else one for one in several]
         ways = [Options(theta, s, r, reestimate) for s in selections for r in reconstructions]
-        step = self._history.steps[self._history.position]
         state = self._history.present
+        for number, one in enumerate(widths, start=1):
+            if not falling(state.groups, one):
+                raise ValueError(
+                    f"no group gets narrower in budget {number} of {len(widths)}, so there is nothing to "
+                    "compare: give smaller widths, or undo what is committed first"
+                )
         rows = compared(self._ground, state, widths, ways, self._scored(cancel), lam, progress, cancel)
-        return Comparison(self.metric or "score", step.score, tuple(rows))
+        return Comparison(self.metric or "score", self._history.steps[0].score, tuple(rows))
 
     def sensitivity(
         self,
@@ -184,19 +205,21 @@ class Planned:
     ) -> Sensitivity:
         """Each group alone at several shares of its width: scores and output losses; nothing is committed.
 
-        Raises ValueError for a share outside (0, 1], NotMeasuredError, Cancelled.
+        Stale moments are measured again first. Raises ValueError for a share outside (0, 1],
+        NotMeasuredError, Cancelled.
         """
         self._require_measured()
         for share in shares:
             if not 0 < share <= 1:
                 raise ValueError(f"shares of the width lie in (0, 1], got {share!r}")
         options = Options(theta, selection, reconstruction)
-        step = self._history.steps[self._history.position]
+        self.remeasure(progress, cancel)
         state = self._history.present
         names, scores, losses = swept(
             self._ground, state, shares, options, self._scored(cancel), lam, progress, cancel
         )
-        return Sensitivity(self.metric or "score", step.score, names, tuple(shares), scores, losses)
+        start = self._history.steps[0].score
+        return Sensitivity(self.metric or "score", start, names, tuple(shares), scores, losses)
 
     def _scored(self, cancel: Event | None) -> Callable[[nn.Module], float | None]:
         return lambda model: self._score(model, None, cancel)
@@ -238,7 +261,9 @@ class Planned:
         """Fit all layers around pruned groups once more to the original's outputs, and add it to the history.
 
         Front to back, writers as well as readers, without labels, in a pass over the calibration data a
-        layer **[beyond the paper]**. Raises ValueError where nothing is pruned, Cancelled.
+        layer **[beyond the paper]**. Layers that are no matrix times patches stay as they are: embeddings,
+        grouped convolutions, and transposed ones whose blocks overlap or are cut. Raises ValueError where
+        nothing is pruned or no layer can be fitted, Cancelled.
         """
         self._require_measured()
         with self._lock:
@@ -275,26 +300,36 @@ class Planned:
         `Tuning(distill=1)` or `Tuning(match=1)` targets are not needed. The best network by score is kept,
         also where `cancel` ends it early.
 
+        While it runs, or waits in a pause, the session can be read and saved, and its history stands still.
+        Parameters that need no gradient stay as they are, unless none needs one.
+
         Raises ValueError where data or loss do not fit, Cancelled before the first step; then nothing has
         changed.
         """
         tuning = tuning or Tuning()
+        start = perf_counter()
         with self._lock:
-            start = perf_counter()
+            self._history.hold("fine-tuning is running: wait for its end, or stop it first")
             state, before = self._history.present, self._history.original
+        try:
             matching = None
             if tuning.match > 0:
                 matching = Matching.of(before.model, before.groups, state.groups, state.units)
-            scored = self._scored(None) if self.metric else None
-            data = self._training if training is None else training
             done = finetune(
-                state.model, data, tuning, original=before.model, matching=matching, loss=loss or self.loss,
-                score=scored, report=report, cancel=cancel, pause=pause,
+                state.model, self._training if training is None else training, tuning,
+                original=before.model, matching=matching, loss=loss or self.loss,
+                score=self._scored(None) if self.metric else None,
+                report=report, cancel=cancel, pause=pause,
             )  # fmt: skip
             if not done.steps:
                 raise Cancelled("fine-tuning was cancelled before its first step; nothing was changed")
-            if done.stopped:
-                tuning = replace(tuning, until=done.steps)
+        except BaseException:
+            self._history.release()
+            raise
+        if done.stopped:
+            tuning = replace(tuning, until=done.steps)
+        with self._lock:
+            self._history.release()
             self.add_tuned(done.model, tuning, done.score, perf_counter() - start)
         return done
 

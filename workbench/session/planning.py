@@ -63,20 +63,33 @@ def _streams(state: State) -> dict[str, float]:
 
 
 def plan_for(
-    state: State, rule: str, target: float, unit: str, limits: Limits, example_input: Inputs
+    state: State,
+    rule: str,
+    target: float,
+    unit: str,
+    limits: Limits,
+    example_input: Inputs,
+    reconstruction: str = "channel",
+    progress: Progress | None = None,
+    cancel: Event | None = None,
 ) -> BudgetPlan:
     """Widths for `target`; one in seconds is checked by measuring networks of those widths.
 
-    Raises ValueError as `solve` does.
+    Raises ValueError as `solve` does, Cancelled.
     """
     model = CostModel.of(state.model, state.groups, state.cost)
     budgets = group_budgets(state)
+    biased = reconstruction == "original"
     if unit != "seconds":
-        return solve(rule, budgets, model, target, unit, limits)
+        return solve(rule, budgets, model, target, unit, limits, biased=biased)
     seconds = time_by_module(state.model, example_input)
     aim, best = float(target), None
-    for _ in range(LATENCY_ROUNDS):
-        plan = solve(rule, budgets, model, aim, unit, limits, seconds)
+    for done in range(LATENCY_ROUNDS):
+        if progress is not None:
+            progress(done, LATENCY_ROUNDS, "measuring latency")
+        if cancel is not None and cancel.is_set():
+            raise Cancelled("cancelled while measuring latency")
+        plan = solve(rule, budgets, model, aim, unit, limits, seconds, biased)
         found = measure_latency(skeleton(state, plan.widths), example_input)
         message = "" if found <= target else f"the fastest network found takes {1000 * found:.3g} ms"
         measured = BudgetPlan(

@@ -84,13 +84,20 @@ def fingerprint(model: nn.Module) -> str:
 
 
 def make_recipe(
-    *, name: str, example: str | None, model_fingerprint: str, procedure: str, steps: Sequence[dict]
+    *,
+    name: str,
+    example: str | None,
+    model_fingerprint: str,
+    procedure: str,
+    steps: Sequence[dict],
+    data_name: str = "",
 ) -> dict[str, Any]:
     """The recipe as a dictionary of plain values, ready for JSON."""
     return {
         "format": FORMAT,
         "version": VERSION,
         "model": {"name": name, "example": example, "fingerprint": model_fingerprint},
+        "data": data_name,
         "procedure": procedure,
         "torch": torch.__version__,
         "steps": list(steps),
@@ -131,6 +138,8 @@ def read_recipe(source: dict | str | Path) -> dict[str, Any]:
     model = source.get("model")
     if not isinstance(model, dict) or not isinstance(model.get("fingerprint"), str):
         raise RecipeError(f"{where} lacks the model's fingerprint")
+    if not isinstance(source.get("data", ""), str):
+        raise RecipeError(f"{where}: 'data' must be a name, got {source['data']!r}")
     if source.get("procedure") not in ("simultaneous", "sequential"):
         raise RecipeError(f"{where} has an unknown procedure: {source.get('procedure')!r}")
     if not isinstance(source.get("steps"), list):

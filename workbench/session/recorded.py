@@ -57,6 +57,7 @@ class Recorded:
     example_name: str | None
     procedure: str
     evaluation: Any
+    data_name: str
     _history: History
     _measured: bool
     _lock: AbstractContextManager
@@ -74,6 +75,7 @@ class Recorded:
         """The record of any branch, up to where it was left. Raises ValueError listing the branches."""
         return make_recipe(
             name=self.name,
+            data_name=self.data_name,
             example=self.example_name,
             model_fingerprint=fingerprint(self._history.original.model),
             procedure=self.procedure,

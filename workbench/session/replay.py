@@ -58,9 +58,11 @@ def session_for(
     example = recipe["model"].get("example")
     name = recipe["model"].get("name", "")
     procedure = recipe["procedure"]
+    data_name = recipe.get("data", "")
     if model is None and example:
         ex = load_example(example, progress=progress)
         model = ex.model
+        data_name = data_name or (ex.data_name if calibration is None else "")
         calibration = ex.calibration if calibration is None else calibration
         evaluation = ex.evaluation if evaluation is None else evaluation
     if model is None:
@@ -70,5 +72,6 @@ def session_for(
         raise ValueError("give the calibration data with which the model is to be measured")
     return Session(
         model, calibration, evaluation,
-        procedure=procedure, name=name, example=example, training=training, loss=loss,
+        procedure=procedure, name=name, data_name=data_name, example=example,
+        training=training, loss=loss,
     )  # fmt: skip

@@ -22,10 +22,11 @@ function totalBar(name, caption) {
   } };
 }
 
-function plannedWords(state, widths) {
+function plannedWords(state, widths, parameters) {
   const plan = state.get("planned");
   const { names = [] } = state.get("budget");
   if (!plan.rule || names.some((name, i) => plan.widths[name] !== widths[i])) return ["", true];
+  if (plan.unit === "parameters" && plan.parameters !== parameters) return ["Planned with another reconstruction, which adds other biases: press a rule again.", false];
   if (plan.message) return [`${plan.message}.`, false];
   const cost = plan.unit === "seconds" ? `${(1000 * plan.cost).toPrecision(3)}${THIN}ms measured` : `${count(plan.cost)} ${plan.unit === "macs" ? "MACs" : plan.unit}`;
   return [`By ${RULE_WORDS[plan.rule]}: ${cost}`, true];
@@ -102,14 +103,14 @@ function draw(state, el, on) {
     if (state.get("tab") !== "budget" || !rows.filled()) return;
     const budget = state.get("budget");
     const widths = widthsOf(state);
-    const total = costAt(budget, widths);
+    const total = costAt(budget, widths, state.get("reconstruction") === "original");
     rows.paint(widths, total);
     const lam = state.get("budget_lam");
     lamSlider.paint(Math.log10(LAM_MIN), Math.log10(LAM_MAX), Math.log10(lam), scientific(lam));
     setText(lamText, scientific(lam));
     totals[0].paint(budget.original[0], budget.parameters, total.parameters);
     totals[1].paint(budget.original[1], budget.macs, total.macs);
-    const [words, met] = plannedWords(state, widths);
+    const [words, met] = plannedWords(state, widths, total.parameters);
     setText(message, words);
     message.classList.toggle("wbw-unmet", !met);
   };
@@ -130,7 +131,7 @@ function draw(state, el, on) {
       : "Nothing is measured yet: press Measure on the tab Layer, or load a model.");
   };
   rows.built = () => (show(), paint());
-  on("widths budget_lam locks losses losses_of revision planned tab", paint);
+  on("widths budget_lam locks losses losses_of revision planned tab reconstruction", paint);
   on("progress", show);
   on("progress kernel widths budget revision norms", () => {
     const waiting = !alive(state) ? "This needs a running kernel" : busy(state) ? "Something is running: see above" : "";

@@ -18,6 +18,8 @@ from workbench.widgets.traits import synced
 START_LAM = 1e-3
 OPTIONS = ("theta", "selection", "reconstruction", "reestimate")  # how a group is pruned, wherever
 SCALES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
+# A number, which may have commas between its thousands and nowhere else, and what it counts in.
+TARGET = re.compile(r"((?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+)\s*([%x×]|[kKmMgG])?")
 GOAL: dict[str, Any] = {"target": "50 %", "unit": "macs", "minimum": 1, "multiple": 1}
 
 
@@ -50,6 +52,7 @@ class Budgets(t.HasTraits):
     revision: Any
     measured: Any
     tab: Any
+    reconstruction: Any
     _current: Any
     _deliver: Delivery
     _set: Callable[[dict], None]
@@ -75,6 +78,7 @@ class Budgets(t.HasTraits):
         wanted: dict[str, Any] = GOAL | dict(self.goal if goal is None else goal)
         held = list(self.locks if locks is None else locks)
         now = dict(self.widths if widths is None else widths)
+        reconstruction = self.reconstruction
 
         def work(progress: Reporter, cancel: Any) -> None:
             session = self._current
@@ -83,6 +87,9 @@ class Budgets(t.HasTraits):
                 "seconds" if wanted["unit"] == "ms" else str(wanted["unit"]),
                 rule,
                 **limits_of(session, wanted, held, now),
+                reconstruction=reconstruction,
+                progress=progress,
+                cancel=cancel,
             )
             progress(1, 1, "planning")  # ends here where it was cancelled
             self._plan = found
@@ -146,7 +153,7 @@ class Budgets(t.HasTraits):
         if revision != self.revision:
             return
         try:
-            groups = session.budget_groups()
+            groups = session.budget_groups(remeasure=False)
         except Exception as error:
             if revision == self.revision:
                 self._fail("plan", error)
@@ -188,16 +195,14 @@ def target_of(session: Session, text: str, unit: str) -> float:
 
     `text`: "50 %" or "2x" less, of the original; "1.2 M"; milliseconds for the unit "ms". Raises ValueError.
     """
-    found = re.fullmatch(r"([\d.,]*\d\.?)\s*([%x×]|[kKmMgG])?", text.strip().replace("\u202f", " "))
-    try:
-        number = float(found[1].replace(",", "")) if found else float("nan")
-    except ValueError:
-        number = float("nan")
+    found = TARGET.fullmatch(text.strip().replace("\u202f", " "))
+    number = float(found[1].replace(",", "")) if found else float("nan")
     mark = (found[2] or "").lower() if found else ""
     if not found or not 0 < number < float("inf") or (unit == "ms" and mark in SCALES and mark):
         such = "12.5, in milliseconds," if unit == "ms" else "1.2 M"
         raise ValueError(
-            f"the target must be a number such as {such} or a share such as 50 % or 2x; got {text!r}"
+            f"the target must be a number such as {such} or a share such as 50 % or 2x, with a point before "
+            f"decimals; got {text!r}"
         )
     if mark in SCALES:
         return number * SCALES[mark] / (1000 if unit == "ms" else 1)

@@ -7,19 +7,20 @@ function portion(amount, gone, whole) {
   return each * gone + Math.floor(((amount - each * whole) * gone) / whole);
 }
 
-// `widths` in the order of budget.names. Returns { parameters, macs, shares }, where shares[i] are the
+// `widths` in the order of budget.names; `biased`: readers of fewer units get a bias. Returns { parameters, macs, shares }, where shares[i] are the
 // parameters and MACs of the layers that make group i's units.
-function costAt(budget, widths) {
+function costAt(budget, widths, biased = false) {
   const lost = budget.widths.map((m, i) => m - widths[i]);
   const shares = budget.widths.map(() => ({ parameters: 0, macs: 0 }));
   let { parameters, macs } = budget;
-  for (const [rows, columns, ownParameters, ownMacs, biases, lostRows, lostColumns] of budget.terms) {
+  for (const [rows, columns, ownParameters, ownMacs, biases, newBiases, lostRows, lostColumns] of budget.terms) {
     let [goneRows, goneColumns] = [0, 0];
     for (const [group, each] of lostRows) goneRows += lost[group] * each;
     for (const [group, each] of lostColumns) goneColumns += lost[group] * each;
     const whole = rows * columns;
     const gone = whole - (rows - goneRows) * (columns - goneColumns);
-    const less = portion(ownParameters, gone, whole) + biases * goneRows;
+    const added = biased && goneColumns ? newBiases * (rows - goneRows) : 0;
+    const less = portion(ownParameters, gone, whole) + biases * goneRows - added;
     const work = portion(ownMacs, gone, whole);
     parameters -= less;
     macs -= work;

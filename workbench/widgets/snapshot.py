@@ -6,12 +6,11 @@ from contextlib import suppress
 from typing import Any
 
 import torch
-from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from workbench.measure import Batches
 from workbench.measure.augmentation import is_image_batch
 from workbench.measure.batches import split_batch
+from workbench.measure.refitting import has_running_statistics
 from workbench.network import UnitGroup
 from workbench.network.running import tensors_of
 from workbench.session import Choice, Session
@@ -76,8 +75,8 @@ def read_session(session: Session) -> dict[str, Any]:
 def cost_terms(session: Session) -> dict[str, Any]:
     """The present network's cost at any widths, for the page to compute totals from: see `CostModel`.
 
-    "terms" are (rows, columns, parameters, macs, biases, lost_rows, lost_columns), groups by their place in
-    "names"; "original" are the original network's (parameters, MACs).
+    "terms" are (rows, columns, parameters, macs, biases, new_biases, lost_rows, lost_columns), groups by
+    their place in "names"; "original" are the original network's (parameters, MACs).
     """
     model, start = session.cost_model, session.history[0]
     return {
@@ -87,7 +86,7 @@ def cost_terms(session: Session) -> dict[str, Any]:
         "macs": model.macs,
         "original": [start.parameters, start.macs],
         "terms": [
-            [t.rows, t.columns, t.parameters, t.macs, t.biases]
+            [t.rows, t.columns, t.parameters, t.macs, t.biases, t.new_biases]
             + [[list(pair) for pair in pairs] for pairs in (t.lost_rows, t.lost_columns)]
             for t in model.terms
         ],
@@ -122,11 +121,6 @@ def unit_word(group: UnitGroup) -> str:
     """What the group's units are called: heads and channel groups are read as blocks of features."""
     whole = group.writers[0].rows.shape[1] > 1 and any(r.positions > 1 for r in group.readers)
     return ("groups" if group.kind.startswith("Conv") else "heads") if whole else "units"
-
-
-def has_running_statistics(model: nn.Module) -> bool:
-    """Whether a norm keeps statistics of the data, which could be re-estimated."""
-    return any(isinstance(m, _BatchNorm) and m.running_mean is not None for m in model.modules())
 
 
 def preview_values(choice: Choice, request: dict) -> dict[str, Any]:

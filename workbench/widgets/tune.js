@@ -61,7 +61,7 @@ function draw(state, el, on) {
     const node = h("div", { title: hint }, h("div", { class: "wbw-row" }, h("span", { class: "wbw-caption" }, caption), text), input);
     return { node, paint: (value) => (input.paint(0, 1, value, percent(value)), setText(text, whole(value))) };
   };
-  const distill = share("tune-distill", "distill", "match", "the original's outputs", "Distillation: the original network's outputs, softened");
+  const distill = share("tune-distill", "distill", "match", "the original's outputs", "Distillation: the original network's outputs; softened where labels say that they are classes, else in the mean square");
   const match = share("tune-match", "match", "distill", "its activations [beyond]", "Beyond the paper: what every reader receives in the original, of the units that are left, in the mean square");
   const labelled = h("span", { class: "wbw-set", "data-testid": "tune-labels" });
   const data = h("p", { class: "wbw-hint", "data-testid": "tune-data" });

@@ -27,7 +27,7 @@ class Tunings(t.HasTraits):
 
     `tuning` is what the form has, as texts and one tick; `tuned` the course of the last run: "reports", each
     (step, total, loss, score or None), the score before under "start", and "how" it stands: running, paused,
-    done, stopped.
+    done, stopped (with a step), cancelled (before there was one), failed.
     """
 
     COMMANDS: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -88,8 +88,8 @@ class Tunings(t.HasTraits):
             show("running")
             try:
                 done = session.finetune(tuning=settings, report=report, cancel=cancel, pause=pause)
-            except BaseException:
-                show("failed")
+            except BaseException as error:
+                show("cancelled" if isinstance(error, Cancelled) else "failed")
                 raise
             show("stopped" if done.stopped else "done")
 

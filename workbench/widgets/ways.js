@@ -50,8 +50,9 @@ function waysPlot(state, on, holder, costOf) {
     line.setAttribute("d", path(mine.filter((step) => step.index <= position)));
     dots.replaceChildren(...mine.map((step) => dot(step, step.index === position ? "wbw-here" : step.index > position ? "wbw-undone" : "", step.index === position ? 6 : 4.5)));
     const [start, now] = [mine[0], mine.findLast((step) => step.index <= position)];
+    if (!now) return; // nothing on the way here has a score
     const below = mine[1]?.score > start.score; // then the line goes up from here
-    dots.append(s("text", { class: "wbw-tick", x: x(start.cost) - 10, y: below ? Math.min(y(start.score) + 16, box.bottom - 4) : y(start.score) - 8, "text-anchor": "end" }, "original"));
+    dots.append(s("text", { class: "wbw-tick", x: x(start.cost) - 10, y: below ? Math.min(y(start.score) + 16, box.bottom - 4) : y(start.score) - 8, "text-anchor": "end" }, start.index ? start.label : "original"));
     if (away.length && now !== start) dots.append(s("text", { class: "wbw-value", x: x(now.cost) - 10, y: y(now.score) - 6, "text-anchor": "end" }, state.get("branch")));
   };
   const view = plot(holder, on, redraw, { "aria-label": "score against cost of every branch" });
