@@ -59,17 +59,17 @@ function draw(state, el, on) {
   const rows = budgetList(state, on, setOne);
   const lamSlider = slider("budget-lam", "λ for all groups, relative to the trace, on a log scale", setLamForAll, 0.05, () => 10);
   const lamText = h("span", { class: "wbw-set" });
-  const field = (key, label, columns, hint, ...options) => {
+  const field = (key, label, hint, ...options) => {
     const change = () => goal({ [key]: input.value.trim() });
     const input = options.length
       ? h("select", { class: "wbw-select", "data-testid": `goal-${key}`, "aria-label": label, onchange: change }, ...options.map(([value, text]) => h("option", { value }, text)))
       : h("input", { type: "text", class: "wbw-select", "data-testid": `goal-${key}`, spellcheck: "false", autocomplete: "off", onchange: change });
-    const node = h("label", { class: "wbw-field", title: hint, style: `grid-column: span ${columns}` }, h("span", { class: "wbw-caption" }, label), input);
+    const node = h("label", { class: "wbw-field", title: hint }, h("span", { class: "wbw-caption" }, label), input);
     return { key, input, node };
   };
   const fields = [
-    field("target", "target", 3, "50 % or 2x, of the original; or a number such as 1.2 M"), field("unit", "of", 4, "What the target counts", ...UNITS),
-    field("minimum", "at least", 2, "Units that every group keeps at least"), field("multiple", "times", 2, "Widths are multiples of this, or whole", ["1", "1"], ["8", "8"], ["16", "16"])];
+    field("target", "target", "50 % or 2x, of the original; or a number such as 1.2 M"), field("unit", "of", "What the target counts", ...UNITS),
+    field("minimum", "at least", "Units that every group keeps at least"), field("multiple", "times", "Widths are multiples of this, or whole", ["1", "1"], ["8", "8"], ["16", "16"])];
   const goalNow = () => Object.fromEntries(fields.map(({ key, input }) => [key, input.value.trim()]));
   const rules = RULES.map(([rule, text, hint]) => h("button", { class: "wbw-button", "data-testid": `rule-${rule}`, "data-hint": hint,
     onclick: () => send(state, "plan", { rule, goal: goalNow(), locks: state.get("locks"), widths: named(state) }) }, text));

@@ -25,7 +25,7 @@ function budgetRow(state, layer, index, set) {
   const { name, width: m } = layer;
   const title = h("span", { class: "wbw-name" });
   setName(title, name);
-  if (layer.stale) title.title = `${name} was ${layer.stale}: it is measured again when the plan is committed`;
+  if (layer.stale) title.title = `${name} was ${layer.stale}: it is measured again when a rule is pressed or the plan is committed`;
   const lock = h("input", { type: "checkbox", "data-testid": `budget-lock-${name}`, "aria-label": `lock ${name}`, title: "Locked: neither λ nor a rule moves it",
     onchange: () => {
       const others = state.get("locks").filter((one) => one !== name);
