@@ -298,7 +298,8 @@ def test_what_measure_saved_is_replayed(own, tmp_path, capsys):
 
 def test_measure_of_an_example_opens_without_anything_else(tmp_path, capsys):
     assert main(["measure", "--example", "digits-mlp", "--output", str(tmp_path / "out")]) == 0
-    assert Session.open(tmp_path / "out").example_name == "digits-mlp"
+    opened = Session.open(tmp_path / "out")
+    assert (opened.example_name, opened.data_name) == ("digits-mlp", "scikit-learn digits")
     assert "accuracy 0.98" in capsys.readouterr().out
 
 

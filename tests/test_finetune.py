@@ -1,16 +1,18 @@
 """Fine-tuning: by labels, by the original's outputs, by its activations."""
 
 import copy
+from contextlib import suppress
 from itertools import chain
 from threading import Event, Thread
 
 import pytest
 import torch
 from labelled import HALF, TARGETS, same, session_of, weights
-from networks import conv_net, images
+from networks import conv_net, images, mlp
 from torch import nn
 
 from workbench import Cancelled, Session, replay
+from workbench.measure import measure_moments
 from workbench.measure.matching import Matching
 from workbench.session.finetune import _distance, finetune
 from workbench.session.tuning import Tuning
@@ -245,6 +247,38 @@ def test_while_a_tuning_is_paused_the_session_is_read_and_saved_and_its_history_
     assert session.history[-1].label == "fine-tuned, 3 steps"
     session.undo()
     assert same(weights(session), before)
+
+
+@pytest.mark.parametrize("follows", [{"distill": 1.0}, {"match": 1.0}], ids=["distill", "match"])
+def test_what_others_do_with_the_session_meanwhile_does_not_meet_a_tuning(follows):
+    inputs = torch.randn(64, 6, generator=torch.Generator().manual_seed(3))
+
+    def session_on_a_plain_network():
+        torch.manual_seed(3)
+        session = Session(mlp(6, 9, 7, 3), inputs)
+        session.measure()
+        session.commit_plan(dict.fromkeys(("0", "2"), 5))
+        return session
+
+    tuning = Tuning(steps=60, batch=16, checks=1, **follows)
+    alone = session_on_a_plain_network()
+    alone.finetune(tuning=tuning)
+    session = session_on_a_plain_network()
+    before = {name: session.moment(name).matrix.clone() for name in ("0", "2")}
+    run = Thread(target=session.finetune, kwargs={"tuning": tuning})
+    run.start()
+    while run.is_alive():
+        found = measure_moments(session.original, session._history.original.groups, session.calibration)
+        for name, group in found.items():
+            units = list(session._history.present.units[name])
+            torch.testing.assert_close(group.moments[0].matrix[units][:, units], before[name])
+        with suppress(ValueError):  # it is refused while that runs
+            session.commit_plan({"0": 3}, reconstruction="original")
+            break
+    run.join()
+    session.goto(3)
+    assert session.history[3].tuning == tuning
+    assert same(weights(session), weights(alone))
 
 
 def test_a_tuning_that_fails_lets_the_history_go_on():

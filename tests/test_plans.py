@@ -27,6 +27,16 @@ def test_a_plan_is_what_its_commits_are_one_by_one(reconstruction):
     assert same(weights(together), weights(apart))
 
 
+def test_where_all_units_are_kept_nothing_is_fitted_and_nothing_saved():
+    session = session_of()
+    before = weights(session)
+    choice = session.preview("conv1", width=7, reconstruction="original")  # its reader has no bias
+    session.commit(choice)
+    assert (choice.parameters_saved, choice.macs_saved) == (0, 0)
+    assert session.history[1].parameters == session.history[0].parameters
+    assert same(weights(session), before)
+
+
 def test_a_plan_is_undone_at_once_or_layer_by_layer():
     session = session_of()
     session.commit(session.preview("fc1", width=11))

@@ -87,11 +87,13 @@ def test_the_data_s_name_comes_back(tmp_path):
     recipe = session.recipe
     del recipe["data"]  # as it was written before it had one
     assert replay(recipe, evaluation=lambda model: 0.5).data_name == "scikit-learn digits"
-    assert replay(recipe, calibration=session.calibration, evaluation=lambda model: 0.5).data_name == ""
+    other = replay(session.recipe, calibration=session.calibration, evaluation=lambda model: 0.5)
+    assert other.data_name == ""  # nobody said what it is called
     own = Session(conv_net(), X, name="net", data_name="photos.zip")
     own.measure()
     own.save(tmp_path)
     assert Session.open(tmp_path, conv_net(), X).data_name == "photos.zip"
+    assert replay(own.recipe, conv_net(), X, data_name="other.npy").data_name == "other.npy"
 
 
 def test_files_are_written_whole(tmp_path):

@@ -219,7 +219,6 @@ def _measure(arguments: argparse.Namespace) -> None:
         **_own(arguments),
         procedure=arguments.procedure,
         name=arguments.model or "",
-        data_name=arguments.calibration or "",
         example=example,
     )
     session.measure()
@@ -250,7 +249,7 @@ def _own(arguments: argparse.Namespace) -> dict[str, Any]:
         from workbench.measure.examples import load_example
 
         example = load_example(arguments.example)
-        own = {name: getattr(example, name) for name in ("model", "calibration", "evaluation")}
+        own = {name: getattr(example, name) for name in ("model", "calibration", "evaluation", "data_name")}
     # The model comes first, since it is the one that is wrong most often.
     given: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         "model": (
@@ -283,6 +282,8 @@ def _own(arguments: argparse.Namespace) -> dict[str, Any]:
             except (ValueError, TypeError, OSError) as error:
                 text = str(error).removeprefix(f"{name}: ")
                 raise ValueError(f"--{option} {name}: {text}") from error
+    if arguments.calibration:
+        own["data_name"] = arguments.calibration
     return own
 
 

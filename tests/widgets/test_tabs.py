@@ -64,7 +64,8 @@ class TestBudget:
         assert target_of(session, text, unit) == pytest.approx(share * whole)
 
     @pytest.mark.parametrize(
-        "text", ["1,5 M", "0,5 M", "1,5x", "12,5 %", "1,30", "1300,000", "1.2,000", "1.2.3"]
+        "text",
+        ["1,5 M", "0,5 M", "1,5x", "12,5 %", "1,30", "1300,000", "1.2,000", "0,125 M", "000,500", "1.2.3"],
     )
     def test_a_comma_before_decimals_is_told_and_not_taken_for_thousands(self, session, text):
         with pytest.raises(ValueError, match="with a point before decimals"):

@@ -128,7 +128,7 @@ def applied(
     corrections = _corrections(ground, state, group, choice, report)
     model, groups = remove_units(state.model, state.groups, choice.group, choice.kept, corrections)
     units = state.units | {choice.group: choice.units}
-    if choice.reconstruction == "original":
+    if choice.reconstruction == "original" and choice.width < group.width:
         _fit_readers(ground, state, model, groups, units, choice, report)
     stale = ground.stale_after(state, group)
     if choice.reestimate and has_running_statistics(model):

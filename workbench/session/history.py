@@ -62,13 +62,14 @@ class History:
 
     def hold(self, why: str) -> None:
         """Until `release`, whatever goes to another state raises ValueError with the words `why`."""
-        self._free()
+        self.check_free()
         self._held = why
 
     def release(self) -> None:
         self._held = ""
 
-    def _free(self) -> None:
+    def check_free(self) -> None:
+        """Raises ValueError while it is held."""
         if self._held:
             raise ValueError(self._held)
 
@@ -103,7 +104,7 @@ class History:
 
     def push(self, found: Sequence[tuple[State, Step]]) -> None:
         """Go on from the present state; what redo would have brought back is dropped."""
-        self._free()
+        self.check_free()
         line, end = self.line, self.position + 1
         states = (*line.states[:end], *(state for state, _ in found))
         steps = (*line.steps[:end], *(step for _, step in found))
@@ -111,7 +112,7 @@ class History:
 
     def goto(self, position: int) -> None:
         """Raises ValueError outside of the history."""
-        self._free()
+        self.check_free()
         if not 0 <= position < len(self.line.steps):
             raise ValueError(f"the history has steps 0 to {len(self.line.steps) - 1}; got {position!r}")
         self._put(replace(self.line, position=position))
@@ -139,7 +140,7 @@ class History:
 
         Raises ValueError for an empty name or one in use.
         """
-        self._free()
+        self.check_free()
         if not name.strip() or name in self._lines:
             raise ValueError(
                 f"a branch needs a name of its own; {name!r} is " + ("in use" if name.strip() else "empty")
@@ -151,7 +152,7 @@ class History:
 
     def switch(self, name: str) -> None:
         """Raises ValueError listing the branches."""
-        self._free()
+        self.check_free()
         self.named(name)
         self.branch = name
 
@@ -164,7 +165,7 @@ class History:
 
     def drop(self, name: str) -> None:
         """Forget a branch. Raises ValueError for the present one, or one that does not exist."""
-        self._free()
+        self.check_free()
         if name == self.branch or name not in self._lines:
             raise ValueError(f"{name!r} cannot be dropped: it is the present branch, or there is none of it")
         del self._lines[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -120,6 +121,7 @@ class Planned:
         options = Options(theta, selection, reconstruction, False)
         last_options = replace(options, reestimate=reestimate)
         with self._lock:
+            self._history.check_free()
             found: list[tuple[State, Step]] = []
             state = self._history.present
             names = [g.name for g in state.groups if g.prunable and wanted.get(g.name, g.width) < g.width]
@@ -267,6 +269,7 @@ class Planned:
         """
         self._require_measured()
         with self._lock:
+            self._history.check_free()
             start, state = perf_counter(), self._history.present
             if not any(step.choice for step in self._history.steps[: self._history.position + 1]):
                 raise ValueError("nothing is pruned yet, so there is nothing to fit again")
@@ -311,13 +314,15 @@ class Planned:
         with self._lock:
             self._history.hold("fine-tuning is running: wait for its end, or stop it first")
             state, before = self._history.present, self._history.original
+            # Copies, since others may run and watch the session's own networks meanwhile.
+            model, original = copy.deepcopy(state.model), copy.deepcopy(before.model)
         try:
             matching = None
             if tuning.match > 0:
-                matching = Matching.of(before.model, before.groups, state.groups, state.units)
+                matching = Matching.of(original, before.groups, state.groups, state.units)
             done = finetune(
-                state.model, self._training if training is None else training, tuning,
-                original=before.model, matching=matching, loss=loss or self.loss,
+                model, self._training if training is None else training, tuning,
+                original=original, matching=matching, loss=loss or self.loss,
                 score=self._scored(None) if self.metric else None,
                 report=report, cancel=cancel, pause=pause,
             )  # fmt: skip

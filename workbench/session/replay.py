@@ -22,17 +22,19 @@ def replay(
     progress: Progress | None = None,
     training: Any = None,
     loss: Loss | None = None,
+    data_name: str = "",
 ) -> Session:
     """Do a recipe again, without widgets, and return the session at its end.
 
     `recipe`: a dictionary, or the path of a JSON file. `model` and `calibration` may be left out for a
-    recipe made from a built-in example. `training` and `loss`, for its fine-tunings, are as for Session.
+    recipe made from a built-in example. `training` and `loss`, for its fine-tunings, and `data_name` are as
+    for Session.
 
     Raises RecipeError where the recipe is damaged or of another model (with both fingerprints), ValueError
     where model or calibration data is missing.
     """
     recipe = read_recipe(recipe)
-    session = session_for(recipe, model, calibration, evaluation, progress, training, loss)
+    session = session_for(recipe, model, calibration, evaluation, progress, training, loss, data_name)
     session.measure(progress)
     for index, record in enumerate(recipe["steps"]):
         step = parse_step(record, f"step {index + 1}")
@@ -53,12 +55,15 @@ def session_for(
     progress: Progress | None = None,
     training: Any = None,
     loss: Loss | None = None,
+    data_name: str = "",
 ) -> Session:
-    """A fresh session on the model that `recipe` was made with, after its fingerprint was checked."""
+    """A fresh session on the model that `recipe` was made with, after its fingerprint was checked.
+
+    `data_name`: what the calibration data is called, by default the example's name for its own.
+    """
     example = recipe["model"].get("example")
     name = recipe["model"].get("name", "")
     procedure = recipe["procedure"]
-    data_name = recipe.get("data", "")
     if model is None and example:
         ex = load_example(example, progress=progress)
         model = ex.model

@@ -218,11 +218,11 @@ class Session(Planned, Recorded):
 
     def remeasure(self, progress: Progress | None = None, cancel: threading.Event | None = None) -> None:
         """Measure the stale groups again, on the network as it stands. Raises as `measure` does."""
+        self._require_measured()
+        if not self._state.stale:
+            return  # without waiting for what runs
         with self._lock:
-            self._require_measured()
             state = self._state
-            if not state.stale:
-                return
             self._history.amend(self._refreshed(state, progress, cancel))
         self._tell("measured")
 
@@ -314,6 +314,7 @@ class Session(Planned, Recorded):
         scoring raises; then nothing has changed.
         """
         with self._lock:
+            self._history.check_free()
             start = time.perf_counter()
             state = self._applied(choice, progress, cancel)
             score = self._score(state.model, progress, cancel)

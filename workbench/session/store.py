@@ -101,7 +101,9 @@ def open_session(
     names = [branch.name for branch in branches]
     if len(set(names)) < len(names) or not all(name.strip() for name in names):
         raise RecipeError(f"{folder} has branches called {', '.join(map(repr, names))}: one name each")
-    session = session_for(recipe, model, calibration, evaluation, None, training, loss)
+    session = session_for(
+        recipe, model, calibration, evaluation, None, training, loss, recipe.get("data", "")
+    )
     statistics = _statistics(moments, session, folder / MOMENTS)
     try:
         session.restore(statistics, start, branches)

@@ -26,7 +26,8 @@ function plannedWords(state, widths, parameters) {
   const plan = state.get("planned");
   const { names = [] } = state.get("budget");
   if (!plan.rule || names.some((name, i) => plan.widths[name] !== widths[i])) return ["", true];
-  if (plan.unit === "parameters" && plan.parameters !== parameters) return ["Planned with another reconstruction, which adds other biases: press a rule again.", false];
+  const left = widths.some((width, i) => width < state.get("budget").widths[i]); // else it is committed
+  if (left && plan.unit === "parameters" && plan.parameters !== parameters) return ["Planned with another reconstruction, which adds other biases: press a rule again.", false];
   if (plan.message) return [`${plan.message}.`, false];
   const cost = plan.unit === "seconds" ? `${(1000 * plan.cost).toPrecision(3)}${THIN}ms measured` : `${count(plan.cost)} ${plan.unit === "macs" ? "MACs" : plan.unit}`;
   return [`By ${RULE_WORDS[plan.rule]}: ${cost}`, true];

@@ -19,7 +19,7 @@ START_LAM = 1e-3
 OPTIONS = ("theta", "selection", "reconstruction", "reestimate")  # how a group is pruned, wherever
 SCALES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
 # A number, which may have commas between its thousands and nowhere else, and what it counts in.
-TARGET = re.compile(r"((?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+)\s*([%x×]|[kKmMgG])?")
+TARGET = re.compile(r"((?:[1-9]\d{0,2}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+)\s*([%x×]|[kKmMgG])?")
 GOAL: dict[str, Any] = {"target": "50 %", "unit": "macs", "minimum": 1, "multiple": 1}
 
 

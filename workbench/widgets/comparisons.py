@@ -72,7 +72,7 @@ class Comparisons(t.HasTraits):
             session = self._current
             if not wanted["selections"] or not wanted["reconstructions"]:
                 raise ValueError("choose at least one selection and one reconstruction")
-            budgets = self._budgets(session, str(wanted["at"]), at)
+            budgets = self._budgets(session, str(wanted["at"]), at, progress, cancel)
             need_gradients(session, wanted["selections"], progress, cancel)
             found = session.compare(
                 [widths for _, widths in budgets],
@@ -83,7 +83,7 @@ class Comparisons(t.HasTraits):
                 progress=progress,
                 cancel=cancel,
             )
-            self._comparison = found, session.macs
+            self._comparison = found, session.history[0].macs
             values: dict[str, Any] = {
                 "metric": found.metric,
                 "unpruned": found.unpruned,
@@ -98,7 +98,9 @@ class Comparisons(t.HasTraits):
 
         self._start("compare", "comparing", work)
 
-    def _budgets(self, session: Session, at: str, widths: dict[str, int]) -> list[tuple[str, dict[str, int]]]:
+    def _budgets(
+        self, session: Session, at: str, widths: dict[str, int], progress: Reporter, cancel: Any
+    ) -> list[tuple[str, dict[str, int]]]:
         """What is compared: titles and widths. Raises ValueError where nothing would get smaller."""
         if at == BUDGET:
             if session.cost_model.total(widths)[1] == session.macs:
@@ -106,7 +108,8 @@ class Comparisons(t.HasTraits):
             return [("the budget", widths)]
         limits = limits_of(session, self.goal, self.locks, widths)
         start = session.history[0].macs
-        plans = {ratio: session.plan(start / ratio, rule=at, **limits) for ratio in RATIOS}
+        options = limits | {"progress": progress, "cancel": cancel}
+        plans = {ratio: session.plan(start / ratio, rule=at, **options) for ratio in RATIOS}
         met = [
             (f"{ratio:g}×", plan.widths)
             for ratio, plan in plans.items()
