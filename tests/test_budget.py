@@ -7,6 +7,7 @@ import pytest
 import torch
 from families import FAMILIES
 from networks import conv_net, images, mlp
+from torch import nn
 
 from workbench import Cancelled, Session, count_cost
 from workbench.network.cost_model import CostModel
@@ -178,6 +179,22 @@ def test_bad_input_is_told(change, words):
     options = {"target": session.macs / 2} | change
     with pytest.raises(ValueError, match=words):
         session.plan(options.pop("target"), **options)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        nn.Sequential(nn.Conv2d(2, 5, 3), nn.ReLU(), nn.Conv2d(5, 4, 3), nn.Flatten(), nn.BatchNorm1d(64)),
+        nn.Sequential(nn.Flatten(2), nn.Linear(64, 9), nn.ReLU(), nn.Linear(9, 2), nn.BatchNorm1d(2)),
+        nn.Sequential(nn.Flatten(2), nn.Linear(64, 9), nn.ReLU(), nn.Linear(9, 4), nn.BatchNorm1d(2)),
+    ],
+    ids=["after flatten", "over positions, as many", "over positions"],
+)
+def test_a_norm_over_other_channels_than_a_layers_outputs_does_not_scale_its_losses(model):
+    session = Session(model, images(16))
+    session.measure()
+    assert [reader.norm for group in session.groups if group.prunable for reader in group.readers] == [""]
+    assert session.plan(session.macs / 2).met
 
 
 def test_a_target_in_seconds_is_measured():

@@ -296,6 +296,18 @@ def test_what_measure_saved_is_replayed(own, tmp_path, capsys):
     assert f"{session.parameters:,}" in capsys.readouterr().out
 
 
+def test_measure_of_an_example_on_other_data_is_not_opened_on_the_example_s(tmp_path, capsys):
+    np.save(tmp_path / "mine.npy", np.random.default_rng(3).random((23, 1, 8, 8), dtype="f4"))
+    given = ["--example", "digits-cnn", "--calibration", str(tmp_path / "mine.npy")]
+    assert main(["measure", *given, "--output", str(tmp_path / "out")]) == 0
+    assert 'Session.open("' in (said := capsys.readouterr().out)
+    assert said.strip().endswith('", model, calibration)')
+    with pytest.raises(ValueError, match="give the original model"):
+        Session.open(tmp_path / "out")
+    opened = Session.open(tmp_path / "out", Session.example("digits-cnn").original, torch.rand(9, 1, 8, 8))
+    assert opened.data_name == str(tmp_path / "mine.npy")
+
+
 def test_measure_of_an_example_opens_without_anything_else(tmp_path, capsys):
     assert main(["measure", "--example", "digits-mlp", "--output", str(tmp_path / "out")]) == 0
     opened = Session.open(tmp_path / "out")

@@ -11,7 +11,7 @@ from labelled import HALF, TARGETS, same, session_of, weights
 from networks import conv_net, images
 from torch import nn
 
-from workbench import Cancelled, NotMeasuredError, Session, replay
+from workbench import Cancelled, NotMeasuredError, Session, StaleMomentsError, replay
 from workbench.measure import measure_moments
 from workbench.session import applying
 from workbench.session.tuning import Tuning
@@ -126,6 +126,17 @@ def test_norms_estimated_anew_leave_every_moment_stale_under_the_sequential_proc
     for name in ("conv1", "conv2", "fc1"):
         torch.testing.assert_close(session.moment(name).matrix, fresh[name].moments[0].matrix)
     assert float(session.moment("conv1").matrix.trace()) != before
+
+
+def test_a_choice_made_before_another_commit_is_refused_under_the_sequential_procedure():
+    session = session_of(procedure="sequential")
+    early = session.preview("fc1", width=7)
+    session.commit(session.preview("conv1", width=3))
+    for use in (session.commit, session.try_choice):
+        with pytest.raises(StaleMomentsError, match="made on moments of fc1 that were measured before"):
+            use(early)
+    assert session.position == 1
+    session.commit(session.preview("fc1", width=7))
 
 
 def test_stale_moments_are_measured_again_before_they_are_planned_or_swept_on():

@@ -539,12 +539,12 @@ def test_norms_get_the_statistics_of_all_examples():
     model = conv_net()
     x = images(31, seed=3) * 2 + 1
     before = copy.deepcopy(model)
-    found = reestimate_norms(model, [x[:13], x[13:]])
+    found = reestimate_norms(model, [x[:17], x[17:]])
     expected = copy.deepcopy(model)
     expected.drop.p = 0.0
     expected.train()
     with torch.no_grad():
-        for batch, share in ((x[:13], 1.0), (x[13:], 18 / 31)):  # every example counts the same
+        for batch, share in ((x[:17], 1.0), (x[17:], 14 / 31)):  # every example counts the same
             for norm in (expected.bn1, expected.bn2):
                 norm.momentum = share
             expected(batch)
@@ -556,6 +556,39 @@ def test_norms_get_the_statistics_of_all_examples():
     assert found.bn1.momentum == model.bn1.momentum == 0.1
     assert not any(module.training for module in found.modules())
     assert all(torch.equal(value, model.state_dict()[key]) for key, value in before.state_dict().items())
+
+
+@pytest.mark.parametrize("size", [1, 3, 8])
+@pytest.mark.parametrize("kind", ["tensor", "dictionary"])
+def test_norms_see_small_batches_together(size, kind):
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = conv_net()
+
+        def forward(self, pixels):
+            return self.net(pixels)
+
+    model = Named()
+    x = images(32, seed=3) * 2 + torch.arange(32)[:, None, None, None] / 8
+    parts = list(x.split(size))
+    whole = [x[:16], x[16:]] if 16 % size == 0 else [x[:18], x[18:]]
+    if kind == "dictionary":
+        parts, whole = ([{"pixels": part} for part in some] for some in (parts, whole))
+    else:
+        model = model.net
+    one, other = (reestimate_norms(model, data).state_dict() for data in (parts, whole))
+    for key, value in one.items():
+        torch.testing.assert_close(value, other[key])
+
+
+def test_norms_take_single_examples_of_several_shapes_one_by_one():
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    data = [images(1, 1, size, seed=size) for size in (5, 6, 7)]
+    found = reestimate_norms(model, data)
+    assert int(found[1].num_batches_tracked) == 3
+    expected = torch.stack([model[0](one).var((0, 2, 3)) for one in data]).mean(0)
+    torch.testing.assert_close(found[1].running_var, expected.detach())
 
 
 def test_norms_that_are_absent_or_idle_stay():

@@ -115,6 +115,34 @@ def test_cost_agrees_with_a_hand_count():
     assert cost.by_module["conv2"] == (11 * 7 * 9, 11 * 7 * 9 * 16)
 
 
+class Shared(nn.Module):
+    """One layer under two parents."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        shared = nn.Linear(8, 8)
+        self.a, self.b = (nn.ModuleDict({"own": nn.Linear(8, 8), "shared": shared}) for _ in range(2))
+
+    def forward(self, x):
+        for part in (self.a, self.b):
+            x = part["shared"](part["own"](x).relu()).relu()
+        return x
+
+
+def test_a_layer_under_two_parents_has_the_cost_of_all_its_calls():
+    model, x = Shared(), torch.randn(16, 8)
+    cost = count_cost(model, x)
+    assert cost.macs == 4 * 64
+    assert cost.by_module["a.shared"] == (72, 128)
+    for group in find_groups(model, x):
+        if group.prunable:
+            smaller, _ = remove_units(model, [group], group.name, [0, 2, 5])
+            after = count_cost(smaller, x)
+            saved = cost_saved(cost, group, 3, model)
+            assert saved == (cost.parameters - after.parameters, cost.macs - after.macs)
+
+
 @pytest.mark.parametrize("model", [conv_net(), Residual().eval()], ids=["conv", "residual"])
 def test_cost_saved_is_what_surgery_saves(model):
     x = images(4)

@@ -214,7 +214,8 @@ def _measure(arguments: argparse.Namespace) -> None:
         raise ValueError("give --model and --calibration, or --example")
     from workbench.session import Session
 
-    example = None if arguments.model else arguments.example
+    # With other data than its own, it is opened with that data, and no more as the example.
+    example = None if arguments.model or arguments.calibration or arguments.evaluation else arguments.example
     session = Session(
         **_own(arguments),
         procedure=arguments.procedure,
@@ -226,7 +227,7 @@ def _measure(arguments: argparse.Namespace) -> None:
     if session.history[0].score is not None:
         print(f"\n{session.metric} {session.history[0].score:.4f}")
     session.save(arguments.output)
-    given = "" if example else ", model, calibration"
+    given = "" if example else ", model, calibration" + ", evaluation" * bool(arguments.evaluation)
     print(f'\nsaved in {arguments.output}; in a notebook: wb.Session.open("{arguments.output}"{given})')
 
 

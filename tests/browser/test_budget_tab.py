@@ -207,6 +207,18 @@ def test_enter_commits_the_plan_and_not_the_layer_behind_it(budget):
     assert budget.kernel("[g.width for g in Out[1].session.groups]") == "[17, 64, 64, 128, 10]"
 
 
+def test_enter_in_an_entry_of_the_goal_sets_it_and_commits_nothing(budget):
+    set_width(budget, "conv1", 17)
+    settle(budget)
+    before = budget.find("goal-minimum").input_value()
+    for value in ("3", before):
+        budget.find("goal-minimum").fill(value)
+        budget.find("goal-minimum").press("Enter")
+        settle(budget)
+        assert budget.kernel("str(Out[1].state.goal['minimum'])") == repr(value)
+    assert budget.kernel("Out[1].session.position") == "0"
+
+
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
 def test_branches_are_drawn_beside_each_other_and_plans_unfold(budget, theme):
     budget.theme(theme)

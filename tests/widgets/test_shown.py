@@ -123,6 +123,32 @@ class TestLinks:
             state.choose("nowhere")
 
 
+class TestWidthByHand:
+    """With "follows N(λ)" off, a width is a person's own until that person moves it."""
+
+    @pytest.fixture
+    def free(self, state):
+        state.follow = False
+        state.width = 19
+        return idle(state)
+
+    def test_it_stays_when_something_else_happens(self, free, session):
+        idle(message(free, "fork", name="thin"))
+        session.measure_gradients([(session.calibration.inputs, torch.zeros(311, dtype=torch.int64))])
+        idle(free)
+        assert free.width == 19
+
+    def test_it_is_set_anew_for_another_group_and_another_width(self, free, session):
+        first = free.selected
+        free.choose(session.groups[1].name)
+        assert free.width != 19
+        free.choose(first)
+        free.width = 21
+        session.commit(session.preview(first, width=11))
+        idle(free)
+        assert free.width == 11
+
+
 class TestPreviews:
     def test_latest_request_wins(self, state, session, monkeypatch):
         asked, gate, begun = [], threading.Event(), threading.Event()

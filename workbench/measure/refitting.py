@@ -21,12 +21,13 @@ from workbench.measure.sums import Sums
 from workbench.measure.watching import LayerCall, watching
 from workbench.network.groups import Reader
 from workbench.network.layers import layer_weight
-from workbench.network.running import batch_length, evaluating
+from workbench.network.running import Inputs, batch_length, evaluating, joined
 from workbench.spectral.moment import Units, unit_indices
 
 LIMIT = 4_000_000_000
 """Bytes a fit may take unless told otherwise."""
 
+_FEW = 16  # examples; smaller batches are put together before norms see them
 _MOST_SAMPLES, _FEWEST_A_FEATURE = 1 << 20, 16
 _MOST_WORK = 2 * 10**12  # multiplications for a Gram matrix: a minute or so in float64 on one core
 # A channel that its norm scales by less than this share of the largest factor has no say in the sum, and
@@ -211,7 +212,8 @@ def reestimate_norms(
     """A copy whose batch norms have the running statistics of `data`, in which every example counts the same.
 
     All else, the modes and the momentum too, is as in `model`; norms that keep no running statistics, or
-    that do not run, are as they were.
+    that do not run, are as they were. Variances are those within a batch, so batches of a few examples are
+    put together.
 
     Raises:
         ValueError: data that is empty or does not go through the model; statistics that are not finite.
@@ -226,17 +228,29 @@ def reestimate_norms(
         for norm in norms.values():
             norm.reset_running_stats()
             norm.train()
-        seen = 0
+        seen = largest = 0
+        waiting: list[tuple[int, Inputs]] = []
 
-        def run(index, inputs):
-            nonlocal seen
+        def use(index: int, inputs: Inputs) -> None:
+            nonlocal seen, largest
             count = batch_length(inputs)
-            if count == 1 and seen > 1:
+            if count == 1 and largest > 1:
                 return  # one example left over at the end has no variance
-            seen += count
+            seen, largest = seen + count, max(largest, count)
             for norm in norms.values():
                 norm.momentum = count / seen
             run_batch(found, inputs, index)
+
+        def use_waiting() -> None:
+            whole = joined([inputs for _, inputs in waiting]) if len(waiting) > 1 else None
+            for index, inputs in waiting if whole is None else [(waiting[0][0], whole)]:
+                use(index, inputs)
+            waiting.clear()
+
+        def run(index: int, inputs: Inputs) -> None:
+            waiting.append((index, inputs))
+            if sum(batch_length(one) for _, one in waiting) >= _FEW:
+                use_waiting()
 
         each_batch(
             as_batches(data),
@@ -246,6 +260,7 @@ def reestimate_norms(
             progress,
             cancel,
         )
+        use_waiting()
     for name, norm in norms.items():
         state, norm.momentum = before[name]
         if not int(norm.num_batches_tracked):

@@ -56,15 +56,16 @@ def _count_macs(model: nn.Module, inputs: Inputs) -> tuple[dict[str, int], int]:
         call(model, inputs)
     root = type(model).__name__
     per_example = 2 * max(batch_length(inputs), 1)
-    whole = {name: sum(flops.values()) for name, flops in counter.get_flop_counts().items()}
-    own = {}
-    for name, module in model.named_modules():
-        total = whole.get(f"{root}.{name}" if name else root, 0)
-        children = (
-            f"{root}.{name}.{child}" if name else f"{root}.{child}" for child, _ in module.named_children()
-        )
-        own[name] = max(total - sum(whole.get(child, 0) for child in children), 0) // per_example
-    return own, whole.get("Global", 0) // per_example
+    counted = counter.get_flop_counts()
+    whole: dict[nn.Module, int] = {}  # a module with several names is counted under one of them
+    for name, module in model.named_modules(remove_duplicate=False):
+        flops = counted.get(f"{root}.{name}" if name else root, {})
+        whole[module] = whole.get(module, 0) + sum(flops.values())
+    own = {
+        name: max(whole[module] - sum(whole[child] for child in module.children()), 0) // per_example
+        for name, module in model.named_modules()
+    }
+    return own, sum(counted.get("Global", {}).values()) // per_example
 
 
 @contextmanager

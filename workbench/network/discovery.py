@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from workbench.network.groups import Held, Reader, UnitGroup, Writer, is_grouped
 from workbench.network.layers import is_linear_layer, kind_of, width_of
-from workbench.network.running import Inputs, batch_length, call, shape_of
+from workbench.network.running import Inputs, batch_length, call, moved, shape_of
 from workbench.network.tracing import Trace, trace
 
 IDLE = "does not run on the example input"
@@ -29,7 +30,7 @@ def discover(model: nn.Module, example: Inputs) -> list[UnitGroup]:
     layers = {n: m for n, m in model.named_modules() if is_linear_layer(m) or isinstance(m, nn.Embedding)}
     order: list[str] = []
     try:
-        found = trace(model, example)
+        found = trace(*_on_cpu(model, example))
         groups, order = _Assembly(model, found, batch_length(example)).groups(), found.calls
     except Exception as error:  # whatever a network does inside: it is said, not hidden
         reason = f"the network could not be traced: {one_line(error)}"
@@ -42,6 +43,14 @@ def discover(model: nn.Module, example: Inputs) -> list[UnitGroup]:
             groups.append(_refused(name, module, _why_left_over(name, module, order)))
     position = first_calls(order)
     return sorted(groups, key=lambda g: position.get(g.writers[0].module, len(position)))
+
+
+def _on_cpu(model: nn.Module, example: Inputs) -> tuple[nn.Module, Inputs]:
+    """Labels are followed on the CPU: a copy, where the model is elsewhere."""
+    if all(parameter.device.type == "cpu" for parameter in model.parameters()):
+        return model, example
+    cpu = torch.device("cpu")
+    return copy.deepcopy(model).to(cpu), moved(example, cpu)
 
 
 def _why_left_over(name: str, module: nn.Module, order: Sequence[str]) -> str:

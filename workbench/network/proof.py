@@ -244,12 +244,12 @@ def _outputs(
 
 def _in_double(model: nn.Module, example: Inputs) -> tuple[nn.Module, Inputs]:
     """The proof runs in float64, so that rounding is not taken for a difference; else as it is."""
-    double = copy.deepcopy(model).double()
-    wide = mapped(example, lambda t: t.double() if t.is_floating_point() else t)
     try:
+        double = copy.deepcopy(model).double()
+        wide = mapped(example, lambda t: t.double() if t.is_floating_point() else t)
         with torch.no_grad():
             call(double, wide)
-    except Exception:  # a model that fixes its own dtype is proved in that dtype
+    except Exception:  # a model or a device that fixes its own dtype is proved in that dtype
         return model, example
     return double, wide
 

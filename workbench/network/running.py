@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -49,6 +49,17 @@ def first_examples(inputs: Inputs, count: int) -> Inputs:
     """The first `count` examples of a batch: every tensor with one row an example is cut."""
     length = batch_length(inputs)
     return mapped(inputs, lambda t: t[:count] if t.dim() and len(t) == length else t)
+
+
+def joined(parts: Sequence[Inputs]) -> Inputs | None:
+    """One batch of several; None where a tensor has another shape or type, or no row an example."""
+    tensors = [tensors_of(part) for part in parts]
+    if any(not t.dim() or len(t) != batch_length(part) for part in parts for t in tensors_of(part)):
+        return None
+    if len({tuple((t.shape[1:], t.dtype) for t in one) for one in tensors}) != 1:
+        return None
+    whole = iter([torch.cat(rows) for rows in zip(*tensors, strict=True)])
+    return mapped(parts[0], lambda _: next(whole))
 
 
 def shape_of(inputs: Inputs) -> str:

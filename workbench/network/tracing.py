@@ -198,7 +198,9 @@ def _per_channel(found: Trace, name: str, module: nn.Module, inputs: Tensor, out
         _spread(found, channels, output, 1)
         maker = found.made.get(inputs.untyped_storage()._cdata)
         if maker is not None and isinstance(module, nn.modules.batchnorm._BatchNorm):
-            found.normalised[maker] = name
+            rows, taken = found.labels.roots(found.rows[maker]), found.labels.roots(channels.clamp(min=0))
+            if torch.equal(rows, taken) and len(rows.unique()) == len(rows):  # a channel an output, in order
+                found.normalised[maker] = name
 
 
 def _group_norm(found: Trace, name: str, module: Any, inputs: Tensor, output: Tensor) -> None:

@@ -64,8 +64,10 @@ class Choice:
     `reestimate`: running statistics of batch norms are measured anew on the calibration data afterwards.
     `lam` is absolute, `lam_relative` is λ/Tr Σ. Losses are relative to keeping none, in [0, 1].
     `predicted_error` is the root-mean-square change at the readers' outputs over their root mean square
-    (biases left out), as the paper's Â leaves it: an upper bound where `predicted_error_exact`, else an
-    estimate, since channel moments ignore the correlation between kernel positions (method.md §6).
+    (biases left out), as the paper's Â leaves it, on the activations that were measured: an upper bound there
+    where `predicted_error_exact`, else an estimate, since channel moments ignore the correlation between
+    kernel positions (method.md §6). Under the simultaneous procedure these are the original's, which is not
+    what a reader behind an earlier commit receives.
     `parameters_saved`, `macs_saved`: counts, exact.
     """
 
@@ -293,7 +295,7 @@ def _is_whole(number: object) -> bool:
 
 
 def _weight(model: nn.Module, name: str) -> Tensor:
-    return layer_weight(model.get_submodule(name)).detach()
+    return layer_weight(model.get_submodule(name)).detach().cpu()  # where the moments are
 
 
 def _norm_scale(model: nn.Module, name: str) -> Tensor | None:
@@ -301,8 +303,10 @@ def _norm_scale(model: nn.Module, name: str) -> Tensor | None:
     norm: Any = model.get_submodule(name) if name else None
     if norm is None or norm.running_var is None:
         return None
-    sigma = (norm.running_var.double() + norm.eps).sqrt()
-    return (torch.ones_like(sigma) if norm.weight is None else norm.weight.detach().double().abs()) / sigma
+    sigma = (norm.running_var.cpu().double() + norm.eps).sqrt()
+    return (
+        torch.ones_like(sigma) if norm.weight is None else norm.weight.detach().cpu().double().abs()
+    ) / sigma
 
 
 def _relative(losses: Tensor) -> Tensor:

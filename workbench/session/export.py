@@ -119,10 +119,8 @@ def export(
             reached(1 + index, f"exporting {PROGRAMS[name]}")
             program = traced(portable) if program is None else program
             (write_pt2 if name == "pt2" else write_onnx)(portable, program, made / PROGRAMS[name])
-        reached(1 + len(work), "putting the files in place")
+        reached(2 + len(work), "putting the files in place")
         _put_in_place(made, folder, files, earlier)
-    if progress is not None:
-        progress(len(work) + 2, len(work) + 2, "exported")
     return [folder / file for file in files]
 
 

@@ -223,7 +223,7 @@ class Session(Planned, Recorded):
             return  # without waiting for what runs
         with self._lock:
             state = self._state
-            self._history.amend(self._refreshed(state, progress, cancel))
+            self._history.amend(refreshed(self._ground, state, progress, cancel))
         self._tell("measured")
 
     def spectrum(self, name: str) -> Spectrum:
@@ -384,9 +384,6 @@ class Session(Planned, Recorded):
         self._require_measured()
         return self._state.problem(name)
 
-    def _refreshed(self, state: State, progress=None, cancel=None) -> State:
-        return refreshed(self._ground, state, progress, cancel)
-
     @property
     def _ground(self) -> Ground:  # type: ignore[override]
         return Ground(
@@ -414,8 +411,11 @@ class Session(Planned, Recorded):
                 "units: preview it again"
             )
         if choice.group in state.stale:
-            state = self._refreshed(state, progress, cancel)
-        elif not group.prunable or not state.statistics:
+            raise StaleMomentsError(
+                f"this choice was made on moments of {choice.group} that were {state.stale[choice.group]}: "
+                "preview it again"
+            )
+        if not group.prunable or not state.statistics:
             self._problem(choice.group)
         return applied(self._ground, state, choice, progress, cancel)
 

@@ -60,7 +60,7 @@ function paintFromKernel(state, fromKernel, box) {
     ? "Predicted relative change at the reader's output, were Â the reconstruction: the fitted one is seen by Try."
     : mine && !answer.predicted_error_exact
     ? "Predicted relative change at the readers' output. An estimate: channel moments ignore how kernel positions correlate."
-    : "Predicted relative change at the reader's output. An upper bound, on the calibration data.";
+    : `Predicted relative change at the reader's output. An upper bound on the activations measured${state.get("procedure") === "simultaneous" ? ", which are those of the original network" : ""}.`;
 }
 
 function draw(state, el, on) {
@@ -130,7 +130,8 @@ function draw(state, el, on) {
     tried.dataset.value = mine ? answer.score : "";
     if (stale) return setText(tried, `${state.get("selected")} was ${stale}: measure again.`);
     const fitted = FITTED.includes(state.get("reconstruction")) ? "Fitted on the calibration data when tried or committed." : "";
-    setText(tried, mine ? `${state.get("metric")} with this choice ${score(answer.score)} (${points(answer.change)}), nothing kept` : fitted);
+    const change = mine && answer.change !== null ? ` (${state.get("metric") === "accuracy" ? points(answer.change) : signed(answer.change)})` : "";
+    setText(tried, mine ? `${state.get("metric")} with this choice ${score(answer.score)}${change}, nothing kept` : fitted);
   });
   on("layers selected spectra progress kernel width metric norms", () => {
     const layer = layerOf(state);

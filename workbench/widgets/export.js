@@ -19,16 +19,18 @@ function draw(state, el, on) {
   };
   const formats = () => ({ formats: FORMATS.map(([name]) => name).filter((name, i) => boxes[i].input.checked) });
   const save = plainButton("save", "Save session", () => save.getAttribute("aria-disabled") !== "true" && ask("save", () => ({}))());
-  save.title = "Recipe, moments and weights: Session.open goes on from there";
+  save.title = "Recipe, moments and weights of every branch, up to its present step: Session.open goes on from there";
   const words = h("span", {});
   const keep = plainButton("keep", "Keep", () => (update(state, { question: {} }), folder.input.focus()));
   const question = h("div", { class: "wbw-question", role: "alert", "data-testid": "question" }, words,
     plainButton("replace", "Replace", () => sent(true)), keep);
+  const undone = h("p", { class: "wbw-hint", "data-testid": "undone" }, "Undone steps are not written: press Redo first to keep them.");
   const frame = card(state, el, on, { name: "export", title: "Export the network as it is now", sub: "", submitText: "Export", submit: ask("export", formats),
-    body: [h("div", { class: "wbw-fields" }, folder.node), h("div", { class: "wbw-choices" }, ...boxes.map((box) => box.node)), question],
+    body: [h("div", { class: "wbw-fields" }, folder.node), h("div", { class: "wbw-choices" }, ...boxes.map((box) => box.node)), undone, question],
     buttons: [save], commands: ["export", "save"] });
   frame.form.addEventListener("input", () => state.get("question").words && update(state, { question: {} }));
 
+  on("can_redo", () => (undone.hidden = !state.get("can_redo")));
   let offered = "";
   on("name", () => {
     const wanted = `${plain(state.get("name"))}-pruned`;

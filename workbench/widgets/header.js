@@ -47,7 +47,7 @@ function keys(state) {
       const command = event.shiftKey ? "redo" : "undo";
       if (!busy(state) && state.get(`can_${command}`)) send(state, command);
     } else if (modified) return;
-    else if (event.key === "Enter" && !event.target.closest("button, select, input[type=number], a, form")) {
+    else if (event.key === "Enter" && !event.target.closest("button, select, input[type=number], input[type=text], a, form")) {
       event.preventDefault();
       const commit = { layer: "commit", budget: "commit-all" }[state.get("tab")];
       if (!event.repeat && commit) event.currentTarget.querySelector(`[data-testid="${commit}"]`)?.click();

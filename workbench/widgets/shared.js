@@ -81,7 +81,10 @@ function points(delta) {
   return `${sign}${Math.abs(value).toFixed(1)} points`;
 }
 const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(4);
-const seconds = (value) => (value < 60 ? `${value.toFixed(0)}${THIN}s` : `${Math.floor(value / 60)} min ${Math.round(value % 60)}${THIN}s`);
+function seconds(value) {
+  const whole = Math.round(value);
+  return whole < 60 ? `${whole}${THIN}s` : `${Math.floor(whole / 60)} min ${whole % 60}${THIN}s`;
+}
 
 // ---- the shared state -------------------------------------------------------------------------------
 // A panel is made by panel(draw); draw(state, el, on) builds it and registers repaints with

@@ -257,14 +257,14 @@ class WorkbenchState(Commands, Branches, Budgets, Comparisons, Tunings, anywidge
         names = [layer["name"] for layer in values["layers"]]
         if values.get("selected", self.selected) not in names:
             values = values | {"selected": (names or [""])[0]}
-        before = {layer["name"]: layer["width"] for layer in self.layers}
+        before, shown_before = {layer["name"]: layer["width"] for layer in self.layers}, self.selected
         self._set(values | self._fitting(values) | {"revision": self.revision + 1})
         now = {layer["name"]: layer["width"] for layer in self.layers}.get(self.selected, 0)
         if now < before.get(self.selected, 0) and values["position"] > 0:
             # Just committed: all of its units are kept until a person moves something, so that a second
             # Enter does not prune again.
             self._set({"width": now})
-        else:
+        elif self.follow or self.selected != shown_before or now != before.get(self.selected):
             self._link("selected")
         self._ask()
         self._ask_losses()
