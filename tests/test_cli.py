@@ -297,15 +297,22 @@ def test_what_measure_saved_is_replayed(own, tmp_path, capsys):
 
 
 def test_measure_of_an_example_on_other_data_is_not_opened_on_the_example_s(tmp_path, capsys):
-    np.save(tmp_path / "mine.npy", np.random.default_rng(3).random((23, 1, 8, 8), dtype="f4"))
-    given = ["--example", "digits-cnn", "--calibration", str(tmp_path / "mine.npy")]
-    assert main(["measure", *given, "--output", str(tmp_path / "out")]) == 0
-    assert 'Session.open("' in (said := capsys.readouterr().out)
-    assert said.strip().endswith('", model, calibration)')
-    with pytest.raises(ValueError, match="give the original model"):
-        Session.open(tmp_path / "out")
-    opened = Session.open(tmp_path / "out", Session.example("digits-cnn").original, torch.rand(9, 1, 8, 8))
-    assert opened.data_name == str(tmp_path / "mine.npy")
+    mine, out = str(tmp_path / "mine.npy"), str(tmp_path / "out")
+    np.save(mine, np.random.default_rng(3).random((23, 1, 8, 8), dtype="f4"))
+    assert main(["measure", "--example", "digits-cnn", "--calibration", mine, "--output", out]) == 0
+    assert capsys.readouterr().out.strip().endswith('out", calibration=…)')
+    with pytest.raises(
+        ValueError, match="measured on .*mine.npy, not on the example's own scikit-learn digits"
+    ):
+        Session.open(out)
+    opened = Session.open(out, calibration=torch.rand(23, 1, 8, 8))
+    assert (opened.example_name, opened.data_name) == ("digits-cnn", mine)
+    recipe = str(tmp_path / "out" / "recipe.json")
+    assert main(["replay", recipe]) == 2
+    assert "give the calibration data" in capsys.readouterr().err
+    assert main(["replay", recipe, "--calibration", mine, "--output", str(tmp_path / "again")]) == 0
+    with pytest.raises(ValueError, match="give the calibration data"):
+        Session.open(tmp_path / "again")
 
 
 def test_measure_of_an_example_opens_without_anything_else(tmp_path, capsys):

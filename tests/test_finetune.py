@@ -281,6 +281,20 @@ def test_what_others_do_with_the_session_meanwhile_does_not_meet_a_tuning(follow
     assert same(weights(session), weights(alone))
 
 
+def test_a_tuning_that_cannot_begin_lets_the_history_go_on(monkeypatch):
+    session = session_of()
+    session.commit_plan(HALF)
+
+    def full(_):
+        raise MemoryError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("copy.deepcopy", full)
+        with pytest.raises(MemoryError):
+            session.finetune(tuning=Tuning(steps=1))
+    session.undo()
+
+
 def test_a_tuning_that_fails_lets_the_history_go_on():
     session = session_of()
     with pytest.raises(ValueError, match="does not fit"):

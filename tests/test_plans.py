@@ -135,6 +135,9 @@ def test_a_choice_made_before_another_commit_is_refused_under_the_sequential_pro
     for use in (session.commit, session.try_choice):
         with pytest.raises(StaleMomentsError, match="made on moments of fc1 that were measured before"):
             use(early)
+    session.remeasure()
+    with pytest.raises(StaleMomentsError, match="made on moments of fc1 that were measured again since"):
+        session.commit(early)
     assert session.position == 1
     session.commit(session.preview("fc1", width=7))
 

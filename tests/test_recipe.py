@@ -88,7 +88,7 @@ def test_the_data_s_name_comes_back(tmp_path):
     del recipe["data"]  # as it was written before it had one
     assert replay(recipe, evaluation=lambda model: 0.5).data_name == "scikit-learn digits"
     other = replay(session.recipe, calibration=session.calibration, evaluation=lambda model: 0.5)
-    assert other.data_name == ""  # nobody said what it is called
+    assert other.data_name == "data of your own"
     own = Session(conv_net(), X, name="net", data_name="photos.zip")
     own.measure()
     own.save(tmp_path)

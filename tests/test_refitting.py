@@ -16,6 +16,7 @@ from workbench.measure.refitting import fit_original, fit_present, reestimate_no
 from workbench.measure.watching import watching
 from workbench.network.groups import Reader
 from workbench.network.layers import kind_of, layer_weight, set_layer_weight
+from workbench.network.running import joined
 from workbench.spectral import Moment, fold, reconstruction_matrix
 
 CHANNELS, OUTPUTS = 7, 5
@@ -589,6 +590,45 @@ def test_norms_take_single_examples_of_several_shapes_one_by_one():
     assert int(found[1].num_batches_tracked) == 3
     expected = torch.stack([model[0](one).var((0, 2, 3)) for one in data]).mean(0)
     torch.testing.assert_close(found[1].running_var, expected.detach())
+
+
+def test_norms_lose_no_example_among_shapes_that_do_not_go_together():
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    data = [images(1, 1, 8, seed=k) for k in range(16)] + [images(1, 1, 5 + k % 2, seed=k) for k in range(8)]
+    found = reestimate_norms(model, data)
+    assert int(found[1].num_batches_tracked) == 1 + 8
+    rows = [model[0](one).mean((0, 2, 3)) for one in data]
+    torch.testing.assert_close(found[1].running_mean, torch.stack(rows).mean(0).detach())
+
+
+def test_norms_do_not_mind_a_loader_that_fills_the_same_tensor_again():
+    class Reusing:
+        def __init__(self, whole):
+            self.whole, self.buffer = whole, torch.empty_like(whole[:4])
+
+        def __iter__(self):
+            for part in self.whole.split(4):
+                yield self.buffer.copy_(part)
+
+    x = images(32) + torch.arange(32)[:, None, None, None]
+    model = conv_net()
+    one, other = (reestimate_norms(model, data).state_dict() for data in (Reusing(x), [x[:16], x[16:]]))
+    for key, value in one.items():
+        torch.testing.assert_close(value, other[key])
+
+
+def test_batches_go_together_only_where_nothing_else_differs():
+    a, b = torch.zeros(2, 3), torch.ones(4, 3)
+    whole = joined([{"x": a, "n": 2}, {"x": b, "n": 2}])
+    assert torch.equal(whole["x"], torch.cat([a, b]))
+    assert whole["n"] == 2
+    assert joined([(a, [a]), (b, [b])])[1][0].shape == (6, 3)
+    assert joined([{"x": a, "n": 2}, {"x": b, "n": 4}]) is None
+    assert joined([{"x": a}, {"y": b}]) is None
+    assert joined([a, b[:, :2]]) is None
+    assert joined([a, b.double()]) is None
+    assert joined([(a, torch.zeros(())), (b, torch.zeros(()))]) is None
+    assert joined([(a, torch.zeros(7)), (b, torch.zeros(7))]) is None
 
 
 def test_norms_that_are_absent_or_idle_stay():

@@ -214,8 +214,7 @@ def _measure(arguments: argparse.Namespace) -> None:
         raise ValueError("give --model and --calibration, or --example")
     from workbench.session import Session
 
-    # With other data than its own, it is opened with that data, and no more as the example.
-    example = None if arguments.model or arguments.calibration or arguments.evaluation else arguments.example
+    example = None if arguments.model else arguments.example
     session = Session(
         **_own(arguments),
         procedure=arguments.procedure,
@@ -227,7 +226,10 @@ def _measure(arguments: argparse.Namespace) -> None:
     if session.history[0].score is not None:
         print(f"\n{session.metric} {session.history[0].score:.4f}")
     session.save(arguments.output)
-    given = "" if example else ", model, calibration" + ", evaluation" * bool(arguments.evaluation)
+    given = "" if example else ", model, calibration"
+    if example:
+        given += ", calibration=…" * bool(arguments.calibration)
+    given += ", evaluation=…" * bool(arguments.evaluation)
     print(f'\nsaved in {arguments.output}; in a notebook: wb.Session.open("{arguments.output}"{given})')
 
 

@@ -138,6 +138,20 @@ class TestWidthByHand:
         idle(free)
         assert free.width == 19
 
+    def test_it_is_set_anew_once_something_is_measured_and_for_another_session(self, free):
+        free._take(small_session())
+        free.follow = False
+        free.measure()
+        idle(free)
+        measured = free.width
+        assert measured > 1
+        free.width = 3
+        other = small_session()
+        other.measure()
+        free._take(other)
+        idle(free)
+        assert free.width == measured
+
     def test_it_is_set_anew_for_another_group_and_another_width(self, free, session):
         first = free.selected
         free.choose(session.groups[1].name)

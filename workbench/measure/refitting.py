@@ -21,13 +21,13 @@ from workbench.measure.sums import Sums
 from workbench.measure.watching import LayerCall, watching
 from workbench.network.groups import Reader
 from workbench.network.layers import layer_weight
-from workbench.network.running import Inputs, batch_length, evaluating, joined
+from workbench.network.running import Inputs, batch_length, evaluating, joined, mapped, tensors_of
 from workbench.spectral.moment import Units, unit_indices
 
 LIMIT = 4_000_000_000
 """Bytes a fit may take unless told otherwise."""
 
-_FEW = 16  # examples; smaller batches are put together before norms see them
+_FEW, _LARGE = 16, 1 << 22  # batches of fewer examples are put together for norms, up to so many numbers
 _MOST_SAMPLES, _FEWEST_A_FEATURE = 1 << 20, 16
 _MOST_WORK = 2 * 10**12  # multiplications for a Gram matrix: a minute or so in float64 on one core
 # A channel that its norm scales by less than this share of the largest factor has no say in the sum, and
@@ -234,8 +234,6 @@ def reestimate_norms(
         def use(index: int, inputs: Inputs) -> None:
             nonlocal seen, largest
             count = batch_length(inputs)
-            if count == 1 and largest > 1:
-                return  # one example left over at the end has no variance
             seen, largest = seen + count, max(largest, count)
             for norm in norms.values():
                 norm.momentum = count / seen
@@ -248,8 +246,12 @@ def reestimate_norms(
             waiting.clear()
 
         def run(index: int, inputs: Inputs) -> None:
-            waiting.append((index, inputs))
-            if sum(batch_length(one) for _, one in waiting) >= _FEW:
+            few = batch_length(inputs) < _FEW
+            # A copy, since a loader may fill the same tensors again.
+            waiting.append((index, mapped(inputs, torch.clone) if few else inputs))
+            examples = sum(batch_length(one) for _, one in waiting)
+            numbers = sum(tensor.numel() for _, one in waiting for tensor in tensors_of(one))
+            if examples >= _FEW or numbers >= _LARGE:
                 use_waiting()
 
         each_batch(
@@ -260,7 +262,9 @@ def reestimate_norms(
             progress,
             cancel,
         )
-        use_waiting()
+        left = sum(batch_length(inputs) for _, inputs in waiting)
+        if not (left == 1 and largest > 1):  # one example left over at the end has no variance
+            use_waiting()
     for name, norm in norms.items():
         state, norm.momentum = before[name]
         if not int(norm.num_batches_tracked):

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 Inputs: TypeAlias = Tensor | tuple[Any, ...] | dict[str, Any]
 """One batch as a model takes it: a tensor, several in a tuple, or arguments by name in a dictionary."""
@@ -52,14 +53,28 @@ def first_examples(inputs: Inputs, count: int) -> Inputs:
 
 
 def joined(parts: Sequence[Inputs]) -> Inputs | None:
-    """One batch of several; None where a tensor has another shape or type, or no row an example."""
-    tensors = [tensors_of(part) for part in parts]
-    if any(not t.dim() or len(t) != batch_length(part) for part in parts for t in tensors_of(part)):
+    """One batch of several; None where they do not go together.
+
+    They do where every tensor has a row an example and the same shape and type otherwise, and all else in
+    the parts is equal.
+    """
+    trees = [tree_flatten(part) for part in parts]
+    if any(spec != trees[0][1] for _, spec in trees):
         return None
-    if len({tuple((t.shape[1:], t.dtype) for t in one) for one in tensors}) != 1:
-        return None
-    whole = iter([torch.cat(rows) for rows in zip(*tensors, strict=True)])
-    return mapped(parts[0], lambda _: next(whole))
+    whole = []
+    for column in zip(*(leaves for leaves, _ in trees), strict=True):
+        if all(isinstance(leaf, Tensor) for leaf in column):
+            rows = all(
+                t.dim() and len(t) == batch_length(part) for t, part in zip(column, parts, strict=True)
+            )
+            if not rows or len({(t.shape[1:], t.dtype) for t in column}) > 1:
+                return None
+            whole.append(torch.cat(column))
+        elif any(isinstance(leaf, Tensor) or leaf != column[0] for leaf in column):
+            return None
+        else:
+            whole.append(column[0])
+    return tree_unflatten(whole, trees[0][1])
 
 
 def shape_of(inputs: Inputs) -> str:

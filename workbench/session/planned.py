@@ -314,9 +314,11 @@ class Planned:
         with self._lock:
             self._history.hold("fine-tuning is running: wait for its end, or stop it first")
             state, before = self._history.present, self._history.original
-            # Copies, since others may run and watch the session's own networks meanwhile.
-            model, original = copy.deepcopy(state.model), copy.deepcopy(before.model)
         try:
+            with self._lock:  # copies, since others may run and watch the session's own networks meanwhile
+                model = copy.deepcopy(state.model)
+                followed = tuning.match > 0 or tuning.distill > 0
+                original = copy.deepcopy(before.model) if followed else before.model
             matching = None
             if tuning.match > 0:
                 matching = Matching.of(original, before.groups, state.groups, state.units)

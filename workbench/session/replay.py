@@ -13,6 +13,8 @@ from workbench.session.finetune import Loss
 from workbench.session.recipe import RecipeStep, TuneStep, check_fingerprint, parse_step, read_recipe
 from workbench.session.session import Session
 
+GIVEN = "data of your own"  # what data is called that nobody named, in place of an example's
+
 
 def replay(
     recipe: dict[str, Any] | str | Path,
@@ -59,15 +61,21 @@ def session_for(
 ) -> Session:
     """A fresh session on the model that `recipe` was made with, after its fingerprint was checked.
 
-    `data_name`: what the calibration data is called, by default the example's name for its own.
+    `data_name`: what the calibration data is called, by default the example's name for its own. Raises
+    ValueError where model or data is missing.
     """
     example = recipe["model"].get("example")
     name = recipe["model"].get("name", "")
-    procedure = recipe["procedure"]
+    procedure, measured_on = recipe["procedure"], recipe.get("data", "")
     if model is None and example:
         ex = load_example(example, progress=progress)
         model = ex.model
-        data_name = data_name or (ex.data_name if calibration is None else "")
+        if calibration is None and measured_on not in ("", ex.data_name):
+            raise ValueError(
+                f"this was measured on {measured_on}, not on the example's own {ex.data_name}: give the "
+                "calibration data"
+            )
+        data_name = data_name or (ex.data_name if calibration is None else GIVEN)
         calibration = ex.calibration if calibration is None else calibration
         evaluation = ex.evaluation if evaluation is None else evaluation
     if model is None:

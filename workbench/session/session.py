@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -295,7 +296,7 @@ class Session(Planned, Recorded):
     def try_choice(
         self, choice: Choice, progress: Progress | None = None, cancel: threading.Event | None = None
     ) -> float | None:
-        """The score that the network would have with `choice`; nothing is kept."""
+        """The score that the network would have with `choice`; nothing is kept. Raises as `commit` does."""
         return self._score(self._applied(choice, progress, cancel).model, progress, cancel)
 
     # Committing ------------------------------------------------------------------------------------
@@ -310,8 +311,9 @@ class Session(Planned, Recorded):
         """Carry out `choice`: a new, smaller network, scored, and a step in the history.
 
         Steps in a row with the same `plan` are undone together. What redo would have brought back is
-        dropped. Raises ValueError where the choice was made for another width of its group, and whatever
-        scoring raises; then nothing has changed.
+        dropped. Raises ValueError where the choice was made for another width of its group, StaleMomentsError
+        where it was made before its moments became stale, and whatever scoring raises; then nothing has
+        changed.
         """
         with self._lock:
             self._history.check_free()
@@ -410,13 +412,16 @@ class Session(Planned, Recorded):
                 f"this choice was made on another branch of the history, where {choice.group} kept other "
                 "units: preview it again"
             )
-        if choice.group in state.stale:
+        problem = self._problem(choice.group)
+        stale = state.stale.get(choice.group, "")
+        if not stale and self.procedure == "sequential" and (trace := problem.spectrum.trace) > 0:
+            # λ and its share of the trace say on which moments the choice was made.
+            same = math.isclose(choice.lam, choice.lam_relative * trace, rel_tol=1e-9)
+            stale = "" if same else "measured again since"
+        if stale:
             raise StaleMomentsError(
-                f"this choice was made on moments of {choice.group} that were {state.stale[choice.group]}: "
-                "preview it again"
+                f"this choice was made on moments of {choice.group} that were {stale}: preview it again"
             )
-        if not group.prunable or not state.statistics:
-            self._problem(choice.group)
         return applied(self._ground, state, choice, progress, cancel)
 
     def _stale_after(self, state: State, changed: UnitGroup) -> dict[str, str]:

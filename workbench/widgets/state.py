@@ -247,16 +247,18 @@ class WorkbenchState(Commands, Branches, Budgets, Comparisons, Tunings, anywidge
         if not values["norms"]:
             values = values | {"reestimate": False}
         empty: dict = {"preview": {}, "tried": {}} | self._no_plan() | self._no_comparison() | {"tuned": {}}
-        self._apply(values | empty)
+        self._apply(values | empty, fresh=True)
 
     def _changed(self, session: Session) -> None:
         values = read_session(session)
         self._deliver(lambda: self._apply(values) if session is self.session else None)
 
-    def _apply(self, values: dict) -> None:
+    def _apply(self, values: dict, fresh: bool = False) -> None:
+        """Show `values`; `fresh`: of another session."""
         names = [layer["name"] for layer in values["layers"]]
         if values.get("selected", self.selected) not in names:
             values = values | {"selected": (names or [""])[0]}
+        fresh = fresh or not self.measured  # then no width was set by hand
         before, shown_before = {layer["name"]: layer["width"] for layer in self.layers}, self.selected
         self._set(values | self._fitting(values) | {"revision": self.revision + 1})
         now = {layer["name"]: layer["width"] for layer in self.layers}.get(self.selected, 0)
@@ -264,7 +266,7 @@ class WorkbenchState(Commands, Branches, Budgets, Comparisons, Tunings, anywidge
             # Just committed: all of its units are kept until a person moves something, so that a second
             # Enter does not prune again.
             self._set({"width": now})
-        elif self.follow or self.selected != shown_before or now != before.get(self.selected):
+        elif fresh or self.follow or self.selected != shown_before or now != before.get(self.selected):
             self._link("selected")
         self._ask()
         self._ask_losses()
