@@ -301,9 +301,7 @@ def test_measure_of_an_example_on_other_data_is_not_opened_on_the_example_s(tmp_
     np.save(mine, np.random.default_rng(3).random((23, 1, 8, 8), dtype="f4"))
     assert main(["measure", "--example", "digits-cnn", "--calibration", mine, "--output", out]) == 0
     assert capsys.readouterr().out.strip().endswith('out", calibration=…)')
-    with pytest.raises(
-        ValueError, match="measured on .*mine.npy, not on the example's own scikit-learn digits"
-    ):
+    with pytest.raises(ValueError, match=r"measured on .*mine\.npy, not on the example's own scikit"):
         Session.open(out)
     opened = Session.open(out, calibration=torch.rand(23, 1, 8, 8))
     assert (opened.example_name, opened.data_name) == ("digits-cnn", mine)
