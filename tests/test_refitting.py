@@ -12,11 +12,10 @@ from torch.nn import functional
 from workbench.measure.batches import Cancelled
 from workbench.measure.moments import ActivationError
 from workbench.measure.patches import PatchLayer, matrix, pieces
-from workbench.measure.refitting import fit_original, fit_present, reestimate_norms, required_bytes
+from workbench.measure.refitting import fit_original, fit_present, required_bytes
 from workbench.measure.watching import watching
 from workbench.network.groups import Reader
 from workbench.network.layers import kind_of, layer_weight, set_layer_weight
-from workbench.network.running import joined
 from workbench.spectral import Moment, fold, reconstruction_matrix
 
 CHANNELS, OUTPUTS = 7, 5
@@ -534,112 +533,6 @@ def _other_grid() -> nn.Module:
     model = mlp(3, 7, 5)
     model[0].register_forward_hook(lambda _m, _a, out: out[:2])
     return model
-
-
-def test_norms_get_the_statistics_of_all_examples():
-    model = conv_net()
-    x = images(31, seed=3) * 2 + 1
-    before = copy.deepcopy(model)
-    found = reestimate_norms(model, [x[:17], x[17:]])
-    expected = copy.deepcopy(model)
-    expected.drop.p = 0.0
-    expected.train()
-    with torch.no_grad():
-        for batch, share in ((x[:17], 1.0), (x[17:], 14 / 31)):  # every example counts the same
-            for norm in (expected.bn1, expected.bn2):
-                norm.momentum = share
-            expected(batch)
-    for norm in (expected.bn1, expected.bn2):
-        norm.num_batches_tracked.fill_(2)
-    for key, value in expected.state_dict().items():
-        torch.testing.assert_close(found.state_dict()[key], value)
-    assert not torch.equal(found.bn1.running_mean, model.bn1.running_mean)
-    assert found.bn1.momentum == model.bn1.momentum == 0.1
-    assert not any(module.training for module in found.modules())
-    assert all(torch.equal(value, model.state_dict()[key]) for key, value in before.state_dict().items())
-
-
-@pytest.mark.parametrize("size", [1, 3, 8])
-@pytest.mark.parametrize("kind", ["tensor", "dictionary"])
-def test_norms_see_small_batches_together(size, kind):
-    class Named(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.net = conv_net()
-
-        def forward(self, pixels):
-            return self.net(pixels)
-
-    model = Named()
-    x = images(32, seed=3) * 2 + torch.arange(32)[:, None, None, None] / 8
-    parts = list(x.split(size))
-    whole = [x[:16], x[16:]] if 16 % size == 0 else [x[:18], x[18:]]
-    if kind == "dictionary":
-        parts, whole = ([{"pixels": part} for part in some] for some in (parts, whole))
-    else:
-        model = model.net
-    one, other = (reestimate_norms(model, data).state_dict() for data in (parts, whole))
-    for key, value in one.items():
-        torch.testing.assert_close(value, other[key])
-
-
-def test_norms_take_single_examples_of_several_shapes_one_by_one():
-    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    data = [images(1, 1, size, seed=size) for size in (5, 6, 7)]
-    found = reestimate_norms(model, data)
-    assert int(found[1].num_batches_tracked) == 3
-    expected = torch.stack([model[0](one).var((0, 2, 3)) for one in data]).mean(0)
-    torch.testing.assert_close(found[1].running_var, expected.detach())
-
-
-def test_norms_lose_no_example_among_shapes_that_do_not_go_together():
-    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    data = [images(1, 1, 8, seed=k) for k in range(16)] + [images(1, 1, 5 + k % 2, seed=k) for k in range(8)]
-    found = reestimate_norms(model, data)
-    assert int(found[1].num_batches_tracked) == 1 + 8
-    rows = [model[0](one).mean((0, 2, 3)) for one in data]
-    torch.testing.assert_close(found[1].running_mean, torch.stack(rows).mean(0).detach())
-
-
-def test_norms_do_not_mind_a_loader_that_fills_the_same_tensor_again():
-    class Reusing:
-        def __init__(self, whole):
-            self.whole, self.buffer = whole, torch.empty_like(whole[:4])
-
-        def __iter__(self):
-            for part in self.whole.split(4):
-                yield self.buffer.copy_(part)
-
-    x = images(32) + torch.arange(32)[:, None, None, None]
-    model = conv_net()
-    one, other = (reestimate_norms(model, data).state_dict() for data in (Reusing(x), [x[:16], x[16:]]))
-    for key, value in one.items():
-        torch.testing.assert_close(value, other[key])
-
-
-def test_batches_go_together_only_where_nothing_else_differs():
-    a, b = torch.zeros(2, 3), torch.ones(4, 3)
-    whole = joined([{"x": a, "n": 2}, {"x": b, "n": 2}])
-    assert torch.equal(whole["x"], torch.cat([a, b]))
-    assert whole["n"] == 2
-    assert joined([(a, [a]), (b, [b])])[1][0].shape == (6, 3)
-    assert joined([{"x": a, "n": 2}, {"x": b, "n": 4}]) is None
-    assert joined([{"x": a}, {"y": b}]) is None
-    assert joined([a, b[:, :2]]) is None
-    assert joined([a, b.double()]) is None
-    assert joined([(a, torch.zeros(())), (b, torch.zeros(()))]) is None
-    assert joined([(a, torch.zeros(7)), (b, torch.zeros(7))]) is None
-
-
-def test_norms_that_are_absent_or_idle_stay():
-    plain = mlp(3, 7, 5)
-    again = reestimate_norms(plain, torch.randn(5, 3))
-    assert again is not plain
-    assert all(torch.equal(value, again.state_dict()[key]) for key, value in plain.state_dict().items())
-    model = conv_net()
-    model.idle = nn.BatchNorm1d(3)
-    nn.init.ones_(model.idle.running_mean)
-    assert torch.equal(reestimate_norms(model, images(5)).idle.running_mean, torch.ones(3))
 
 
 def test_a_watch_sees_the_stream_that_a_block_meets():

@@ -226,10 +226,8 @@ def _measure(arguments: argparse.Namespace) -> None:
     if session.history[0].score is not None:
         print(f"\n{session.metric} {session.history[0].score:.4f}")
     session.save(arguments.output)
-    given = "" if example else ", model, calibration"
-    if example:
-        given += ", calibration=…" * bool(arguments.calibration)
-    given += ", evaluation=…" * bool(arguments.evaluation)
+    given = "" if example else ", model"
+    given += "".join(f", {data}=…" for data in ("calibration", "evaluation") if getattr(arguments, data))
     print(f'\nsaved in {arguments.output}; in a notebook: wb.Session.open("{arguments.output}"{given})')
 
 

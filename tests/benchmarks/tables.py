@@ -35,7 +35,7 @@ from cifar_resnets import MEAN, STD, evaluation, resnet  # noqa: E402
 
 import workbench as wb  # noqa: E402
 from workbench.measure.datasets import load_cifar10, load_mnist  # noqa: E402
-from workbench.measure.refitting import reestimate_norms  # noqa: E402
+from workbench.measure.norms import reestimate_norms  # noqa: E402
 from workbench.session.budget import BudgetPlan  # noqa: E402
 from workbench.session.finetune import finetune  # noqa: E402
 from workbench.session.tuning import Tuning  # noqa: E402

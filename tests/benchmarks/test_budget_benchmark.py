@@ -4,7 +4,7 @@ import pytest
 import torch
 from tables import Bench
 
-from workbench.measure.refitting import reestimate_norms
+from workbench.measure.norms import reestimate_norms
 from workbench.session.tuning import Tuning
 
 IMAGES = 10_000

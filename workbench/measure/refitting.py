@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from contextlib import ExitStack
 from threading import Event
@@ -10,24 +9,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from workbench.measure.batches import as_batches, device_of
+from workbench.measure.batches import device_of
 from workbench.measure.keeping import KeptCalls
-from workbench.measure.moments import ActivationError, Progress, run_batch
-from workbench.measure.passes import Source, each_batch, measure_calls
+from workbench.measure.moments import Progress
+from workbench.measure.passes import Source, measure_calls
 from workbench.measure.patches import PatchLayer, matrix, pieces
 from workbench.measure.sums import Sums
 from workbench.measure.watching import LayerCall, watching
 from workbench.network.groups import Reader
 from workbench.network.layers import layer_weight
-from workbench.network.running import Inputs, batch_length, evaluating, joined, mapped, tensors_of
 from workbench.spectral.moment import Units, unit_indices
 
 LIMIT = 4_000_000_000
 """Bytes a fit may take unless told otherwise."""
 
-_FEW, _LARGE = 16, 1 << 22  # batches of fewer examples are put together for norms, up to so many numbers
 _MOST_SAMPLES, _FEWEST_A_FEATURE = 1 << 20, 16
 _MOST_WORK = 2 * 10**12  # multiplications for a Gram matrix: a minute or so in float64 on one core
 # A channel that its norm scales by less than this share of the largest factor has no say in the sum, and
@@ -191,87 +187,6 @@ def _enough(features: int) -> int:
 def required_bytes(features: int, outputs: int) -> int:
     """Memory that a fit takes: float64 Gram matrix, its copies while it is solved, and cross moments."""
     return 8 * (7 * features**2 + 6 * features * outputs)
-
-
-def has_running_statistics(model: nn.Module) -> bool:
-    """Whether a norm keeps statistics of the data, which could be re-estimated."""
-    return bool(_running_norms(model))
-
-
-def _running_norms(model: nn.Module) -> dict[str, Any]:
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, _BatchNorm) and module.running_mean is not None
-    }
-
-
-def reestimate_norms(
-    model: nn.Module, data: Any, progress: Progress | None = None, cancel: Event | None = None
-) -> nn.Module:
-    """A copy whose batch norms have the running statistics of `data`, in which every example counts the same.
-
-    All else, the modes and the momentum too, is as in `model`; norms that keep no running statistics, or
-    that do not run, are as they were. Variances are those within a batch, so batches of a few examples are
-    put together.
-
-    Raises:
-        ValueError: data that is empty or does not go through the model; statistics that are not finite.
-        Cancelled: `cancel` was set.
-    """
-    found = copy.deepcopy(model)
-    norms = _running_norms(found)
-    if not norms:
-        return found
-    before = {name: (copy.deepcopy(norm.state_dict()), norm.momentum) for name, norm in norms.items()}
-    with evaluating(found), torch.no_grad():
-        for norm in norms.values():
-            norm.reset_running_stats()
-            norm.train()
-        seen = largest = 0
-        waiting: list[tuple[int, Inputs]] = []
-
-        def use(index: int, inputs: Inputs) -> None:
-            nonlocal seen, largest
-            count = batch_length(inputs)
-            seen, largest = seen + count, max(largest, count)
-            for norm in norms.values():
-                norm.momentum = count / seen
-            run_batch(found, inputs, index)
-
-        def use_waiting() -> None:
-            whole = joined([inputs for _, inputs in waiting]) if len(waiting) > 1 else None
-            for index, inputs in waiting if whole is None else [(waiting[0][0], whole)]:
-                use(index, inputs)
-            waiting.clear()
-
-        def run(index: int, inputs: Inputs) -> None:
-            few = batch_length(inputs) < _FEW
-            # A copy, since a loader may fill the same tensors again.
-            waiting.append((index, mapped(inputs, torch.clone) if few else inputs))
-            examples = sum(batch_length(one) for _, one in waiting)
-            numbers = sum(tensor.numel() for _, one in waiting for tensor in tensors_of(one))
-            if examples >= _FEW or numbers >= _LARGE:
-                use_waiting()
-
-        each_batch(
-            as_batches(data),
-            device_of(found),
-            "re-estimating norms",
-            run,
-            progress,
-            cancel,
-        )
-        left = sum(batch_length(inputs) for _, inputs in waiting)
-        if not (left == 1 and largest > 1):  # one example left over at the end has no variance
-            use_waiting()
-    for name, norm in norms.items():
-        state, norm.momentum = before[name]
-        if not int(norm.num_batches_tracked):
-            norm.load_state_dict(state)
-        if not bool(norm.running_mean.isfinite().all() and norm.running_var.isfinite().all()):
-            raise ActivationError(f"the input of norm {name} has NaN or Inf: check the data and the weights")
-    return found
 
 
 def _missing(layer: PatchLayer, before: LayerCall, now: LayerCall, rows: Tensor) -> Tensor:

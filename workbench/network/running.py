@@ -58,15 +58,13 @@ def joined(parts: Sequence[Inputs]) -> Inputs | None:
     They do where every tensor has a row an example and the same shape and type otherwise, and all else in
     the parts is equal.
     """
-    trees = [tree_flatten(part) for part in parts]
+    trees, lengths = [tree_flatten(part) for part in parts], [batch_length(part) for part in parts]
     if any(spec != trees[0][1] for _, spec in trees):
         return None
     whole = []
     for column in zip(*(leaves for leaves, _ in trees), strict=True):
         if all(isinstance(leaf, Tensor) for leaf in column):
-            rows = all(
-                t.dim() and len(t) == batch_length(part) for t, part in zip(column, parts, strict=True)
-            )
+            rows = all(t.dim() and len(t) == length for t, length in zip(column, lengths, strict=True))
             if not rows or len({(t.shape[1:], t.dtype) for t in column}) > 1:
                 return None
             whole.append(torch.cat(column))

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from workbench.measure import Progress, measure_moments
 from workbench.measure.gradients import measure_taylor
 from workbench.measure.keeping import KeptCalls, keep_calls
+from workbench.measure.norms import has_running_statistics, reestimate_norms
 from workbench.measure.patches import PatchLayer
-from workbench.measure.refitting import fit_original, fit_present, has_running_statistics, reestimate_norms
+from workbench.measure.refitting import fit_original, fit_present
 from workbench.network import (
     Inputs,
     UnitGroup,

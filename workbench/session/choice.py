@@ -304,9 +304,7 @@ def _norm_scale(model: nn.Module, name: str) -> Tensor | None:
     if norm is None or norm.running_var is None:
         return None
     sigma = (norm.running_var.cpu().double() + norm.eps).sqrt()
-    return (
-        torch.ones_like(sigma) if norm.weight is None else norm.weight.detach().cpu().double().abs()
-    ) / sigma
+    return (1.0 if norm.weight is None else norm.weight.detach().cpu().double().abs()) / sigma
 
 
 def _relative(losses: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import numpy as np
 from torch import nn
 
 from workbench.measure import Progress
-from workbench.measure.refitting import reestimate_norms
+from workbench.measure.norms import reestimate_norms
 from workbench.session.applying import Ground, Options, applied, chosen
 from workbench.session.choice import BUDGET_LAM
 from workbench.session.planning import walk

@@ -82,13 +82,8 @@ def finetune(
         raise ValueError("matching follows the original network's activations: give what is to be matched")
     if isinstance(data, Batches):
         data = replace(data, batch_size=tuning.batch)
-    per_epoch = (
-        data.shuffled_count if isinstance(data, Batches) else batch_count(data) or sum(1 for _ in data)
-    )
-    total = tuning.steps or max(1, math.ceil(tuning.epochs * per_epoch))
-    trained = copy.deepcopy(model).train(not tuning.keeps_norms)
-    if not any(parameter.requires_grad for parameter in trained.parameters()):
-        trained.requires_grad_(True)
+    total = tuning.steps or max(1, math.ceil(tuning.epochs * _steps_an_epoch(data)))
+    trained = _trainable(model, tuning)
     course = _Course(trained, tuning, total, original, matching, loss, device_of(model))
     best = _Best(model, score)
     reports: list[Progress] = []
@@ -120,6 +115,20 @@ def finetune(
     for parameter, like in zip(best.model.parameters(), model.parameters(), strict=True):
         parameter.requires_grad_(like.requires_grad)
     return Tuned(best.model, best.score, tuple(reports), done, stopped)
+
+
+def _steps_an_epoch(data: Iterable) -> int:
+    if isinstance(data, Batches):
+        return data.shuffled_count
+    return batch_count(data) or sum(1 for _ in data)
+
+
+def _trainable(model: nn.Module, tuning: Tuning) -> nn.Module:
+    """A copy to be trained: what needs a gradient of it, or all, where nothing does."""
+    trained = copy.deepcopy(model).train(not tuning.keeps_norms)
+    if not any(parameter.requires_grad for parameter in trained.parameters()):
+        trained.requires_grad_(True)
+    return trained
 
 
 def _stopped(pause: Event | None, cancel: Event | None) -> bool:

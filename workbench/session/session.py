@@ -223,8 +223,8 @@ class Session(Planned, Recorded):
         if not self._state.stale:
             return  # without waiting for what runs
         with self._lock:
-            state = self._state
-            self._history.amend(refreshed(self._ground, state, progress, cancel))
+            if self._state.stale:  # else another has just done it
+                self._history.amend(refreshed(self._ground, self._state, progress, cancel))
         self._tell("measured")
 
     def spectrum(self, name: str) -> Spectrum:

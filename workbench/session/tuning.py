@@ -15,9 +15,9 @@ class Tuning:
 
     Shares of the loss, in [0, 1] and together at most 1: `distill` follows the original network's outputs,
     softened by `temperature` where whole-number targets say that these are classes, else in the mean square;
-    `match` follows its activations at every reader, of the
-    units that are left, and its outputs, in the mean square **[beyond the paper]**. The rest follows the
-    labels; where nothing is left to them, they are not needed.
+    `match` follows its activations at every reader, of the units that are left, and its outputs, in the mean
+    square **[beyond the paper]**. The rest follows the labels; where nothing is left to them, they are not
+    needed.
 
     `flips` and `shifts` change images at random in every step: mirrored left to right, and moved by up to so
     many pixels in each direction. They multiply few calibration images; a loader may bring its own changes.

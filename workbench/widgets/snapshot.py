@@ -10,7 +10,7 @@ import torch
 from workbench.measure import Batches
 from workbench.measure.augmentation import is_image_batch
 from workbench.measure.batches import split_batch
-from workbench.measure.refitting import has_running_statistics
+from workbench.measure.norms import has_running_statistics
 from workbench.network import UnitGroup
 from workbench.network.running import tensors_of
 from workbench.session import Choice, Session
