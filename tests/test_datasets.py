@@ -534,6 +534,16 @@ class TestDownload:
         assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.tar.gz", "cache"]
         assert not Path("/tmp/evil-of-spectral-pruning").exists()
 
+    def test_a_link_in_a_tar_file_is_refused(self, tmp_path):
+        archive = tmp_path / "a.tar"
+        with tarfile.open(archive, "w") as tar:
+            link = tarfile.TarInfo("inside/a")
+            link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            tar.addfile(link)
+        with pytest.raises(ValueError, match="is a link or a device"):
+            unpack(archive, "inside", tmp_path / "inside")
+        assert os.listdir(tmp_path) == ["a.tar"]
+
     @pytest.mark.parametrize(
         "content", [b"no tar", tar_of({"other/file": b"x"}), tar_of({"in/a": b"x" * 9999})[:60]]
     )

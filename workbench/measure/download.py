@@ -10,11 +10,12 @@ import contextlib
 import hashlib
 import http.client
 import os
+import shutil
 import tarfile
 import tempfile
 import urllib.request
 import uuid
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from workbench.measure.moments import Progress
@@ -76,27 +77,39 @@ def _receive(url: str, out: BinaryIO, name: str, progress: Progress | None, time
 
 
 def unpack(archive: Path, member: str, folder: Path) -> Path:
-    """Unpack the tar file `archive` and move the files of its folder `member` to `folder`; return `folder`.
+    """Unpack the files of the folder `member` of the tar file `archive` into `folder`; return `folder`.
 
-    Extraction uses tarfile's "data" filter (nothing outside the destination, no links out, no devices)
-    into a temporary folder beside `folder`.
+    They are written into a temporary folder beside `folder` first, so that no half of them looks like data.
 
     Raises
     ------
     ValueError
-        `archive` is not a readable tar file, holds a member that the filter refuses, or has no `member`.
+        `archive` is not a readable tar file, holds a path that leads outside, a link or a device, or has no
+        files in `member`.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         try:
             with tarfile.open(archive) as tar:
-                tar.extractall(temporary, filter="data")
-        except (tarfile.TarError, EOFError) as error:
+                _write_members(tar, PurePosixPath(member), Path(temporary))
+        except (tarfile.TarError, EOFError, ValueError) as error:
             raise ValueError(f"{archive} is not a tar archive that can be unpacked: {error}") from error
-        source = Path(temporary) / member
-        if not source.is_dir():
-            raise ValueError(f"{archive} holds no folder {member!r}: it is not the expected archive")
+        files = sorted(Path(temporary).iterdir())
+        if not files:
+            raise ValueError(f"{archive} holds no files in {member!r}: it is not the expected archive")
         folder.mkdir(exist_ok=True)
-        for file in sorted(source.iterdir()):
+        for file in files:
             os.replace(file, folder / file.name)
     return folder
+
+
+def _write_members(tar: tarfile.TarFile, member: PurePosixPath, folder: Path) -> None:
+    # By hand, since extractall has its safe filter only from Python 3.11.4 on.
+    for entry in tar:
+        path = PurePosixPath(entry.name)
+        if path.is_absolute() or ".." in path.parts or not (entry.isfile() or entry.isdir()):
+            raise ValueError(f"{entry.name!r} leads outside, or is a link or a device")
+        source = tar.extractfile(entry) if path.parent == member else None  # None for a folder
+        if source is not None:
+            with source, open(folder / path.name, "wb") as file:
+                shutil.copyfileobj(source, file)
