@@ -9,7 +9,7 @@ import torch
 from family_images import CifarResNet
 from safetensors.torch import load_file
 
-from workbench.measure.datasets import load_cifar10
+from workbench.examples.datasets import load_cifar10
 
 MEAN, STD = (125.3, 123.0, 113.9), (63.0, 62.1, 66.7)  # of the training images, in pixel units
 

@@ -6,8 +6,8 @@ from networks import conv_net, images
 from torch import nn
 
 import workbench as wb
+from workbench.export.programs import distance
 from workbench.network.running import call, tensors_of
-from workbench.session.programs import distance
 
 ONNX = ("lenet", "vit", "bert", "gru", "bidirectional-rnn", "dataclass-output")
 

@@ -3,7 +3,7 @@
 import torch
 from networks import conv_net, images
 
-from workbench import Session
+from workbench.session.session import Session
 
 TARGETS = torch.arange(64) % 5
 HALF = {"conv1": 4, "conv2": 6, "fc1": 7}

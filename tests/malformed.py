@@ -13,7 +13,7 @@ from networks import conv_net
 from PIL import Image
 from torch import nn
 
-from workbench.session import Session
+from workbench.session.session import Session
 
 
 @dataclass

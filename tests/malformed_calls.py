@@ -12,10 +12,12 @@ from malformed import malformed
 from networks import ConvNet, images
 from safetensors.torch import save_file
 
-from workbench.measure import evaluate
-from workbench.measure.loading import load_data
-from workbench.session import Session, replay
-from workbench.spectral import Moment, Spectrum
+from workbench.data.loading import load_data
+from workbench.measure.evaluation import evaluate
+from workbench.session.replay import replay
+from workbench.session.session import Session
+from workbench.spectral.moment import Moment
+from workbench.spectral.spectrum import Spectrum
 
 # Options and tensors -------------------------------------------------------------------------------
 

@@ -18,9 +18,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from workbench.measure.checkpoints import load_checkpoint
-from workbench.measure.loading import load_data
-from workbench.measure.models import load_model
+from workbench.data.checkpoints import load_checkpoint
+from workbench.data.loading import load_data
+from workbench.data.models import load_model
 
 # Checkpoints ---------------------------------------------------------------------------------------
 

@@ -6,9 +6,10 @@ from labelled import session_of
 from networks import conv_net, images
 from torch.nn import functional
 
-from workbench import Session, Tuning
-from workbench.measure.augmentation import augmented
-from workbench.session.finetune import finetune
+from workbench.session.session import Session
+from workbench.tuning.augmentation import augmented
+from workbench.tuning.finetuning import finetune
+from workbench.tuning.settings import Tuning
 
 
 def candidates(image, flips, shifts):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from workbench.spectral import (
+from workbench.spectral.bounds import (
     generalisation_bias,
     generalisation_variance,
     guaranteed_width,

@@ -9,9 +9,11 @@ from families import FAMILIES
 from networks import conv_net, images, mlp
 from torch import nn
 
-from workbench import Cancelled, Session, count_cost
+from workbench.data.progress import Cancelled
+from workbench.network.cost import count_cost
 from workbench.network.cost_model import CostModel
-from workbench.session.budget import RULES, GroupBudget, Limits, solve
+from workbench.pruning.budget import RULES, GroupBudget, Limits, solve
+from workbench.session.session import Session
 
 
 def measured(name="resnet-bottleneck", n=64):
@@ -199,7 +201,7 @@ def test_a_norm_over_other_channels_than_a_layers_outputs_does_not_scale_its_los
 
 def test_a_target_in_seconds_is_measured():
     session = measured("vgg-bn", 32)
-    from workbench.network import measure_latency
+    from workbench.network.cost import measure_latency
 
     now = measure_latency(session.model, session.example_input)
     plan = session.plan(0.9 * now, "seconds", "equal")

@@ -8,7 +8,7 @@ from networks import ConvNet, conv_net
 from safetensors.torch import save_file, save_model
 from torch import nn
 
-from workbench.measure.checkpoints import load_checkpoint, read_state_dict
+from workbench.data.checkpoints import load_checkpoint, read_state_dict
 
 
 class TiedHead(nn.Module):

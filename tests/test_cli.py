@@ -14,12 +14,12 @@ from jupyter_client.kernelspec import NoSuchKernel
 
 from workbench import launch
 from workbench.cli import _parser, main, summary
+from workbench.data.loading import load_data
+from workbench.data.models import load_model
 from workbench.lab import LAB_LAYOUT, LAB_SETTINGS, NoDelayConnection
 from workbench.launch import LaunchError, OwnKernelSpecs, free_port, working_notebooks
-from workbench.measure.loading import load_data
-from workbench.measure.models import load_model
 from workbench.page import Page
-from workbench.session import Session
+from workbench.session.session import Session
 
 
 def run(*arguments, cwd=None):

@@ -17,16 +17,11 @@ import pytest
 import torch
 from PIL import Image
 
-from workbench.measure import datasets
-from workbench.measure.datasets import (
-    CIFAR10_CLASSES,
-    DATA_VARIABLE,
-    load_cifar10,
-    load_digits,
-    load_mnist,
-)
-from workbench.measure.download import DownloadError, fetch, unpack
-from workbench.measure.formats import LARGEST_IMAGE_FILE, read_cifar_batch, read_idx
+from workbench.data.arrays import read_idx
+from workbench.examples import datasets
+from workbench.examples.cifar import LARGEST_IMAGE_FILE, read_cifar_batch
+from workbench.examples.datasets import CIFAR10_CLASSES, DATA_VARIABLE, load_cifar10, load_digits, load_mnist
+from workbench.examples.download import DownloadError, fetch, unpack
 
 NOWHERE = "http://127.0.0.1:9/"  # the discard port: nothing answers there
 
@@ -309,7 +304,7 @@ class TestCifarImages:
             load_cifar10("train", per_class=3)
 
     def test_progress_counts_the_images(self, data, numbers, monkeypatch):
-        monkeypatch.setattr("workbench.measure.formats.REPORT_EVERY", 7)
+        monkeypatch.setattr("workbench.examples.cifar.REPORT_EVERY", 7)
         write_zip(data / "cifar10.zip", image_files(numbers, 2))
         seen = []
         load_cifar10("test", progress=lambda *report: seen.append(report))

@@ -10,13 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from workbench.measure import training
-from workbench.measure.datasets import cache_folder, load_cifar10, load_digits
-from workbench.measure.evaluation import evaluate
-from workbench.measure.examples import (
+from workbench.data.batches import Batches
+from workbench.examples import training
+from workbench.examples.catalogue import (
     EXAMPLES,
     WEIGHTS,
-    Batches,
     build_model,
     example_names,
     example_spec,
@@ -25,6 +23,8 @@ from workbench.measure.examples import (
     prepare,
     weights_file,
 )
+from workbench.examples.datasets import cache_folder, load_cifar10, load_digits
+from workbench.measure.evaluation import evaluate
 
 DIGITS = ("digits-cnn", "digits-mlp")
 LEAST_ACCURACY = {
@@ -304,5 +304,5 @@ class TestTraining:
 
 
 def test_scikit_learn_is_imported_only_for_the_digits():
-    code = "import sys, workbench.measure.examples; sys.exit('sklearn' in sys.modules)"
+    code = "import sys, workbench.examples.catalogue; sys.exit('sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

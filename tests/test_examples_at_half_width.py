@@ -2,8 +2,9 @@
 
 import pytest
 
-from workbench.measure.examples import EXAMPLES
-from workbench.session import Session, replay
+from workbench.examples.catalogue import EXAMPLES
+from workbench.session.replay import replay
+from workbench.session.session import Session
 
 POINTS_LOST = {"digits-cnn": 0.03, "digits-mlp": 0.03, "nn3-mnist": 0.01, "nn3-cifar10": 0.05}
 

@@ -8,7 +8,9 @@ from networks import mlp
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from workbench.network.explicit import Attention, Recurrent, explicit
+from workbench.network.rebuilt.attention import Attention
+from workbench.network.rebuilt.explicit import explicit
+from workbench.network.rebuilt.recurrent import Recurrent
 
 STEPS, BATCH, INPUTS, UNITS = 5, 3, 7, 13
 MODES = {

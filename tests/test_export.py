@@ -12,8 +12,8 @@ from networks import conv_net, images
 from safetensors.torch import load_file, save_file
 
 import workbench as wb
+from workbench.export import programs
 from workbench.network.running import mapped
-from workbench.session import programs
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -11,8 +11,8 @@ from networks import conv_net, images
 from torch import nn
 
 import workbench as wb
-from workbench.measure import Cancelled
-from workbench.session import export as export_module
+from workbench.data.progress import Cancelled
+from workbench.export import folder as export_module
 
 
 class Rows(nn.Module):

@@ -13,10 +13,15 @@ import torch
 from families import FAMILIES, resnet50, vgg16
 from family_images import VGG, Bottleneck, ResNet
 
-from workbench import Session, count_cost, find_groups, remove_units
-from workbench.network import CostModel, cost_saved, explicit, layer_weight
-from workbench.network.discovery import discover
+from workbench.network.cost import count_cost
+from workbench.network.cost_model import CostModel, cost_saved
+from workbench.network.finding.assembly import discover
+from workbench.network.finding.proof import find_groups
+from workbench.network.layers import layer_weight
+from workbench.network.rebuilt.explicit import explicit
 from workbench.network.running import call, mapped, tensors_of
+from workbench.network.surgery import remove_units
+from workbench.session.session import Session
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 

@@ -11,11 +11,13 @@ from labelled import HALF, TARGETS, same, session_of, weights
 from networks import conv_net, images, mlp
 from torch import nn
 
-from workbench import Cancelled, Session, replay
-from workbench.measure import measure_moments
-from workbench.measure.matching import Matching
-from workbench.session.finetune import _distance, finetune
-from workbench.session.tuning import Tuning
+from workbench.data.progress import Cancelled
+from workbench.measure.moments import measure_moments
+from workbench.session.replay import replay
+from workbench.session.session import Session
+from workbench.tuning.finetuning import _distance, finetune
+from workbench.tuning.matching import Matching
+from workbench.tuning.settings import Tuning
 
 
 def test_finetuning_learns_is_a_step_and_is_undone():

@@ -5,7 +5,7 @@ import torch
 from networks import Grouped, Mixed, Residual, Tied, conv_net, images, mlp
 from torch import nn
 
-from workbench.network import find_groups
+from workbench.network.finding.proof import find_groups
 
 
 def by_name(groups):

@@ -6,10 +6,10 @@ from labelled import HALF
 from networks import Residual, conv_net, images
 from torch.utils.data import DataLoader, TensorDataset
 
-from workbench import Session
-from workbench.measure.keeping import keep_calls
-from workbench.measure.watching import Watch
-from workbench.session.applying import Ground
+from workbench.fitting.cached_calls import keep_calls
+from workbench.fitting.watching import Watch
+from workbench.pruning.transitions import Ground
+from workbench.session.session import Session
 
 
 def session_of(calibration):

@@ -7,20 +7,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.spectral import (
-    Moment,
-    Spectrum,
-    fold,
-    greedy_path,
-    guaranteed_width,
-    information_loss,
-    leverage_order,
-    local_error,
-    losses_along,
-    reconstruction_matrix,
-    ridge,
-    sampling_bound,
-)
+from workbench.spectral.bounds import guaranteed_width, local_error, sampling_bound
+from workbench.spectral.greedy import greedy_path
+from workbench.spectral.losses import information_loss, losses_along
+from workbench.spectral.moment import Moment
+from workbench.spectral.reconstruction import fold, reconstruction_matrix
+from workbench.spectral.selection import leverage_order
+from workbench.spectral.spectrum import Spectrum, ridge
 
 M, OUTPUTS = 17, 13
 THETAS = [0.0, 0.3, 1.0]

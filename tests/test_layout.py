@@ -8,10 +8,10 @@ from families import FAMILIES
 from networks import conv_net, images
 from torch import nn
 
-from workbench.measure.layout import lay_channels_last, lay_out_like
-from workbench.session import finetune as finetune_module
-from workbench.session.finetune import finetune
-from workbench.session.tuning import Tuning
+from workbench.tuning import finetuning as finetune_module
+from workbench.tuning.finetuning import finetune
+from workbench.tuning.layout import lay_channels_last, lay_out_like
+from workbench.tuning.settings import Tuning
 
 CONVOLUTIONAL = ["vgg-bn", "resnet20", "resnext", "densenet", "inception", "mobilenetv2", "unet", "vit"]
 AS_THEY_ARE = ["lenet", "conv1d-audio", "convnet3d", "gpt", "lstm"]

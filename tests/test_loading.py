@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
-from workbench.measure import images, loading, trees
-from workbench.measure.batches import Batches
-from workbench.measure.loading import load_data, load_evaluation, subset
+from workbench.data import image_trees as trees
+from workbench.data import images, loading
+from workbench.data.batches import Batches
+from workbench.data.loading import load_data, load_evaluation, subset
 
 DATA = """
 import torch

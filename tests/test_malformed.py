@@ -10,8 +10,8 @@ import torch
 from malformed import CASES, Bench, Trap
 from networks import conv_net, images
 
-from workbench.measure.batches import Batches
-from workbench.session import Session
+from workbench.data.batches import Batches
+from workbench.session.session import Session
 
 
 @pytest.fixture(scope="module")

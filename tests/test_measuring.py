@@ -8,19 +8,14 @@ from networks import conv_net, images, mlp
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from workbench import Session
-from workbench.measure import (
-    ActivationError,
-    Cancelled,
-    GroupStatistics,
-    as_batches,
-    device_of,
-    evaluate,
-    first_inputs,
-    measure_moments,
-    metric_name,
-)
-from workbench.network import find_groups
+from workbench.data.batches import as_batches, first_inputs
+from workbench.data.progress import Cancelled
+from workbench.measure.evaluation import evaluate, metric_name
+from workbench.measure.moments import GroupStatistics, measure_moments
+from workbench.measure.passes import ActivationError
+from workbench.network.finding.proof import find_groups
+from workbench.network.running import device_of
+from workbench.session.session import Session
 
 
 @pytest.fixture

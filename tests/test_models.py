@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from workbench.measure.factories import made_by
-from workbench.measure.models import load_model
+from workbench.data.factories import made_by
+from workbench.data.models import load_model
 
 OWN = """
 from helper_beside_my_net import WIDTH

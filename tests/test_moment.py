@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.spectral import Moment
 from workbench.spectral import moment as moment_module
+from workbench.spectral.moment import Moment
 
 
 def samples(n=101, m=13, seed=0, dtype=torch.float64):

@@ -7,7 +7,7 @@ import torch
 from networks import conv_net, images, mlp
 from torch import nn
 
-from workbench.measure.norms import reestimate_norms
+from workbench.fitting.norms import reestimate_norms
 from workbench.network.running import joined
 
 

@@ -11,10 +11,14 @@ from labelled import HALF, TARGETS, same, session_of, weights
 from networks import conv_net, images
 from torch import nn
 
-from workbench import Cancelled, NotMeasuredError, Session, StaleMomentsError, replay
-from workbench.measure import measure_moments
-from workbench.session import applying
-from workbench.session.tuning import Tuning
+from workbench.data.progress import Cancelled
+from workbench.measure.moments import measure_moments
+from workbench.pruning import transitions as applying
+from workbench.pruning.problem import NotMeasuredError
+from workbench.pruning.state import StaleMomentsError
+from workbench.session.replay import replay
+from workbench.session.session import Session
+from workbench.tuning.settings import Tuning
 
 
 @pytest.mark.parametrize("reconstruction", ["channel", "kernel", "original", "none"])

@@ -6,8 +6,9 @@ import pytest
 import torch
 from networks import conv_net, images
 
-from workbench.session import RecipeError, Session, fingerprint, read_recipe, replay
-from workbench.session.recipe import VERSION
+from workbench.session.replay import replay
+from workbench.session.recipe import VERSION, RecipeError, fingerprint, read_recipe
+from workbench.session.session import Session
 
 X = images(32)
 Y = torch.randint(0, 5, (32,), generator=torch.Generator().manual_seed(1))

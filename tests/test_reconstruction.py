@@ -4,18 +4,17 @@ import pytest
 import torch
 from torch.nn import functional
 
-from workbench.spectral import (
-    Moment,
-    Spectrum,
+from workbench.spectral.losses import information_loss
+from workbench.spectral.moment import Moment
+from workbench.spectral.reconstruction import (
     fold,
     fold_patches,
-    information_loss,
     patch_reconstruction_matrix,
     readout_matrix,
     reconstruction_matrix,
-    regress_output,
-    ridge,
 )
+from workbench.spectral.regression import regress_output
+from workbench.spectral.spectrum import Spectrum, ridge
 
 M, KEPT = 13, [7, 2, 11, 5]
 

@@ -9,14 +9,15 @@ from networks import conv_net, images, mlp
 from torch import nn
 from torch.nn import functional
 
-from workbench.measure.batches import Cancelled
-from workbench.measure.moments import ActivationError
-from workbench.measure.patches import PatchLayer, matrix, pieces
-from workbench.measure.refitting import fit_original, fit_present, required_bytes
-from workbench.measure.watching import watching
+from workbench.data.progress import Cancelled
+from workbench.fitting.least_squares import fit_original, fit_present, required_bytes
+from workbench.fitting.patches import PatchLayer, matrix, pieces
+from workbench.fitting.watching import watching
+from workbench.measure.passes import ActivationError
 from workbench.network.groups import Reader
 from workbench.network.layers import kind_of, layer_weight, set_layer_weight
-from workbench.spectral import Moment, fold, reconstruction_matrix
+from workbench.spectral.moment import Moment
+from workbench.spectral.reconstruction import fold, reconstruction_matrix
 
 CHANNELS, OUTPUTS = 7, 5
 LAYERS = {

@@ -9,9 +9,11 @@ from networks import conv_net, images
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
-from workbench import RecipeError, Session, replay
 from workbench.session import store
-from workbench.session.tuning import Tuning
+from workbench.session.replay import replay
+from workbench.session.recipe import RecipeError
+from workbench.session.session import Session
+from workbench.tuning.settings import Tuning
 from workbench.widgets.snapshot import with_procedure
 
 

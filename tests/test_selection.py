@@ -3,26 +3,23 @@
 import pytest
 import torch
 
-from workbench.spectral import (
+from workbench.spectral import greedy as selection_module
+from workbench.spectral.greedy import GreedySelector, greedy_path
+from workbench.spectral.losses import information_loss, losses_along
+from workbench.spectral.moment import Moment
+from workbench.spectral.selection import (
     SELECTIONS,
     Evidence,
-    GreedySelector,
-    Moment,
-    Spectrum,
     activity,
-    greedy_path,
-    information_loss,
     leverage_order,
-    losses_along,
     magnitude,
     mean_activation,
     order_from_scores,
     random_order,
     reader_magnitude,
-    ridge,
     taylor,
 )
-from workbench.spectral import selection as selection_module
+from workbench.spectral.spectrum import Spectrum, ridge
 
 M = 13
 

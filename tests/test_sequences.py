@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from workbench import Session, measure_moments
-from workbench.network import explicit, find_groups
+from workbench.measure.moments import measure_moments
+from workbench.network.finding.proof import find_groups
+from workbench.network.rebuilt.explicit import explicit
+from workbench.session.session import Session
 
 KINDS = {"LSTM": (nn.LSTM, 4), "GRU": (nn.GRU, 3), "RNN": (nn.RNN, 1)}
 

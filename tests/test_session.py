@@ -6,10 +6,12 @@ import pytest
 import torch
 from networks import conv_net, images, mlp
 
-from workbench.measure import Cancelled
-from workbench.network import count_cost
-from workbench.session import NotMeasuredError, Session, StaleMomentsError
-from workbench.session.choice import SELECTIONS
+from workbench.data.progress import Cancelled
+from workbench.network.cost import count_cost
+from workbench.pruning.choice import SELECTIONS
+from workbench.pruning.problem import NotMeasuredError
+from workbench.pruning.state import StaleMomentsError
+from workbench.session.session import Session
 
 TARGETS = torch.randint(0, 5, (64,), generator=torch.Generator().manual_seed(1))
 

@@ -5,8 +5,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from workbench import count_cost, find_groups, remove_units
-from workbench.network import cost_saved
+from workbench.network.cost import count_cost
+from workbench.network.cost_model import cost_saved
+from workbench.network.finding.proof import find_groups
+from workbench.network.surgery import remove_units
 
 
 class Between(nn.Module):

@@ -8,68 +8,78 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from workbench.measure import Cancelled as Cancelled
-    from workbench.measure import evaluate as evaluate
-    from workbench.measure import measure_moments as measure_moments
-    from workbench.measure.checkpoints import load_checkpoint as load_checkpoint
-    from workbench.measure.examples import EXAMPLES as EXAMPLES
-    from workbench.measure.examples import Example as Example
-    from workbench.measure.examples import load_example as load_example
-    from workbench.measure.loading import load_data as load_data
-    from workbench.measure.models import load_model as load_model
-    from workbench.network import UnitGroup as UnitGroup
-    from workbench.network import count_cost as count_cost
-    from workbench.network import explicit as explicit
-    from workbench.network import find_groups as find_groups
-    from workbench.network import remove_units as remove_units
-    from workbench.session import Choice as Choice
-    from workbench.session import NotMeasuredError as NotMeasuredError
-    from workbench.session import RecipeError as RecipeError
-    from workbench.session import Session as Session
-    from workbench.session import StaleMomentsError as StaleMomentsError
-    from workbench.session import Step as Step
-    from workbench.session import Tuning as Tuning
-    from workbench.session import load_pruned as load_pruned
-    from workbench.session import replay as replay
-    from workbench.spectral import GreedySelector as GreedySelector
-    from workbench.spectral import Moment as Moment
-    from workbench.spectral import Path as Path
-    from workbench.spectral import Spectrum as Spectrum
-    from workbench.spectral import greedy_path as greedy_path
-    from workbench.spectral import information_loss as information_loss
-    from workbench.spectral import reconstruction_matrix as reconstruction_matrix
-    from workbench.spectral import ridge as ridge
-    from workbench.widgets import Workbench as Workbench
+    from workbench.data.checkpoints import load_checkpoint as load_checkpoint
+    from workbench.data.loading import load_data as load_data
+    from workbench.data.models import load_model as load_model
+    from workbench.data.progress import Cancelled as Cancelled
+    from workbench.examples.catalogue import EXAMPLES as EXAMPLES
+    from workbench.examples.catalogue import Example as Example
+    from workbench.examples.catalogue import load_example as load_example
+    from workbench.export.architecture import load_pruned as load_pruned
+    from workbench.measure.evaluation import evaluate as evaluate
+    from workbench.measure.moments import measure_moments as measure_moments
+    from workbench.network.cost import count_cost as count_cost
+    from workbench.network.finding.proof import find_groups as find_groups
+    from workbench.network.groups import UnitGroup as UnitGroup
+    from workbench.network.rebuilt.explicit import explicit as explicit
+    from workbench.network.surgery import remove_units as remove_units
+    from workbench.pruning.choice import Choice as Choice
+    from workbench.pruning.problem import NotMeasuredError as NotMeasuredError
+    from workbench.pruning.state import StaleMomentsError as StaleMomentsError
+    from workbench.session.replay import replay as replay
+    from workbench.session.history import Step as Step
+    from workbench.session.recipe import RecipeError as RecipeError
+    from workbench.session.session import Session as Session
+    from workbench.spectral.greedy import GreedySelector as GreedySelector
+    from workbench.spectral.greedy import Path as Path
+    from workbench.spectral.greedy import greedy_path as greedy_path
+    from workbench.spectral.losses import information_loss as information_loss
+    from workbench.spectral.moment import Moment as Moment
+    from workbench.spectral.reconstruction import reconstruction_matrix as reconstruction_matrix
+    from workbench.spectral.spectrum import Spectrum as Spectrum
+    from workbench.spectral.spectrum import ridge as ridge
+    from workbench.tuning.settings import Tuning as Tuning
+    from workbench.widgets.app import Workbench as Workbench
 
 _HOMES = {
-    "workbench.spectral": (
+    "workbench.data.checkpoints": ("load_checkpoint",),
+    "workbench.data.loading": ("load_data",),
+    "workbench.data.models": ("load_model",),
+    "workbench.data.progress": ("Cancelled",),
+    "workbench.examples.catalogue": (
+        "EXAMPLES",
+        "Example",
+        "load_example",
+    ),
+    "workbench.export.architecture": ("load_pruned",),
+    "workbench.measure.evaluation": ("evaluate",),
+    "workbench.measure.moments": ("measure_moments",),
+    "workbench.network.cost": ("count_cost",),
+    "workbench.network.finding.proof": ("find_groups",),
+    "workbench.network.groups": ("UnitGroup",),
+    "workbench.network.rebuilt.explicit": ("explicit",),
+    "workbench.network.surgery": ("remove_units",),
+    "workbench.pruning.choice": ("Choice",),
+    "workbench.pruning.problem": ("NotMeasuredError",),
+    "workbench.pruning.state": ("StaleMomentsError",),
+    "workbench.session.replay": ("replay",),
+    "workbench.session.history": ("Step",),
+    "workbench.session.recipe": ("RecipeError",),
+    "workbench.session.session": ("Session",),
+    "workbench.spectral.greedy": (
         "GreedySelector",
-        "Moment",
         "Path",
-        "Spectrum",
         "greedy_path",
-        "information_loss",
-        "reconstruction_matrix",
+    ),
+    "workbench.spectral.losses": ("information_loss",),
+    "workbench.spectral.moment": ("Moment",),
+    "workbench.spectral.reconstruction": ("reconstruction_matrix",),
+    "workbench.spectral.spectrum": (
+        "Spectrum",
         "ridge",
     ),
-    "workbench.network": ("UnitGroup", "count_cost", "explicit", "find_groups", "remove_units"),
-    "workbench.measure": ("Cancelled", "evaluate", "measure_moments"),
-    "workbench.measure.checkpoints": ("load_checkpoint",),
-    "workbench.measure.loading": ("load_data",),
-    "workbench.measure.models": ("load_model",),
-    "workbench.measure.examples": ("EXAMPLES", "Example", "load_example"),
-    "workbench.session": (
-        "Choice",
-        "NotMeasuredError",
-        "RecipeError",
-        "Session",
-        "StaleMomentsError",
-        "Step",
-        "Tuning",
-        "load_pruned",
-        "replay",
-    ),
-    "workbench.widgets": ("Workbench",),
+    "workbench.tuning.settings": ("Tuning",),
+    "workbench.widgets.app": ("Workbench",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME_OF)

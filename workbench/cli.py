@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from workbench.session import Session
+    from workbench.session.session import Session
 
 MODEL_HELP = (
     "the original model: MODULE:FACTORY or FILE.py:FACTORY, a function or class called without arguments; "
@@ -196,7 +196,7 @@ def _replay(arguments: argparse.Namespace) -> None:
     if not arguments.recipe.is_file():
         raise ValueError(f"no file {arguments.recipe}; give the recipe.json that saving a session wrote")
     _check_output(arguments.output)
-    from workbench.session import replay
+    from workbench.session.replay import replay
 
     own = _own(arguments)
     if arguments.model is None:  # then it is the recipe's own
@@ -212,7 +212,7 @@ def _measure(arguments: argparse.Namespace) -> None:
     _check_output(arguments.output)
     if not arguments.example and not (arguments.model and arguments.calibration):
         raise ValueError("give --model and --calibration, or --example")
-    from workbench.session import Session
+    from workbench.session.session import Session
 
     example = None if arguments.model else arguments.example
     session = Session(
@@ -239,15 +239,15 @@ def _check_output(folder: Path | None) -> None:
 
 def _own(arguments: argparse.Namespace) -> dict[str, Any]:
     """The model and its data, as far as they are named; errors say which option is wrong."""
-    from workbench.measure.loading import load_data, load_evaluation
-    from workbench.measure.models import load_model
+    from workbench.data.loading import load_data, load_evaluation
+    from workbench.data.models import load_model
 
     if not arguments.model and (arguments.checkpoint or arguments.weights or arguments.options):
         raise ValueError("--checkpoint, --weights and --options need --model, the model that they are for")
     look = {name: getattr(arguments, name) for name in ("size", "crop", "mean", "std")}
     own: dict[str, Any] = {}
     if arguments.example:
-        from workbench.measure.examples import load_example
+        from workbench.examples.catalogue import load_example
 
         example = load_example(arguments.example)
         own = {name: getattr(example, name) for name in ("model", "calibration", "evaluation", "data_name")}

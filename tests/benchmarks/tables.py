@@ -34,11 +34,11 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 from cifar_resnets import MEAN, STD, evaluation, resnet  # noqa: E402
 
 import workbench as wb  # noqa: E402
-from workbench.measure.datasets import load_cifar10, load_mnist  # noqa: E402
-from workbench.measure.norms import reestimate_norms  # noqa: E402
-from workbench.session.budget import BudgetPlan  # noqa: E402
-from workbench.session.finetune import finetune  # noqa: E402
-from workbench.session.tuning import Tuning  # noqa: E402
+from workbench.examples.datasets import load_cifar10, load_mnist  # noqa: E402
+from workbench.fitting.norms import reestimate_norms  # noqa: E402
+from workbench.pruning.budget import BudgetPlan  # noqa: E402
+from workbench.tuning.finetuning import finetune  # noqa: E402
+from workbench.tuning.settings import Tuning  # noqa: E402
 
 README = HERE.parent.parent / "README.md"
 RATIOS = (1.5, 2.0, 3.0, 5.0)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from tables import Bench
 
-from workbench.measure.norms import reestimate_norms
-from workbench.session.tuning import Tuning
+from workbench.fitting.norms import reestimate_norms
+from workbench.tuning.settings import Tuning
 
 IMAGES = 10_000
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 from cifar_resnets import resnet
 
-from workbench.measure.layout import lay_channels_last
-from workbench.session import Session, Tuning
-from workbench.session import finetune as finetune_module
+from workbench.session.session import Session
+from workbench.tuning import finetuning as finetune_module
+from workbench.tuning.layout import lay_channels_last
+from workbench.tuning.settings import Tuning
 
 LAYOUTS = {"plain": lambda *given: False, "channels last": lay_channels_last}
 

@@ -7,7 +7,7 @@ import torch
 from cifar_resnets import calibration, evaluation, inner_groups, resnet
 
 import workbench as wb
-from workbench.network import measure_latency
+from workbench.network.cost import measure_latency
 
 LAM = 1e-6  # of the trace, as in the paper's Figure 1
 

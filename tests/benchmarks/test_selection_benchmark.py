@@ -6,7 +6,9 @@ import time
 import pytest
 import torch
 
-from workbench.spectral import GreedySelector, Moment, Spectrum, ridge
+from workbench.spectral.greedy import GreedySelector
+from workbench.spectral.moment import Moment
+from workbench.spectral.spectrum import Spectrum, ridge
 
 THETA = 0.3
 

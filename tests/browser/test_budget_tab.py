@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 from tabs import CUT, PATIENCE, set_width, settle, to_budget
 
-from workbench.session import Session
+from workbench.session.session import Session
 
 NETS = """
 from torch import nn

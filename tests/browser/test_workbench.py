@@ -8,8 +8,8 @@ import torch
 from notebook_page import SCREENSHOTS
 from playwright.sync_api import expect
 
-from workbench.session import Session
-from workbench.spectral import Spectrum
+from workbench.session.session import Session
+from workbench.spectral.spectrum import Spectrum
 from workbench.widgets.app import module
 
 MEASURED = 60_000

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from states import idle, small_session
 
-from workbench.session import Session
-from workbench.widgets import WorkbenchState
+from workbench.session.session import Session
+from workbench.widgets.state import WorkbenchState
 
 
 @pytest.fixture

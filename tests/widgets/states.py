@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from workbench.session import Session
-from workbench.widgets import WorkbenchState
+from workbench.session.session import Session
+from workbench.widgets.state import WorkbenchState
 
 PATIENCE = 20.0
 

@@ -11,10 +11,10 @@ import time
 import pytest
 from states import PATIENCE, idle, message, small_session
 
-from workbench.measure import Cancelled
-from workbench.widgets import WorkbenchState
+from workbench.data.progress import Cancelled
 from workbench.widgets.commands import check
 from workbench.widgets.jobs import Reporter, Worker
+from workbench.widgets.state import WorkbenchState
 
 
 class TestCancelAndProgress:

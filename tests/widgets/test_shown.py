@@ -11,9 +11,9 @@ import torch
 from states import PATIENCE, failing, idle, message, small_session
 from torch import nn
 
-from workbench.session import Session
-from workbench.widgets import Workbench, WorkbenchState
-from workbench.widgets.app import AREAS, HERE
+from workbench.session.session import Session
+from workbench.widgets.app import AREAS, HERE, Workbench
+from workbench.widgets.state import WorkbenchState
 
 
 class TestWhatIsShown:

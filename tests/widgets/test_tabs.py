@@ -9,8 +9,8 @@ import pytest
 import torch
 from states import idle, message, small_session
 
-from workbench.widgets import WorkbenchState
 from workbench.widgets.budgets import target_of
+from workbench.widgets.state import WorkbenchState
 from workbench.widgets.tunings import SETTINGS, tuning_of
 
 

@@ -8,11 +8,20 @@ from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from workbench.measure.batches import Cancelled, as_batches, batch_count, device_of, split_batch
-from workbench.measure.moments import Progress
-from workbench.network import evaluating, one_line
-from workbench.network.running import batch_length, call, main_output, moved, shape_of
+from workbench.data.batches import as_batches, batch_count, split_batch
+from workbench.data.progress import Cancelled, Progress
+from workbench.network.running import (
+    batch_length,
+    call,
+    device_of,
+    evaluating,
+    main_output,
+    moved,
+    one_line,
+    shape_of,
+)
 
 
 def metric_name(evaluation: Any) -> str:
@@ -126,3 +135,8 @@ def _r_squared(sums: Tensor) -> float:
     if bool((variation <= 0).any()):
         raise ValueError("R² is not defined for targets that are all the same: give a function of the model")
     return float((1 - error / variation).mean())
+
+
+def default_loss(targets: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """Cross-entropy for whole-number targets, the mean squared error for others."""
+    return functional.mse_loss if targets.is_floating_point() else functional.cross_entropy

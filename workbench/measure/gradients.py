@@ -9,13 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from workbench.measure.batches import Cancelled, as_batches, batch_count, device_of, split_batch
-from workbench.measure.moments import Progress
-from workbench.network.discovery import one_line
+from workbench.data.batches import as_batches, batch_count, split_batch
+from workbench.data.progress import Cancelled, Progress
+from workbench.measure.evaluation import default_loss
 from workbench.network.groups import UnitGroup
-from workbench.network.running import call, main_output, moved, received
+from workbench.network.running import call, device_of, main_output, moved, one_line, received
 
 
 def measure_taylor(
@@ -69,11 +68,6 @@ def measure_taylor(
         for handle in handles:
             handle.remove()
     return {name: (total / max(count, 1)).abs() for name, total in sums.items()}
-
-
-def default_loss(targets: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    """Cross-entropy for whole-number targets, the mean squared error for others."""
-    return functional.mse_loss if targets.is_floating_point() else functional.cross_entropy
 
 
 def _backward(model: nn.Module, batch: Any, index: int, loss: Any, device: torch.device) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event
@@ -11,18 +11,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from workbench.measure.batches import Cancelled, as_batches, batch_count, device_of, split_batch
-from workbench.network.discovery import IDLE, one_line
+from workbench.data.batches import as_batches, batch_count, split_batch
+from workbench.data.progress import Cancelled, Progress
+from workbench.measure.passes import ActivationError, run_batch
+from workbench.network.finding.assembly import IDLE
 from workbench.network.groups import Reader, UnitGroup
-from workbench.network.running import batch_length, call, evaluating, moved, received, shape_of, tensors_of
-from workbench.spectral import Moment
-
-
-class ActivationError(ValueError):
-    """An activation is NaN or infinite; the message names the batch and the layer."""
-
-
-Progress = Callable[[int, int | None, str], Any]
+from workbench.network.running import (
+    batch_length,
+    device_of,
+    evaluating,
+    moved,
+    received,
+)
+from workbench.spectral.moment import Moment
 
 
 @dataclass(frozen=True)
@@ -172,19 +173,3 @@ def _recording(model: nn.Module, recorders: list[_Recorder], idle: Sequence[str]
     finally:
         for handle in handles:
             handle.remove()
-
-
-def run_batch(model: nn.Module, inputs: Any, index: int) -> Any:
-    """The model's output for calibration batch `index`, whose number and shape errors name."""
-    for tensor in tensors_of(inputs):
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise ValueError(f"calibration batch {index} has NaN or Inf in its inputs: remove those examples")
-    try:
-        return call(model, inputs)
-    except ActivationError:
-        raise
-    except Exception as error:
-        raise ValueError(
-            f"calibration batch {index} of shape {shape_of(inputs)} does not go through the model: "
-            f"{one_line(error)}"
-        ) from error

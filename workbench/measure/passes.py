@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from threading import Event
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from workbench.measure.batches import (
-    Cancelled,
-    as_batches,
-    batch_count,
-    device_of,
-    first_inputs,
-    split_batch,
+from workbench.data.batches import batch_count, first_inputs, split_batch
+from workbench.data.progress import Cancelled, Progress
+from workbench.network.running import (
+    Inputs,
+    batch_length,
+    call,
+    moved,
+    one_line,
+    shape_of,
+    tensors_of,
 )
-from workbench.measure.moments import Progress
-from workbench.measure.patches import PatchLayer
-from workbench.measure.watching import LayerCall
-from workbench.network.running import Inputs, batch_length, first_examples, moved
-
-
-class Source(Protocol):
-    """Where a layer's calls come from: a `Watch` that runs the network, or what was kept of one."""
-
-    network: nn.Module
-    stop: bool
-    additions: bool
-
-    def run(self, inputs: Inputs, index: int) -> list[LayerCall]: ...
-
-
-_SEED = 0  # of the choice of samples, so that runs repeat
 
 
 def each_batch(
@@ -63,59 +48,6 @@ def each_batch(
         raise ValueError("the calibration data is empty: give at least one batch with one example")
 
 
-def measure_calls(
-    watches: Sequence[Source],
-    layer: PatchLayer,
-    data: Any,
-    most: int,
-    use: Callable[[Sequence[LayerCall], Tensor | None], None],
-    progress: Progress | None = None,
-    cancel: Event | None = None,
-) -> None:
-    """Run every batch through the watched networks; `use(calls, picked)` every call of the layer.
-
-    `calls` holds the same call in each network, of which the last one is run here; `picked` (n,) the flat
-    numbers of the samples chosen where there are more than `most` in the data, None for all of them.
-
-    Raises ValueError where the layer is not called, or not as often in one network as in the other.
-    """
-    data = as_batches(data)
-    share = _probe(watches, layer, data, most)
-    generator = torch.Generator().manual_seed(_SEED)
-
-    def run(index: int, inputs: Inputs) -> None:
-        seen = [watch.run(moved(inputs, device_of(watch.network)), index) for watch in watches]
-        if len({len(calls) for calls in seen}) > 1:
-            times = " and ".join(str(len(calls)) for calls in seen)
-            raise ValueError(
-                f"layer {layer.name} is called {times} times a pass in the two networks; only equal calls "
-                "can be compared"
-            )
-        for calls in zip(*seen, strict=True):
-            total = _samples(layer, calls[-1].inputs)
-            picked = None if share >= 1 else (torch.rand(total, generator=generator) < share).nonzero()[:, 0]
-            if picked is None or len(picked):
-                use(calls, picked)
-
-    each_batch(data, device_of(watches[0].network), f"refitting {layer.name}", run, progress, cancel)
-
-
-def _probe(watches: Sequence[Source], layer: PatchLayer, data: Iterable, most: int) -> float:
-    """The share of samples to use, seen on two examples; tells the watches where a pass may end."""
-    inputs = first_inputs(data)
-    few = first_examples(inputs, 2)
-    seen = [watch.run(moved(few, device_of(watch.network)), 0) for watch in watches]
-    if not all(seen):
-        raise ValueError(f"layer {layer.name} is not called when the network runs: it cannot be refitted")
-    meets = all(calls[0].other is not None for calls in seen)
-    for watch, calls in zip(watches, seen, strict=True):
-        watch.stop = len(calls) == 1
-        watch.additions = watch.additions and (meets or not watch.stop)
-    examples = example_count(data)
-    an_example = sum(_samples(layer, one.inputs) for one in seen[-1]) / batch_length(few)
-    return most / max(1.0, an_example * examples)
-
-
 def example_count(data: Iterable) -> int:
     """Examples in all batches; where only the number of batches is known, as many in each as in the first."""
     batches = batch_count(data)
@@ -124,6 +56,21 @@ def example_count(data: Iterable) -> int:
     return getattr(data, "examples", None) or batches * batch_length(first_inputs(data))
 
 
-def _samples(layer: PatchLayer, inputs: Tensor) -> int:
-    one = torch.zeros(1, dtype=torch.int64)
-    return math.prod(layer.windows(inputs, one).shape[: layer.grid_axes])
+class ActivationError(ValueError):
+    """An activation is NaN or infinite; the message names the batch and the layer."""
+
+
+def run_batch(model: nn.Module, inputs: Any, index: int) -> Any:
+    """The model's output for calibration batch `index`, whose number and shape errors name."""
+    for tensor in tensors_of(inputs):
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ValueError(f"calibration batch {index} has NaN or Inf in its inputs: remove those examples")
+    try:
+        return call(model, inputs)
+    except ActivationError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"calibration batch {index} of shape {shape_of(inputs)} does not go through the model: "
+            f"{one_line(error)}"
+        ) from error

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -95,3 +96,28 @@ def measure_latency(model: nn.Module, inputs: Inputs, repeats: int = 20) -> floa
                 torch.cuda.synchronize()
             seconds.append(time.perf_counter() - start)
     return median(seconds)
+
+
+def time_by_module(model: nn.Module, inputs: Inputs, repeats: int = 7) -> dict[str, float]:
+    """Median seconds in each layer without children, and of the whole under ''."""
+    times: dict[str, list[float]] = {}
+    started: dict[str, float] = {}
+    handles = []
+    for name, module in model.named_modules():
+        if name and not list(module.children()):
+
+            def begin(_module: nn.Module, _args: Any, name: str = name) -> None:
+                started[name] = perf_counter()
+
+            def end(_module: nn.Module, _args: Any, _output: Any, name: str = name) -> None:
+                times.setdefault(name, []).append(perf_counter() - started[name])
+
+            handles += [module.register_forward_pre_hook(begin), module.register_forward_hook(end)]
+    try:
+        with evaluating(model), torch.no_grad():
+            for _ in range(repeats):
+                call(model, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: median(found) for name, found in times.items()} | {"": measure_latency(model, inputs)}

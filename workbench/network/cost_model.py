@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,3 +128,49 @@ def cost_saved(
         return 0, 0
     parameters, macs = whole.total({group.name: width}, biased)
     return cost.parameters - parameters, cost.macs - macs
+
+
+class Total:
+    """A cost as a function of the widths, with its terms' coefficients as plain numbers."""
+
+    def __init__(
+        self,
+        model: CostModel,
+        whole: float,
+        each: Callable[[Term], tuple[float, float]],
+        biased: bool = False,
+    ):
+        self.model, self.whole, self.biased = model, whole, biased
+        self.terms = [(term, *each(term)) for term in model.terms]
+        self.touching: list[list[int]] = [[] for _ in model.groups]
+        for index, (term, _, _) in enumerate(self.terms):
+            for group in {g for g, _ in (*term.lost_rows, *term.lost_columns)}:
+                self.touching[group].append(index)
+
+    def of_term(self, index: int, widths: Sequence[int]) -> float:
+        """What term `index` costs."""
+        term, product, row = self.terms[index]
+        rows, columns = term.rows, term.columns
+        for group, each in term.lost_rows:
+            rows -= (self.model.widths[group] - widths[group]) * each
+        for group, each in term.lost_columns:
+            columns -= (self.model.widths[group] - widths[group]) * each
+        if self.biased and columns < term.columns:
+            row += term.new_biases
+        return product * rows * columns + row * rows
+
+    def total(self, widths: Sequence[int]) -> float:
+        fixed = self.whole - sum(self.of_term(i, self.model.widths) for i in range(len(self.terms)))
+        return fixed + sum(self.of_term(i, widths) for i in range(len(self.terms)))
+
+    def saving(self, group: int, width: int, widths: list[int]) -> float:
+        """What goes when `group` goes from its present width to `width`."""
+        before = sum(self.of_term(i, widths) for i in self.touching[group])
+        present, widths[group] = widths[group], width
+        after = sum(self.of_term(i, widths) for i in self.touching[group])
+        widths[group] = present
+        return before - after
+
+
+def spread(term: Term, amount: float) -> float:
+    return amount / (term.rows * term.columns)

@@ -128,3 +128,56 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 def received(args: tuple, kwargs: dict[str, Any]) -> Tensor:
     """What a layer was called with, by position or by name."""
     return args[0] if args else next(iter(kwargs.values()))
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """The one device on which the model's parameters and buffers lie.
+
+    Raises ValueError where there are several, or where the weights hold no data ('meta').
+    """
+    devices = {t.device for t in (*model.parameters(), *model.buffers())} or {torch.device("cpu")}
+    if len(devices) > 1:
+        found = ", ".join(sorted(str(d) for d in devices))
+        raise ValueError(f"the model lies on several devices ({found}); move it to one with model.to(device)")
+    device = devices.pop()
+    if device.type == "meta":
+        raise ValueError(
+            "the model lies on the 'meta' device and has no weights; build it on a real device instead"
+        )
+    return device
+
+
+def call_order(model: nn.Module, example_input: Inputs) -> tuple[str, ...]:
+    """Names of the modules in the order in which `example_input` calls them, as often as it does.
+
+    Raises ValueError where the example does not go through the model.
+    """
+    order: list[str] = []
+    handles: list[Any] = []
+    try:
+        for name, module in model.named_modules():
+            handles.append(module.register_forward_pre_hook(lambda _m, _i, name=name: order.append(name)))
+        with torch.no_grad():
+            call(model, example_input)
+    except Exception as error:
+        raise ValueError(
+            f"an input of shape {shape_of(example_input)} does not go through the model: {one_line(error)}. "
+            "Give an example of the shape the model was trained on."
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    return tuple(order)
+
+
+def first_calls(order: Sequence[str]) -> dict[str, int]:
+    """Where each module is called first in `order`, as `call_order` gives it."""
+    first: dict[str, int] = {}
+    for index, name in enumerate(order):
+        first.setdefault(name, index)
+    return first
+
+
+def one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "…"

@@ -29,7 +29,7 @@ from workbench.network.layers import (
     set_count,
     set_layer_weight,
 )
-from workbench.spectral import fold
+from workbench.spectral.reconstruction import fold
 
 
 def remove_units(

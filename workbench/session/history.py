@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from workbench.session.state import State, Step
+from torch import nn
+
+from workbench.pruning.choice import Choice
+from workbench.pruning.state import State
+from workbench.tuning.settings import Tuning
 
 MAIN = "main"
 
@@ -169,3 +173,31 @@ class History:
         if name == self.branch or name not in self._lines:
             raise ValueError(f"{name!r} cannot be dropped: it is the present branch, or there is none of it")
         del self._lines[name]
+
+
+def _done(line: Line) -> list[tuple[nn.Module, Step]]:
+    """The steps of a line up to where it stands, without the start, each with its network."""
+    return [(state.model, step) for state, step in zip(line.states, line.steps, strict=True)][
+        1 : line.position + 1
+    ]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One point of the history: the start, the state after a commit, or after fine-tuning.
+
+    `choice`: what was committed, None at the start and for fine-tuning, whose settings are `tuning`. `plan`:
+    what steps that were committed together are called; they are undone together.
+
+    `score`: in the session's metric, None without evaluation data. `parameters`, `macs`: counts of the
+    model at this point. `seconds`: what the commit took.
+    """
+
+    label: str
+    choice: Choice | None
+    score: float | None
+    parameters: int
+    macs: int
+    seconds: float
+    plan: str = ""
+    tuning: Tuning | None = None

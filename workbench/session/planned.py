@@ -12,19 +12,21 @@ from typing import Any
 
 from torch import nn
 
-from workbench.measure import Cancelled, Progress
+from workbench.data.progress import Cancelled, Progress
 from workbench.measure.gradients import measure_taylor
-from workbench.measure.matching import Matching
-from workbench.network import CostModel, count_cost
-from workbench.session.applying import Ground, Options, refitted
-from workbench.session.budget import BudgetPlan, GroupBudget, Limits
-from workbench.session.choice import BUDGET_LAM, DEFAULT_THETA
-from workbench.session.comparing import Comparison, Sensitivity, compared, swept
-from workbench.session.finetune import Loss, Report, Tuned, finetune
-from workbench.session.history import History
-from workbench.session.planning import falling, group_budgets, plan_for, walk
-from workbench.session.state import State, Step
-from workbench.session.tuning import Tuning
+from workbench.network.cost import count_cost
+from workbench.network.cost_model import CostModel
+from workbench.pruning.budget import BudgetPlan, GroupBudget, Limits
+from workbench.pruning.choice import DEFAULT_THETA
+from workbench.pruning.comparing import Comparison, Sensitivity, compared, swept
+from workbench.pruning.planning import falling, group_budgets, plan_for, walk
+from workbench.pruning.problem import BUDGET_LAM
+from workbench.pruning.state import State
+from workbench.pruning.transitions import Ground, Options, refitted
+from workbench.session.history import History, Step
+from workbench.tuning.finetuning import Loss, Report, Tuned, finetune
+from workbench.tuning.matching import Matching
+from workbench.tuning.settings import Tuning
 
 Widths = Mapping[str, int] | BudgetPlan
 

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from workbench.network import explicit
-from workbench.session.choice import RECONSTRUCTIONS, SELECTIONS, Choice
-from workbench.session.state import Step
-from workbench.session.tuning import Tuning
+from workbench.network.rebuilt.explicit import explicit
+from workbench.pruning.choice import RECONSTRUCTIONS, SELECTIONS, Choice
+from workbench.session.history import Step
+from workbench.tuning.settings import Tuning
 
 FORMAT = "spectral-pruning-recipe"
 VERSION = 1

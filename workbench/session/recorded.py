@@ -2,52 +2,24 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from workbench.measure import GroupStatistics
-from workbench.network import one_line
-from workbench.session.choice import Choice
-from workbench.session.finetune import Loss
-from workbench.session.history import History, Line
-from workbench.session.recipe import RecipeStep, RefitStep, TuneStep, fingerprint, make_recipe, record_of
-from workbench.session.state import Step
-from workbench.session.tuning import Tuning
+from workbench.measure.moments import GroupStatistics
+from workbench.pruning.choice import Choice
+from workbench.session.history import History, Step, _done
+from workbench.session.recipe import RecipeStep, RefitStep, fingerprint, make_recipe, record_of
+from workbench.session.restoring import SavedBranch, _loaded, _same_weights
+from workbench.tuning.finetuning import Loss
+from workbench.tuning.settings import Tuning
 
 if TYPE_CHECKING:
     from workbench.session.session import Session
-
-
-@dataclass(frozen=True)
-class SavedBranch:
-    """A branch as it was written: its steps, the scores (the start's first), the weights at its end.
-
-    Those weights replace the recomputed ones: rounding on another machine is no matter. `tuned`: the weights
-    after each fine-tuning, by its place among the steps.
-    """
-
-    name: str
-    steps: Sequence[RecipeStep | TuneStep | RefitStep]
-    scores: Sequence[float | None]
-    weights: Mapping[str, Tensor]
-    tuned: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
-
-    def shared(self, other: SavedBranch) -> int:
-        """How many steps both begin with, up to a fine-tuning: its settings do not say what it led to."""
-        count = 0
-        scores = zip(self.scores[1:], other.scores[1:], strict=False)
-        for mine, its, (a, b) in zip(self.steps, other.steps, scores, strict=False):
-            if mine != its or a != b or isinstance(mine, TuneStep):
-                break
-            count += 1
-        return count
 
 
 class Recorded:
@@ -58,6 +30,8 @@ class Recorded:
     procedure: str
     evaluation: Any
     data_name: str
+    metric: str
+    example_input: Any
     _history: History
     _measured: bool
     _lock: AbstractContextManager
@@ -107,9 +81,30 @@ class Recorded:
         self, folder, formats=("safetensors",), example_input=None, progress=None, cancel=None, replace=False
     ) -> list[Path]:
         """Write the network as it stands into `folder`, for use without the session (export.py)."""
-        from workbench.session.export import export
+        from workbench.export.folder import export
 
-        return export(self, folder, formats, example_input, progress, cancel, replace)  # type: ignore[arg-type]
+        return export(self._point(example_input), folder, formats, progress, cancel, replace)
+
+    def _point(self, example_input):
+        from workbench.export.folder import Point
+
+        while True:
+            branch, line = self._history.branch, self._history.line
+            recipe = self.recipe
+            if self._history.branch == branch and self._history.line is line:
+                break  # else someone went back meanwhile, in another thread
+        now = line.position
+        return Point(
+            self.name,
+            self.data_name,
+            self.metric,
+            line.states[now].model,
+            line.states[0].model,
+            recipe,
+            line.steps[0],
+            line.steps[now],
+            self.example_input if example_input is None else example_input,
+        )
 
     @classmethod
     def open(
@@ -178,26 +173,3 @@ class Recorded:
             if not saved.steps:
                 raise ValueError("the saved weights of an unchanged branch are not the original network's")
             self._history.replace_present(replace(state, model=model, problems={}))
-
-
-def _loaded(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
-    """A copy of `model` with these weights. Raises ValueError where they do not fit."""
-    model = copy.deepcopy(model)
-    try:
-        model.load_state_dict(weights)
-    except (RuntimeError, KeyError) as error:
-        raise ValueError(f"the saved weights do not fit the recipe: {one_line(error)}") from error
-    return model
-
-
-def _same_weights(a: nn.Module, b: nn.Module) -> bool:
-    """Bit for bit, NaN for NaN."""
-    mine, its = a.state_dict(), b.state_dict()
-    return all(torch.equal(mine[key].nan_to_num(), its[key].nan_to_num()) for key in mine)
-
-
-def _done(line: Line) -> list[tuple[nn.Module, Step]]:
-    """The steps of a line up to where it stands, without the start, each with its network."""
-    return [(state.model, step) for state, step in zip(line.states, line.steps, strict=True)][
-        1 : line.position + 1
-    ]

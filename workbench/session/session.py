@@ -13,38 +13,40 @@ from typing import Any
 import torch
 from torch import nn
 
-from workbench.measure import (
-    Progress,
-    as_batches,
-    device_of,
-    evaluate,
-    first_inputs,
-    measure_moments,
-    metric_name,
-)
-from workbench.network import (
+from workbench.data.batches import as_batches, first_inputs
+from workbench.data.progress import Progress
+from workbench.examples.catalogue import load_example
+from workbench.measure.evaluation import evaluate, metric_name
+from workbench.measure.moments import measure_moments
+from workbench.network.cost import count_cost
+from workbench.network.finding.proof import find_groups
+from workbench.network.groups import UnitGroup, named_group
+from workbench.network.rebuilt.explicit import explicit
+from workbench.network.running import (
     Inputs,
-    UnitGroup,
     call_order,
-    count_cost,
-    explicit,
-    find_groups,
+    device_of,
     first_calls,
     first_examples,
+    mapped,
     moved,
-    named_group,
     one_line,
+    tensors_of,
 )
-from workbench.network.running import mapped, tensors_of
-from workbench.session.applying import Ground, Options, applied, chosen, refreshed
-from workbench.session.choice import DEFAULT_THETA, Choice, GroupProblem, NotMeasuredError
-from workbench.session.finetune import Loss
-from workbench.session.history import History
+from workbench.pruning.choice import DEFAULT_THETA, Choice
+from workbench.pruning.problem import GroupProblem, NotMeasuredError
+from workbench.pruning.state import StaleMomentsError, State
+from workbench.pruning.transitions import Ground, Options, applied, chosen, refreshed
+from workbench.session.history import History, Step
 from workbench.session.planned import Planned
-from workbench.session.recipe import RecipeStep
+from workbench.session.recipe import RecipeStep, check_fingerprint
 from workbench.session.recorded import Recorded
-from workbench.session.state import StaleMomentsError, State, Step
-from workbench.spectral import Moment, Spectrum
+from workbench.spectral.moment import Moment
+from workbench.spectral.spectrum import Spectrum
+from workbench.tuning.finetuning import Loss
+
+GIVEN = "data of your own"  # what data is called that nobody named, in place of an example's
+
 
 PROCEDURES = ("simultaneous", "sequential")
 EXAMPLE_SIZE = 8  # examples of the first batch with which groups are proved
@@ -119,7 +121,7 @@ class Session(Planned, Recorded):
     @classmethod
     def example(cls, name: str, *, procedure: str = "simultaneous", progress=None) -> Session:
         """A session on a built-in example; raises ValueError for an unknown name, listing the valid ones."""
-        from workbench.measure.examples import load_example
+        from workbench.examples.catalogue import load_example
 
         ex = load_example(name, progress=progress)
         return cls(
@@ -451,3 +453,44 @@ def _copied(model: nn.Module) -> nn.Module:
             f"the model cannot be copied: {one_line(error)}. Old-style weight_norm and pruning masks stand "
             "in the way: call torch.nn.utils.remove_weight_norm or torch.nn.utils.prune.remove first"
         ) from error
+
+
+def session_for(
+    recipe: dict[str, Any],
+    model: nn.Module | None,
+    calibration: Any,
+    evaluation: Any,
+    progress: Progress | None = None,
+    training: Any = None,
+    loss: Loss | None = None,
+    data_name: str = "",
+) -> Session:
+    """A fresh session on the model that `recipe` was made with, after its fingerprint was checked.
+
+    `data_name`: what the calibration data is called, by default the example's name for its own. Raises
+    ValueError where model or data is missing.
+    """
+    example = recipe["model"].get("example")
+    name = recipe["model"].get("name", "")
+    procedure, measured_on = recipe["procedure"], recipe.get("data", "")
+    if model is None and example:
+        ex = load_example(example, progress=progress)
+        model = ex.model
+        if calibration is None and measured_on not in ("", ex.data_name):
+            raise ValueError(
+                f"this was measured on {measured_on}, not on the example's own {ex.data_name}: give the "
+                "calibration data"
+            )
+        data_name = data_name or (ex.data_name if calibration is None else GIVEN)
+        calibration = ex.calibration if calibration is None else calibration
+        evaluation = ex.evaluation if evaluation is None else evaluation
+    if model is None:
+        raise ValueError("the recipe was not made from a built-in example: give the original model")
+    check_fingerprint(recipe, model)
+    if calibration is None:
+        raise ValueError("give the calibration data with which the model is to be measured")
+    return Session(
+        model, calibration, evaluation,
+        procedure=procedure, name=name, data_name=data_name, example=example,
+        training=training, loss=loss,
+    )  # fmt: skip

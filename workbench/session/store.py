@@ -8,19 +8,18 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from workbench.measure import GroupStatistics
-from workbench.session.finetune import Loss
+from workbench.data import checkpoints
+from workbench.export.architecture import MOMENTS, RECIPE, WEIGHTS
+from workbench.measure.moments import GroupStatistics
 from workbench.session.history import MAIN
 from workbench.session.recipe import RecipeError, TuneStep, parse_step, read_recipe
-from workbench.session.recorded import SavedBranch
-from workbench.session.replay import session_for
-from workbench.session.session import Session
+from workbench.session.restoring import SavedBranch
+from workbench.session.session import Session, session_for
+from workbench.tuning.finetuning import Loss
 
-RECIPE, MOMENTS, WEIGHTS = "recipe.json", "moments.safetensors", "model.safetensors"
 BRANCHES = "branches"
 TUNED = "tuned-{}.safetensors"  # weights after the fine-tuning that is this step of the recipe
 
@@ -91,7 +90,7 @@ def open_session(
     """
     folder = Path(folder)
     recipe = read_recipe(folder / RECIPE)
-    moments = read_tensors(folder / MOMENTS)
+    moments = _tensors(folder / MOMENTS)
     start = _score_in(recipe.get("original"), f"'original' of {folder / RECIPE}")
     count = recipe.get("branches", 0)
     if isinstance(count, bool) or not isinstance(count, int) or count < 0:
@@ -126,13 +125,19 @@ def _read_branch(folder: Path, start: float | None, whole: dict[str, Any]) -> Sa
     scores = [
         _score_in(record.get("result"), place) for record, place in zip(recipe["steps"], places, strict=True)
     ]
-    tuned = {
-        i: read_tensors(folder / TUNED.format(i)) for i, s in enumerate(steps) if isinstance(s, TuneStep)
-    }
+    tuned = {i: _tensors(folder / TUNED.format(i)) for i, s in enumerate(steps) if isinstance(s, TuneStep)}
     name = recipe.get("branch", MAIN)
     if not isinstance(name, str):
         raise RecipeError(f"{file}: 'branch' must be a name, got {name!r}")
-    return SavedBranch(name, steps, [start, *scores], read_tensors(folder / WEIGHTS), tuned)
+    return SavedBranch(name, steps, [start, *scores], _tensors(folder / WEIGHTS), tuned)
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file of the session. Raises RecipeError naming a damaged one."""
+    try:
+        return checkpoints.read_tensors(path)
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
 
 
 def _score_in(record: Any, where: str) -> float | None:
@@ -143,14 +148,6 @@ def _score_in(record: Any, where: str) -> float | None:
     if score is None or (isinstance(score, (int, float)) and not isinstance(score, bool)):
         return score
     raise RecipeError(f"{where}: the score must be a number, got {score!r}")
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """A safetensors file. Raises RecipeError naming a damaged one."""
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise RecipeError(f"{path} is not a whole safetensors file ({error}); it may be truncated") from error
 
 
 def _statistics(moments: dict[str, Tensor], session: Session, path: Path) -> dict[str, GroupStatistics]:

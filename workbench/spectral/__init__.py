@@ -1,6 +1,6 @@
 """The mathematics of spectral pruning: float64 in, float64 out; no model, no widget, no file."""
 
-from .bounds import (
+from workbench.spectral.bounds import (
     generalisation_bias,
     generalisation_variance,
     guaranteed_width,
@@ -8,7 +8,18 @@ from .bounds import (
     propagated_error,
     sampling_bound,
 )
-from .criteria import (
+from workbench.spectral.greedy import GreedySelector, Path, greedy_path
+from workbench.spectral.losses import information_loss, losses_along
+from workbench.spectral.moment import Moment
+from workbench.spectral.reconstruction import (
+    fold,
+    fold_patches,
+    patch_reconstruction_matrix,
+    readout_matrix,
+    reconstruction_matrix,
+)
+from workbench.spectral.regression import regress_output
+from workbench.spectral.selection import (
     SELECTIONS,
     Evidence,
     Selection,
@@ -21,18 +32,7 @@ from .criteria import (
     reader_magnitude,
     taylor,
 )
-from .losses import information_loss, losses_along
-from .moment import Moment
-from .reconstruction import (
-    fold,
-    fold_patches,
-    patch_reconstruction_matrix,
-    readout_matrix,
-    reconstruction_matrix,
-    regress_output,
-)
-from .selection import GreedySelector, Path, greedy_path
-from .spectrum import Spectrum, ridge
+from workbench.spectral.spectrum import Spectrum, ridge
 
 __all__ = [
     "SELECTIONS",

@@ -8,8 +8,8 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from .losses import information_loss
-from .moment import Moment, Units
+from workbench.spectral.losses import information_loss
+from workbench.spectral.moment import Moment, Units
 
 
 def guaranteed_width(degrees_of_freedom: float) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .moment import Moment, Units, second_moment, unit_indices
+from workbench.spectral.moment import Moment, Units, second_moment, unit_indices
 
 # A unit whose remaining variance is below this share of its own is spent: what is left is the rounding
 # of float32 activations (squared, 4e-15) with a margin, and dividing by it would only amplify noise.

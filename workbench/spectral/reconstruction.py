@@ -7,8 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from .losses import SPENT, ridge_vector
-from .moment import Moment, Units, second_moment, unit_indices
+from workbench.spectral.losses import ridge_vector
+from workbench.spectral.moment import Moment, Units, second_moment, unit_indices
+from workbench.spectral.regression import _solve
 
 
 def reconstruction_matrix(moment: Moment | Tensor, kept: Units, ridge: Tensor) -> Tensor:
@@ -113,41 +114,6 @@ def fold_patches(weight: Tensor, matrix: Tensor) -> Tensor:
     return folded.reshape(weight.shape[0], kept // positions, *weight.shape[2:]).to(weight.dtype)
 
 
-def regress_output(
-    regressors: Moment, cross: Tensor, target_mean: Tensor, ridge: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Least squares against the original network's output **[beyond the paper]**.
-
-    Minimises E‖t − W φ' − b‖² + Tr[W I_τ Wᵀ] over W and b, where t is what the unpruned reader gives and φ'
-    what the pruned network feeds it.
-
-    Args:
-        regressors: moment of φ', f features.
-        cross: E[t φ'ᵀ], (outputs, f), over the same samples.
-        target_mean: E[t], (outputs,).
-        ridge: τ, (f,), >= 0.
-
-    Returns:
-        weight (outputs, f) and bias (outputs,), float64.
-
-    Raises:
-        ValueError: shapes that do not fit, or values that are not finite.
-    """
-    features = regressors.width
-    if cross.ndim != 2 or cross.shape[1] != features or tuple(target_mean.shape) != (cross.shape[0],):
-        raise ValueError(
-            f"Expected a cross moment (outputs, {features}) and target means (outputs,), got shapes "
-            f"{tuple(cross.shape)} and {tuple(target_mean.shape)}."
-        )
-    covariance, mean = regressors.centred(), regressors.mean
-    cross, target_mean = cross.detach().to(mean), target_mean.detach().to(mean)
-    if not bool(cross.isfinite().all() and target_mean.isfinite().all()):
-        raise ValueError("The cross moment or the target means hold NaN or infinite values; measure again.")
-    gram = covariance + torch.diag(ridge_vector(ridge, features).to(mean.device))
-    weight = _solve(gram, (cross - torch.outer(target_mean, mean)).T, regressors.matrix.diagonal()).T
-    return weight, target_mean - weight @ mean
-
-
 def _regress_on(matrix: Tensor, index: Tensor, tau: Tensor) -> Tensor:
     """Σ_{F,J}(Σ_{J,J}+I_τ)⁻¹, with the kept rows written as I − I_τ(Σ_{J,J}+I_τ)⁻¹.
 
@@ -164,22 +130,6 @@ def _regress_on(matrix: Tensor, index: Tensor, tau: Tensor) -> Tensor:
     result[index] = torch.eye(kept, dtype=matrix.dtype, device=matrix.device) - solution[:kept]
     result[lost] = solution[kept:]
     return result
-
-
-def _solve(gram: Tensor, right: Tensor, variances: Tensor) -> Tensor:
-    """gram⁻¹ right by Cholesky, or by a pseudo-inverse where units repeat each other without a ridge."""
-    factor, failed = torch.linalg.cholesky_ex(gram)
-    if not bool(failed) and bool((factor.diagonal().square() > SPENT * variances).all()):
-        return torch.cholesky_solve(right, factor)
-    # Units of very different scale must be judged each by its own: bring them to unit diagonal first.
-    scale = gram.diagonal().clamp(min=0.0).sqrt()
-    inverse_scale = torch.where(scale > 0, 1 / scale, 0.0)
-    scaled = gram * torch.outer(inverse_scale, inverse_scale)
-    values, vectors = torch.linalg.eigh(scaled)
-    inverted = torch.where(values > SPENT * max(1.0, float(values[-1])), 1 / values, 0.0)
-    return inverse_scale[:, None] * (
-        vectors @ (inverted[:, None] * (vectors.T @ (inverse_scale[:, None] * right)))
-    )
 
 
 def _kept_indices(kept: Units, width: int) -> Tensor:

@@ -1,296 +1,243 @@
-"""The greedy choice of units, exact and fast."""
+"""Other ways to choose units, for comparison with the greedy path (method, §4).
+
+Scores are (m,) float64, higher means keep; orders are (m,) int64, the first unit is the most wanted.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from .losses import SPENT, readout_weights, ridge_vector
-from .moment import Moment, second_moment
+from workbench.spectral.greedy import greedy_path
+from workbench.spectral.moment import Moment
+from workbench.spectral.reconstruction import readout_matrix
 
-_TIE = 1e-12  # gains this near the best one, relatively, are equal up to rounding
-_NO_GAIN = 1e-15  # share of the whole loss below which a gain is rounding
-# Matrix-vector products in blocks this small are not spread over threads by the BLAS: waiting for each other
-# costs the threads more than it gains, and many times more on a busy machine.
-_BLOCK_ELEMENTS = 1 << 17
-_SMALLEST_BLOCK = 256
-_REFRESH = 1e-9  # a gain's numerator shrunk to this share of its start has lost nine of its sixteen digits
+
+def magnitude(writers: Sequence[Tensor], norm: int = 1) -> Tensor:
+    """L1 or L2 norm of each unit's own weights: its row in every writer.
+
+    Args:
+        writers: weights (m, ...), one a writer; the rows of all of them count as one vector.
+        norm: 1 or 2.
+
+    Raises:
+        ValueError: no writer, writers of different width, or another norm.
+    """
+    if norm not in (1, 2):
+        raise ValueError(f"Magnitude is measured by norm 1 or 2, but {norm} was given.")
+    rows = [writer.detach().to("cpu", torch.float64).reshape(writer.shape[0], -1) for writer in writers]
+    if not rows or len({len(row) for row in rows}) > 1:
+        raise ValueError(
+            f"Magnitude needs at least one writer, all with the same units, got {[len(row) for row in rows]}."
+        )
+    return torch.linalg.vector_norm(torch.cat(rows, dim=1), ord=norm, dim=1)
+
+
+def reader_magnitude(readers: Sequence[Tensor], width: int) -> Tensor:
+    """L2 norm of each unit's column in every reader, kernel positions included.
+
+    Args:
+        readers: weights (outputs, m, *kernel), or (outputs, m·positions) after a Flatten.
+        width: m.
+
+    Raises:
+        ValueError: no reader, or one that does not read `width` units.
+    """
+    if not readers:
+        raise ValueError("The reader's magnitude needs at least one reader, but none was given.")
+    columns = torch.cat([readout_matrix(reader, width).cpu() for reader in readers])
+    return torch.linalg.vector_norm(columns, dim=0)
+
+
+def activity(samples: Tensor) -> Tensor:
+    """Share of samples (n, m) where a unit is not zero: 1 − APoZ (Hu et al. 2016, average share of zeros).
+
+    Raises:
+        ValueError: the samples are not (n, m) with n >= 1.
+    """
+    return (_checked_samples(samples) != 0).to(torch.float64).mean(0).cpu()
+
+
+def mean_activation(samples: Tensor) -> Tensor:
+    """Mean |φ_j| over samples (n, m).
+
+    Raises:
+        ValueError: the samples are not (n, m) with n >= 1.
+    """
+    return _checked_samples(samples).to("cpu", torch.float64).abs().mean(0)
+
+
+def taylor(samples: Tensor, gradients: Tensor) -> Tensor:
+    """|mean of gradient × activation|, the first-order change of the task loss (Molchanov et al. 2017).
+
+    Args:
+        samples: activations φ, (n, m).
+        gradients: gradient of the task loss at each of them, (n, m).
+
+    Raises:
+        ValueError: the shapes are not one and the same (n, m) with n >= 1.
+    """
+    if samples.shape != gradients.shape:
+        raise ValueError(
+            f"Every activation needs its gradient, but the shapes are {tuple(samples.shape)} and "
+            f"{tuple(gradients.shape)}."
+        )
+    activations = _checked_samples(samples).to("cpu", torch.float64)
+    return (activations * gradients.detach().to("cpu", torch.float64)).mean(0).abs()
+
+
+def order_from_scores(scores: Tensor) -> Tensor:
+    """Units from the highest score to the lowest, ties to the lower index.
+
+    Raises:
+        ValueError: the scores are not a (m,) tensor without NaN.
+    """
+    if scores.ndim != 1 or bool(scores.isnan().any()):
+        raise ValueError(f"Scores must be one number a unit, without NaN; got shape {tuple(scores.shape)}.")
+    return torch.argsort(scores.detach().cpu(), descending=True, stable=True)
+
+
+def random_order(width: int, seed: int = 0) -> Tensor:
+    """All `width` units in a random order fixed by `seed`.
+
+    Raises:
+        ValueError: `width` is below 1.
+    """
+    if width < 1:
+        raise ValueError(f"A random order needs at least 1 unit, but the width given is {width}.")
+    return torch.randperm(width, generator=torch.Generator().manual_seed(seed))
+
+
+def leverage_order(leverage: Tensor, seed: int = 0) -> Tensor:
+    """All units drawn one after another from the leverage scores, without replacement, fixed by `seed`.
+
+    The theorem draws with replacement; without, the first k of the order are k distinct units. Units with
+    leverage 0 come last, by index.
+
+    Args:
+        leverage: τ', (m,), >= 0, not all 0; they need not sum to 1.
+
+    Raises:
+        ValueError: another shape, or a score that is negative or not finite.
+    """
+    scores = leverage.detach().to("cpu", torch.float64)
+    if scores.ndim != 1 or not bool(((scores >= 0) & scores.isfinite()).all()):
+        raise ValueError(
+            f"Leverage scores must be one finite number >= 0 a unit, got shape {tuple(scores.shape)}."
+        )
+    # Sorting exponential waiting times with these rates draws without replacement in one go.
+    generator = torch.Generator().manual_seed(seed)
+    waiting = -torch.log1p(-torch.rand(len(scores), generator=generator, dtype=torch.float64)) / scores
+    return torch.argsort(torch.where(scores > 0, waiting, torch.inf), stable=True)
 
 
 @dataclass(frozen=True, eq=False)
-class Path:
-    """Units in the order they are chosen, and the combined loss of every prefix.
+class Evidence:
+    """What selections may look at; give what the selection `needs`.
 
     Attributes:
-        order: (k,) int64.
-        losses: (k+1,) float64, relative to keeping nothing: losses[0] is 1, then non-increasing in [0, 1].
+        width: m.
+        moments, readouts, ridges, theta: as for `greedy_path`, one entry a reader.
+        leverage: leverage scores, (m,).
+        writers: weights (m, ...), one a writer.
+        readers: weights (outputs, m, *kernel), one a reader.
+        activity: share of samples where each unit is not zero, (m,).
+        mean_activation: mean |φ_j|, (m,).
+        taylor: |mean of gradient × activation|, (m,).
+        seed: for the random selections.
     """
 
-    order: Tensor
-    losses: Tensor
+    width: int
+    moments: Sequence[Moment | Tensor] | None = None
+    readouts: Sequence[Tensor] | None = None
+    ridges: Sequence[Tensor] | None = None
+    theta: float = 0.5
+    leverage: Tensor | None = None
+    writers: Sequence[Tensor] | None = None
+    readers: Sequence[Tensor] | None = None
+    activity: Tensor | None = None
+    mean_activation: Tensor | None = None
+    taylor: Tensor | None = None
+    seed: int = 0
 
-    def kept(self, width: int) -> tuple[int, ...]:
-        """The first `width` units of the path, sorted.
+
+@dataclass(frozen=True)
+class Selection:
+    """A way to order units: its name, how to call it in words, and the evidence it needs."""
+
+    name: str
+    title: str
+    needs: tuple[str, ...]
+    rule: Callable[..., Tensor]
+
+    def order(self, evidence: Evidence) -> Tensor:
+        """All m units, the most wanted first, (m,) int64.
 
         Raises:
-            ValueError: the path is shorter than `width`, or `width` is negative.
+            ValueError: evidence this selection needs is missing or does not fit.
         """
-        if not 0 <= width <= len(self.order):
-            raise ValueError(f"This path keeps 0 to {len(self.order)} units, but {width} were asked for.")
-        return tuple(sorted(self.order[:width].tolist()))
-
-
-def greedy_path(
-    moment: Moment | Tensor | Sequence[Moment | Tensor],
-    readout: Tensor | Sequence[Tensor] | None,
-    ridge: Tensor | Sequence[Tensor],
-    theta: float = 0.5,
-    width: int | None = None,
-) -> Path:
-    """Greedy minimisation of the combined loss L^θ = θ L^A + (1−θ) L^B (method, §4).
-
-    Several readers: give equally long lists of moments, readouts and ridges; their losses add and one set of
-    units is kept. Use `GreedySelector` to try many θ and λ on the same layer.
-
-    Args:
-        moment: what each reader receives, or Σ (m, m).
-        readout: Z, (outputs, m), a reader; None for the input loss alone, whatever θ.
-        ridge: τ, (m,), >= 0, a reader.
-        theta: weight of the input loss, in [0, 1].
-        width: how many units to choose; None means all m.
-
-    Raises:
-        ValueError: shapes that do not fit each other, θ outside [0, 1], a width outside [0, m].
-    """
-    return GreedySelector(moment, readout).path(ridge, theta, width)
-
-
-class GreedySelector:
-    """Everything about a group that depends on neither θ nor λ, computed once for many paths.
-
-    Per reader it holds Σ, Σ² and ΣZᵀZΣ. The readouts are scaled by one common factor so that
-    Σ_r Tr Z_rΣ_rZ_rᵀ = Σ_r Tr Σ_r: with one reader that is the method's normalisation (both losses start
-    equal, so θ means the same on every layer); with several, readers keep their weight relative to each
-    other. Without readouts, or with all-zero ones, the combined loss is the input loss, whatever θ.
-    """
-
-    def __init__(
-        self,
-        moments: Moment | Tensor | Sequence[Moment | Tensor],
-        readouts: Tensor | Sequence[Tensor] | None = None,
-    ) -> None:
-        """Take a moment (or Σ, (m, m)) and a readout Z (outputs, m) a reader; readouts may be None.
-
-        Raises:
-            ValueError: no reader, lists of different length, or shapes that do not fit each other.
-        """
-        moments = [moments] if isinstance(moments, Moment | Tensor) else list(moments)
-        readouts = [readouts] if isinstance(readouts, Tensor) else readouts
-        if not moments:
-            raise ValueError("At least one reader's moment is needed to choose units; the list is empty.")
-        if readouts is not None and (len(readouts) != len(moments) or any(z is None for z in readouts)):
+        missing = [need for need in self.needs if getattr(evidence, need) is None]
+        if missing:
+            raise ValueError(f"The selection {self.name!r} needs {', '.join(missing)}, which is missing.")
+        order = self.rule(evidence)
+        if len(order) != evidence.width:
             raise ValueError(
-                f"Every reader needs a moment and a readout, but there are {len(moments)} moments and "
-                f"{sum(z is not None for z in readouts)} readouts; for the input loss alone pass None."
+                f"The evidence for {self.name!r} has {len(order)} units, but the group has {evidence.width}."
             )
-        matrices = [second_moment(moment) for moment in moments]
-        self.width: int = matrices[0].shape[0]
-        for matrix in matrices:
-            if matrix.shape[0] != self.width:
-                raise ValueError(
-                    f"All readers read the same units, but their moments have {self.width} and "
-                    f"{matrix.shape[0]} of them."
-                )
-        self.total = sum(float(matrix.trace()) for matrix in matrices)
-        metrics = [None] * len(matrices) if readouts is None else _metrics(matrices, readouts, self.total)
-        self._readers = [_Reader(matrix, metric) for matrix, metric in zip(matrices, metrics, strict=True)]
-
-    def path(self, ridges: Tensor | Sequence[Tensor], theta: float = 0.5, width: int | None = None) -> Path:
-        """The greedy path at these ridges and this θ, O(m·width) a step.
-
-        Live units come in the order of their gain, then units that add nothing to those chosen, then dead
-        ones (Σ_jj = 0); ties go to the lower index. If every unit is dead, keeping any one loses nothing.
-
-        Args:
-            ridges: τ, (m,), a reader (a single tensor for one reader).
-            theta: weight of the input loss, in [0, 1].
-            width: how many units to choose; None means all m.
-
-        Raises:
-            ValueError: a ridge a reader is missing or does not fit, θ outside [0, 1], width outside [0, m].
-        """
-        taus = [ridges] if isinstance(ridges, Tensor) else list(ridges)
-        if len(taus) != len(self._readers):
-            raise ValueError(
-                f"Every reader needs its own ridge, but there are {len(self._readers)} readers and "
-                f"{len(taus)} ridges."
-            )
-        if not 0 <= theta <= 1:
-            raise ValueError(f"θ weighs input against output loss and lies in [0, 1], but {theta} was given.")
-        steps = self.width if width is None else int(width)
-        if not 0 <= steps <= self.width or (width is not None and steps != width):
-            raise ValueError(f"The width must be a whole number in [0, {self.width}], but {width} was given.")
-        residuals = [
-            _Residual(reader, ridge_vector(tau, self.width).cpu().numpy(), float(theta), steps)
-            for reader, tau in zip(self._readers, taus, strict=True)
-        ]
-        order, gains = _choose(residuals, steps, self.total)
-        order += self._without_gain(order)[: steps - len(order)]
-        losses = np.zeros(steps + 1)
-        losses[0] = 1.0
-        if self.total > 0:
-            losses[1:] = 1.0 - np.cumsum(np.pad(gains, (0, steps - len(gains)))) / self.total
-        return Path(torch.tensor(order, dtype=torch.int64), torch.from_numpy(losses.clip(0.0, 1.0)))
-
-    def _without_gain(self, chosen: list[int]) -> list[int]:
-        dead = np.all([reader.variances <= 0 for reader in self._readers], axis=0)
-        rest = np.setdiff1d(np.arange(self.width), chosen)
-        return [*rest[~dead[rest]].tolist(), *rest[dead[rest]].tolist()]
+        return order
 
 
-class _Metric:
-    """X → XᵀZᵀZX, by whichever of Z and ZᵀZ needs fewer operations."""
-
-    def __init__(self, weights: Tensor) -> None:
-        outputs, width = weights.shape
-        self._tall = outputs > 2 * width
-        self._factor = weights.T @ weights if self._tall else weights
-
-    def __call__(self, matrix: Tensor) -> Tensor:
-        matrix = matrix.to(self._factor.device)
-        image = self._factor @ matrix
-        return matrix.T @ image if self._tall else image.T @ image
+def _greedy(evidence: Evidence) -> Tensor:
+    if evidence.moments is None or evidence.ridges is None:
+        raise ValueError("The greedy selection needs moments and ridges.")
+    return greedy_path(evidence.moments, evidence.readouts, evidence.ridges, evidence.theta).order
 
 
-class _Reader:
-    """One reader's Σ, Σ² and ΣZᵀZΣ, stacked on the CPU; the last only where there is a readout."""
-
-    def __init__(self, matrix: Tensor, metric: _Metric | None) -> None:
-        self.metric = metric
-        self.stack = self.stack_of(matrix)
-        self.variances = self.stack[0].diagonal().copy()
-
-    def stack_of(self, matrix: Tensor) -> np.ndarray:
-        """(C, C², CZᵀZC) of a symmetric matrix C, (2 or 3, m, m)."""
-        images = [] if self.metric is None else [self.metric(matrix)]
-        return torch.stack([part.cpu() for part in (matrix, matrix @ matrix, *images)]).numpy()
+def _by_score(score: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return lambda evidence: order_from_scores(score(evidence))
 
 
-class _Residual:
-    """C = Σ − LLᵀ along one path, kept as factors, never formed.
+_ALL = (
+    Selection("greedy", "Greedy, least information loss", ("moments", "ridges"), _greedy),
+    Selection(
+        "leverage",
+        "Leverage-score sampling (the theorem's)",
+        ("leverage",),
+        lambda e: leverage_order(e.leverage, e.seed),
+    ),
+    Selection("random", "Random", (), lambda e: random_order(e.width, e.seed)),
+    Selection(
+        "magnitude-l1",
+        "Magnitude of the writers' rows, L1",
+        ("writers",),
+        _by_score(lambda e: magnitude(e.writers, 1)),
+    ),
+    Selection(
+        "magnitude-l2",
+        "Magnitude of the writers' rows, L2",
+        ("writers",),
+        _by_score(lambda e: magnitude(e.writers, 2)),
+    ),
+    Selection(
+        "reader-l2",
+        "Magnitude of the readers' columns, L2",
+        ("readers",),
+        _by_score(lambda e: reader_magnitude(e.readers, e.width)),
+    ),
+    Selection("apoz", "Fewest zeros (APoZ)", ("activity",), _by_score(lambda e: e.activity)),
+    Selection("mean-activation", "Mean |φ|", ("mean_activation",), _by_score(lambda e: e.mean_activation)),
+    Selection("taylor", "Taylor, |gradient × activation|", ("taylor",), _by_score(lambda e: e.taylor)),
+)
 
-    With M = θI + (1−θ)ZᵀZ and Q = ΣMΣ, the state is L, P = ΣML and H = LᵀML, with the diagonals
-    d = diag C + τ and g = diag CMC; the gain of unit j is g_j/d_j. Adding j needs v = C e_j and u = CMv, and
-    vᵀMv = e_jᵀCMCe_j = g_j comes free as u_j.
-    """
-
-    def __init__(self, reader: _Reader, tau: np.ndarray, theta: float, steps: int) -> None:
-        self.reader, self.tau = reader, tau
-        self.floor = SPENT * reader.variances
-        # Mixing Q from its parts only where it is read makes a change of θ free.
-        parts = (1.0,) if reader.metric is None else (theta, 1.0 - theta)
-        self.mixture = np.array([(1.0, *(0.0 for _ in parts)), (0.0, *parts)])
-        self.factors = np.empty((steps, 2 * len(tau)))  # row i: column i of L, then column i of P
-        self.inner = np.empty((steps, steps))  # H
-        self._start_from(reader.stack)
-
-    def _start_from(self, stack: np.ndarray) -> None:
-        self.stack, self.count = stack, 0
-        variances, self.g = self.mixture @ stack.diagonal(axis1=1, axis2=2)
-        self.d = variances + self.tau
-        self.first_g = self.g.copy()
-
-    def gains(self) -> np.ndarray:
-        """What each unit would take off the loss, (m,); 0 for units that are spent."""
-        np.putmask(self.d, self.d <= self.floor, np.inf)
-        return self.g / self.d
-
-    def is_rounded(self, unit: int) -> bool:
-        """Whether so much of g has cancelled that rounding shows in the unit's gain."""
-        return self.g.item(unit) < _REFRESH * self.first_g.item(unit) and self.d.item(unit) < np.inf
-
-    def refresh(self) -> None:
-        """Form C once and start again from it, which gives its small entries their digits back."""
-        left = torch.from_numpy(self.factors[: self.count, : len(self.d)])
-        self._start_from(self.reader.stack_of(torch.from_numpy(self.stack[0]) - left.T @ left))
-
-    def add(self, unit: int) -> float:
-        """Keep `unit`; returns what it took off the loss."""
-        t, width = self.count, len(self.d)
-        factors, row = self.factors[:t], self.factors[t]
-        chosen = factors[:, unit].copy()
-        np.matmul(self.mixture, self.stack[:, unit], out=row.reshape(2, width))
-        _subtract_product(row, chosen, factors)
-        v, s = row[:width], row[width:]
-        d = max(v.item(unit), 0.0) + self.tau.item(unit)
-        if d <= self.floor.item(unit):
-            return 0.0
-        inner = factors[:, width + unit] - self.inner[:t, :t] @ chosen  # LᵀMv
-        u = s.copy()
-        _subtract_product(u, inner, factors[:, :width])
-        g = max(u.item(unit), 0.0)
-        share = v / d
-        self.d -= v * share
-        u *= -2.0
-        u += g * share
-        u *= share
-        self.g += u
-        root = 1.0 / d**0.5
-        row *= root
-        inner *= root
-        self.inner[t, :t] = self.inner[:t, t] = inner
-        self.inner[t, t] = g / d
-        self.count += 1
-        return g / d
+SELECTIONS: MappingProxyType[str, Selection] = MappingProxyType({s.name: s for s in _ALL})
+"""Every selection by name, read-only."""
 
 
-def _subtract_product(target: np.ndarray, vector: np.ndarray, rows: np.ndarray) -> None:
-    """target -= vector @ rows, a block of columns at a time."""
-    if rows.size <= _BLOCK_ELEMENTS:
-        target -= vector @ rows
-        return
-    block = max(_SMALLEST_BLOCK, _BLOCK_ELEMENTS // len(rows))
-    for start in range(0, rows.shape[1], block):
-        part = slice(start, start + block)
-        target[part] -= vector @ rows[:, part]
-
-
-def _choose(residuals: list[_Residual], steps: int, total: float) -> tuple[list[int], list[float]]:
-    """Units in order of their gain while there is one, and those gains."""
-    order: list[int] = []
-    taken: list[float] = []
-    free = np.ones(len(residuals[0].d))
-    while len(order) < steps:
-        gains = sum((residual.gains() for residual in residuals[1:]), start=residuals[0].gains())
-        gains *= free
-        best = gains.max()
-        if best <= _NO_GAIN * total:
-            break
-        unit = int((gains >= best * (1.0 - _TIE)).argmax())
-        rounded = [residual for residual in residuals if residual.is_rounded(unit)]
-        if rounded:
-            for residual in rounded:
-                residual.refresh()
-            continue
-        taken.append(sum(residual.add(unit) for residual in residuals))
-        order.append(unit)
-        free[unit] = 0.0
-    return order, taken
-
-
-def _metrics(
-    matrices: Sequence[Tensor], readouts: Sequence[Tensor], total: float
-) -> Sequence[_Metric | None]:
-    weights = [
-        readout_weights(readout, matrix.shape[0]).to(matrix.device)
-        for readout, matrix in zip(readouts, matrices, strict=True)
-    ]
-    output = sum(float(((z @ s) * z).sum()) for z, s in zip(weights, matrices, strict=True))
-    if output <= 0:
-        return [None] * len(weights)
-    factor = (total / output) ** 0.5
-    return [_Metric(z * factor) for z in weights]
+def _checked_samples(samples: Tensor) -> Tensor:
+    if samples.ndim != 2 or samples.shape[0] == 0:
+        raise ValueError(f"Samples must have shape (n, m) with n >= 1, got {tuple(samples.shape)}.")
+    return samples.detach()

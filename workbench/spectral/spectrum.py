@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .moment import Moment, second_moment
+from workbench.spectral.moment import Moment, second_moment
 
 _EPS = float(np.finfo(np.float64).eps)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import ipywidgets
 
-from workbench.session import Session
+from workbench.session.session import Session
 from workbench.widgets.state import Panel, WorkbenchState
 
 HERE = Path(__file__).parent

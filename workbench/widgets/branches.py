@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import traitlets as t
 
-from workbench.session import Session
+from workbench.session.session import Session
 from workbench.widgets.traits import synced
 
 

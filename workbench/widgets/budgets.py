@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 import traitlets as t
 
-from workbench.network import measure_latency
-from workbench.session import Session
-from workbench.session.budget import BudgetPlan
+from workbench.network.cost import measure_latency
+from workbench.pruning.budget import BudgetPlan
+from workbench.session.session import Session
 from workbench.widgets.jobs import Delivery, Reporter, Worker
 from workbench.widgets.traits import synced
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
-from workbench.measure import Cancelled
-from workbench.session import Session
+from workbench.data.progress import Cancelled
+from workbench.session.session import Session
 from workbench.widgets.jobs import Delivery, Reporter, Worker
 from workbench.widgets.own import own_session
 from workbench.widgets.saving import folder_for, in_the_way

@@ -11,9 +11,9 @@ import numpy as np
 import traitlets as t
 
 from workbench.plots import plot_comparison
-from workbench.session import Session
-from workbench.session.choice import DEFAULT_THETA
-from workbench.session.comparing import Comparison
+from workbench.pruning.choice import DEFAULT_THETA
+from workbench.pruning.comparing import Comparison
+from workbench.session.session import Session
 from workbench.widgets.budgets import limits_of, need_gradients
 from workbench.widgets.jobs import Delivery, Reporter
 from workbench.widgets.traits import synced

@@ -10,7 +10,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 
-from workbench.measure import Cancelled
+from workbench.data.progress import Cancelled
 
 Job = Callable[[], None]
 PAINTS_A_SECOND = 20  # progress is told no more often: each telling is a message to the page

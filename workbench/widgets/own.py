@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from workbench.measure.loading import load_data, load_evaluation
-from workbench.measure.models import load_model
-from workbench.session import Session
+from workbench.data.loading import load_data, load_evaluation
+from workbench.data.models import load_model
+from workbench.session.session import Session
 from workbench.widgets.jobs import Reporter
 
 FIELDS = (

@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from workbench.measure import Batches
-from workbench.measure.augmentation import is_image_batch
-from workbench.measure.batches import split_batch
-from workbench.measure.norms import has_running_statistics
-from workbench.network import UnitGroup
+from workbench.data.batches import Batches, split_batch
+from workbench.fitting.norms import has_running_statistics
+from workbench.network.groups import UnitGroup
 from workbench.network.running import tensors_of
-from workbench.session import Choice, Session
+from workbench.pruning.choice import Choice
+from workbench.session.session import Session
+from workbench.tuning.augmentation import is_image_batch
 from workbench.widgets.branches import branch_values, step_values
 
 SHOWN_OF_A_CHOICE = (

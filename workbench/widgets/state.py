@@ -15,22 +15,18 @@ import anywidget
 import ipywidgets
 import traitlets as t
 
-from workbench.measure.examples import example_names
-from workbench.session import NotMeasuredError, Session, StaleMomentsError
-from workbench.session.choice import DEFAULT_THETA, suggested_width
+from workbench.examples.catalogue import example_names
+from workbench.pruning.choice import DEFAULT_THETA, suggested_width
+from workbench.pruning.problem import NotMeasuredError
+from workbench.pruning.state import StaleMomentsError
+from workbench.session.session import Session
 from workbench.widgets.branches import Branches
 from workbench.widgets.budgets import Budgets, need_gradients
 from workbench.widgets.commands import Commands
 from workbench.widgets.comparisons import Comparisons
 from workbench.widgets.jobs import Delivery, Worker
 from workbench.widgets.saving import unavailable_formats
-from workbench.widgets.snapshot import (
-    curve_bytes,
-    learning_values,
-    preview_of,
-    preview_values,
-    read_session,
-)
+from workbench.widgets.snapshot import curve_bytes, learning_values, preview_of, preview_values, read_session
 from workbench.widgets.traits import synced
 from workbench.widgets.tunings import Tunings
 

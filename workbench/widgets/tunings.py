@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 import traitlets as t
 
-from workbench.measure import Cancelled
-from workbench.session.finetune import Progress
-from workbench.session.tuning import Tuning
+from workbench.data.progress import Cancelled
+from workbench.tuning.finetuning import Progress
+from workbench.tuning.settings import Tuning
 from workbench.widgets.budgets import whole
 from workbench.widgets.jobs import Delivery, Reporter
 from workbench.widgets.traits import synced

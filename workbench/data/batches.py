@@ -1,0 +1,162 @@
+"""Calibration and evaluation data as batches: tensors, DataLoaders and lists look alike from here on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from workbench.network.running import batch_length, mapped, tensors_of
+
+BATCH_SIZE = 256
+TARGET_KEYS = ("labels", "label", "targets", "target")
+
+
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """Whole tensors cut into batches, as often as one likes: iterating gives (inputs, targets) pairs.
+
+    `inputs` is (n, …), or several such tensors in a tuple or by name in a dictionary; `targets` (n, …) or
+    None; the last batch may be smaller. ``len()`` is the number of batches, `.examples` is n.
+
+    Raises ValueError where the lengths differ, there is no example, or `batch_size` is below 1.
+    """
+
+    inputs: Any
+    targets: Tensor | None = None
+    batch_size: int = BATCH_SIZE
+
+    def __post_init__(self) -> None:
+        lengths = {len(t) if t.dim() else 0 for t in tensors_of(self.inputs)}
+        if len(lengths) > 1:
+            raise ValueError(
+                f"inputs of {', '.join(map(str, sorted(lengths)))} examples were given: one length is needed"
+            )
+        if self.targets is not None and len(self.targets) != self.examples:
+            raise ValueError(
+                f"{self.examples} inputs but {len(self.targets)} targets were given: one each is needed"
+            )
+        if self.examples == 0:
+            raise ValueError("the data is empty: give at least one example")
+        if self.batch_size < 1:
+            raise ValueError(f"the batch size must be 1 or more, got {self.batch_size}")
+
+    @property
+    def examples(self) -> int:
+        return batch_length(self.inputs)
+
+    def __len__(self) -> int:
+        return -(-self.examples // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Any, Tensor | None]]:
+        for start in range(0, self.examples, self.batch_size):
+            yield self._part(slice(start, start + self.batch_size))
+
+    @property
+    def shuffled_count(self) -> int:
+        """How many batches `shuffled` gives."""
+        alone = self.batch_size > 1 and self.examples % self.batch_size == 1 and len(self) > 1
+        return len(self) - alone
+
+    def shuffled(self) -> Iterator[tuple[Any, Tensor | None]]:
+        """The batches of all examples in a new order, drawn from torch's own generator.
+
+        One example left over goes with the batch before it: alone it has no variance for a batch norm.
+        """
+        parts = list(torch.randperm(self.examples).split(self.batch_size))
+        if len(parts) > self.shuffled_count:
+            parts[-2:] = [torch.cat(parts[-2:])]
+        for index in parts:
+            yield self._part(index)
+
+    def _part(self, which: slice | Tensor) -> tuple[Any, Tensor | None]:
+        inputs = mapped(self.inputs, itemgetter(which))
+        return inputs, None if self.targets is None else self.targets[which]
+
+
+def as_batches(data: Any, what: str = "calibration") -> Iterable:
+    """`data` as something that can be gone through again and again.
+
+    Accepted: a tensor or NumPy array (n, …), a pair (inputs, targets), a dictionary of tensors by argument
+    name (with "labels" as targets), a DataLoader, or any re-iterable of batches. `what` names the data in
+    errors.
+
+    Raises ValueError for an iterator that can be read only once, and TypeError for anything else.
+    """
+    if isinstance(data, np.ndarray):
+        if data.dtype.kind not in "biuf":
+            raise TypeError(f"the {what} data is an array of {data.dtype}; give an array of numbers")
+        data = torch.from_numpy(data)
+    if isinstance(data, Tensor):
+        return Batches(data)
+    if isinstance(data, Mapping) and data and all(isinstance(part, Tensor) for part in data.values()):
+        return Batches(*split_batch(data, 0, what))
+    if isinstance(data, tuple) and len(data) == 2 and tensors_of(data[0]) and isinstance(data[1], Tensor):
+        return Batches(*data)
+    if isinstance(data, Iterator):
+        raise ValueError(
+            f"the {what} data is a {type(data).__name__}, which can be read only once; give a tensor, a "
+            "DataLoader or a list of batches"
+        )
+    plain = isinstance(data, Iterable) and not isinstance(data, DataLoader)  # whose iter starts workers
+    if plain and iter(data) is iter(data):
+        raise ValueError(
+            f"the {what} data, a {type(data).__name__}, gives the same iterator every time, so it can be "
+            "read only once; give a tensor, a DataLoader or a list of batches"
+        )
+    if not isinstance(data, Iterable) or isinstance(data, (str, bytes, Mapping)):
+        raise TypeError(
+            f"the {what} data is a {type(data).__name__}; give a tensor, a pair (inputs, targets), a "
+            "DataLoader or a list of batches"
+        )
+    return data
+
+
+def split_batch(batch: Any, index: int, what: str) -> tuple[Any, Tensor | None]:
+    """One batch as (inputs, targets or None).
+
+    `batch`: a tensor; (inputs, targets), where several inputs stand in a tuple of their own; or a dictionary
+    of arguments, in which "labels", "label", "targets" or "target" are the targets. Raises ValueError naming
+    the batch.
+    """
+    if isinstance(batch, Tensor):
+        return batch, None
+    if isinstance(batch, Mapping) and tensors_of(batch):
+        named = dict(batch)
+        found = [named.pop(key) for key in TARGET_KEYS if key in named]
+        return named, found[0] if found else None
+    if isinstance(batch, (tuple, list)) and 1 <= len(batch) <= 2:
+        inputs, targets = batch[0], batch[1] if len(batch) > 1 else None
+        if isinstance(inputs, list):
+            inputs = tuple(inputs)
+        fits = targets is None or isinstance(targets, Tensor)
+        if fits and isinstance(inputs, (Tensor, tuple, Mapping)) and tensors_of(inputs):
+            return inputs, targets
+    several = f" of {len(batch)} parts" if isinstance(batch, (tuple, list)) else ""
+    raise ValueError(
+        f"{what} batch {index} is a {type(batch).__name__}{several}; expected a tensor of inputs, (inputs, "
+        "targets), or ((first, second, …), targets) for a model of several inputs, or a dictionary"
+    )
+
+
+def first_inputs(data: Iterable, what: str = "calibration") -> Any:
+    """The inputs of the first batch. Raises ValueError where the data is empty."""
+    for batch in data:
+        inputs, _ = split_batch(batch, 0, what)
+        if batch_length(inputs):
+            return inputs
+    raise ValueError(f"the {what} data is empty: give at least one batch with one example")
+
+
+def batch_count(data: Iterable) -> int | None:
+    """How many batches there are, where the data says so."""
+    try:
+        return len(data)  # type: ignore[arg-type]
+    except TypeError:
+        return None

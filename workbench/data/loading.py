@@ -1,0 +1,304 @@
+"""Bring your own data: files, arrays, image folders and functions, as batches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workbench.data.arrays import as_tensor, find_idx, is_idx, pair_of, read_idx, read_idx_pair, read_numpy
+from workbench.data.batches import BATCH_SIZE, Batches, as_batches
+from workbench.data.factories import (
+    call_factory,
+    find_factory,
+    importable,
+    is_factory,
+    made_by,
+    needed_arguments,
+)
+from workbench.data.image_trees import open_tree
+from workbench.data.images import Look, as_inputs, check_memory, moved_pixels, normalised, read_images
+from workbench.data.progress import Progress
+from workbench.network.running import mapped, tensors_of
+
+TARGET_TYPES = ("classes", "values")
+ACCEPTED = "give a folder or .zip of images, an .npy, .npz or IDX file, or MODULE:FACTORY, which returns data"
+TWICE = "targets are given twice, in the data and by the option targets: leave one out"
+Size = int | Sequence[int]
+Numbers = float | Sequence[float]
+
+
+@dataclass(frozen=True)
+class _Wishes:
+    """The options of `load_data` as they were given, checked."""
+
+    look: Look
+    limit: int | None
+    targets: Any
+    batch_size: int
+    seed: int
+    split: str | None
+    target_type: str | None
+    progress: Progress | None
+
+    def __post_init__(self) -> None:
+        for name in ("limit", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise ValueError(f"{name} must be a whole number, 1 or more, got {value!r}")
+        if not isinstance(self.seed, int):
+            raise ValueError(f"seed must be a whole number, got {self.seed!r}")
+        if self.target_type not in (None, *TARGET_TYPES):
+            raise ValueError(f"target_type must be 'classes' or 'values', got {self.target_type!r}")
+
+    @property
+    def any_given(self) -> bool:
+        others = (self.limit, self.targets, self.split, self.target_type)
+        return self.look != Look() or any(option is not None for option in others)
+
+
+def load_data(
+    source: Any,
+    *,
+    size: Size | None = None,
+    crop: Size | None = None,
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
+    limit: int | None = None,
+    targets: Any = None,
+    batch_size: int = BATCH_SIZE,
+    seed: int = 0,
+    split: str | None = None,
+    target_type: str | None = None,
+    progress: Progress | None = None,
+) -> Any:
+    """`source` as `Batches` of (inputs, targets); a DataLoader or another iterable of batches as it is.
+
+    `source` is one of
+
+    - a tensor or NumPy array of inputs (n, …), or a pair (inputs, targets) of them; tensors in a dictionary,
+      as `as_batches` takes them;
+    - the path of an `.npy` or `.npz` file (see `read_numpy`), of an IDX file or a folder of them, of a folder
+      of images or a `.zip` of one (a class a subfolder, see `open_tree`);
+    - 'package.module:factory' or 'file.py:factory', whose result is taken as if it were given here;
+    - a DataLoader, or any iterable of batches that can be gone through again; options do not apply to it.
+
+    Whatever has whole bytes in three or four axes is taken for images, (n, height, width) or (n, channels,
+    height, width) or channels last: inputs are then float32 in 0–1 units, not normalised unless asked. Other
+    inputs stay as they are, but float64 of NumPy becomes float32.
+
+    `size`: the shorter side, or (height, width); `crop`: from the centre; `mean`, `std`: (x − mean)/std, in
+    0–1 units for images, a number or one a channel (three make images RGB, a list of one makes them grey).
+    `limit`: a random subset, always the same for a `seed`, of as many of each class as its share. `targets`:
+    array, sequence or file, where the source has none. `split`: the subfolder 'train', or the arrays
+    'x_train'. `target_type`: 'classes' or 'values'; by default whole numbers are classes, and floating-point
+    ones values (regression). `progress(done, total, what)` is called while images are read.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError, TypeError
+        The data or an option is malformed, empty, not finite or too large; the message says which and where.
+    """
+    look = Look.of(size, crop, mean, std)
+    wishes = _Wishes(look, limit, targets, batch_size, seed, split, target_type, progress)
+    if isinstance(source, str) and is_factory(source) and not Path(source).exists():
+        source = made_by(source)
+    if isinstance(source, (str, os.PathLike)):
+        return _from_path(Path(source).expanduser(), wishes)
+    pair = pair_of(source)
+    if pair is not None:
+        if split is not None:
+            raise ValueError(f"split={split!r} is for files and folders; tensors and arrays have none")
+        return _from_arrays(*pair, wishes)
+    batches = as_batches(source, "given")
+    if isinstance(batches, Batches):
+        return _from_batches(batches, wishes)
+    if wishes.any_given:
+        raise ValueError(
+            f"options such as size, mean or limit do not apply to a {type(source).__name__}: do that where "
+            "its batches are made"
+        )
+    return batches
+
+
+def load_evaluation(source: Any, **options: Any) -> Any:
+    """As `load_data`, but for a function of the model, which is its own score: that is returned as it is.
+
+    'module:function' is such a function where it needs an argument, or where what it returns can be called.
+    """
+    if isinstance(source, str) and is_factory(source) and not Path(source).exists():
+        with importable(source):
+            found = find_factory(source)
+            if callable(found) and needed_arguments(found):
+                return found
+            source = call_factory(source, found)
+    if callable(source) and not isinstance(source, Iterable):
+        return source
+    return load_data(source, **options)
+
+
+def _from_path(path: Path, wishes: _Wishes) -> Batches:
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file or folder {path}: {ACCEPTED}")
+    idx = find_idx(path, wishes.split) if path.is_dir() else None
+    if idx is None and (path.is_dir() or path.suffix.lower() == ".zip"):
+        return _from_tree(path, wishes)
+    if path.suffix.lower() in (".npy", ".npz"):
+        if wishes.split is not None and path.suffix.lower() == ".npy":
+            raise ValueError(f"{path} is one array, which has no split {wishes.split!r}")
+        pair = read_numpy(path, wishes.split)
+    elif idx is not None or is_idx(path):
+        pair = read_idx_pair(idx or path, labels=wishes.targets is None)
+    else:
+        raise ValueError(f"{path} is not a kind of data that can be read: {ACCEPTED}")
+    try:
+        return _from_arrays(*pair, wishes)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _from_tree(path: Path, wishes: _Wishes) -> Batches:
+    with open_tree(path, wishes.split) as tree:
+        given = tree.labels if wishes.targets is None else wishes.targets
+        targets = _targets(given, len(tree.names), wishes)
+        chosen = subset(len(tree.names), targets, wishes.limit, wishes.seed)
+        pixels = read_images(tree, chosen.tolist(), wishes.look, wishes.progress)
+    inputs = as_inputs(pixels, replace(wishes.look, size=None, crop=None))  # sizes are as wished already
+    return Batches(inputs, None if targets is None else targets[chosen], wishes.batch_size)
+
+
+def _from_arrays(inputs: Any, targets: Any, wishes: _Wishes) -> Batches:
+    if wishes.targets is not None and targets is not None:
+        raise ValueError(TWICE)
+    if inputs.ndim == 0:
+        raise ValueError("the data is a single number, expected (n, …): an example a row")
+    if 0 in inputs.shape:
+        raise ValueError(f"the data is empty, of shape {tuple(inputs.shape)}: give at least one example")
+    given = _targets(wishes.targets if targets is None else targets, len(inputs), wishes)
+    count = min(len(inputs), wishes.limit or len(inputs))
+    if isinstance(inputs, np.memmap):  # still on disc
+        check_memory(count, inputs[0].size)
+    if count < len(inputs):
+        chosen = subset(len(inputs), given, count, wishes.seed)
+        inputs = inputs[chosen.to(inputs.device)] if isinstance(inputs, Tensor) else inputs[chosen.numpy()]
+        given = None if given is None else given[chosen.to(given.device)]
+    values = as_tensor(inputs, "input")
+    images = _as_images(values)
+    values = _changed(values, wishes.look) if images is None else as_inputs(images, wishes.look)
+    _check_finite(values, "input")
+    return Batches(values, given, wishes.batch_size)
+
+
+def _from_batches(batches: Batches, wishes: _Wishes) -> Batches:
+    """Batches that are there already, or several inputs in a tuple or a dictionary."""
+    if isinstance(batches.inputs, Tensor):
+        return _from_arrays(batches.inputs, batches.targets, wishes)
+    if wishes.look != Look() or wishes.split is not None:
+        raise ValueError(
+            "size, crop, mean, std and split do not apply to several inputs: prepare them before"
+        )
+    if wishes.targets is not None and batches.targets is not None:
+        raise ValueError(TWICE)
+    given = _targets(wishes.targets if batches.targets is None else batches.targets, batches.examples, wishes)
+    for values in tensors_of(batches.inputs):
+        _check_finite(as_tensor(values, "input"), "input")
+    chosen = subset(batches.examples, given, wishes.limit, wishes.seed)
+    inputs = mapped(batches.inputs, lambda tensor: tensor[chosen.to(tensor.device)])
+    return Batches(inputs, None if given is None else given[chosen.to(given.device)], wishes.batch_size)
+
+
+def _as_images(values: Tensor) -> Tensor | None:
+    """Bytes in three or four axes as (n, channels, height, width); None for anything else."""
+    if values.dtype != torch.uint8 or values.dim() not in (3, 4):
+        return None
+    if values.dim() == 3:
+        return values.unsqueeze(1)
+    channels_last = values.shape[1] not in (1, 3) and values.shape[3] in (1, 3)
+    return values.permute(0, 3, 1, 2) if channels_last else values
+
+
+def _changed(values: Tensor, look: Look) -> Tensor:
+    """What the options do to inputs that are no bytes."""
+    if look == Look():
+        return values
+    if not values.is_floating_point():
+        raise ValueError(
+            f"size, crop, mean and std are for images and floating-point data, not for {values.dtype} of "
+            f"shape {tuple(values.shape)}"
+        )
+    if look.moves_pixels:
+        if values.dim() != 4:
+            raise ValueError(
+                f"size and crop are for images (n, channels, height, width), not for {tuple(values.shape)}"
+            )
+        values = moved_pixels(values, look)
+    return normalised(values, look)
+
+
+def _targets(given: Any, count: int, wishes: _Wishes) -> Tensor | None:
+    """Targets (n, …): int64 classes or float32 values; floats of a tensor keep their type."""
+    if given is None:
+        return None
+    if isinstance(given, (str, os.PathLike)):
+        given = _target_file(Path(given).expanduser())
+    targets = as_tensor(given, "target")
+    if targets.dim() == 0 or len(targets) != count:
+        found = "a single one" if targets.dim() == 0 else len(targets)
+        raise ValueError(f"{count} inputs but {found} targets were given: one each is needed")
+    _check_finite(targets, "target")
+    kind = wishes.target_type or ("values" if targets.is_floating_point() else "classes")
+    if kind == "values":
+        return targets if targets.is_floating_point() else targets.float()
+    classes = targets.long()
+    if not torch.equal(classes.to(targets.dtype), targets):
+        raise ValueError("the targets are no classes, which are whole numbers: give target_type='values'")
+    if classes.dim() == 1 and int(classes.min()) < 0:
+        raise ValueError(f"classes are numbered from 0, but a target is {int(classes.min())}")
+    return classes
+
+
+def _target_file(path: Path) -> Any:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file of targets {path}: give an .npy, .npz or IDX file")
+    if path.suffix.lower() in (".npy", ".npz"):
+        return read_numpy(path)[0]
+    if is_idx(path):
+        return read_idx(path, 1)
+    raise ValueError(f"{path} is not a file of targets: give an .npy, .npz or IDX file")
+
+
+def subset(count: int, targets: Tensor | None, limit: int | None, seed: int = 0) -> Tensor:
+    """`limit` of `count` indices, ascending, always the same for a `seed`; all where there are no more.
+
+    Where `targets` (n,) are classes, each has its share of them, to the rounding.
+    """
+    if limit is None or limit >= count:
+        return torch.arange(count)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    if targets is not None and not targets.is_floating_point() and targets.numel() == count:
+        labels = targets.flatten().cpu()[order]
+        members = [torch.nonzero(labels == kind).flatten() for kind in labels.unique()]
+        # The j-th of a class's k members stands at (j + ½)/k: the first `limit` of all take even shares.
+        place = torch.empty(count, dtype=torch.float64)
+        for found in members:
+            place[found] = (torch.arange(len(found), dtype=torch.float64) + 0.5) / len(found)
+        order = order[place.argsort(stable=True)]
+    return order[:limit].sort().values
+
+
+def _check_finite(values: Tensor, what: str) -> None:
+    if not values.is_floating_point():
+        return
+    for start in range(0, len(values), BATCH_SIZE):
+        part = values[start : start + BATCH_SIZE]
+        if not bool(torch.isfinite(part).all()):
+            bad = next(i for i, example in enumerate(part) if not bool(torch.isfinite(example).all()))
+            raise ValueError(f"the {what} of example {start + bad} has NaN or infinite numbers: leave it out")

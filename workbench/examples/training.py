@@ -1,0 +1,199 @@
+"""Training of the built-in examples: ``python -m workbench.measure.training digits-cnn`` (or ``all``).
+
+From a fixed seed, with deterministic algorithms and one thread: two runs on one machine
+write identical files. Another processor or another version of PyTorch may round differently, and copies of
+a data set that differ in order or in compression give other weights as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, pad
+
+from workbench.data.batches import Batches
+from workbench.examples.catalogue import (
+    WEIGHTS,
+    build_model,
+    example_names,
+    example_spec,
+    load_weights,
+    prepare,
+)
+from workbench.measure.evaluation import evaluate
+
+SEED = 2020
+THREADS = 1
+ACCURACIES = "accuracy.json"
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How an example is trained: AdamW under a one-cycle learning rate.
+
+    `shift` is the largest random translation in pixels, `flip` whether images are mirrored at random,
+    `smoothing` the label smoothing, `decay` the weight decay; `bfloat16` computes products in that type.
+    """
+
+    epochs: int
+    batch_size: int
+    rate: float
+    decay: float
+    smoothing: float = 0.0
+    shift: int = 0
+    flip: bool = False
+    bfloat16: bool = False
+
+
+# digits-cnn decays strongly: its channels become redundant, and half of them can go without fine-tuning.
+PLANS: dict[str, TrainingPlan] = {
+    "digits-cnn": TrainingPlan(epochs=60, batch_size=64, rate=5e-3, decay=1.5, smoothing=0.05, shift=1),
+    "digits-mlp": TrainingPlan(epochs=80, batch_size=32, rate=2e-3, decay=0.1, smoothing=0.05, shift=1),
+    "nn3-mnist": TrainingPlan(epochs=12, batch_size=128, rate=1e-3, decay=0.05, shift=1),
+    "nn3-cifar10": TrainingPlan(epochs=16, batch_size=250, rate=1e-3, decay=0.1, shift=2, flip=True),
+    "vgg13-cifar10": TrainingPlan(
+        20, 250, rate=3e-3, decay=0.1, smoothing=0.05, shift=4, flip=True, bfloat16=True
+    ),
+}
+
+
+Report = Callable[[str], None]
+
+
+def train(name: str, data: Batches, steps: int | None = None, report: Report | None = None) -> nn.Module:
+    """Train the example `name` on `data` (inputs as its model takes them) and return the model in eval mode.
+
+    `steps` ends the training after so many gradient steps; `report` is given a line of text an epoch. The
+    caller's random state, thread count and determinism settings are as before afterwards.
+
+    Raises
+    ------
+    ValueError
+        There is no such example.
+    """
+    example_spec(name)
+    plan = PLANS[name]
+    with _reproducible():
+        layout = torch.channels_last if plan.bfloat16 else torch.contiguous_format
+        model = build_model(name).train().to(memory_format=layout)  # type: ignore[call-overload]
+        per_epoch = -(-data.examples // plan.batch_size)
+        optimiser = torch.optim.AdamW(model.parameters(), lr=plan.rate, weight_decay=plan.decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, max_lr=plan.rate, total_steps=plan.epochs * per_epoch, pct_start=0.2
+        )
+        done = 0
+        for epoch in range(plan.epochs):
+            total = 0.0
+            for inputs, targets in _shuffled(data, plan):
+                with torch.autocast("cpu", torch.bfloat16, enabled=plan.bfloat16):
+                    loss = cross_entropy(model(inputs), targets, label_smoothing=plan.smoothing)
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                schedule.step()
+                total += float(loss.detach())
+                done += 1
+                if done == steps:
+                    return model.eval()
+            if report is not None:
+                report(f"{name}: epoch {epoch + 1} of {plan.epochs}, loss {total / per_epoch:.4f}")
+    return model.eval().to(memory_format=torch.contiguous_format)
+
+
+@contextmanager
+def _reproducible() -> Iterator[None]:
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        torch.use_deterministic_algorithms(True)
+        torch.set_num_threads(THREADS)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+            torch.set_num_threads(threads)
+
+
+def _shuffled(data: Batches, plan: TrainingPlan) -> Iterator[tuple[Tensor, Tensor]]:
+    if data.targets is None:
+        raise ValueError("training needs targets: give Batches(inputs, targets)")
+    for index in torch.randperm(data.examples).split(plan.batch_size):
+        inputs = data.inputs[index]
+        if plan.shift:
+            inputs = shifted(inputs, plan.shift)
+        if plan.flip:
+            mirrored = (torch.rand(len(inputs)) < 0.5).view(-1, 1, 1, 1)
+            inputs = torch.where(mirrored, inputs.flip(3), inputs)
+        yield inputs, data.targets[index]
+
+
+def shifted(images: Tensor, most: int) -> Tensor:
+    """Images (n, channels, height, width), each moved by up to `most` pixels either way along both axes.
+
+    What comes in at the border repeats the border; offsets are drawn from PyTorch's default generator.
+    """
+    count, _, height, width = images.shape
+    padded = pad(images, (most,) * 4, mode="replicate")
+    down, right = torch.randint(0, 2 * most + 1, (2, count, 1))
+    rows = (down + torch.arange(height)).view(count, height, 1)
+    columns = (right + torch.arange(width)).view(count, 1, width)
+    moved = padded.permute(0, 2, 3, 1)[
+        torch.arange(count).view(-1, 1, 1), rows, columns
+    ]  # (n, h, w, channels)
+    return moved.permute(0, 3, 1, 2)
+
+
+def write_weights(model: nn.Module, path: Path) -> None:
+    """Write the model's weights to the safetensors file `path`: floating-point tensors as float16."""
+    tensors = {
+        key: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
+        for key, tensor in model.state_dict().items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(save(tensors))  # save_file would leave the file to its owner alone
+
+
+def train_and_write(name: str, folder: Path, report: Report | None = None) -> float:
+    """Train the example `name`, write its weights and its accuracy into `folder`; return the accuracy.
+
+    The accuracy is that of the written float16 weights on the whole test split.
+    """
+    spec = example_spec(name)
+    path = folder / f"{name}.safetensors"
+    write_weights(train(name, prepare(spec, spec.load("train")), report=report), path)
+    model = build_model(name)
+    load_weights(model, path)
+    score = evaluate(model, prepare(spec, spec.load("test")))
+    record = folder / ACCURACIES
+    scores = json.loads(record.read_text()) if record.is_file() else {}
+    scores[name] = round(score, 4)
+    record.write_text(json.dumps(dict(sorted(scores.items())), indent=2) + "\n")
+    return score
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train built-in examples and write their weights."""
+    parser = argparse.ArgumentParser(prog="python -m workbench.measure.training", description=main.__doc__)
+    names = [*example_names(), "all"]
+    parser.add_argument("names", nargs="+", choices=names, metavar="name", help=", ".join(names))
+    parser.add_argument("--folder", type=Path, default=WEIGHTS, help="default: the package's own")
+    options = parser.parse_args(arguments)
+    for name in example_names() if "all" in options.names else options.names:
+        start = time.perf_counter()
+        score = train_and_write(name, options.folder, report=print)
+        print(f"{name}: accuracy {score:.4f} on the test split, {time.perf_counter() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,269 @@
+"""A smaller network as tensors and a description of what changed, and back from the original class.
+
+`architecture.json` says of every layer that changed what it was and what it is; `model.safetensors` holds
+the numbers. Both are of the *explicit* network (network/explicit.py).
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from workbench.data.checkpoints import read_tensors
+from workbench.network.rebuilt.explicit import explicit
+from workbench.network.running import one_line
+
+RECIPE, MOMENTS, WEIGHTS = "recipe.json", "moments.safetensors", "model.safetensors"
+
+
+FORMAT = "spectral-pruning-architecture"
+VERSION = 1
+ARCHITECTURE = "architecture.json"
+LAYER_FIELDS = ("class", "tensors", "original", "attributes")
+
+
+def packed(model: nn.Module, original: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of `model`'s state dict, on the CPU, ready for a file; and second names: {name: first one}.
+
+    Tied parameters are one tensor. Buffers that a state dict leaves out are here too where pruning cut them.
+    """
+    first: dict[int, str] = {}
+    tensors: dict[str, Tensor] = {}
+    aliases: dict[str, str] = {}
+    made_by_the_class, before = passing(model), dict(named_tensors(original))
+    for name, tensor in named_tensors(model):
+        if name in made_by_the_class and name in before and before[name].shape == tensor.shape:
+            continue
+        if id(tensor) in first:
+            aliases[name] = first[id(tensor)]
+        else:
+            first[id(tensor)] = name
+            tensors[name] = tensor.detach().cpu().clone().contiguous()
+    return tensors, aliases
+
+
+def changed_layers(model: nn.Module, original: nn.Module) -> dict[str, dict[str, Any]]:
+    """Modules of `model` whose own tensors or whole numbers differ from those in `original`, by name.
+
+    Each as {"class", "tensors": {name: shape}, "original": {name: shape}, "attributes": {name: number}}.
+    """
+    before = dict(original.named_modules(remove_duplicate=False))
+    layers = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        now, was = _shapes(module), _shapes(before[name])
+        numbers = _numbers(before[name])
+        attributes = {key: value for key, value in _numbers(module).items() if numbers.get(key) != value}
+        if now != was or attributes:
+            layers[name] = {
+                "class": type(module).__name__,
+                "tensors": now,
+                "original": was,
+                "attributes": attributes,
+            }
+    return layers
+
+
+def load_pruned(model: nn.Module, folder: str | Path) -> nn.Module:
+    """The pruned network that `Session.export` wrote into `folder`, in evaluation mode.
+
+    `model` is of the original's class and widths, with any weights; it is copied and never changed. What
+    comes back is on its device, with the number types of the files; attention and recurrent layers of torch
+    are rebuilt from linear ones, as in the session.
+
+    Raises FileNotFoundError where a file is missing, and ValueError where one is damaged, of an unknown
+    version, or of another network than `model`: the layer, what was expected and what was found.
+    """
+    folder = Path(folder)
+    architecture = read_architecture(folder / ARCHITECTURE)
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: give the whole folder that was exported")
+    tensors = read_tensors(path)
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"give the original network as a torch module; got a {type(model).__name__}")
+    try:
+        rebuilt = explicit(copy.deepcopy(model))
+    except Exception as error:
+        raise ValueError(f"the model cannot be copied: {one_line(error)}") from error
+    _check_class("the network", architecture["class"], rebuilt)
+    for name, layer in architecture["layers"].items():
+        _check_layer(rebuilt, name, layer, path)
+    for name, layer in architecture["layers"].items():
+        _reshape(rebuilt.get_submodule(name), layer)
+    _fill(rebuilt, tensors, architecture["aliases"], path)
+    return rebuilt.eval()
+
+
+def read_architecture(path: Path) -> dict[str, Any]:
+    """The description of an export, checked. Raises FileNotFoundError, ValueError naming the file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: give the folder that Session.export wrote")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not a whole JSON file ({error}); it may be truncated") from error
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise ValueError(f"{path} is not an export of this workbench: 'format' must be {FORMAT!r}")
+    if found.get("version") != VERSION:
+        raise ValueError(
+            f"{path} has version {found.get('version')!r}; this workbench reads version {VERSION}"
+        )
+    layers: Any = found.get("layers")
+    aliases = found.get("aliases")
+    if not isinstance(found.get("class"), str) or not _is_table(aliases, str) or not _is_table(layers, dict):
+        raise ValueError(f"{path} lacks its 'class', 'layers' or 'aliases', or they are damaged")
+    for name, layer in layers.items():
+        whole = isinstance(layer.get("class"), str) and isinstance(layer.get("attributes"), dict)
+        if not whole or not all(_is_table(layer.get(key), list) for key in ("tensors", "original")):
+            raise ValueError(f"{path}: layer {name!r} lacks one of {', '.join(LAYER_FIELDS)}, or is damaged")
+        shapes = [*layer["tensors"].values(), *layer["original"].values()]
+        if not all(_is_whole(size) and size >= 0 for shape in shapes for size in shape):
+            raise ValueError(f"{path}: layer {name!r} has a shape that is not a list of whole numbers")
+    return found
+
+
+def named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Every parameter and buffer under every name that it has."""
+    for name, module in model.named_modules(remove_duplicate=False):
+        for key, tensor in _own(module).items():
+            yield f"{name}.{key}" if name else key, tensor
+
+
+def passing(model: nn.Module) -> set[str]:
+    """Names of the buffers that the class makes by itself and that a state dict leaves out."""
+    return {
+        f"{name}.{key}" if name else key
+        for name, module in model.named_modules(remove_duplicate=False)
+        for key in module._non_persistent_buffers_set
+    }
+
+
+def _own(module: nn.Module) -> dict[str, Tensor]:
+    both = {**module._parameters, **module._buffers}
+    return {key: tensor for key, tensor in both.items() if tensor is not None}
+
+
+def _shapes(module: nn.Module) -> dict[str, list[int]]:
+    return {key: list(tensor.shape) for key, tensor in _own(module).items()}
+
+
+def _numbers(module: nn.Module) -> dict[str, Any]:
+    """The whole numbers, and tuples of them, that a module keeps under public names."""
+    return {
+        key: list(value) if isinstance(value, (tuple, list)) else value
+        for key, value in vars(module).items()
+        if not key.startswith("_") and (_is_whole(value) or _are_whole(value))
+    }
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _are_whole(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) and bool(value) and all(_is_whole(part) for part in value)
+
+
+def _is_table(value: Any, kind: type | tuple[type, ...]) -> bool:
+    return isinstance(value, dict) and all(isinstance(part, kind) for part in value.values())
+
+
+def _check_class(what: str, expected: str, module: nn.Module) -> None:
+    if type(module).__name__ != expected:
+        raise ValueError(
+            f"{what} was a {expected} when it was exported, and is a {type(module).__name__} in the model "
+            "given: build the model from the class that was pruned"
+        )
+
+
+def _check_layer(model: nn.Module, name: str, layer: Mapping[str, Any], path: Path) -> None:
+    """Refuse a model whose layer is not what was pruned."""
+    try:
+        module = model.get_submodule(name)
+    except AttributeError as error:
+        raise ValueError(
+            f"layer {name!r} is missing in the {type(model).__name__} given; the network that was pruned had "
+            f"a {layer['class']} there"
+        ) from error
+    _check_class(f"layer {name!r}", layer["class"], module)
+    found = _shapes(module)
+    if found != layer["original"]:
+        raise ValueError(
+            f"layer {name!r} had {_in_words(layer['original'])} before it was pruned, but has "
+            f"{_in_words(found)} in the model given: build it with the widths of the original"
+        )
+    places = module._parameters.keys() | module._buffers.keys()
+    for key in layer["tensors"].keys() - places:
+        if not key.isidentifier() or hasattr(module, key):
+            raise ValueError(f"{path.with_name(ARCHITECTURE)}: layer {name!r} cannot have a tensor {key!r}")
+    numbers = _numbers(module)
+    for key, value in layer["attributes"].items():
+        fits = _is_whole(value) or _are_whole(value)
+        if not fits or type(numbers.get(key)) is not type(value):
+            raise ValueError(
+                f"{path.with_name(ARCHITECTURE)}: layer {name!r} is to get {key} = {value!r}, but has "
+                f"{numbers.get(key, 'no such whole number')} there"
+            )
+
+
+def _in_words(shapes: Mapping[str, Any]) -> str:
+    return " and ".join(f"{key} {tuple(shape)}" for key, shape in shapes.items()) or "no tensors"
+
+
+def _reshape(module: nn.Module, layer: Mapping[str, Any]) -> None:
+    """Give a layer its new numbers and places for its new tensors, still empty."""
+    for key, value in layer["attributes"].items():
+        old = getattr(module, key)
+        setattr(module, key, type(old)(value) if isinstance(old, (tuple, list)) else value)
+    own = _own(module)
+    like = next(iter(own.values()), torch.empty(0))
+    for key, shape in layer["tensors"].items():
+        if key in own and list(own[key].shape) == shape:
+            continue
+        old = own.get(key, like)
+        new = old.detach().new_empty(()).expand(shape)  # takes no memory, whatever the file says
+        wanted = old.requires_grad if key in own else True
+        setattr(module, key, new if key in module._buffers else nn.Parameter(new, requires_grad=wanted))
+    for key in own.keys() - layer["tensors"].keys():
+        setattr(module, key, None)
+
+
+def _fill(model: nn.Module, tensors: Mapping[str, Tensor], aliases: Mapping[str, str], path: Path) -> None:
+    """Put the tensors of the file into the model, each under all of its names."""
+    stay = passing(model) - tensors.keys() - aliases.keys()
+    places = {name: tensor for name, tensor in named_tensors(model) if name not in stay}
+    sources = {name: aliases.get(name, name) for name in places}
+    missing = sorted(set(sources.values()) - tensors.keys())
+    extra = sorted(tensors.keys() - set(sources.values()))
+    if missing or extra:
+        raise ValueError(
+            f"{path} does not fit the {type(model).__name__} given: "
+            f"{_listed('the file lacks', missing)}{'; ' if missing and extra else ''}"
+            f"{_listed('the model has no place for', extra)}"
+        )
+    for name, place in places.items():
+        if place.shape != tensors[sources[name]].shape:
+            raise ValueError(
+                f"{name} has shape {tuple(tensors[sources[name]].shape)} in {path} and {tuple(place.shape)} "
+                "in the model given: build it with the widths of the original"
+            )
+    made: dict[str, Tensor] = {}
+    for name, place in places.items():
+        source = sources[name]
+        if source not in made:
+            # A copy: what the file was read into may be the file itself.
+            value = tensors[source].to(place.device, copy=True)
+            is_parameter = isinstance(place, nn.Parameter)
+            made[source] = nn.Parameter(value, requires_grad=place.requires_grad) if is_parameter else value
+        owner, _, key = name.rpartition(".")
+        setattr(model.get_submodule(owner), key, made[source])
+
+
+def _listed(words: str, names: list[str]) -> str:
+    return f"{words} {', '.join(names[:5])}{' …' if len(names) > 5 else ''}" if names else ""

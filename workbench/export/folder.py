@@ -1,0 +1,274 @@
+"""Export: the pruned network as a folder of plain files, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Any, Protocol
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from workbench.data.progress import Cancelled, Progress
+from workbench.export.architecture import (
+    ARCHITECTURE,
+    FORMAT,
+    MOMENTS,
+    RECIPE,
+    VERSION,
+    WEIGHTS,
+    changed_layers,
+    packed,
+    read_architecture,
+)
+from workbench.export.programs import Portable, onnx_packages, traced, write_onnx, write_pt2
+from workbench.network.running import Inputs
+
+README = "README.md"
+ALWAYS = (WEIGHTS, ARCHITECTURE, RECIPE, README)
+PROGRAMS = {"pt2": "model.pt2", "onnx": "model.onnx"}
+FORMATS = ("safetensors", *PROGRAMS)
+
+
+class Standing(Protocol):
+    """Where a network stands: its size, and its score where it has one."""
+
+    @property
+    def parameters(self) -> int: ...
+
+    @property
+    def macs(self) -> int: ...
+
+    @property
+    def score(self) -> float | None: ...
+
+
+@dataclass(frozen=True)
+class Point:
+    """What an export is of: one point of a session's history.
+
+    `name` of the network, `data_name` of what it was measured on, `metric` of its score. `original` is the
+    network before any commit, `recipe` the record of what led to `model`; `start` and `now` are their sizes
+    and scores. `example_input` is what the programs are traced with.
+    """
+
+    name: str
+    data_name: str
+    metric: str
+    model: nn.Module
+    original: nn.Module
+    recipe: dict[str, Any]
+    start: Standing
+    now: Standing
+    example_input: Inputs
+
+
+def export(
+    point: Point,
+    folder: str | Path,
+    formats: Iterable[str] = ("safetensors",),
+    progress: Progress | None = None,
+    cancel: Event | None = None,
+    replace: bool = False,
+) -> list[Path]:
+    """Write the network as it stands into `folder`, and return the files.
+
+    Always `model.safetensors` (the state dict, tied tensors once), `architecture.json` (what changed, for
+    `load_pruned`), `recipe.json` and a short `README.md`. `formats` may hold "pt2", a program for torch
+    alone (`model.pt2`), and "onnx", one for onnxruntime alone (`model.onnx`); both take any number of
+    examples, and keep the other sizes of the point's `example_input`. They are read again and
+    compared with the network before anything is put in place.
+
+    All files or none: where something fails, the folder is as it was. An earlier export there is replaced,
+    other files stay; those with a name that is needed are in the way unless `replace` is True.
+
+    Raises ValueError for an unknown format, files in the way, a missing package, and a network that cannot
+    be written as a program; Cancelled; OSError where the folder cannot be written.
+    """
+    formats = _checked(formats)
+    files = (*ALWAYS, *(file for name, file in PROGRAMS.items() if name in formats))
+    folder = Path(folder).expanduser().absolute()
+    earlier = _earlier(folder, files, replace)
+    if "onnx" in formats:
+        onnx_packages()
+    work = [name for name in PROGRAMS if name in formats]
+
+    def reached(done: int, what: str) -> None:
+        if cancel is not None and cancel.is_set():
+            raise Cancelled("the export was cancelled; nothing was written")
+        if progress is not None:
+            progress(done, len(work) + 2, what)
+
+    with _aside(folder) as made:
+        reached(0, "exporting the weights")
+        portable = Portable.of(point.model, point.example_input)
+        _write_plain(made, point, portable, files)
+        program = None
+        for index, name in enumerate(work):
+            reached(1 + index, f"exporting {PROGRAMS[name]}")
+            program = traced(portable) if program is None else program
+            (write_pt2 if name == "pt2" else write_onnx)(portable, program, made / PROGRAMS[name])
+        reached(2 + len(work), "putting the files in place")
+        _put_in_place(made, folder, files, earlier)
+    return [folder / file for file in files]
+
+
+def _checked(formats: Iterable[str]) -> tuple[str, ...]:
+    wanted = (formats,) if isinstance(formats, str) else tuple(formats)
+    unknown = [repr(name) for name in wanted if name not in FORMATS]
+    if unknown:
+        raise ValueError(f"no format is called {', '.join(unknown)}; the formats are {', '.join(FORMATS)}")
+    return wanted
+
+
+def _earlier(folder: Path, files: Iterable[str], replace: bool) -> set[str]:
+    """The files of an earlier export in `folder`. Raises ValueError for others' that are in the way."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; give a folder to export into")
+    ours: set[str] = set()
+    if (folder / ARCHITECTURE).is_file() and not (folder / MOMENTS).exists():
+        try:
+            listed = read_architecture(folder / ARCHITECTURE).get("files")
+        except ValueError:  # not an export, or no longer
+            listed = None
+        known = {*ALWAYS, *PROGRAMS.values()}
+        ours = known & set(listed) if isinstance(listed, list) else set()
+    for file in files:
+        there = folder / file
+        if there.is_dir() or (there.exists() and not replace and file not in ours):
+            raise ValueError(
+                f"{folder} already has a {file} that is not of an export: give another folder"
+                + ("" if there.is_dir() else ", or replace=True to overwrite it")
+            )
+    return {file for file in ours if (folder / file).exists()}
+
+
+def _write_plain(made: Path, point: Point, portable: Portable, files: tuple[str, ...]) -> None:
+    """The files that every export has."""
+    tensors, aliases = packed(point.model, point.original)
+    save_file(tensors, made / WEIGHTS, metadata={"format": "pt"})
+    (made / WEIGHTS).chmod(0o644)
+    architecture = {
+        "format": FORMAT,
+        "version": VERSION,
+        "model": point.name,
+        "class": type(point.model).__name__,
+        "fingerprint": point.recipe["model"]["fingerprint"],
+        "layers": changed_layers(point.model, point.original),
+        "aliases": aliases,
+        "inputs": portable.inputs,
+        "outputs": portable.outputs,
+        "files": list(files),
+    }
+    _write_text(made / ARCHITECTURE, _as_json(architecture))
+    _write_text(made / RECIPE, _as_json(point.recipe))
+    _write_text(made / README, _readme(point, portable, files))
+
+
+def _as_json(values: dict[str, Any]) -> str:
+    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _aside(folder: Path) -> Iterator[Path]:
+    """An empty folder on the same disk as `folder` to make the files in; gone afterwards."""
+    home = folder if folder.exists() else next(parent for parent in folder.parents if parent.exists())
+    temporary = Path(tempfile.mkdtemp(dir=home, prefix=f".{folder.name}-"))
+    try:
+        # As deep as the folders that are missing, so that one renaming puts them all in place.
+        made = temporary.joinpath("made", *folder.relative_to(home).parts[1:])
+        made.mkdir(parents=True)
+        yield made
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put_in_place(made: Path, folder: Path, files: tuple[str, ...], earlier: set[str]) -> None:
+    """Move the `files` from `made` to `folder`; files of an earlier export that are not made anew go."""
+    if not folder.exists():
+        above, top = made, folder
+        while not top.parent.exists():
+            above, top = above.parent, top.parent
+        os.replace(above, top)
+        return
+    old = made.with_name("old")
+    old.mkdir()
+    try:
+        for file in (*files, *sorted(earlier - set(files))):
+            if (folder / file).exists():
+                os.replace(folder / file, old / file)
+            if file in files:
+                os.replace(made / file, folder / file)
+    except BaseException:
+        for file in files:
+            if not (made / file).exists():
+                (folder / file).unlink(missing_ok=True)
+        for saved in old.iterdir():
+            os.replace(saved, folder / saved.name)
+        raise
+
+
+def _readme(point: Point, portable: Portable, files: tuple[str, ...]) -> str:
+    """What the folder holds, for someone who finds it."""
+    start, now = point.start, point.now
+    rows = [
+        ("parameters", f"{start.parameters:,}", f"{now.parameters:,}"),
+        ("multiply–accumulates an example", f"{start.macs:,}", f"{now.macs:,}"),
+    ]
+    if start.score is not None and now.score is not None:
+        rows.append((point.metric, f"{start.score:.4f}", f"{now.score:.4f}"))
+    shapes = "\n".join(
+        f"- {kind} `{part['name']}`: {part['dtype']} ({', '.join(map(str, part['shape']))})"
+        for kind, parts in (("input", portable.inputs), ("output", portable.outputs))
+        for part in parts
+    )
+    table = "\n".join(f"| {what} | {before} | {after} |" for what, before, after in rows)
+    measured = f", measured on {point.data_name}" if point.data_name else ""
+    name = type(point.original).__name__
+    count = len(point.recipe["steps"])
+    steps = "1 step" if count == 1 else f"{count} steps"
+    parts = [
+        f"# {point.name}, pruned",
+        f"`{name}`, made smaller by spectral pruning in {steps}{measured}.",
+        f"| | original | now |\n|---|---:|---:|\n{table}",
+        shapes,
+        f"`{WEIGHTS}` holds the weights, `{ARCHITECTURE}` every layer that changed, `{RECIPE}` what was done "
+        f"and how to do it again. With the original class, in the workbench:",
+        f'```python\nimport workbench as wb\n\nmodel = wb.load_pruned({name}(), ".")\n```',
+    ]
+    if PROGRAMS["pt2"] in files:
+        parts += [
+            "`model.pt2` is a program for torch alone, for batches of any length:",
+            '```python\nimport torch\n\nmodel = torch.export.load("model.pt2").module()\n```',
+        ]
+    if PROGRAMS["onnx"] in files:
+        feed = ", ".join(f'"{part["name"]}": {part["name"]}' for part in portable.inputs)
+        parts += [
+            "`model.onnx` is a program for onnxruntime alone, for batches of any length, on NumPy arrays:",
+            '```python\nimport onnxruntime\n\nsession = onnxruntime.InferenceSession("model.onnx")\n'
+            f"outputs = session.run(None, {{{feed}}})\n```",
+        ]
+    versions = [f"torch {torch.__version__}", f"Python {platform.python_version()}"]
+    return "\n\n".join([*parts, f"Written with {_own_version()}, {', '.join(versions)}."]) + "\n"
+
+
+def _own_version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"spectral-pruning-workbench {version('spectral-pruning-workbench')}"
+    except PackageNotFoundError:  # a source tree on the path
+        return "spectral-pruning-workbench"

@@ -1,0 +1,63 @@
+"""What a model takes and returns in words: the name, shape and type of every tensor."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from workbench.network.running import Inputs, tensors_of
+
+
+def described(names: list[str], first: Any, second: Any, lengths: tuple[int, int]) -> list[dict[str, Any]]:
+    """{"name", "shape", "dtype"} of every tensor in `first`.
+
+    `second` is the same of another batch, and `lengths` are the examples in the two: a size that has changed
+    as they did is "batch" in the shape, and "varies" where it has changed otherwise.
+    """
+
+    def size_of(size: int, other: int) -> int | str:
+        if size == other:
+            return size
+        return "batch" if (size, other) == lengths else "varies"
+
+    return [
+        {
+            "name": name,
+            "shape": [size_of(*sizes) for sizes in zip(a.shape, b.shape, strict=True)],
+            "dtype": str(a.dtype).removeprefix("torch."),
+        }
+        for name, a, b in zip(names, tensors_of(first), tensors_of(second), strict=True)
+    ]
+
+
+def input_names(model: nn.Module, inputs: Inputs) -> list[str]:
+    """One name a tensor, in the order of `tensors_of`: the argument's, with the place in it behind."""
+    if isinstance(inputs, Mapping):
+        return names_of(inputs)
+    args = inputs if isinstance(inputs, tuple) else (inputs,)
+    known = [
+        name
+        for name, parameter in inspect.signature(model.forward).parameters.items()
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    known += [f"input_{index}" for index in range(len(known), len(args))]
+    return [name for prefix, part in zip(known, args, strict=False) for name in names_of(part, prefix)]
+
+
+def names_of(value: Any, prefix: str = "") -> list[str]:
+    """One name a tensor, in the order of `tensors_of`: keys, fields or positions, one inside another."""
+    if isinstance(value, Tensor):
+        return [prefix or "output"]
+    parts: list[tuple[Any, Any]] = []
+    if isinstance(value, Mapping):
+        parts = list(value.items())
+    elif dataclasses.is_dataclass(value):
+        parts = [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
+    elif isinstance(value, (tuple, list)):
+        parts = list(zip(getattr(value, "_fields", range(len(value))), value, strict=True))
+        prefix = prefix if prefix or hasattr(value, "_fields") else "output"
+    return [name for key, part in parts for name in names_of(part, f"{prefix}_{key}" if prefix else str(key))]

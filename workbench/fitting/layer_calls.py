@@ -1,0 +1,88 @@
+"""Sums over what layers see at every call, and what the unpruned network gave there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from threading import Event
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from workbench.data.batches import as_batches, first_inputs
+from workbench.data.progress import Progress
+from workbench.fitting.patches import PatchLayer
+from workbench.fitting.watching import LayerCall
+from workbench.measure.passes import each_batch, example_count
+from workbench.network.running import Inputs, batch_length, device_of, first_examples, moved
+
+_SEED = 0  # of the choice of samples, so that runs repeat
+
+
+class Source(Protocol):
+    """Where a layer's calls come from: a `Watch` that runs the network, or what was kept of one."""
+
+    network: nn.Module
+    stop: bool
+    additions: bool
+
+    def run(self, inputs: Inputs, index: int) -> list[LayerCall]: ...
+
+
+def measure_calls(
+    watches: Sequence[Source],
+    layer: PatchLayer,
+    data: Any,
+    most: int,
+    use: Callable[[Sequence[LayerCall], Tensor | None], None],
+    progress: Progress | None = None,
+    cancel: Event | None = None,
+) -> None:
+    """Run every batch through the watched networks; `use(calls, picked)` every call of the layer.
+
+    `calls` holds the same call in each network, of which the last one is run here; `picked` (n,) the flat
+    numbers of the samples chosen where there are more than `most` in the data, None for all of them.
+
+    Raises ValueError where the layer is not called, or not as often in one network as in the other.
+    """
+    data = as_batches(data)
+    share = _probe(watches, layer, data, most)
+    generator = torch.Generator().manual_seed(_SEED)
+
+    def run(index: int, inputs: Inputs) -> None:
+        seen = [watch.run(moved(inputs, device_of(watch.network)), index) for watch in watches]
+        if len({len(calls) for calls in seen}) > 1:
+            times = " and ".join(str(len(calls)) for calls in seen)
+            raise ValueError(
+                f"layer {layer.name} is called {times} times a pass in the two networks; only equal calls "
+                "can be compared"
+            )
+        for calls in zip(*seen, strict=True):
+            total = _samples(layer, calls[-1].inputs)
+            picked = None if share >= 1 else (torch.rand(total, generator=generator) < share).nonzero()[:, 0]
+            if picked is None or len(picked):
+                use(calls, picked)
+
+    each_batch(data, device_of(watches[0].network), f"refitting {layer.name}", run, progress, cancel)
+
+
+def _probe(watches: Sequence[Source], layer: PatchLayer, data: Iterable, most: int) -> float:
+    """The share of samples to use, seen on two examples; tells the watches where a pass may end."""
+    inputs = first_inputs(data)
+    few = first_examples(inputs, 2)
+    seen = [watch.run(moved(few, device_of(watch.network)), 0) for watch in watches]
+    if not all(seen):
+        raise ValueError(f"layer {layer.name} is not called when the network runs: it cannot be refitted")
+    meets = all(calls[0].other is not None for calls in seen)
+    for watch, calls in zip(watches, seen, strict=True):
+        watch.stop = len(calls) == 1
+        watch.additions = watch.additions and (meets or not watch.stop)
+    examples = example_count(data)
+    an_example = sum(_samples(layer, one.inputs) for one in seen[-1]) / batch_length(few)
+    return most / max(1.0, an_example * examples)
+
+
+def _samples(layer: PatchLayer, inputs: Tensor) -> int:
+    one = torch.zeros(1, dtype=torch.int64)
+    return math.prod(layer.windows(inputs, one).shape[: layer.grid_axes])

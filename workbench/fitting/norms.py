@@ -1,0 +1,107 @@
+"""Batch norms re-estimated: running statistics of the calibration data for the network as it is now."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from threading import Event
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from workbench.data.batches import as_batches
+from workbench.data.progress import Progress
+from workbench.measure.passes import ActivationError, each_batch, run_batch
+from workbench.network.running import Inputs, batch_length, device_of, evaluating, joined, mapped, tensors_of
+
+FEW = 16  # examples; smaller batches are put together
+LARGE = 1 << 22  # numbers that wait for that at most
+
+
+def has_running_statistics(model: nn.Module) -> bool:
+    """Whether a norm keeps statistics of the data, which could be re-estimated."""
+    return bool(_running_norms(model))
+
+
+def reestimate_norms(
+    model: nn.Module, data: Any, progress: Progress | None = None, cancel: Event | None = None
+) -> nn.Module:
+    """A copy whose batch norms have the running statistics of `data`, in which every example counts the same.
+
+    All else, the modes and the momentum too, is as in `model`; norms that keep no running statistics, or
+    that do not run, are as they were. Variances are those within a batch, so batches of a few examples are
+    put together.
+
+    Raises:
+        ValueError: data that is empty or does not go through the model; statistics that are not finite.
+        Cancelled: `cancel` was set.
+    """
+    found = copy.deepcopy(model)
+    norms = _running_norms(found)
+    if not norms:
+        return found
+    before = {name: (copy.deepcopy(norm.state_dict()), norm.momentum) for name, norm in norms.items()}
+    seen = largest = 0
+
+    def use(index: int, inputs: Inputs) -> None:
+        nonlocal seen, largest
+        count = batch_length(inputs)
+        seen, largest = seen + count, max(largest, count)
+        for norm in norms.values():
+            norm.momentum = count / seen
+        run_batch(found, inputs, index)
+
+    gathered = _Gathered(use)
+    with evaluating(found), torch.no_grad():
+        for norm in norms.values():
+            norm.reset_running_stats()
+            norm.train()
+        each_batch(as_batches(data), device_of(found), "re-estimating norms", gathered.add, progress, cancel)
+        if not (gathered.examples == 1 and largest > 1):  # one example left over has no variance
+            gathered.use_all()
+    for name, norm in norms.items():
+        state, norm.momentum = before[name]
+        if not int(norm.num_batches_tracked):
+            norm.load_state_dict(state)
+        if not bool(norm.running_mean.isfinite().all() and norm.running_var.isfinite().all()):
+            raise ActivationError(f"the input of norm {name} has NaN or Inf: check the data and the weights")
+    return found
+
+
+def _running_norms(model: nn.Module) -> dict[str, Any]:
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, _BatchNorm) and module.running_mean is not None
+    }
+
+
+@dataclass
+class _Gathered:
+    """Hands batches of few examples to `use` as one, where they go together; else as they came."""
+
+    use: Callable[[int, Inputs], None]
+    waiting: list[tuple[int, Inputs]] = field(default_factory=list)
+
+    @property
+    def examples(self) -> int:
+        """Those that wait."""
+        return sum(batch_length(inputs) for _, inputs in self.waiting)
+
+    def add(self, index: int, inputs: Inputs) -> None:
+        few = batch_length(inputs) < FEW
+        # A copy, since a loader may fill the same tensors again.
+        self.waiting.append((index, mapped(inputs, torch.clone) if few else inputs))
+        numbers = sum(tensor.numel() for _, one in self.waiting for tensor in tensors_of(one))
+        if self.examples >= FEW or numbers >= LARGE:
+            self.use_all()
+
+    def use_all(self) -> None:
+        """Use what waits."""
+        whole = joined([inputs for _, inputs in self.waiting]) if len(self.waiting) > 1 else None
+        for index, inputs in self.waiting if whole is None else [(self.waiting[0][0], whole)]:
+            self.use(index, inputs)
+        self.waiting.clear()

@@ -1,0 +1,213 @@
+"""Discovery: from a trace to unit groups. What it finds is believed only after the proof of `proof.py`."""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from workbench.network.finding.tracing import Trace, trace
+from workbench.network.groups import Held, Reader, UnitGroup, Writer, is_grouped
+from workbench.network.layers import is_linear_layer, kind_of, width_of
+from workbench.network.running import (
+    Inputs,
+    batch_length,
+    first_calls,
+    moved,
+    one_line,
+)
+
+IDLE = "does not run on the example input"
+Use = tuple[str, Any]  # ("writer" | "norm" | "reader", module) or ("held", (module, tensor, dim))
+
+
+def discover(model: nn.Module, example: Inputs) -> list[UnitGroup]:
+    """Every group of units that a trace finds and every layer that it does not, in the order of running.
+
+    `prunable` says only that nothing spoke against the group so far. `model` is in evaluation mode;
+    `example` is on its device.
+    """
+    layers = {n: m for n, m in model.named_modules() if is_linear_layer(m) or isinstance(m, nn.Embedding)}
+    order: list[str] = []
+    try:
+        found = trace(*_on_cpu(model, example))
+        groups, order = _Assembly(model, found, batch_length(example)).groups(), found.calls
+    except Exception as error:  # whatever a network does inside: it is said, not hidden
+        reason = f"the network could not be traced: {one_line(error)}"
+        groups = [_refused(name, module, reason) for name, module in layers.items()]
+    written = {writer.module for group in groups for writer in (*group.writers, *group.norms)}
+    for name, module in model.named_modules():
+        if name not in written and (
+            name in layers or isinstance(module, (nn.RNNBase, nn.MultiheadAttention))
+        ):
+            groups.append(_refused(name, module, _why_left_over(name, module, order)))
+    position = first_calls(order)
+    return sorted(groups, key=lambda g: position.get(g.writers[0].module, len(position)))
+
+
+def _on_cpu(model: nn.Module, example: Inputs) -> tuple[nn.Module, Inputs]:
+    """Labels are followed on the CPU: a copy, where the model is elsewhere."""
+    if all(parameter.device.type == "cpu" for parameter in model.parameters()):
+        return model, example
+    cpu = torch.device("cpu")
+    return copy.deepcopy(model).to(cpu), moved(example, cpu)
+
+
+def _why_left_over(name: str, module: nn.Module, order: Sequence[str]) -> str:
+    if name not in order:
+        return f"the layer {IDLE}"
+    return f"a {type(module).__name__} with these options is not taken apart"
+
+
+class _Assembly:
+    """Units of one signature, that is of the same layers in the same roles, make one group."""
+
+    def __init__(self, model: nn.Module, found: Trace, examples: int):
+        self.examples = max(examples, 1)
+        self.work: dict[int, int] = defaultdict(int)
+        for made, counts in found.labels.work:
+            roots = found.labels.roots(torch.from_numpy(made)).tolist()
+            for label, count in zip(roots, counts.tolist(), strict=True):
+                self.work[label] += count
+        self.found, self.modules = found, dict(model.named_modules())
+        self.position = first_calls(found.calls)
+        self.uses: dict[int, dict[Use, list[int]]] = defaultdict(lambda: defaultdict(list))
+        for name, labels in found.rows.items():
+            self._use(("norm" if is_grouped(self.modules[name]) else "writer", name), labels)
+        for name, labels in found.carriers.items():
+            self._use(("norm", name), labels)
+        for name, labels in found.columns.items():
+            self._use(("reader", name), labels)
+        self._use_held()
+        self.outputs = set(found.labels.roots(found.outputs).tolist())
+        self.reasons = self._by_root(found.labels.reasons)
+        self.mixers = self._by_root(found.labels.mixers)
+
+    def _use(self, use: Use, labels: Tensor) -> None:
+        for index, label in enumerate(labels.tolist()):
+            if label > 0:
+                self.uses[label][use].append(index)
+
+    def _by_root(self, notes: list[tuple[int, str]]) -> dict[int, str]:
+        out: dict[int, str] = {}
+        for label, text in notes:
+            out.setdefault(int(self.found.labels.roots(torch.tensor([label]))), text)
+        return out
+
+    def _use_held(self) -> None:
+        """Axes of bare parameters along which the entries belong to units."""
+        if not self.found.labels.links:
+            return
+        pairs = np.concatenate(self.found.labels.links)
+        entries = pairs[:, 0]
+        units = self.found.labels.roots(torch.from_numpy(pairs[:, 1].copy())).numpy()
+        for (module, name), (first, tensor) in self.found.held.items():
+            here = (entries >= first) & (entries < first + tensor.numel())
+            if not here.any():
+                continue
+            at = np.unravel_index(entries[here] - first, tuple(tensor.shape))
+            axis = _unit_axis(at, units[here])
+            if axis is not None:
+                for index, unit in np.unique(np.stack([at[axis], units[here]], 1), axis=0).tolist():
+                    self.uses[unit]["held", (module, name, axis)].append(index)
+
+    def groups(self) -> list[UnitGroup]:
+        alike: dict[tuple, list[int]] = defaultdict(list)
+        for unit, uses in self.uses.items():
+            if any(role in ("writer", "norm") for role, _ in uses):
+                signature = sorted((role, str(where), len(at)) for (role, where), at in uses.items())
+                alike[tuple(signature)].append(unit)
+        return self._named([self._group(units) for units in alike.values()])
+
+    def _group(self, units: list[int]) -> UnitGroup:
+        uses = list(self.uses[units[0]])
+
+        def in_order(role: str) -> list[str]:
+            names = [where for found, where in uses if found == role]
+            return sorted(names, key=lambda name: self.position.get(name, len(self.position)))
+
+        writers, norms = in_order("writer"), in_order("norm")
+        if not writers:  # a depthwise stage on channels that no layer writes
+            writers, norms = norms[:1], norms[1:]
+        role = "writer" if ("writer", writers[0]) in uses else "norm"
+        units = sorted(units, key=lambda unit: self.uses[unit][role, writers[0]][0])
+
+        def table(use: Use) -> Tensor:
+            return torch.tensor([self.uses[unit][use] for unit in units])
+
+        readers = in_order("reader")
+        reason = self._reason(units, bool(readers))
+        if len(units) == 1:  # what cannot be told apart is listed by its rows
+            merged = tuple(Writer(n, table((role, n)).reshape(-1, 1)) for n in writers)
+            kind, width = kind_of(self.modules[writers[0]]), len(merged[0].rows)
+            between = tuple(Writer(n, table(("norm", n)).reshape(-1, 1)) for n in norms)
+            reason = reason or "it has a single unit"
+            return UnitGroup(writers[0], kind, width, merged, between, (), False, reason)
+        return UnitGroup(
+            name=writers[0],
+            kind=kind_of(self.modules[writers[0]]),
+            width=len(units),
+            writers=tuple(Writer(n, table((role, n))) for n in writers),
+            norms=tuple(Writer(n, table(("norm", n))) for n in norms),
+            readers=tuple(self._reader(n, table(("reader", n))) for n in readers),
+            prunable=not reason,
+            why_not=reason,
+            work=self.work[units[0]] // self.examples,
+            held=tuple(Held(at[0], at[1], at[2], table((r, at))) for r, at in uses if r == "held"),
+        )
+
+    def _reader(self, name: str, columns: Tensor) -> Reader:
+        return Reader(name, kind_of(self.modules[name]), columns, self.found.normalised.get(name, ""))
+
+    def _reason(self, units: list[int], read: bool) -> str:
+        if self.outputs.intersection(units):
+            returned = "are the network's outputs" if not read else "are also returned by the network"
+            return f"its units {returned}" + ("" if read else ": no linear layer reads them")
+        for unit in units:
+            if unit in self.reasons:
+                return self.reasons[unit]
+        if len(units) == 1 and units[0] in self.mixers:
+            return f"its units are mixed by {self.mixers[units[0]]}: none of them can go alone"
+        if not read:
+            return "no linear layer reads its units"
+        return ""
+
+    @staticmethod
+    def _named(groups: list[UnitGroup]) -> list[UnitGroup]:
+        """Groups that share a first writer are told apart by their rows of it."""
+        count: dict[str, int] = defaultdict(int)
+        for group in groups:
+            count[group.name] += 1
+        out, used = [], set()
+        for group in groups:
+            name = group.name
+            if count[name] > 1:
+                rows = group.writers[0].rows
+                name = f"{name}[{int(rows.min())}:{int(rows.max()) + 1}]"
+                while name in used:
+                    name += "′"
+            used.add(name)
+            out.append(replace(group, name=name))
+        return out
+
+
+def _unit_axis(at: tuple[np.ndarray, ...], units: np.ndarray) -> int | None:
+    """The axis of a bare parameter along which each index has one unit; None where entries are shared."""
+    best, most = None, 1
+    for axis, index in enumerate(at):
+        pairs = np.unique(np.stack([index, units], 1), axis=0)
+        if len(np.unique(pairs[:, 0])) == len(pairs) and len(pairs) > most:
+            best, most = axis, len(pairs)
+    return best
+
+
+def _refused(name: str, module: nn.Module, reason: str) -> UnitGroup:
+    width = width_of(module)
+    writer = Writer(name, torch.arange(width)[:, None])
+    return UnitGroup(name, type(module).__name__, width, (writer,), (), (), False, reason)

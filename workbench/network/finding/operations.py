@@ -1,0 +1,321 @@
+"""What each tensor operation does to labels: moving, combining, reducing, contracting.
+
+Operations are PyTorch's own core operators (aten), so functions, methods and modules without weights all
+come down to the families below. One that is in no family refuses the units that reach it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_map
+
+from workbench.network.finding.labels import Labels
+
+# Numbers move and stay what they are: the same operation moves their labels.
+MOVING = {
+    "clone", "contiguous", "_to_copy", "cat", "stack", "index", "index_select", "gather", "repeat",
+    "constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "reflection_pad3d", "replication_pad1d",
+    "replication_pad2d", "replication_pad3d", "flip", "roll", "rot90", "pixel_shuffle", "pixel_unshuffle",
+    "channel_shuffle", "native_channel_shuffle", "im2col", "tril", "triu", "lift_fresh_copy", "slice_scatter",
+    "select_scatter", "_reshape_copy", "_unsafe_index", "repeat_interleave", "diag_embed",
+}  # fmt: skip
+# Each result is made of all numbers along some axes.
+REDUCING = {
+    "sum", "mean", "amax", "amin", "max", "min", "prod", "logsumexp", "var", "std", "var_mean", "std_mean",
+    "norm", "linalg_vector_norm", "argmax", "argmin", "any", "all", "median", "cumsum", "cumprod", "_softmax",
+    "_log_softmax", "_safe_softmax", "sort", "topk", "kthvalue", "aminmax", "logcumsumexp",
+}  # fmt: skip
+# Each result is made of numbers at neighbouring places, within a channel; how many spatial axes there are.
+SPATIAL = {
+    name: dims
+    for dims in (1, 2, 3)
+    for name in (
+        f"avg_pool{dims}d", f"max_pool{dims}d", f"max_pool{dims}d_with_indices", f"_adaptive_avg_pool{dims}d",
+        f"adaptive_avg_pool{dims}d", f"adaptive_max_pool{dims}d", f"upsample_nearest{dims}d",
+        f"_upsample_nearest_exact{dims}d", f"fractional_max_pool{dims}d",
+    )
+} | {
+    "upsample_linear1d": 1, "upsample_bilinear2d": 2, "_upsample_bilinear2d_aa": 2, "upsample_bicubic2d": 2,
+    "_upsample_bicubic2d_aa": 2, "upsample_trilinear3d": 3, "grid_sampler_2d": 2, "grid_sampler_3d": 3,
+}  # fmt: skip
+CONTRACTING = {"mm", "bmm", "addmm", "baddbmm", "mv", "dot", "addmv"}
+BARE_PRODUCTS = {"convolution", "_convolution", "_trilinear"}
+POINTWISE = {
+    "masked_fill",
+    "masked_fill_",
+    "_prelu_kernel",
+    "native_dropout",
+    "copy_",
+    "lerp",
+    "addcmul",
+    "addcdiv",
+}
+NORMS = {
+    "native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training",
+    "cudnn_batch_norm", "_batch_norm_no_update", "batch_norm",
+}  # fmt: skip
+# Results that take a shape from their arguments, and no number.
+NEUTRAL = {
+    "zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "new_zeros", "new_ones",
+    "new_full", "new_empty", "new_empty_strided", "_local_scalar_dense", "is_nonzero", "equal", "zeros",
+    "ones", "full", "empty", "arange", "scalar_tensor", "nonzero", "isnan", "isfinite", "set_", "resize_",
+    "as_strided_", "squeeze_", "unsqueeze_", "transpose_", "t_", "swapaxes_", "swapdims_", "detach_",
+}  # fmt: skip
+
+
+def propagate(
+    labels: Labels, func: Any, args: tuple, kwargs: Mapping[str, Any], out: Any, where: str
+) -> None:
+    """Label the results of one operation. `where` names the module that runs it, for reasons."""
+    name = func.overloadpacket.__name__
+    outputs = [t for t in tree_flatten(out)[0] if isinstance(t, Tensor)]
+    if name in ("zero_", "fill_"):
+        for tensor in outputs:
+            labels.write(tensor, None)
+        return
+    given = {a.name: v for a, v in zip(func._schema.arguments, args, strict=False)} | dict(kwargs)
+    inputs = [t for t in tree_flatten((args, dict(kwargs)))[0] if isinstance(t, Tensor)]
+    known = [labels.of(t) for t in inputs]
+    if not any(k is not None for k in known) or name in NEUTRAL:
+        return
+    if outputs and not func._schema.is_mutable and _aliases(outputs, inputs):
+        return  # a view: its labels lie where its numbers lie
+    if _is_pointwise(func, name):
+        _combine(labels, name, inputs, known, outputs, where)
+        return
+    rule = next((rule for names, rule in RULES if name in names), _unknown)
+    rule(labels, name, given, outputs, where)
+
+
+def _is_pointwise(func: Any, name: str) -> bool:
+    return torch.Tag.pointwise in func.tags or name in POINTWISE
+
+
+def _aliases(outputs: list[Tensor], inputs: list[Tensor]) -> bool:
+    theirs = {t.untyped_storage()._cdata for t in inputs}
+    return all(t.untyped_storage()._cdata in theirs for t in outputs)
+
+
+def _combine(
+    labels: Labels,
+    name: str,
+    inputs: list[Tensor],
+    known: list[Tensor | None],
+    outputs: list[Tensor],
+    where: str,
+) -> None:
+    """Numbers meet one to one, after broadcasting."""
+    for out in outputs:
+        if name == "copy_":
+            source = known[1]
+            labels.write(out, None if source is None else source.expand(out.shape))
+            continue
+        result: Tensor | None = None
+        for one in known:
+            if one is None:
+                continue
+            one = one.expand(out.shape)
+            result = one if result is None else _met(labels, result, one, where)
+        labels.write(out, result)
+
+
+def _met(labels: Labels, first: Tensor, second: Tensor, where: str, what: str = "") -> Tensor:
+    """`labels.meet`, but one unit that is spread over several (a gate, an attention weight) stays for itself.
+
+    Taking one of the several away is silencing it; the single one cannot go.
+    """
+    for gate, several in ((first, second), (second, first)):
+        if _single(gate) and _spread_over(labels, gate, several):
+            labels.refuse(gate, f"it is spread over all units of others in {where or 'the network'}")
+            return labels.roots(several)
+    return labels.meet(first, second, what)
+
+
+def _single(found: Tensor) -> bool:
+    return bool((found > 0).all()) and bool((found == found.flatten()[0]).all())
+
+
+def _spread_over(labels: Labels, gate: Tensor, several: Tensor) -> bool:
+    """Whether along the axes over which `gate` is repeated in memory several units stand."""
+    dims = [
+        d
+        for d, (step, size) in enumerate(zip(gate.stride(), gate.shape, strict=True))
+        if step == 0 and size > 1
+    ]
+    return bool(dims) and not labels.is_uniform(several, dims)
+
+
+def mixer(where: str, name: str) -> str:
+    return f"{where or 'the network'} ({name.strip('_')})"
+
+
+def _move(labels: Labels, name: str, given: dict, outputs: list[Tensor], where: str) -> None:
+    """The same operation on the labels; float64 holds them exactly and every operation takes it."""
+    first, *rest = list(given)
+
+    def of(tensor: Any) -> Any:
+        if not isinstance(tensor, Tensor):
+            return tensor
+        found = labels.of(tensor)
+        return (torch.zeros(tensor.shape) if found is None else found).double()
+
+    moved = tree_map(of, given[first])
+    if name in ("clone", "_to_copy", "contiguous", "lift_fresh_copy"):
+        result = moved
+    else:
+        others = {
+            key: of(given[key]) if name in ("slice_scatter", "select_scatter") else given[key] for key in rest
+        }
+        if name == "constant_pad_nd":
+            others["value"] = 0
+        result = getattr(torch.ops.aten, name)(moved, *others.values())
+    labels.write(outputs[0], result.long())
+
+
+def _reduce(labels: Labels, name: str, given: dict, outputs: list[Tensor], where: str) -> None:
+    source: Tensor = next(v for v in given.values() if isinstance(v, Tensor))
+    found = labels.of(source)
+    if found is None:
+        for argument in given.values():  # the labelled one is another argument: max(a, b)
+            if isinstance(argument, Tensor) and labels.of(argument) is not None:
+                _unknown(labels, name, given, outputs, where)
+        return
+    dims = given.get("dim", given.get("dims", given.get("axis")))
+    if name in ("sort", "topk", "kthvalue") and dims is None:
+        dims = -1
+    dims = list(range(source.dim())) if dims is None or dims == [] else dims
+    dims = [d % source.dim() for d in (dims if isinstance(dims, (list, tuple)) else [dims])]
+    kept = labels.together(found, dims, mixer(where, name))
+    for out in outputs:
+        same = out.dim() == source.dim()
+        labels.write(out, kept.expand(out.shape) if same else kept.squeeze(dims).reshape(out.shape))
+
+
+def _neighbours(labels: Labels, name: str, given: dict, outputs: list[Tensor], where: str) -> None:
+    source: Tensor = next(iter(given.values()))
+    found = labels.of(source)
+    if found is None:
+        return
+    kept = labels.together(found, range(source.dim() - SPATIAL[name], source.dim()), mixer(where, name))
+    for out in outputs:
+        labels.write(out, kept.expand(out.shape))
+
+
+def _contract(labels: Labels, name: str, given: dict, outputs: list[Tensor], where: str) -> None:
+    """A product of matrices (…, i, k)·(…, k, j)."""
+    tensors = [v for v in given.values() if isinstance(v, Tensor)]
+    left, right = tensors[-2:]
+    a, b = _at_least_matrix(labels, left, 0), _at_least_matrix(labels, right, 1)
+    what = mixer(where, "matrix product")
+    for one, other, held_dims in ((a, b, [-1]), (b, a, [-2])):
+        if bool((other < 0).any()) and not labels.is_uniform(one, held_dims):
+            labels.refuse(one, f"they are multiplied by a bare parameter in {where or 'the network'}")
+            return
+    if labels.is_uniform(a, [-1]) and labels.is_uniform(b, [-2]):
+        rows, columns = labels.together(a, [-1]), labels.together(b, [-2])
+        shape = torch.broadcast_shapes(rows.shape, columns.shape)
+        result = _met(
+            labels, rows.clamp(min=0).expand(shape), columns.clamp(min=0).expand(shape), where, what
+        )
+    else:  # an inner product over units: all that meet in it become one
+        one, two = labels.together(a, [-2, -1], what), labels.together(b, [-2, -1], what)
+        result = labels.meet(one.clamp(min=0), two.clamp(min=0), what)
+    out = outputs[0]
+    labels.count(result, left.shape[-1] * max(1, out.numel()) // max(1, result.numel()))
+    full = result.expand(
+        *result.shape[:-2], left.shape[-2] if left.dim() > 1 else 1, right.shape[-1] if right.dim() > 1 else 1
+    )
+    full = full.reshape(out.shape)
+    if len(tensors) == 3:
+        added = labels.of(tensors[0])
+        full = full if added is None else labels.meet(full, added.expand(out.shape), what)
+    labels.write(out, full)
+
+
+def _at_least_matrix(labels: Labels, tensor: Tensor, vector_axis: int) -> Tensor:
+    found = labels.of(tensor)
+    found = torch.zeros(tensor.shape, dtype=torch.int64) if found is None else found
+    return found.unsqueeze(vector_axis) if found.dim() == 1 else found
+
+
+def _halves(labels: Labels, name: str, given: dict, outputs: list[Tensor], where: str) -> None:
+    """glu: the first half of an axis times the sigmoid of the second."""
+    source: Tensor = next(iter(given.values()))
+    found = labels.of(source)
+    if found is not None:
+        first, second = found.chunk(2, given.get("dim", -1))
+        labels.write(outputs[0], labels.meet(first.contiguous(), second.contiguous()))
+
+
+def _layer_norm(labels: Labels, name: str, given: dict, outputs: list[Tensor], where: str) -> None:
+    source: Tensor = next(iter(given.values()))
+    found = labels.of(source)
+    if found is None:
+        return
+    dims = range(source.dim() - len(given["normalized_shape"]), source.dim())
+    labels.write(outputs[0], labels.together(found, dims, mixer(where, "layer norm")).expand(source.shape))
+
+
+def _channel_norm(labels: Labels, name: str, given: dict, outputs: list[Tensor], where: str) -> None:
+    source, *rest = [v for v in given.values() if isinstance(v, Tensor)]
+    found = labels.of(source)
+    if found is None:
+        return
+    shape = [1, -1, *[1] * (source.dim() - 2)]
+    for parameter in rest:
+        theirs = labels.of(parameter)
+        if theirs is not None:
+            found = labels.meet(found, theirs.reshape(shape).expand(found.shape))
+    labels.write(outputs[0], found)
+
+
+def _packed(labels: Labels, name: str, given: dict, outputs: list[Tensor], where: str) -> None:
+    """Packing sequences and back: time steps change places, features stay."""
+    found = labels.of(next(iter(given.values())))
+    if found is not None:
+        steps = 2 if name == "_pack_padded_sequence" else 1
+        kept = labels.together(found, range(steps), mixer(where, name))
+        labels.write(outputs[0], kept.reshape(kept.shape[steps:]).expand(outputs[0].shape))
+
+
+def _put(labels: Labels, name: str, given: dict, outputs: list[Tensor], where: str) -> None:
+    """Numbers put into places of another tensor, x[index] = values."""
+    if given.get("accumulate"):
+        _unknown(labels, name, given, outputs, where)
+        return
+    target, index, values = (given[key] for key in ("self", "indices", "values"))
+    # the target's own labels lie where they lay: an operation in place has not touched them
+    old = labels.of(target)
+    old = torch.zeros(target.shape, dtype=torch.int64) if old is None else old
+    new = labels.of(values)
+    new = torch.zeros(values.shape, dtype=torch.int64) if new is None else new
+    labels.write(outputs[0], torch.ops.aten.index_put(old.contiguous(), index, new.contiguous()))
+
+
+def _unknown(labels: Labels, name: str, given: dict, outputs: list[Tensor], where: str) -> None:
+    place = where or "the network"
+    reason = f"they reach the operation {name!r} in {place}, not known"
+    if name in BARE_PRODUCTS:
+        reason = f"they are multiplied by a bare parameter in {place}"
+    for tensor in tree_flatten(given)[0]:
+        found = labels.of(tensor) if isinstance(tensor, Tensor) else None
+        if found is not None:
+            labels.refuse(found, reason)
+
+
+Rule = Callable[[Labels, str, dict, list[Tensor], str], None]
+RULES: tuple[tuple[Any, Rule], ...] = (
+    (MOVING, _move),
+    (REDUCING, _reduce),
+    (SPATIAL, _neighbours),
+    (CONTRACTING, _contract),
+    (NORMS, _channel_norm),
+    ({"_pack_padded_sequence", "_pad_packed_sequence"}, _packed),
+    ({"index_put", "index_put_"}, _put),
+    ({"glu"}, _halves),
+    ({"native_layer_norm", "_fused_rms_norm", "rms_norm"}, _layer_norm),
+)

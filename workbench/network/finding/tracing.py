@@ -1,0 +1,259 @@
+"""Tracing: one forward pass in which every tensor carries the labels of the units behind its numbers.
+
+Layers with weights have rules of their own below: a linear layer or convolution reads the units at its input
+and writes new ones, a norm passes them on. All other operations follow `operations.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from workbench.network.finding.labels import Labels
+from workbench.network.finding.operations import mixer, propagate
+from workbench.network.groups import features_last, is_grouped
+from workbench.network.layers import PER_CHANNEL, SPATIAL, is_linear_layer, kind_of, layer_weight, width_of
+from workbench.network.running import Inputs, call, received, tensors_of
+
+
+@dataclass
+class Trace:
+    """What one pass found; labels are roots, arrays of int64 by a module's name.
+
+    `rows`: labels of the output rows of layers that write. `carriers`: of the channels of norms and of
+    depthwise and grouped convolutions. `columns`: of the input features of layers that read. `held`: the
+    first label of a bare parameter or buffer, and the tensor, by (module, tensor name). `outputs`: labels in
+    what the network returns. `calls`: modules in the order in which they were called, as often as they were.
+    `made`: the layer that made a storage; `normalised`: the batch norm that takes a layer's output as it is.
+    """
+
+    labels: Labels
+    rows: dict[str, Tensor] = field(default_factory=dict)
+    carriers: dict[str, Tensor] = field(default_factory=dict)
+    columns: dict[str, Tensor] = field(default_factory=dict)
+    held: dict[tuple[str, str], tuple[int, Tensor]] = field(default_factory=dict)
+    outputs: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    calls: list[str] = field(default_factory=list)
+    made: dict[int, str] = field(default_factory=dict)
+    normalised: dict[str, str] = field(default_factory=dict)
+
+
+def trace(model: nn.Module, example: Inputs) -> Trace:
+    """Run `model` (in evaluation mode) once on `example`, on the CPU, and label everything."""
+    watcher = _Watcher(model)
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), watcher:
+            output = call(model, example)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fastpath)
+        watcher.leave()
+    return watcher.result(output)
+
+
+class _Watcher(TorchDispatchMode):
+    """The dispatch mode, with hooks on all modules."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.found = Trace(Labels())
+        self._blind = 0
+        self._path: list[str] = []
+        self._handles: list[Any] = []
+        for name, module in model.named_modules():
+            rule = _rule_for(module)
+            self._handles.append(
+                module.register_forward_pre_hook(self._entering(name, rule), with_kwargs=True)
+            )
+            self._handles.append(module.register_forward_hook(self._leaving(name, rule), with_kwargs=True))
+            if rule is None:
+                self._hold(name, module)
+
+    def _hold(self, name: str, module: nn.Module) -> None:
+        for key, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+            first = self.found.labels.hold(tensor.detach())
+            if first is not None:
+                self.found.held[name, key] = (first, tensor)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if not self._blind:
+            propagate(self.found.labels, func, args, kwargs or {}, out, self._path[-1] if self._path else "")
+        return out
+
+    def _entering(self, name: str, rule: Any) -> Callable:
+        def hook(_module: nn.Module, _args: tuple, _kwargs: dict) -> None:
+            self.found.calls.append(name)
+            self._path.append(name)
+            if rule is not None:
+                self._blind += 1
+
+        return hook
+
+    def _leaving(self, name: str, rule: Any) -> Callable:
+        def hook(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+            self._path.pop()
+            if rule is None:
+                return
+            if self._blind == 1:
+                rule(self.found, name, module, received(args, kwargs), output)
+            self._blind -= 1
+
+        return hook
+
+    def leave(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def result(self, output: Any) -> Trace:
+        found = self.found
+        for table in (found.rows, found.carriers, found.columns):
+            table.update({name: found.labels.roots(value) for name, value in table.items()})
+        known = [found.labels.of(t) for t in tensors_of(output)]
+        seen = [k.clamp(min=0).unique() for k in known if k is not None]
+        found.outputs = torch.cat(seen) if seen else found.outputs
+        return found
+
+
+def _rule_for(module: nn.Module) -> Callable[..., None] | None:
+    if is_linear_layer(module):
+        return _grouped if is_grouped(module) else _linear
+    for kinds, rule in _MODULE_RULES:
+        if isinstance(module, kinds):
+            return rule
+    return None
+
+
+def _linear(found: Trace, name: str, module: nn.Module, inputs: Tensor, output: Tensor) -> None:
+    """Reads the units along its input features; where one unit fills them all, it passes that unit on."""
+    labels, kind = found.labels, kind_of(module)
+    known = labels.of(inputs)
+    if known is not None:
+        features = features_last(known, kind)
+        rows = features.reshape(-1, features.shape[-1])
+        if not labels.is_uniform(rows, [0]) and labels.is_uniform(rows, [1]):
+            spatial = SPATIAL[kind]
+            axes = [-1 - spatial, *range(-spatial, 0)]
+            passed = labels.together(known, axes, mixer(name, kind))
+            labels.write(output, passed.expand(output.shape))
+            each = layer_weight(module)[0].numel() * output.numel() // max(1, passed.numel())
+            labels.count(passed, each)
+            if name not in found.rows:
+                found.rows[name] = labels.fresh(width_of(module))
+                labels.refuse(found.rows[name], "it works along an axis of positions, not of units")
+            return
+        _note(found, found.columns, name, labels.together(rows, [0], mixer(name, kind))[0])
+    _write_rows(found, name, module, output, kind)
+
+
+def _write_rows(found: Trace, name: str, module: nn.Module, output: Tensor, kind: str) -> None:
+    if name not in found.rows:
+        found.rows[name] = found.labels.fresh(width_of(module))
+    rows = found.labels.roots(found.rows[name])
+    shape = [-1, *[1] * SPATIAL.get(kind, 0)]
+    found.labels.write(output, rows.reshape(shape).expand(output.shape))
+    found.made[output.untyped_storage()._cdata] = name
+
+
+def _note(found: Trace, table: dict[str, Tensor], name: str, channels: Tensor) -> None:
+    """Remember the labels of a module's channels; a module called twice sees the same units twice."""
+    channels = channels.clamp(min=0)
+    before = table.get(name)
+    table[name] = channels if before is None else found.labels.meet(found.labels.roots(before), channels)
+
+
+def _channels(found: Trace, name: str, module: nn.Module, inputs: Tensor) -> Tensor | None:
+    """Labels of the channels (axis 1) of a norm's or grouped convolution's input, (C,)."""
+    known = found.labels.of(inputs)
+    if known is None:
+        return None
+    axis = 1
+    spatial = SPATIAL.get(kind_of(module))
+    if spatial is not None:
+        axis = known.dim() - 1 - spatial
+    others = [d for d in range(known.dim()) if d != axis]
+    return found.labels.together(known, others, mixer(name, kind_of(module))).flatten()
+
+
+def _spread(found: Trace, channels: Tensor, tensor: Tensor, axis: int) -> None:
+    shape = [1] * tensor.dim()
+    shape[axis] = -1
+    found.labels.write(tensor, channels.reshape(shape).expand(tensor.shape))
+
+
+def _per_channel(found: Trace, name: str, module: nn.Module, inputs: Tensor, output: Tensor) -> None:
+    if getattr(module, "num_parameters", 2) == 1:  # a PReLU with one slope for all
+        found.labels.write(output, found.labels.of(inputs))
+        return
+    channels = _channels(found, name, module, inputs)
+    if channels is not None:
+        _note(found, found.carriers, name, channels)
+        _spread(found, channels, output, 1)
+        maker = found.made.get(inputs.untyped_storage()._cdata)
+        if maker is not None and isinstance(module, nn.modules.batchnorm._BatchNorm):
+            rows, taken = found.labels.roots(found.rows[maker]), found.labels.roots(channels.clamp(min=0))
+            if torch.equal(rows, taken) and len(rows.unique()) == len(rows):  # a channel an output, in order
+                found.normalised[maker] = name
+
+
+def _group_norm(found: Trace, name: str, module: Any, inputs: Tensor, output: Tensor) -> None:
+    """The channels of one norm group are one unit."""
+    channels = _channels(found, name, module, inputs)
+    if channels is None:
+        return
+    parts = channels.reshape(module.num_groups, -1)
+    joined = found.labels.together(parts, [1], mixer(name, "GroupNorm"))
+    for part, whole in zip(parts, joined, strict=True):
+        if bool((part <= 0).any()):
+            found.labels.refuse(whole, f"they share a norm group of {name} with channels that stay")
+    channels = found.labels.roots(channels)
+    _note(found, found.carriers, name, channels)
+    _spread(found, channels, output, 1)
+
+
+def _layer_norm(found: Trace, name: str, module: Any, inputs: Tensor, output: Tensor) -> None:
+    known = found.labels.of(inputs)
+    if known is not None:
+        dims = range(known.dim() - len(module.normalized_shape), known.dim())
+        joined = found.labels.together(known, dims, mixer(name, type(module).__name__))
+        found.labels.write(output, joined.expand(output.shape))
+
+
+def _grouped(found: Trace, name: str, module: Any, inputs: Tensor, output: Tensor) -> None:
+    """Depthwise and grouped convolutions: the channels of one group, in and out, are one unit."""
+    labels, groups = found.labels, module.groups
+    channels = _channels(found, name, module, inputs)
+    if name not in found.rows:
+        found.rows[name] = labels.fresh(module.out_channels)
+    rows = labels.roots(found.rows[name])
+    if channels is None:
+        channels = torch.zeros(module.in_channels, dtype=torch.int64)
+    both = torch.cat([rows.reshape(groups, -1), channels.clamp(min=0).reshape(groups, -1)], 1)
+    labels.together(both, [1])
+    rows, channels = labels.roots(rows), labels.roots(channels)
+    for part, out in zip(channels.reshape(groups, -1), rows.reshape(groups, -1), strict=True):
+        if bool((part <= 0).any()):
+            labels.refuse(out, f"{name} is a grouped convolution of channels that stay")
+    axis = output.dim() - 1 - SPATIAL[kind_of(module)]
+    _spread(found, rows, output, axis)
+
+
+def _embedding(found: Trace, name: str, module: Any, inputs: Tensor, output: Tensor) -> None:
+    _write_rows(found, name, module, output, "Embedding")
+    if module.max_norm is not None:
+        found.labels.refuse(found.rows[name], f"{name} renormalises its rows (max_norm)")
+
+
+_MODULE_RULES: tuple[tuple[Any, Callable[..., None]], ...] = (
+    (PER_CHANNEL, _per_channel),
+    (nn.GroupNorm, _group_norm),
+    ((nn.LayerNorm, nn.RMSNorm), _layer_norm),
+    (nn.Embedding, _embedding),
+)

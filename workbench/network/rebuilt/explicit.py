@@ -1,0 +1,110 @@
+"""Attention and recurrent layers of torch rebuilt from linear layers, whose rows and columns can be removed.
+
+torch keeps the weights of these layers to itself and runs them in one piece, so that neither what a head
+or a hidden state receives can be measured, nor one of them be taken away. The rebuilt ones compute the same.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from torch import Tensor, nn
+
+from workbench.network.rebuilt.attention import Attention
+from workbench.network.rebuilt.recurrent import Recurrent, RecurrentLayer
+
+__all__ = ["Attention", "Recurrent", "RecurrentLayer", "explicit"]
+
+RECURRENT = (nn.RNN, nn.LSTM, nn.GRU)
+
+
+def explicit(model: nn.Module) -> nn.Module:
+    """`model` with every attention and recurrent layer of torch rebuilt from linear layers, in place.
+
+    Give a copy that nobody else uses. Returns it, or the replacement where the model itself is such a layer.
+    A layer that is used twice stays one layer, tied weights stay tied, and a second call changes nothing.
+    Left as they are: subclasses, parametrised layers, and the options `add_bias_kv`, `add_zero_attn` and
+    `proj_size`. Outputs differ at padded positions of an `nn.TransformerEncoder` alone: torch fills them
+    with zeros in evaluation mode without gradients, and only then.
+    """
+    modules = list(model.modules())
+    used_whole = {
+        id(parameter)
+        for module in modules
+        if type(module) is not nn.MultiheadAttention
+        for parameter in module.parameters(recurse=False)
+    }
+    thirds = _Thirds()
+    made: dict[nn.Module, nn.Module] = {}
+    for module in modules:
+        if type(module) is nn.MultiheadAttention:
+            if _can_be_rebuilt(module, used_whole):
+                made[module] = _attention(module, thirds)
+        elif type(module) in RECURRENT and not module.proj_size:
+            made[module] = _recurrent(cast(nn.RNNBase, module))
+    for parent in modules:
+        # Not named_children(), which leaves out the second name of a layer that is used twice.
+        for name, child in list(parent._modules.items()):
+            if child in made:
+                setattr(parent, name, made[child])
+    for encoder in modules:
+        if isinstance(encoder, nn.TransformerEncoder) and any(
+            isinstance(m, Attention) for m in encoder.modules()
+        ):
+            encoder.use_nested_tensor = False  # padding kept that way is for torch's own attention alone
+    return made.get(model, model)
+
+
+def _can_be_rebuilt(module: nn.MultiheadAttention, used_whole: set[int]) -> bool:
+    if module.bias_k is not None or module.add_zero_attn:
+        return False
+    # A weight that another layer uses in one piece cannot be cut in three and stay tied.
+    return not any(id(parameter) in used_whole for parameter in module.parameters(recurse=False))
+
+
+class _Thirds:
+    """Parts of parameters as parameters: the same part of the same one is made once, and so stays tied."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[int, int], nn.Parameter] = {}
+
+    def __call__(self, parameter: nn.Parameter, index: int) -> nn.Parameter:
+        """Rows of queries (0), keys (1) or values (2)."""
+        key = (id(parameter), index)
+        if key not in self._made:
+            part = parameter.detach().chunk(3)[index].clone()
+            self._made[key] = nn.Parameter(part, requires_grad=parameter.requires_grad)
+        return self._made[key]
+
+
+def _attention(old: nn.MultiheadAttention, thirds: _Thirds) -> Attention:
+    separate = (old.q_proj_weight, old.k_proj_weight, old.v_proj_weight)
+    whole = old.in_proj_weight
+    weights = list(separate) if whole is None else [thirds(whole, i) for i in range(3)]
+    biases = [None if old.in_proj_bias is None else thirds(old.in_proj_bias, i) for i in range(3)]
+    q, k, v = (_linear(weight, bias) for weight, bias in zip(weights, biases, strict=True))
+    out = _linear(old.out_proj.weight, old.out_proj.bias)
+    return Attention((q, k, v, out), old.num_heads, old.batch_first, old.dropout).train(old.training)
+
+
+def _recurrent(old: nn.RNNBase) -> Recurrent:
+    def linear(kind: str, end: str) -> nn.Linear:
+        return _linear(getattr(old, f"weight_{kind}{end}"), getattr(old, f"bias_{kind}{end}", None))
+
+    ends = [
+        f"_l{level}{direction}"
+        for level in range(old.num_layers)
+        for direction in (("", "_reverse") if old.bidirectional else ("",))
+    ]
+    linears = [(linear("ih", end), linear("hh", end)) for end in ends]
+    new = Recurrent(old.mode, linears, old.bidirectional, old.batch_first, old.dropout)
+    return new.train(old.training)
+
+
+def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """A layer around parameters that are already there."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta")
+    layer.weight = cast(nn.Parameter, weight)
+    if bias is not None:
+        layer.bias = cast(nn.Parameter, bias)
+    return layer

@@ -1,0 +1,206 @@
+"""Widths for a target: equal ratio, one shared λ, least loss per cost **[beyond the paper]** (method.md §7).
+
+A target is a number of parameters, of MACs, or of seconds a forward pass. Every rule respects locked groups,
+a minimum width and a rounding multiple, and ends at the target or just under it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from workbench.network.cost_model import CostModel, Total, spread
+from workbench.pruning.least_loss import decay, least_loss_widths
+
+RULES = ("equal", "shared", "least")
+UNITS = ("parameters", "macs", "seconds")
+_BISECTIONS = 60
+
+
+@dataclass(frozen=True)
+class GroupBudget:
+    """What the rules know of one group.
+
+    `losses` (m+1,): output loss r at every width, relative to keeping none. `weight`: how much of the
+    network's signal goes through the group; 1 for a plain layer. `eigenvalues` (m,): for the shared λ.
+    """
+
+    name: str
+    width: int
+    losses: np.ndarray = field(repr=False, compare=False)
+    eigenvalues: np.ndarray = field(repr=False, compare=False)
+    weight: float = 1.0
+
+    @property
+    def decay(self) -> np.ndarray:
+        """−weight · log(1 − r) at every width, (m+1,), see `least_loss.decay`."""
+        return decay(self.losses, self.weight)
+
+    def degrees_of_freedom(self, lam: float) -> float:
+        """N(λ), λ relative to the trace."""
+        trace = float(self.eigenvalues.sum())
+        if trace <= 0:
+            return 0.0
+        values = self.eigenvalues / trace
+        return float((values / (values + lam)).sum())
+
+
+@dataclass(frozen=True)
+class BudgetPlan:
+    """Widths for all prunable groups, and what the network would cost with them.
+
+    `cost` is in the target's unit; `met`: whether it is at or under the target; `message` says what the
+    nearest is where it is not. `lam`: the shared λ, relative to the trace, for the rule "shared".
+    """
+
+    rule: str
+    unit: str
+    target: float
+    widths: dict[str, int]
+    cost: float
+    parameters: int
+    macs: int
+    met: bool
+    message: str = ""
+    lam: float | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a person fixed. `locks`: widths of groups that stay as given. `minimum`: units that every group
+    keeps at least. `multiple`: widths are multiples of it, or the whole width.
+    """
+
+    locks: Mapping[str, int] = field(default_factory=dict)
+    minimum: int = 1
+    multiple: int = 1
+
+
+def solve(
+    rule: str,
+    groups: Sequence[GroupBudget],
+    model: CostModel,
+    target: float,
+    unit: str = "macs",
+    limits: Limits | None = None,
+    seconds: Mapping[str, float] | None = None,
+    biased: bool = False,
+) -> BudgetPlan:
+    """Widths at the `target` or just under it.
+
+    `rule`: "equal", every group keeps the same share; "shared", every group keeps ⌈N(λ)⌉ at one λ relative
+    to its trace; "least", units go one at a time where the decay rises least per cost saved. `seconds`: of a
+    forward pass, by module and "" for the whole, for the unit "seconds". `biased`: readers of fewer units get
+    a bias (`CostModel.total`).
+
+    Raises ValueError for an unknown rule or unit, a target that is not positive, or locks that name no group
+    or no width of it.
+    """
+    limits = limits or Limits()
+    _check(rule, groups, target, unit, limits)
+    cost = _cost(model, unit, seconds, biased)
+    allowed = [_allowed(group, limits) for group in groups]
+    smallest = [choices[0] for choices in allowed]
+    lam = None
+    if cost.total(smallest) > target:
+        widths = smallest
+    elif cost.total([choices[-1] for choices in allowed]) <= target:
+        widths = [choices[-1] for choices in allowed]
+    elif rule == "least":
+        widths = least_loss_widths([group.decay for group in groups], allowed, cost, target)
+    else:
+        wanted, lam = _wanted(rule, groups, allowed, cost, target)
+        widths = _filled(wanted, allowed, cost, target)
+    named = {group.name: width for group, width in zip(groups, widths, strict=True)}
+    parameters, macs = model.total(named, biased)
+    found = cost.total(widths)
+    met = found <= target
+    message = "" if met else f"{_said(target, unit)} cannot be met: the nearest is {_said(found, unit)}"
+    return BudgetPlan(rule, unit, float(target), named, found, parameters, macs, met, message, lam)
+
+
+def _said(cost: float, unit: str) -> str:
+    if unit == "seconds":
+        return f"{1000 * cost:.3g} ms"
+    return f"{cost:,.0f} {'MACs' if unit == 'macs' else unit}"
+
+
+def _check(rule: str, groups: Sequence[GroupBudget], target: float, unit: str, limits: Limits) -> None:
+    if rule not in RULES:
+        raise ValueError(f"the rule must be one of {', '.join(RULES)}; got {rule!r}")
+    if unit not in UNITS:
+        raise ValueError(f"the unit must be one of {', '.join(UNITS)}; got {unit!r}")
+    if isinstance(target, bool) or not isinstance(target, (int, float)) or not target > 0:
+        raise ValueError(f"the target must be a positive number of {unit}; got {target!r}")
+    if limits.minimum < 1 or limits.multiple < 1:
+        raise ValueError(
+            f"the minimum width and the multiple must be 1 or more; got {limits.minimum}, {limits.multiple}"
+        )
+    widths = {group.name: group.width for group in groups}
+    for name, width in limits.locks.items():
+        if name not in widths:
+            raise ValueError(f"no prunable group is called {name!r}; there are {', '.join(widths)}")
+        if not 1 <= width <= widths[name]:
+            raise ValueError(f"{name} has {widths[name]} units; it cannot be locked at {width}")
+
+
+def _allowed(group: GroupBudget, limits: Limits) -> list[int]:
+    """Widths that the group may have, ascending; the last is the whole, or the locked one."""
+    if group.name in limits.locks:
+        return [limits.locks[group.name]]
+    q = limits.multiple
+    start = -(-min(limits.minimum, group.width) // q) * q
+    return [*range(start, group.width, q), group.width]
+
+
+def _cost(model: CostModel, unit: str, seconds: Mapping[str, float] | None, biased: bool) -> Total:
+    if unit == "parameters":
+        return Total(model, model.parameters, lambda t: (spread(t, t.parameters), t.biases), biased)
+    if unit == "macs":
+        return Total(model, model.macs, lambda t: (spread(t, t.macs), 0.0))
+    if not seconds:
+        raise ValueError("a target in seconds needs the time of every module: give seconds")
+    times = dict(seconds)
+    return Total(model, times[""], lambda t: (spread(t, times.get(t.name, 0.0)), 0.0))
+
+
+def _wanted(
+    rule: str, groups: Sequence[GroupBudget], allowed: list[list[int]], cost: Total, target: float
+) -> tuple[list[float], float | None]:
+    """The real-valued widths at the largest share, or the smallest λ, that meets the target."""
+
+    def at(share: float) -> list[float]:
+        if rule == "equal":
+            return [share * group.width for group in groups]
+        lam = 10.0 ** (-12 * share)  # λ from 1 down to 1e-12 of the trace
+        return [float(np.ceil(group.degrees_of_freedom(lam) - 1e-9)) for group in groups]
+
+    low, high = 0.0, 1.0
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        if cost.total(_floored(at(middle), allowed)) <= target:
+            low = middle
+        else:
+            high = middle
+    return at(low), 10.0 ** (-12 * low) if rule == "shared" else None
+
+
+def _floored(wanted: Sequence[float], allowed: list[list[int]]) -> list[int]:
+    return [
+        max((w for w in choices if w <= want + 1e-9), default=choices[0])
+        for want, choices in zip(wanted, allowed, strict=True)
+    ]
+
+
+def _filled(wanted: list[float], allowed: list[list[int]], cost: Total, target: float) -> list[int]:
+    """Round up, the most wanting first, what still fits under the target."""
+    widths = _floored(wanted, allowed)
+    total = cost.total(widths)
+    for group in sorted(range(len(widths)), key=lambda g: widths[g] - wanted[g]):
+        above = [w for w in allowed[group] if w > widths[group]]
+        if above and (extra := -cost.saving(group, above[0], widths)) <= target - total:
+            widths[group] = above[0]
+            total += extra
+    return widths

@@ -1,0 +1,157 @@
+"""Criteria and reconstructions side by side at the same widths, and how much each group bears alone."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from threading import Event
+from time import perf_counter
+
+import numpy as np
+from torch import nn
+
+from workbench.data.progress import Progress
+from workbench.fitting.norms import reestimate_norms
+from workbench.pruning.planning import walk
+from workbench.pruning.problem import BUDGET_LAM
+from workbench.pruning.state import State
+from workbench.pruning.transitions import Ground, Options, applied, chosen
+
+Score = Callable[[nn.Module], float | None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to prune: its score, and what the network costs then. `budget` numbers the widths compared."""
+
+    budget: int
+    selection: str
+    reconstruction: str
+    reestimate: bool
+    theta: float
+    score: float | None
+    parameters: int
+    macs: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows in the order in which they were asked for. `metric` names the score, `unpruned` is its start."""
+
+    metric: str
+    unpruned: float | None
+    rows: tuple[Row, ...]
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write the rows as CSV, a column a field."""
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, [one.name for one in fields(Row)])
+            writer.writeheader()
+            writer.writerows(asdict(row) for row in self.rows)
+
+    def to_markdown(self) -> str:
+        """The rows as a table, the best score first."""
+        head = f"| selection | reconstruction | norms re-estimated | {self.metric} | MACs | parameters |"
+        lines = [head, "|---|---|---|---:|---:|---:|"]
+        for row in sorted(self.rows, key=lambda row: (row.budget, -(row.score or 0.0))):
+            score = "–" if row.score is None else f"{row.score:.4f}"
+            again = "yes" if row.reestimate else "no"
+            lines.append(
+                f"| {row.selection} | {row.reconstruction} | {again} | {score} | {row.macs:,} | "
+                f"{row.parameters:,} |"
+            )
+        return "\n".join(lines)
+
+
+def compared(
+    ground: Ground,
+    state: State,
+    budgets: Sequence[Mapping[str, int]],
+    ways: Sequence[Options],
+    score: Score,
+    lam: float | None = BUDGET_LAM,
+    progress: Progress | None = None,
+    cancel: Event | None = None,
+) -> list[Row]:
+    """Every way at every budget, each from `state`, which is not changed."""
+    rows: list[Row] = []
+    total = len(budgets) * len(ways)
+    for index, widths in enumerate(budgets):
+        for way in ways:
+            done = len(rows)
+
+            def report(
+                _done: int, _total: int | None, what: str, done: int = done, way: Options = way
+            ) -> None:
+                if progress is not None:
+                    progress(done, total, f"{way.selection}, {way.reconstruction}: {what}")
+
+            start = perf_counter()
+            # Norms are re-estimated once, at the end, which is what one does by hand.
+            walked = walk(ground, state, widths, replace(way, reestimate=False), lam, report, cancel)
+            last = [state, *(after for _, after in walked)][-1]
+            model = last.model
+            if way.reestimate:
+                model = reestimate_norms(model, ground.calibration, None, cancel)
+            seconds = perf_counter() - start
+            rows.append(
+                Row(
+                    index,
+                    way.selection,
+                    way.reconstruction,
+                    way.reestimate,
+                    way.theta,
+                    score(model),
+                    last.cost.parameters,
+                    last.cost.macs,
+                    seconds,
+                )
+            )
+    return rows
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """Each group alone at several widths. `scores`, `losses` (groups, shares): NaN where not measured.
+
+    `shares` of each group's width are kept; `losses` are output losses relative to keeping none.
+    """
+
+    metric: str
+    unpruned: float | None
+    groups: tuple[str, ...]
+    shares: tuple[float, ...]
+    scores: np.ndarray
+    losses: np.ndarray
+
+
+def swept(
+    ground: Ground,
+    state: State,
+    shares: Sequence[float],
+    options: Options,
+    score: Score,
+    lam: float | None = BUDGET_LAM,
+    progress: Progress | None = None,
+    cancel: Event | None = None,
+) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+    """Group names, scores and output losses of every prunable group alone at each share of its width."""
+    names = tuple(group.name for group in state.groups if group.prunable)
+    scores = np.full((len(names), len(shares)), np.nan)
+    losses = np.full_like(scores, np.nan)
+    for row, name in enumerate(names):
+        for column, share in enumerate(shares):
+            if progress is not None:
+                progress(row * len(shares) + column, scores.size, f"{name} at {share:.0%} of its width")
+            problem = state.problem(name)
+            width = max(1, round(share * problem.group.width))
+            trace = problem.spectrum.trace
+            choice = chosen(state, name, width, None if lam is None or trace == 0 else lam * trace, options)
+            found = score(applied(ground, state, choice, None, cancel).model)
+            losses[row, column] = choice.output_loss
+            if found is not None:
+                scores[row, column] = found
+    return names, scores, losses

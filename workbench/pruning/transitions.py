@@ -1,0 +1,270 @@
+"""Carrying out a choice: one state of the session → the next, the present one untouched."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from threading import Event
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from workbench.data.progress import Progress
+from workbench.fitting.cached_calls import KeptCalls, keep_calls
+from workbench.fitting.least_squares import fit_original, fit_present
+from workbench.fitting.norms import has_running_statistics, reestimate_norms
+from workbench.fitting.patches import PatchLayer
+from workbench.measure.gradients import measure_taylor
+from workbench.measure.moments import measure_moments
+from workbench.network.cost import count_cost
+from workbench.network.cost_model import cost_saved
+from workbench.network.groups import UnitGroup, named_group
+from workbench.network.layers import layer_weight, output_count, set_layer_weight
+from workbench.network.running import Inputs, call_order
+from workbench.network.surgery import remove_units
+from workbench.pruning.choice import DEFAULT_THETA, RECONSTRUCTIONS, SELECTIONS, Choice, make_choice, resolve
+from workbench.pruning.state import State
+
+FIT_LAM = 1e-6  # of the trace
+Report = tuple[Progress | None, Event | None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a choice is made, beside its width and λ; see `Session.preview`."""
+
+    theta: float = DEFAULT_THETA
+    selection: str = "greedy"
+    reconstruction: str = "channel"
+    reestimate: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.theta, (int, float)) or not 0 <= self.theta <= 1:
+            raise ValueError(f"θ must be a number in [0, 1], got {self.theta!r}")
+        if self.selection not in SELECTIONS:
+            raise ValueError(f"the selection must be one of {', '.join(SELECTIONS)}; got {self.selection!r}")
+        if self.reconstruction not in RECONSTRUCTIONS:
+            raise ValueError(
+                f"the reconstruction must be one of {', '.join(RECONSTRUCTIONS)}; got {self.reconstruction!r}"
+            )
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a choice is carried out against: the original network, the data, the procedure."""
+
+    original: State
+    calibration: Iterable
+    example_input: Inputs
+    simultaneous: bool
+    stale_after: Callable[[State, UnitGroup], dict[str, str]]
+    training: Any = None
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None
+    kept: KeptCalls | None = None
+
+    def keeping(self, layers: Sequence[str], progress: Progress | None, cancel: Event | None) -> Ground:
+        """The same, with what the original gives at `layers`, so that it runs once for all their fits."""
+        if self.kept is not None or len(layers) < 2:
+            return self
+        kept = keep_calls(self.original.model, layers, self.calibration, progress, cancel)
+        return replace(self, kept=kept)
+
+    def stale_after_all(self, state: State, change: str = "all layers changed") -> dict[str, str]:
+        """Stale groups after a `change` of the whole network: all, under the sequential procedure."""
+        if self.simultaneous:
+            return {}
+        return {g.name: f"measured before {change}" for g in state.groups if g.prunable}
+
+
+def refreshed(ground: Ground, state: State, progress: Progress | None, cancel: Event | None) -> State:
+    """The state with its stale groups measured again, on the network as it stands."""
+    stale = [group for group in state.groups if group.name in state.stale]
+    measured = measure_moments(state.model, stale, ground.calibration, progress, cancel)
+    if any(state.statistics[group.name].taylor is not None for group in stale if group.prunable):
+        source = ground.calibration if ground.training is None else ground.training
+        taylor = measure_taylor(state.model, stale, source, ground.loss, progress, cancel)
+        measured = {name: replace(one, taylor=taylor[name]) for name, one in measured.items()}
+    return replace(state, statistics=state.statistics | measured, stale={}, problems={})
+
+
+def chosen(
+    state: State,
+    name: str,
+    width: int | None,
+    lam: float | None,
+    options: Options,
+    order: Sequence[int] | None = None,
+) -> Choice:
+    """The choice for group `name` on `state`; `order` overrules the selection, for a replay."""
+    problem = state.problem(name)
+    width, lam = resolve(problem.spectrum, width, lam)
+    biased = options.reconstruction == "original"
+    saved = cost_saved(state.cost, problem.group, width, state.model, biased)
+    return make_choice(problem, saved, lam=lam, width=width, order=order, **asdict(options))
+
+
+def applied(
+    ground: Ground, state: State, choice: Choice, progress: Progress | None, cancel: Event | None
+) -> State:
+    """The state after `choice` was carried out on `state` (method.md §5).
+
+    Raises ValueError where the reconstruction does not fit a layer or memory; Cancelled.
+    """
+    group = named_group(state.groups, choice.group)
+    report = (progress, cancel)
+    corrections = _corrections(ground, state, group, choice, report)
+    model, groups = remove_units(state.model, state.groups, choice.group, choice.kept, corrections)
+    units = state.units | {choice.group: choice.units}
+    if choice.reconstruction == "original" and choice.width < group.width:
+        _fit_readers(ground, state, model, groups, units, choice, report)
+    stale = ground.stale_after(state, group)
+    if choice.reestimate and has_running_statistics(model):
+        model = reestimate_norms(model, ground.calibration, progress, cancel)
+        stale = ground.stale_after_all(state, "the norms were re-estimated")
+    statistics = state.statistics | {choice.group: state.statistics[choice.group].restrict(choice.kept)}
+    cost = count_cost(model, ground.example_input)
+    return State(model, groups, cost, units, statistics, stale)
+
+
+def _corrections(
+    ground: Ground, state: State, group: UnitGroup, choice: Choice, report: Report
+) -> Sequence[Tensor] | None:
+    """What `remove_units` folds into every reader."""
+    problem = state.problem(choice.group)
+    if choice.reconstruction == "none":
+        return None
+    if choice.reconstruction != "kernel":
+        return problem.corrections(list(choice.kept), choice.lam)
+    source = ground.original if ground.simultaneous else state
+    present = state.units[choice.group] if ground.simultaneous else tuple(range(group.width))
+    ridges = _light_ridges(state, choice)
+    return [
+        fit_present(
+            source.model,
+            measured,
+            reader.group_weight(layer_weight(state.model.get_submodule(reader.module)).detach()),
+            present,
+            choice.kept,
+            ridge,
+            ground.calibration,
+            *report,
+        )
+        for measured, reader, ridge in zip(
+            named_group(source.groups, choice.group).readers, group.readers, ridges, strict=True
+        )
+    ]
+
+
+def _light_ridges(state: State, choice: Choice) -> list[Tensor]:
+    """τ of the fits [beyond the paper]: of λ, but at most `FIT_LAM` of the trace.
+
+    These fits see every position of every patch and need the ridge for a steady solution only; the λ of a
+    narrow width would shrink what they fit.
+    """
+    problem = state.problem(choice.group)
+    return problem.ridges(min(choice.lam, FIT_LAM * problem.spectrum.trace or choice.lam), choice.width)
+
+
+def _fit_readers(
+    ground: Ground,
+    state: State,
+    model: nn.Module,
+    groups: tuple[UnitGroup, ...],
+    units: dict[str, tuple[int, ...]],
+    choice: Choice,
+    report: Report,
+) -> None:
+    """Fit each reader of the pruned `model`, in the order of running, to the original's outputs."""
+    ridges = _light_ridges(state, choice)
+    readers = named_group(groups, choice.group).readers
+    ground = ground.keeping([reader.module for reader in readers], *report)
+    for reader, ridge in zip(readers, ridges, strict=True):
+        layer: Any = model.get_submodule(reader.module)
+        inputs = layer_weight(layer).shape[1]
+        left = ridge[list(choice.kept)]
+        spread = torch.full((inputs,), float(left.mean()), dtype=torch.float64)
+        spread[reader.columns.flatten()] = left.repeat_interleave(reader.positions)
+        rows = surviving_rows(ground.original, units, reader.module)
+        weight, bias = fit_original(
+            ground.original.model,
+            model,
+            reader.module,
+            rows,
+            spread,
+            ground.calibration,
+            *report,
+            kept=ground.kept,
+        )
+        _set_layer(layer, weight, bias)
+
+
+def refitted(ground: Ground, state: State, progress: Progress | None, cancel: Event | None) -> State:
+    """Every layer that writes or reads a pruned group, fitted once more to the original's outputs.
+
+    Front to back, writers as well as readers, each on what the layers before it now give **[beyond the
+    paper]**; layers that are no matrix times patches stay as they are. Raises ValueError where none can be
+    fitted, or a fit does not fit memory; Cancelled.
+    """
+    model = copy.deepcopy(state.model)
+    ridges: dict[str, float] = {}
+    for group in state.groups:
+        if group.prunable and len(state.units[group.name]) < _original_width(ground, group.name):
+            light = FIT_LAM * state.problem(group.name).spectrum.trace / group.width
+            layers = [w.module for w in group.writers] + [r.module for r in group.readers]
+            for name in layers:
+                ridges[name] = max(light, ridges.get(name, 0.0))
+    called = dict.fromkeys(call_order(model, ground.example_input))
+    order = [name for name in called if name in ridges and PatchLayer.known(model, name)]
+    if not order:
+        raise ValueError(
+            f"no layer around a pruned group can be fitted on patches: {', '.join(ridges)} stay as they are"
+        )
+    ground = ground.keeping(order, progress, cancel)
+    for index, name in enumerate(order):
+
+        def report(_done: int, _total: int | None, what: str, index: int = index, name: str = name) -> None:
+            if progress is not None:
+                progress(index, len(order), f"{name}: {what}")
+
+        module: Any = model.get_submodule(name)
+        inputs = layer_weight(module).shape[1]
+        rows = surviving_rows(ground.original, state.units, name)
+        spread = torch.full((inputs,), ridges[name], dtype=torch.float64)
+        fitted = fit_original(
+            ground.original.model,
+            model,
+            name,
+            rows,
+            spread,
+            ground.calibration,
+            report,
+            cancel,
+            kept=ground.kept,
+        )
+        _set_layer(module, *fitted)
+    cost = count_cost(model, ground.example_input)
+    return replace(state, model=model, cost=cost, stale=ground.stale_after_all(state), problems={})
+
+
+def _original_width(ground: Ground, name: str) -> int:
+    return named_group(ground.original.groups, name).width
+
+
+def _set_layer(layer: Any, weight: Tensor, bias: Tensor) -> None:
+    set_layer_weight(layer, weight)
+    like = layer.weight
+    layer.bias = nn.Parameter(bias.to(like.device, like.dtype), requires_grad=like.requires_grad)
+
+
+def surviving_rows(original: State, units: dict[str, tuple[int, ...]], module: str) -> Tensor:
+    """Which of the original's output rows of `module` are left, where each group has `units` left."""
+    stays = torch.ones(output_count(original.model.get_submodule(module)), dtype=torch.bool)
+    for group in original.groups:
+        gone = torch.ones(group.width, dtype=torch.bool)
+        gone[list(units[group.name])] = False
+        for writer in group.writers:
+            if writer.module == module and group.prunable:
+                stays[writer.rows[gone].flatten()] = False
+    return stays.nonzero().flatten()

@@ -1,0 +1,1 @@
+"""Gradient steps: fine-tuning and its settings."""
