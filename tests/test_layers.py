@@ -15,9 +15,7 @@ LAYERS = {
     "session": 3,
     "plots": 4,
     "widgets": 5,
-    "launch": 6,
-    "lab": 6,
-    "page": 6,
+    "serve": 6,
     "cli": 6,
     "__main__": 6,
     "": 6,  # the package itself, which names the public interface
@@ -117,9 +115,7 @@ def roots_of(path: Path) -> set[str]:
 
 
 def test_the_reader_of_imports_sees_every_form():
-    code = (
-        "import workbench.lab\nfrom workbench import cli\nfrom . import plots\nfrom .session import state\n"
-    )
-    code += "def later():\n    from workbench.spectral.moment import Moment\n"
+    code = "import workbench.serve.lab\nfrom workbench import cli\nfrom . import plots\n"
+    code += "from .session import state\ndef later():\n    from workbench.spectral.moment import Moment\n"
     seen = imports(ast.parse(code), "cli")
-    assert {"lab", "cli", "session.state", "spectral.moment"} <= seen
+    assert {"serve.lab", "cli", "session.state", "spectral.moment"} <= seen
