@@ -12,13 +12,13 @@ import pytest
 import torch
 from jupyter_client.kernelspec import NoSuchKernel
 
-from workbench import launch
 from workbench.cli import _parser, main, summary
 from workbench.data.loading import load_data
 from workbench.data.models import load_model
-from workbench.lab import LAB_LAYOUT, LAB_SETTINGS, NoDelayConnection
-from workbench.launch import LaunchError, OwnKernelSpecs, free_port, working_notebooks
-from workbench.page import Page
+from workbench.serve import launch
+from workbench.serve.app import Page
+from workbench.serve.lab import LAB_LAYOUT, LAB_SETTINGS, NoDelayConnection
+from workbench.serve.launch import LaunchError, OwnKernelSpecs, free_port, working_notebooks
 from workbench.session.session import Session
 
 
@@ -124,7 +124,7 @@ def test_a_folder_that_cannot_be_used_is_told_in_a_line(name, tmp_path, capsys):
 
 
 def test_an_installation_without_notebooks_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(launch, "__file__", str(tmp_path / "workbench" / "launch.py"))
+    monkeypatch.setattr(launch, "__file__", str(tmp_path / "workbench" / "serve" / "launch.py"))
     monkeypatch.setattr(launch, "DISTRIBUTION", "no-such-distribution")
     with pytest.raises(LaunchError, match="install it again"):
         working_notebooks(None)
@@ -164,7 +164,7 @@ def test_lab_settings_are_settings_that_lab_has():
 def test_app_swaps_voilas_way_to_stop_a_kernel():
     from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
 
-    from workbench.page import ShutdownKernel
+    from workbench.serve.app import ShutdownKernel
 
     assert issubclass(ShutdownKernel, VoilaShutdownKernelHandler)
     assert Page.init_handlers is not Page.__mro__[1].init_handlers

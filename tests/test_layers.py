@@ -24,7 +24,6 @@ ORDER = (  # from the ground up; a folder imports only folders before it
     "serve",
 )
 LAYERS = {name: index for index, name in enumerate(ORDER)}
-LAYERS |= dict.fromkeys(("launch", "lab", "page"), LAYERS["serve"])
 LAYERS |= dict.fromkeys(("cli", "__main__", ""), len(ORDER))  # "": the package, with the public names
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -121,9 +120,7 @@ def roots_of(path: Path) -> set[str]:
 
 
 def test_the_reader_of_imports_sees_every_form():
-    code = (
-        "import workbench.lab\nfrom workbench import cli\nfrom . import plots\nfrom .session import store\n"
-    )
+    code = "import workbench.serve.lab\nfrom workbench import cli\nfrom . import plots\nfrom .session import store\n"
     code += "def later():\n    from workbench.spectral.moment import Moment\n"
     seen = imports(ast.parse(code), "cli")
-    assert {"lab", "cli", "session.store", "spectral.moment"} <= seen
+    assert {"serve.lab", "cli", "session.store", "spectral.moment"} <= seen

@@ -6,8 +6,8 @@ import pytest
 import torch
 from networks import conv_net, images
 
-from workbench.session.replay import replay
 from workbench.session.recipe import VERSION, RecipeError, fingerprint, read_recipe
+from workbench.session.replay import replay
 from workbench.session.session import Session
 
 X = images(32)

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 from workbench.session import store
-from workbench.session.replay import replay
 from workbench.session.recipe import RecipeError
+from workbench.session.replay import replay
 from workbench.session.session import Session
 from workbench.tuning.settings import Tuning
 from workbench.widgets.snapshot import with_procedure

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from workbench.pruning.choice import Choice as Choice
     from workbench.pruning.problem import NotMeasuredError as NotMeasuredError
     from workbench.pruning.state import StaleMomentsError as StaleMomentsError
-    from workbench.session.replay import replay as replay
     from workbench.session.history import Step as Step
     from workbench.session.recipe import RecipeError as RecipeError
+    from workbench.session.replay import replay as replay
     from workbench.session.session import Session as Session
     from workbench.spectral.greedy import GreedySelector as GreedySelector
     from workbench.spectral.greedy import Path as Path

@@ -179,15 +179,15 @@ def _add_server(commands: Any, name: str, run: Callable[[argparse.Namespace], No
 
 
 def _lab(arguments: argparse.Namespace) -> None:
-    from workbench.lab import serve_lab
-    from workbench.launch import working_notebooks
+    from workbench.serve.lab import serve_lab
+    from workbench.serve.launch import working_notebooks
 
     serve_lab(working_notebooks(arguments.notebooks), arguments.port, not arguments.no_browser)
 
 
 def _app(arguments: argparse.Namespace) -> None:
-    from workbench.launch import working_notebooks
-    from workbench.page import serve_app
+    from workbench.serve.app import serve_app
+    from workbench.serve.launch import working_notebooks
 
     serve_app(working_notebooks(arguments.notebooks), arguments.port, not arguments.no_browser)
 

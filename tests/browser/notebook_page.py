@@ -7,7 +7,7 @@ from pathlib import Path
 
 from playwright.sync_api import Locator, Page, expect
 
-from workbench.lab import LAB_LAYOUT
+from workbench.serve.lab import LAB_LAYOUT
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"
 KERNEL_SECONDS = 120

@@ -16,7 +16,7 @@ from tornado.ioloop import IOLoop
 from voila.app import Voila
 from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
 
-from workbench.launch import HOST, NOTEBOOK, OwnKernelSpecs, announce, free_port, new_token
+from workbench.serve.launch import HOST, NOTEBOOK, OwnKernelSpecs, announce, free_port, new_token
 
 # Voilà's page links icon fonts on a public network; an address without content loads nothing.
 TEMPLATE = """{% extends "voila/templates/lab/index.html.j2" %}

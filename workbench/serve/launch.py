@@ -94,7 +94,7 @@ def shipped_notebooks() -> tuple[Path, bool]:
 
     Raises LaunchError when the installation holds no notebooks.
     """
-    checkout = Path(__file__).resolve().parent.parent
+    checkout = Path(__file__).resolve().parents[2]
     if (checkout / "notebooks" / NOTEBOOK).is_file() and (checkout / "pyproject.toml").is_file():
         return checkout / "notebooks", True
     try:

@@ -18,7 +18,7 @@ from typing import Any
 from jupyter_server.serverapp import ServerApp
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 
-from workbench.launch import HOST, NOTEBOOK, OwnKernelSpecs, announce, free_port, new_token
+from workbench.serve.launch import HOST, NOTEBOOK, OwnKernelSpecs, announce, free_port, new_token
 
 WORKSPACE = "workbench"
 
