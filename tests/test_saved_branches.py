@@ -12,7 +12,7 @@ from torch.nn import functional
 from workbench import RecipeError, Session, replay
 from workbench.session import store
 from workbench.session.tuning import Tuning
-from workbench.widgets.snapshot import with_procedure
+from workbench.widgets.page_values import with_procedure
 
 
 def branched():

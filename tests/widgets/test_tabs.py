@@ -10,8 +10,8 @@ import torch
 from states import idle, message, small_session
 
 from workbench.widgets import WorkbenchState
-from workbench.widgets.budgets import target_of
-from workbench.widgets.tunings import SETTINGS, tuning_of
+from workbench.widgets.budget_tab import target_of
+from workbench.widgets.tune_tab import SETTINGS, tuning_of
 
 
 class TestBudget:

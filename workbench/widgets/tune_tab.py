@@ -12,7 +12,7 @@ import traitlets as t
 from workbench.measure import Cancelled
 from workbench.session.finetune import Progress
 from workbench.session.tuning import Tuning
-from workbench.widgets.budgets import whole
+from workbench.widgets.budget_tab import whole
 from workbench.widgets.jobs import Delivery, Reporter
 from workbench.widgets.traits import synced
 
