@@ -120,7 +120,8 @@ def roots_of(path: Path) -> set[str]:
 
 
 def test_the_reader_of_imports_sees_every_form():
-    code = "import workbench.serve.lab\nfrom workbench import cli\nfrom . import plots\nfrom .session import store\n"
+    code = "import workbench.serve.lab\nfrom workbench import cli\nfrom . import plots\n"
+    code += "from .session import store\n"
     code += "def later():\n    from workbench.spectral.moment import Moment\n"
     seen = imports(ast.parse(code), "cli")
     assert {"serve.lab", "cli", "session.store", "spectral.moment"} <= seen

@@ -14,7 +14,7 @@ from workbench.session.recipe import RecipeError
 from workbench.session.replay import replay
 from workbench.session.session import Session
 from workbench.tuning.settings import Tuning
-from workbench.widgets.snapshot import with_procedure
+from workbench.widgets.page_values import with_procedure
 
 
 def branched():

@@ -7,7 +7,7 @@ import threading
 import pytest
 from states import PATIENCE, failing, idle, message
 
-from workbench.widgets.saving import unavailable_formats
+from workbench.widgets.folders import unavailable_formats
 
 
 class TestCommands:

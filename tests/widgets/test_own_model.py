@@ -10,8 +10,8 @@ import pytest
 from states import PATIENCE, idle, message
 from torch import nn
 
-from workbench.widgets.own import short_name
-from workbench.widgets.saving import folder_for
+from workbench.widgets.folders import folder_for
+from workbench.widgets.load_form import short_name
 
 NETS = """
 import torch
@@ -95,7 +95,7 @@ class TestOwnModel:
             gate.wait(PATIENCE)
             return nn.Linear(3, 2)
 
-        monkeypatch.setattr("workbench.widgets.own.load_model", slow)
+        monkeypatch.setattr("workbench.widgets.load_form.load_model", slow)
         message(state, "load_own", form={"model": "nets.py:small", "calibration": "images.npz"})
         assert begun.wait(PATIENCE)
         message(state, "cancel")

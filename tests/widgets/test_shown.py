@@ -12,8 +12,8 @@ from states import PATIENCE, failing, idle, message, small_session
 from torch import nn
 
 from workbench.session.session import Session
-from workbench.widgets.app import AREAS, HERE, Workbench
-from workbench.widgets.state import WorkbenchState
+from workbench.widgets.app import AREAS, Workbench
+from workbench.widgets.state import FRONT, WorkbenchState
 
 
 class TestWhatIsShown:
@@ -298,6 +298,6 @@ class TestWorkbench:
         assert len(names) == len(set(names))
 
     def test_nothing_is_fetched_from_elsewhere(self):
-        for file in [*HERE.glob("*.js"), *HERE.glob("*.css")]:
+        for file in [*FRONT.glob("*.js"), *FRONT.glob("*.css")]:
             addresses = re.findall(r"https?://[^\"')\s]+", file.read_text(encoding="utf-8"))
             assert set(addresses) <= {"http://www.w3.org/2000/svg"}

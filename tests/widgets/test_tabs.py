@@ -9,9 +9,9 @@ import pytest
 import torch
 from states import idle, message, small_session
 
-from workbench.widgets.budgets import target_of
+from workbench.widgets.budget_tab import target_of
 from workbench.widgets.state import WorkbenchState
-from workbench.widgets.tunings import SETTINGS, tuning_of
+from workbench.widgets.tune_tab import SETTINGS, tuning_of
 
 
 class TestBudget:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import ipywidgets
 
 from workbench.session.session import Session
-from workbench.widgets.state import Panel, WorkbenchState
-
-HERE = Path(__file__).parent
+from workbench.widgets.state import FRONT, Panel, WorkbenchState
 
 
 def module(*files: str) -> str:
     """JavaScript files joined to the one module that a panel carries."""
-    return "\n".join((HERE / file).read_text(encoding="utf-8") for file in files)
+    return "\n".join((FRONT / file).read_text(encoding="utf-8") for file in files)
 
 
 class Header(Panel):
@@ -26,7 +22,7 @@ class Header(Panel):
 class Layers(Panel):
     """The unit groups."""
 
-    _esm = module("math.js", "shared.js", "spark.js", "layers.js")
+    _esm = module("math.js", "shared.js", "sparkline.js", "layers.js")
 
 
 class SpectrumView(Panel):
@@ -44,13 +40,15 @@ class ChoiceView(Panel):
 class History(Panel):
     """Score against parameters, and the way back to each step."""
 
-    _esm = module("math.js", "shared.js", "axes.js", "ways.js", "history.js")
+    _esm = module("math.js", "shared.js", "axes.js", "historyplot.js", "history.js")
 
 
 class BudgetView(Panel):
     """All groups at once: a width each, what the network costs then, a target, and the rules that meet it."""
 
-    _esm = module("math.js", "cost.js", "shared.js", "spark.js", "controls.js", "budgetrows.js", "budget.js")
+    _esm = module(
+        "math.js", "cost.js", "shared.js", "sparkline.js", "controls.js", "budgetrows.js", "budget.js"
+    )
 
 
 class CompareView(Panel):

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 
 from workbench.data.progress import Cancelled
 from workbench.session.session import Session
+from workbench.widgets.folders import folder_for, in_the_way
 from workbench.widgets.jobs import Delivery, Reporter, Worker
-from workbench.widgets.own import own_session
-from workbench.widgets.saving import folder_for, in_the_way
-from workbench.widgets.snapshot import preview_of, with_procedure
+from workbench.widgets.load_form import own_session
+from workbench.widgets.page_values import preview_of, with_procedure
 
 
 class Commands:
@@ -20,7 +20,7 @@ class Commands:
 
     `COMMANDS` names what a message of the page may ask for, with what it must carry; `PLACES` where errors of
     a command are shown, the header where it is not named; `AT_ONCE` what is heard while a job runs. The
-    tables of the other parts of the state (budgets.py, …) count too.
+    tables of the other parts of the state (budget_tab.py, …) count too.
     """
 
     COMMANDS: ClassVar[dict[str, tuple[str, ...]]] = {

@@ -21,16 +21,22 @@ from workbench.pruning.problem import NotMeasuredError
 from workbench.pruning.state import StaleMomentsError
 from workbench.session.session import Session
 from workbench.widgets.branches import Branches
-from workbench.widgets.budgets import Budgets, need_gradients
+from workbench.widgets.budget_tab import Budgets, need_gradients
 from workbench.widgets.commands import Commands
-from workbench.widgets.comparisons import Comparisons
+from workbench.widgets.compare_tab import Comparisons
+from workbench.widgets.folders import unavailable_formats
 from workbench.widgets.jobs import Delivery, Worker
-from workbench.widgets.saving import unavailable_formats
-from workbench.widgets.snapshot import curve_bytes, learning_values, preview_of, preview_values, read_session
+from workbench.widgets.page_values import (
+    curve_bytes,
+    learning_values,
+    preview_of,
+    preview_values,
+    read_session,
+)
 from workbench.widgets.traits import synced
-from workbench.widgets.tunings import Tunings
+from workbench.widgets.tune_tab import Tunings
 
-HERE = Path(__file__).parent
+FRONT = Path(__file__).parent / "front"
 LAM_MIN, LAM_MAX = 1e-10, 1.0  # of λ / Tr Σ; the same in math.js
 START_LAM = 1e-3
 REQUEST = ("lam", "width", "theta", "selection", "reconstruction", "reestimate", "position", "revision")
@@ -58,7 +64,7 @@ class WorkbenchState(Commands, Branches, Budgets, Comparisons, Tunings, anywidge
     """
 
     _esm = "export default {};"
-    _css = (HERE / "workbench.css").read_text(encoding="utf-8")
+    _css = (FRONT / "workbench.css").read_text(encoding="utf-8")
 
     tab = synced(t.Unicode, "layer")
     name = synced(t.Unicode)

@@ -26,10 +26,10 @@ GOAL: dict[str, Any] = {"target": "50 %", "unit": "macs", "minimum": 1, "multipl
 class Budgets(t.HasTraits):
     """The part of the shared state that is about all groups at once.
 
-    `budget` is the cost of any widths (snapshot.py), `losses` the float64 output losses of all its groups, of
-    each at its widths 0 to m, once they are known for the revision `losses_of`. `widths` are those that the
-    page has set, by group name; a group that is not named keeps all its units. `locks` are names of groups
-    that neither λ nor a rule moves. `planned` is what the last rule answered.
+    `budget` is the cost of any widths (page_values.py), `losses` the float64 output losses of all its groups,
+    of each at its widths 0 to m, once they are known for the revision `losses_of`. `widths` are those that
+    the page has set, by group name; a group that is not named keeps all its units. `locks` are names of
+    groups that neither λ nor a rule moves. `planned` is what the last rule answered.
     """
 
     COMMANDS: ClassVar[dict[str, tuple[str, ...]]] = {

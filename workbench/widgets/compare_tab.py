@@ -14,7 +14,7 @@ from workbench.plots import plot_comparison
 from workbench.pruning.choice import DEFAULT_THETA
 from workbench.pruning.comparing import Comparison
 from workbench.session.session import Session
-from workbench.widgets.budgets import limits_of, need_gradients
+from workbench.widgets.budget_tab import limits_of, need_gradients
 from workbench.widgets.jobs import Delivery, Reporter
 from workbench.widgets.traits import synced
 

@@ -12,7 +12,7 @@ import traitlets as t
 from workbench.data.progress import Cancelled
 from workbench.tuning.finetuning import Progress
 from workbench.tuning.settings import Tuning
-from workbench.widgets.budgets import whole
+from workbench.widgets.budget_tab import whole
 from workbench.widgets.jobs import Delivery, Reporter
 from workbench.widgets.traits import synced
 
