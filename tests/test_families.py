@@ -1,6 +1,6 @@
 """Every family of architectures: what is found, what can be pruned, and that removing is silencing.
 
-`pytest tests/test_families.py -s -k table` prints the README's table.
+`pytest tests/test_families.py -s -k printed` prints the table of RESULTS.md.
 """
 
 import copy
@@ -23,7 +23,7 @@ from workbench.network.running import call, mapped, tensors_of
 from workbench.network.surgery import remove_units
 from workbench.session.session import Session
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+RESULTS = Path(__file__).resolve().parent / "benchmarks" / "RESULTS.md"
 
 
 REASONS = {
@@ -87,8 +87,8 @@ def summary(name):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_the_readme_table_says_what_is_found(name):
-    assert summary(name) in README.read_text(encoding="utf-8")
+def test_the_table_says_what_is_found(name):
+    assert summary(name) in RESULTS.read_text(encoding="utf-8")
 
 
 def test_the_table_can_be_printed():

@@ -1,4 +1,4 @@
-"""Score at 1.5, 2, 3 and 5 times fewer MACs, for every rule and criterion: the README's tables.
+"""Score at 1.5, 2, 3 and 5 times fewer MACs, for every rule and criterion: the tables of RESULTS.md.
 
     python tests/benchmarks/tables.py resnet20 resnet56 vgg13-cifar10 nn3-mnist --epoch 10000 --write
 
@@ -17,7 +17,6 @@ import argparse
 import copy
 import json
 import re
-import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -25,22 +24,18 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import results
 import torch
+from cifar_resnets import MEAN, STD, evaluation, resnet
 from torch import nn
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
+import workbench as wb
+from workbench.examples.datasets import load_cifar10, load_mnist
+from workbench.fitting.norms import reestimate_norms
+from workbench.pruning.budget import BudgetPlan
+from workbench.tuning.finetuning import finetune
+from workbench.tuning.settings import Tuning
 
-from cifar_resnets import MEAN, STD, evaluation, resnet  # noqa: E402
-
-import workbench as wb  # noqa: E402
-from workbench.examples.datasets import load_cifar10, load_mnist  # noqa: E402
-from workbench.fitting.norms import reestimate_norms  # noqa: E402
-from workbench.pruning.budget import BudgetPlan  # noqa: E402
-from workbench.tuning.finetuning import finetune  # noqa: E402
-from workbench.tuning.settings import Tuning  # noqa: E402
-
-README = HERE.parent.parent / "README.md"
 RATIOS = (1.5, 2.0, 3.0, 5.0)
 CRITERIA = (
     "greedy", "leverage", "random", "magnitude-l1", "magnitude-l2", "apoz", "mean-activation", "taylor",
@@ -283,17 +278,6 @@ def table(name: str, images: int, epoch: int, found: Found, part: slice) -> str:
     return "\n".join(lines)
 
 
-def write(name: str, text: str) -> None:
-    """Put the table between its markers in the README."""
-    readme = README.read_text(encoding="utf-8")
-    pattern = rf"(<!-- table {re.escape(name)} -->\n).*?(<!-- end -->)"
-    if not re.search(pattern, readme, re.S):
-        raise SystemExit(f"the README has no place for {name}: <!-- table {name} --> … <!-- end -->")
-    README.write_text(
-        re.sub(pattern, lambda m: f"{m[1]}{text}\n\n{m[2]}", readme, flags=re.S), encoding="utf-8"
-    )
-
-
 def part_of(text: str) -> slice:
     """ "3-7" as the rows that it means, counted from 1. Raises argparse's error."""
     found = re.fullmatch(r"([1-9]\d*)-([1-9]\d*)", text)
@@ -303,7 +287,7 @@ def part_of(text: str) -> slice:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = results.options(__doc__)
     parser.add_argument("names", nargs="+", help="resnet20, resnet56, vgg13-cifar10, nn3-mnist")
     parser.add_argument("--images", type=int, default=2000, help="test images (default 2000)")
     parser.add_argument("--epoch", type=int, default=0, help="training images of an epoch; 0: none")
@@ -316,16 +300,13 @@ def main() -> None:
         default=ALL,
         help="FROM-TO: these rows of the table alone, and none is written",
     )
-    parser.add_argument("--write", action="store_true", help="put the tables into the README")
     options = parser.parse_args()
     if options.rows != ALL and options.write:
         parser.error("--rows is a part of a table: write it with all rows, from the files of all parts")
     torch.set_num_threads(1)
     for name in options.names:
         text = table(name, options.images, options.epoch, Found(options.found), options.rows)
-        print(text)
-        if options.write:
-            write(name, text)
+        results.show(name, text, options.write)
 
 
 if __name__ == "__main__":

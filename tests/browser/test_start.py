@@ -1,6 +1,7 @@
 """`workbench lab` and `workbench app` from the command line to the first picture."""
 
 import re
+import subprocess
 import sys
 import time
 import urllib.error
@@ -92,14 +93,18 @@ def test_the_theme_can_be_changed(open_notebook):
     notebook.theme("JupyterLab Light")
 
 
-def test_one_shift_enter_shows_measured_spectra_within_15_seconds(first_page, capsys):
+def test_one_shift_enter_shows_measured_spectra(first_page, capsys):
+    """In little more than torch takes to be imported, which is most of it."""
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import torch, sklearn.datasets, anywidget"], check=True)
+    imports = time.perf_counter() - start
     first_page.press_shift_enter()
     start = time.perf_counter()
     expect_measured(first_page.page)
     seconds = time.perf_counter() - start
     with capsys.disabled():
-        print(f"\nShift+Enter to measured spectra: {seconds:.1f} s")
-    assert seconds < 15
+        print(f"\nShift+Enter to measured spectra: {seconds:.1f} s, imports alone {imports:.1f} s")
+    assert seconds < 6 * imports
     first_page.screenshot("start-workbench")
     assert first_page.cell_errors() == []
     assert first_page.interruptions() == []

@@ -1,0 +1,82 @@
+"""A quick part of every benchmark: the commands beside this file run the whole of each."""
+
+import budgets
+import half_width
+import pytest
+import reconstructions
+import results
+import speed
+from tables import RULES, Bench
+
+from workbench.session.replay import replay
+
+POINTS_LOST = {"digits-cnn": 0.03, "digits-mlp": 0.03, "nn3-mnist": 0.01, "nn3-cifar10": 0.05}
+
+
+@pytest.mark.parametrize("name", POINTS_LOST)
+def test_half_width_keeps_most_of_the_accuracy(name, tmp_path):
+    session, score, left = half_width.halved(name)
+    assert score >= session.history[0].score - POINTS_LOST[name]
+    assert left <= 0.45
+    session.save(tmp_path)
+    again = replay(tmp_path / "recipe.json")
+    assert again.evaluate() == score
+    assert again.parameters == session.parameters
+
+
+def test_rebuilding_beats_magnitude_with_norms_re_estimated():
+    titles = ["magnitude L1, none", "greedy, `channel`", "greedy, `original` [beyond]"]
+    _, found = reconstructions.scores(images=500, examples=256, titles=titles)
+    magnitude, channel, original = (found[title] for title in titles)
+    assert original[0] >= max(magnitude) + 0.1
+    assert channel[0] > magnitude[0] + 0.1
+
+
+def test_least_loss_per_cost_beats_equal_widths_by_magnitude_and_torch_pruning():
+    pytest.importorskip("torch_pruning")
+    _, found = budgets.scores("resnet20", images=500, steps=8)
+    least = found["least loss per cost, greedy, `original` [beyond]"]
+    assert least >= 0.85 * found["unpruned"]
+    assert max(score for title, score in found.items() if "L1" in title) < 0.7 * least
+    assert found["then `session.refit()` [beyond]"] > 0.95 * least
+
+
+def test_a_table_has_a_row_for_every_rule():
+    bench = Bench("nn3-mnist", images=500, epoch=0)
+    plans = {rule: bench.session.plan(bench.whole / 2, rule=rule) for rule in RULES}
+    scores = {rule: bench.score(bench.pruned(plan, "greedy", "original")) for rule, plan in plans.items()}
+    assert min(scores.values()) > 0.97
+
+
+@pytest.mark.parametrize(("outputs", "ratio"), [(128 * 3, 50), (64, 20)])
+def test_the_path_is_the_definition_s_and_much_faster(outputs, ratio):
+    faster, off = speed.path_against_definition(outputs, m=64, k=32)
+    assert off < 1e-9
+    assert faster > ratio
+
+
+def test_a_path_costs_little_more_than_the_products_it_is_made_of():
+    *_, ratio = speed.path_against_products(1024, 200)
+    assert ratio < 20
+
+
+def test_the_pruned_resnet56_is_really_faster():
+    macs, share = speed.pruned_against_whole(rounds=3, images=32)
+    assert macs == pytest.approx(0.5, abs=0.02)
+    assert share < 0.9
+
+
+def test_fine_tuning_is_faster_channels_last():
+    assert speed.layouts(match=0.0, steps=6) > 1
+
+
+def test_a_table_is_put_in_its_place_and_nowhere_else(tmp_path, monkeypatch):
+    page = tmp_path / "RESULTS.md"
+    page.write_text("a\n<!-- table x -->\nold\n\n<!-- end -->\n<!-- table y -->\nstays\n\n<!-- end -->\n")
+    monkeypatch.setattr(results, "RESULTS", page)
+    results.put("x", "| new |\\1")
+    assert page.read_text() == (
+        "a\n<!-- table x -->\n| new |\\1\n\n<!-- end -->\n<!-- table y -->\nstays\n\n<!-- end -->\n"
+    )
+    with pytest.raises(SystemExit, match="no place for z"):
+        results.put("z", "")
