@@ -46,8 +46,13 @@ def test_its_pictures_are_there_and_small(readme, repository):
         assert (repository / picture).stat().st_size < 300_000
 
 
-def test_the_tests_it_names_exist(readme, repository):
-    named = re.findall(r"pytest (tests/\S+?)[ `]", readme)
-    assert named
+def test_the_commands_it_and_the_results_name_exist(readme, repository):
+    results = (repository / "tests" / "benchmarks" / "RESULTS.md").read_text()
+    named = re.findall(r"(?:pytest|python) (tests/\S+?)[\s`]", readme + results)
+    assert len(named) > 5
     for path in named:
         assert (repository / path).exists(), path
+
+
+def test_it_reads_in_a_few_minutes(readme):
+    assert len(readme.split()) < 1100
