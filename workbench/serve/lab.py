@@ -2,22 +2,27 @@
 
 It runs inside the calling process until Ctrl+C, listens on the loopback address alone and asks for a token.
 What the user has set in their own JupyterLab stays in force: the settings here are defaults below theirs, and
-nothing is written into their folders.
+nothing is written into their folders. What decides who gets in is ours alone, whatever their files say.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
+import secrets
 import shutil
 import signal
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from jupyter_server.auth.authorizer import AllowAllAuthorizer
 from jupyter_server.serverapp import ServerApp
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
+from traitlets.config import Config
 
+from workbench.serve.door import TokenIdentity, close_door, identity_settings
 from workbench.serve.launch import HOST, NOTEBOOK, OwnKernelSpecs, announce, free_port, new_token
 
 WORKSPACE = "workbench"
@@ -58,6 +63,41 @@ class NoDelayConnection(ZMQChannelsWebsocketConnection):
         return super().connect()
 
 
+class LabServer(ServerApp):
+    """Jupyter's server with its door kept: what `pinned` holds stands above every configuration file.
+
+    Arguments would win over the server's own files, but not over those of JupyterLab and other extensions.
+    """
+
+    pinned = Config()
+
+    def update_config(self, config: Any) -> None:
+        """Take `config`, and then what is pinned."""
+        super().update_config(config)
+        super().update_config(self.pinned)
+
+    def init_server_extensions(self) -> None:
+        """Link the user's extensions, but not Voilà's: it serves every picture without a token."""
+        for name in self.jpserver_extensions:
+            if name.partition(".")[0] == "voila":
+                self.jpserver_extensions[name] = False
+        super().init_server_extensions()
+
+    def init_webapp(self) -> None:
+        """Make the web application, and put the check of the token before its routes."""
+        super().init_webapp()
+        close_door(self.web_app, ("/static/", "/favicon.ico", "/robots.txt"))
+
+    def write_browser_open_file(self) -> None:
+        """Write the page that leads the browser to the address with its token, readable by the user alone."""
+        self.remove_browser_open_file()
+        before = os.umask(0o077)
+        try:
+            super().write_browser_open_file()
+        finally:
+            os.umask(before)
+
+
 def serve_lab(notebooks: Path, port: int | None = None, open_browser: bool = True) -> None:
     """Run JupyterLab on the workbench notebook in the folder `notebooks` until Ctrl+C.
 
@@ -73,17 +113,18 @@ def serve_lab(notebooks: Path, port: int | None = None, open_browser: bool = Tru
         settings, workspaces = Path(folder) / "settings", Path(folder) / "workspaces"
         _write_settings(settings, Path(LabApp().app_dir) / "settings")
         _write_layout(workspaces)
-        arguments = {
-            **_server_arguments(notebooks, port, token),
-            "LabApp.open_browser": open_browser,
-            "LabApp.default_url": path,
-            "LabApp.app_settings_dir": settings,
-            "LabApp.workspaces_dir": workspaces,
-            "LabApp.news_url": None,
-            "LabApp.check_for_updates_class": "jupyterlab.handlers.announcements.NeverCheckForUpdate",
-            "LanguageServerManager.autodetect": False,
-        }
-        server = LabApp.initialize_server(argv=[f"--{name}={value}" for name, value in arguments.items()])
+        server = LabServer.instance(jpserver_extensions={"jupyterlab": True})
+        server.pinned = server_settings(notebooks, port, token)
+        server.pinned.LabApp = Config(
+            open_browser=open_browser,
+            default_url=path,
+            app_settings_dir=str(settings),
+            workspaces_dir=str(workspaces),
+            news_url=None,
+            check_for_updates_class="jupyterlab.handlers.announcements.NeverCheckForUpdate",
+            log_level="ERROR",
+        )
+        server.initialize(argv=[], starter_extension=LabApp.name)
         server.io_loop.add_callback(announce, f"http://{HOST}:{port}{path}?token={token}", notebooks)
         _stop_at_interrupt(server)
         server.start()
@@ -100,26 +141,65 @@ def _stop_at_interrupt(server: ServerApp) -> None:
     signal.signal(signal.SIGINT, stop)
 
 
-def _server_arguments(notebooks: Path, port: int, token: str) -> dict[str, Any]:
-    """What must hold whatever the user's files say: in Jupyter, arguments win over files."""
-    return {
-        "ServerApp.ip": HOST,
-        "ServerApp.port": port,
-        "ServerApp.port_retries": 0,
-        "ServerApp.root_dir": notebooks,
-        "ServerApp.base_url": "/",
-        "ServerApp.allow_root": True,
-        "ServerApp.answer_yes": True,
-        "ServerApp.kernel_websocket_connection_class": _name(NoDelayConnection),
-        "ServerApp.kernel_spec_manager_class": _name(OwnKernelSpecs),
-        "IdentityProvider.token": token,
-        "ServerApp.log_level": "ERROR",
-        "LabApp.log_level": "ERROR",
-    }
+def server_settings(notebooks: Path, port: int, token: str) -> Config:
+    """What must hold whatever the user's files say: where the server listens, and who gets in."""
+    pinned = Config()
+    pinned.ServerApp = Config(_REACH | _WHO)
+    pinned.ServerApp.update(
+        port=port,
+        root_dir=str(notebooks),
+        # Else every server of this user would take the cookies of all the others.
+        cookie_secret=secrets.token_bytes(32),
+        kernel_websocket_connection_class=NoDelayConnection,
+        kernel_spec_manager_class=OwnKernelSpecs,
+        log_level="ERROR",
+    )
+    pinned.TokenIdentity = Config(identity_settings(token))
+    # Kernels are no less a way in: theirs are sockets, and a key signs what is said there.
+    pinned.ServerKernelManager = Config(ip=HOST, transport="tcp")
+    pinned.Session = Config(key=secrets.token_hex(32).encode(), keyfile="", signature_scheme="hmac-sha256")
+    pinned.LanguageServerManager = Config(autodetect=False)
+    return pinned
 
 
-def _name(thing: type) -> str:
-    return f"{thing.__module__}.{thing.__qualname__}"
+# Where the server is reached: at one address of this machine, as the printed line says.
+_REACH: dict[str, Any] = {
+    "ip": HOST,
+    "port_retries": 0,
+    "sock": "",
+    "base_url": "/",
+    "custom_display_url": "",
+    "websocket_url": "",
+    "certfile": "",
+    "keyfile": "",
+    "client_ca": "",
+    "ssl_options": {},
+    "allow_root": True,
+    "answer_yes": True,
+}
+
+# Who gets in: each of these opens the door, or runs a stranger's code behind it, when it is set otherwise.
+_WHO: dict[str, Any] = {
+    "identity_provider_class": TokenIdentity,
+    "authorizer_class": AllowAllAuthorizer,
+    "allow_origin": "",
+    "allow_origin_pat": "",
+    "allow_credentials": False,
+    "allow_remote_access": False,
+    "allow_unauthenticated_access": False,
+    "authenticate_prometheus": True,
+    "disable_check_xsrf": False,
+    "local_hostnames": ["localhost"],
+    "trust_xheaders": False,
+    "tornado_settings": {},
+    "nbconvert_csp_sandbox": True,
+    "extra_services": [],
+    "extra_static_paths": [],
+    "extra_template_paths": [],
+    "jinja_environment_options": {},
+    "jinja_template_vars": {},
+    "use_redirect_file": True,
+}
 
 
 def _write_settings(folder: Path, site: Path) -> None:

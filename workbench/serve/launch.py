@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import secrets
 import shutil
 import socket
@@ -60,6 +61,14 @@ def free_port(port: int | None) -> int:
                 f"port {port} cannot be used: {why}; name another or leave --port out"
             ) from error
         return int(probe.getsockname()[1])
+
+
+def write_private(file: Path, text: str) -> None:
+    """Write `text` to a new file that this user alone can read, from its first moment on."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file.unlink(missing_ok=True)
+    with open(file, "x", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as new:
+        new.write(text)
 
 
 def working_notebooks(folder: str | Path | None) -> Path:

@@ -1,0 +1,328 @@
+"""Who gets in at `workbench lab` and `workbench app`: every route is asked, and every setting is hostile."""
+
+import json
+import os
+import re
+import stat
+from types import SimpleNamespace
+from urllib.parse import quote
+
+import pytest
+from hostile import KNOWN, MARK, PAGE_MARK, SECRET, HostileServer
+from jupyter_server import DEFAULT_STATIC_FILES_PATH
+from routes import path_of
+from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
+from tornado.web import create_signed_value
+
+from workbench.serve.door import is_foreign, is_local
+from workbench.serve.launch import write_private
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+FILLERS = ("x.svg", "workbench.ipynb", "")
+STRANGERS = {
+    "without a token": {},
+    "who asks for a page": {"Accept": "text/html"},
+    "by another host name": {"Host": "evil.example", "Origin": "http://evil.example"},
+    "from another page": {"Origin": "http://evil.example"},
+    "with a guessed token": {"Authorization": f"token {KNOWN}"},
+    "with an empty token": {"Authorization": "token "},
+}
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+}
+CONCRETE = (
+    "/",
+    "/api",
+    "/api/contents",
+    "/api/contents/x.svg",
+    "/api/kernels",
+    "/api/kernelspecs",
+    "/api/me",
+    "/api/sessions",
+    "/api/status",
+    "/api/terminals",
+    "/custom/custom.css",
+    "/doc/tree/x.svg",
+    "/edit/x.svg",
+    "/files/secret.txt",
+    "/files/x.svg",
+    "/lab",
+    "/lab/api/settings",
+    "/lab/api/workspaces",
+    "/lab/tree/x.svg",
+    "/lsp/status",
+    "/metrics",
+    "/nbconvert/html/workbench.ipynb",
+    "/notebooks/workbench.ipynb",
+    "/terminals/websocket/1",
+    "/tree",
+    "/view/x.svg",
+    "/voila",
+    "/voila/files/x.svg",
+    "/voila/files/secret.txt",
+    "/voila/render/workbench.ipynb",
+    "/voila/templates/lab/static/voila.js",
+    "/voila/tree",
+    "/x.svg",
+    "//x.svg",
+    "/elsewhere/files/x.svg",
+)
+
+
+@pytest.fixture(scope="module", params=["lab", "app"])
+def server(request, tmp_path_factory):
+    running = HostileServer(request.param, tmp_path_factory.mktemp(request.param))
+    running.command = request.param
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def let_in(server):
+    """The headers of a browser that has opened the printed address."""
+    return {"Cookie": server.cookie()}
+
+
+def paths_of(server):
+    """A path of every route that is registered, and those that people would try."""
+    found = {path_of(pattern, filler) for pattern in server.routes for filler in FILLERS}
+    found = {quote(path, safe="/.-_~:@") if path.startswith("/") else f"/{quote(path)}" for path in found}
+    return sorted(found | set(CONCRETE))
+
+
+def is_public(path):
+    return path == "/login" or path.startswith(("/static/", "/voila/static/", "/favicon.ico", "/robots.txt"))
+
+
+def test_every_route_is_asked(server):
+    assert len(server.routes) > {"lab": 60, "app": 8}[server.command]
+    assert len(paths_of(server)) > len(server.routes)
+
+
+@pytest.mark.parametrize("stranger", STRANGERS)
+def test_no_route_answers_a_stranger(server, stranger):
+    headers = STRANGERS[stranger]
+    answered = []
+    for path in paths_of(server):
+        for method in METHODS:
+            status, answer, text = server.ask(path, method, headers)
+            assert MARK not in text, (method, path)
+            assert server.token not in text + str(answer), (method, path)
+            assert "access-control-allow-origin" not in answer, (method, path)
+            to_login = status == 302 and answer["location"].startswith("/login?")
+            if not (status in {403, 405} or to_login or (is_public(path) and "Origin" not in headers)):
+                answered.append((method, path, status))
+    assert answered == []
+    assert server.kernels() == []
+
+
+def test_no_route_takes_a_websocket_of_a_stranger(server, let_in):
+    cases = [UPGRADE, UPGRADE | let_in | {"Origin": "http://evil.example"}]
+    for path in paths_of(server):
+        for headers in cases:
+            status, _, _ = server.ask(path, headers=headers)
+            assert status != 101, path
+            assert status in {403, 405} or is_public(path), (path, status)
+
+
+def test_who_has_the_token_gets_in_by_this_machine_s_name_alone(server, let_in):
+    for headers in (let_in, {"Authorization": f"token {server.token}"}):
+        foreign = (
+            {"Host": "evil.example"},
+            {"Host": f"evil.example:{server.port}", "Origin": f"http://evil.example:{server.port}"},
+            {"Origin": "http://evil.example"},
+            {"Origin": "null"},
+            {"Origin": f"http://{server.host}:1"},
+            {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"},
+        )
+        for path in paths_of(server):
+            for other in foreign:
+                status, answer, text = server.ask(path, headers=headers | other)
+                assert (status, MARK in text) == (403, False), (path, other)
+                assert "access-control-allow-origin" not in answer
+    assert server.kernels() == []
+
+
+def test_the_login_page_and_what_it_shows_are_public(server):
+    status, _, text = server.ask("/login")
+    assert status == 200
+    static = {"lab": "/static/", "app": "/voila/static/"}[server.command]
+    assert server.ask(f"{static}style/bootstrap.min.css")[0] == 200
+    linked = re.findall(r'(?:href|src)="/?([^"?]*static/[^"?]+)', text)
+    assert linked
+    assert {server.ask(f"/{path}")[0] for path in linked} <= {200, 302}
+
+
+def test_no_asset_leads_to_the_notebooks(server):
+    static = {"lab": "/static/", "app": "/voila/static/"}[server.command]
+    away = os.path.relpath(server.notebooks / "x.svg", DEFAULT_STATIC_FILES_PATH)
+    straight = str(server.notebooks / "x.svg")
+    for path in (
+        away,
+        quote(away, safe=""),
+        away.replace("..", "%2e%2e"),
+        straight,
+        quote(straight, safe=""),
+    ):
+        status, _, text = server.ask(static + path)
+        assert status in {302, 403, 404}, path
+        assert MARK not in text
+
+
+@pytest.mark.parametrize("typed", ["", KNOWN])
+def test_no_known_word_logs_in(server, typed):
+    _, headers, text = server.ask("/login")
+    mark = re.search(r"_xsrf=([^;]+)", headers["set-cookie"])[1]
+    form = {"Content-Type": "application/x-www-form-urlencoded", "Cookie": f"_xsrf={mark}"}
+    status, answer, _ = server.ask("/login", "POST", form, f"password={typed}&_xsrf={quote(mark)}")
+    assert status == 401
+    assert "username-" not in answer.get("set-cookie", "")
+    assert text.count("password")
+    status, answer, _ = server.ask("/login", "POST", form, f"password={server.token}&_xsrf={quote(mark)}")
+    assert (status, answer["set-cookie"].startswith("username-")) == (302, True)
+    assert "SameSite=Lax" in answer["set-cookie"]
+    assert "HttpOnly" in answer["set-cookie"]
+
+
+def test_a_cookie_of_another_server_does_not_let_in(server, let_in):
+    name = let_in["Cookie"].partition("=")[0]
+    user = json.dumps(dict.fromkeys(("username", "name", "display_name", "initials", "color"), "stranger"))
+    for known in (name, "known"):
+        forged = create_signed_value(SECRET, known, user).decode()
+        assert server.ask("/api/me", headers={"Cookie": f"{known}={forged}"})[0] == 403
+
+
+def test_a_cookie_alone_changes_nothing(server, let_in):
+    """Without the cross-site mark that only the page itself can read."""
+    for path in ("/api/kernels", "/api/terminals", "/api/contents", "/api/sessions"):
+        assert server.ask(path, "POST", let_in)[0] in {403, 404}
+    assert server.kernels() == []
+
+
+def test_a_picture_runs_no_script_in_the_page_s_origin(server, let_in):
+    served = 0
+    for path in [path for path in paths_of(server) if path.endswith((".svg", ".ipynb"))]:
+        status, headers, text = server.ask(path, headers=let_in | {"Referer": f"http://{server.address}/"})
+        if (
+            status == 200
+            and (MARK in text or "/nbconvert/" in path)
+            and "json" not in headers["content-type"]
+        ):
+            policy = headers["content-security-policy"]
+            assert "sandbox" in policy, path
+            assert "allow-same-origin" not in policy, path
+            assert headers["x-content-type-options"] == "nosniff", path
+            served += 1
+    assert (served > 0) == (server.command == "lab")
+
+
+def test_it_is_reached_at_this_machine_alone(server):
+    assert server.listens_at() == {"127.0.0.1"}
+
+
+def test_nothing_of_the_current_folder_is_run(server):
+    assert not (server.folder / "was-run.txt").exists()
+
+
+def test_the_files_with_the_token_are_the_user_s_alone(server):
+    held = [file for file in server.folder.rglob("*") if file.is_file() and server.token in _text(file)]
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in held if file.name != "output.txt"}
+    assert set(modes.values()) <= {0o600}, modes
+
+
+def _text(file):
+    return file.read_bytes().decode(errors="replace")
+
+
+def test_the_page_of_the_app_is_whole_for_who_has_the_token(server, let_in):
+    """Last, since it starts the only kernel."""
+    if server.command == "lab":
+        headers = {"Authorization": f"token {server.token}"}
+        assert server.ask("/lab", headers=headers)[0] == 200
+        status, _, text = server.ask("/api/kernels", "POST", headers, '{"name": "python3"}')
+        kernel = json.loads(text)["id"]
+        assert status == 201
+    else:
+        status, headers, text = server.ask("/", headers=let_in | {"Accept": "text/html"})
+        assert (status, PAGE_MARK in text) == (200, True)
+        assert headers["referrer-policy"] == "same-origin"
+        kernel = re.search(r'"kernelId": *"([\w-]+)"', text)[1]
+        assert server.ask("/x.svg", headers=let_in)[0] == 404
+    channels = f"/api/kernels/{kernel}/channels"
+    own = {"Origin": f"http://{server.address}"}
+    assert server.ask(channels, headers=UPGRADE | own)[0] == 403
+    assert server.ask(channels, headers=UPGRADE | let_in | {"Origin": "http://evil.example"})[0] == 403
+    assert server.ask(channels, headers=UPGRADE | let_in | own)[0] == 101
+    assert server.listens_at() == {"127.0.0.1"}
+    connection = json.loads(next(server.folder.rglob("kernel-*.json"), _Signed).read_text())
+    assert connection["key"]
+
+
+class _Signed:
+    """Voilà keeps its connection files elsewhere; it reads no configuration, so that Jupyter's key holds."""
+
+    @staticmethod
+    def read_text():
+        return '{"key": "of Jupyter"}'
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        ("127.0.0.1:8888", True),
+        ("localhost", True),
+        ("LOCALHOST:1", True),
+        ("[::1]:8888", True),
+        ("127.9.9.9", True),
+        ("evil.example", False),
+        ("localhost.evil.example:8888", False),
+        ("127.0.0.1.evil.example", False),
+        ("192.168.1.7:8888", False),
+        ("", False),
+    ],
+)
+def test_a_name_is_of_this_machine(host, local):
+    assert is_local(host) is local
+
+
+def fetch(of, mode, what):
+    return {"Sec-Fetch-Site": of, "Sec-Fetch-Mode": mode, "Sec-Fetch-Dest": what}
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "foreign"),
+    [
+        ("GET", {}, False),
+        ("POST", {"Origin": "http://127.0.0.1:8888"}, False),
+        ("POST", {"Origin": "http://127.0.0.1:9999"}, True),
+        ("POST", {"Origin": "null"}, True),
+        ("GET", {"Sec-Fetch-Site": "none"}, False),
+        ("GET", fetch("same-origin", "no-cors", "image"), False),
+        ("GET", fetch("cross-site", "navigate", "document"), False),
+        ("POST", fetch("cross-site", "navigate", "document"), True),
+        ("GET", fetch("cross-site", "navigate", "iframe"), True),
+        ("GET", fetch("same-site", "no-cors", "image"), True),
+    ],
+)
+def test_a_request_of_another_page_is_seen(method, headers, foreign):
+    request = HTTPServerRequest(
+        headers=HTTPHeaders({"Host": "127.0.0.1:8888", **headers}),
+        start_line=RequestStartLine(method, "/", "HTTP/1.1"),
+        connection=SimpleNamespace(context=None),
+    )
+    assert is_foreign(request) is foreign
+
+
+def test_a_file_with_a_secret_is_private_from_the_start(tmp_path):
+    file = tmp_path / "runtime" / "redirect.html"
+    write_private(file, "first")
+    file.chmod(0o644)
+    reader = file.open()
+    write_private(file, "second")
+    assert (file.read_text(), stat.S_IMODE(file.stat().st_mode)) == ("second", 0o600)
+    # Who held the readable one open does not see what is written.
+    assert reader.read() == "first"
+    reader.close()

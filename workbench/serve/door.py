@@ -1,0 +1,174 @@
+"""Who gets in: one check before every route of the servers, whatever handler answers there.
+
+Without the run's own token only the login page and the installation's assets answer. A request for another
+host name (DNS rebinding), or one that a page of another origin makes, is refused with the token too.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from jupyter_core.utils import ensure_async
+from jupyter_server.auth.identity import PasswordIdentityProvider
+from jupyter_server.auth.login import LoginFormHandler
+from jupyter_server.base.handlers import APIHandler, AuthenticatedHandler
+from tornado.httputil import HTTPServerRequest, split_host_and_port
+from tornado.web import Application, RedirectHandler, RequestHandler, StaticFileHandler
+
+NO_TOKEN = "this address needs the token: open the address that `workbench` printed"
+FOREIGN_HOST = "the workbench answers at this machine's own address alone: open the one that it printed"
+FOREIGN_PAGE = "a page of another address asked for this, and only the workbench's own pages may"
+
+
+class TokenIdentity(PasswordIdentityProvider):
+    """One token lets in, and no password; the name is a section of the configuration that is ours alone."""
+
+
+def identity_settings(token: str) -> dict[str, Any]:
+    """The settings of TokenIdentity that let in `token` and nothing that a user's files name."""
+    return {
+        "token": token,
+        "hashed_password": "",
+        "password_required": False,
+        "allow_password_change": False,
+        "cookie_name": "",
+        "cookie_options": {"samesite": "Lax"},
+        "get_secure_cookie_kwargs": {},
+        "secure_cookie": None,
+        "login_handler_class": "jupyter_server.auth.login.LoginFormHandler",
+        "logout_handler_class": "jupyter_server.auth.logout.LogoutHandler",
+    }
+
+
+def close_door(application: Application, assets: tuple[str, ...]) -> None:
+    """Put the check before every route of `application`, also before those that are added later.
+
+    Args:
+        application: a server whose settings hold its `identity_provider`.
+        assets: what the paths of the installation's own files begin with; these need no token.
+    """
+    stock = application.get_handler_delegate
+    made: dict[type[RequestHandler], type[RequestHandler]] = {}
+
+    def guarded(handler: type[RequestHandler]) -> type[RequestHandler]:
+        if handler not in made:
+            made[handler] = _guarded(handler, assets)
+        return made[handler]
+
+    def checked(request: HTTPServerRequest, handler: type[RequestHandler], *rest: Any, **named: Any) -> Any:
+        why = _why_not(request)
+        if why:
+            return stock(request, _Refusal, {"why": why})
+        return stock(request, guarded(handler), *rest, **named)
+
+    # Tornado asks this method for whatever will answer, and documents it as the place to say otherwise.
+    application.get_handler_delegate = checked  # type: ignore[assignment, method-assign]
+
+
+def _guarded(handler: type[RequestHandler], assets: tuple[str, ...]) -> type[RequestHandler]:
+    bases = (_Guard, handler) if issubclass(handler, AuthenticatedHandler) else (_Guard, handler, _Plain)
+    # The handler's module, because Jupyter looks there for who wrote a method.
+    return type(handler.__name__, bases, {"_assets": assets, "__module__": handler.__module__})
+
+
+class _Plain:
+    """What an identity provider asks of a handler, for those that are not Jupyter's."""
+
+    settings: dict[str, Any]
+    log = logging.getLogger("tornado.application")
+
+    @property
+    def token(self) -> str:
+        return str(self.settings["identity_provider"].token)
+
+    @property
+    def base_url(self) -> str:
+        return str(self.settings["base_url"])
+
+
+class _Guard(RequestHandler):
+    """Stands before a handler's own first step."""
+
+    _assets: tuple[str, ...] = ()
+
+    def set_default_headers(self) -> None:
+        super().set_default_headers()
+        self.set_header("X-Content-Type-Options", "nosniff")
+        # The address holds the token, so it is not told to other sites.
+        self.set_header("Referrer-Policy", "same-origin")
+
+    async def prepare(self, *arguments: Any, **named: Any) -> None:
+        if not self._is_public():
+            user = await ensure_async(self.settings["identity_provider"].get_user(self))
+            if user is None:
+                return self._refuse()
+            # Jupyter's own first step takes it from here, and so asks only once.
+            self.current_user = self._jupyter_current_user = user
+        step = super().prepare(*arguments, **named)
+        if step is not None:
+            await step
+
+    def _is_public(self) -> bool:
+        if isinstance(self, LoginFormHandler):
+            return True
+        return isinstance(self, StaticFileHandler | RedirectHandler) and self.request.path.startswith(
+            self._assets
+        )
+
+    def _refuse(self) -> None:
+        self.current_user = self._jupyter_current_user = None
+        why: str | dict[str, str] = {"message": NO_TOKEN} if isinstance(self, APIHandler) else NO_TOKEN
+        if self.request.method == "GET" and "text/html" in self.request.headers.get("Accept", ""):
+            query = urlencode({"next": self.request.uri})
+            self.set_header("Location", f"{self.settings['login_url']}?{query}")
+            self.set_status(302)
+        else:
+            self.set_header("Content-Type", "text/plain; charset=UTF-8")
+            self.set_status(403)
+        # Tornado's own, because some handlers have a `finish` that wants more.
+        RequestHandler.finish(self, why)
+
+
+class _Refusal(RequestHandler):
+    """Answers in place of a handler, which then does not see the request at all."""
+
+    def initialize(self, why: str) -> None:
+        self._why = why
+
+    def check_xsrf_cookie(self) -> None:
+        pass
+
+    def prepare(self) -> None:
+        self.set_status(403)
+        self.set_header("Content-Type", "text/plain; charset=UTF-8")
+        self.finish(self._why)
+
+
+def _why_not(request: HTTPServerRequest) -> str:
+    """Why not even the token lets this request in, or nothing."""
+    if not is_local(request.host):
+        return FOREIGN_HOST
+    return FOREIGN_PAGE if is_foreign(request) else ""
+
+
+def is_local(host: str) -> bool:
+    """Whether the `Host` of a request, with or without a port, names this machine itself."""
+    name = split_host_and_port(host.lower())[0].strip("[]")
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"
+
+
+def is_foreign(request: HTTPServerRequest) -> bool:
+    """Whether a page of another origin makes this request; opening an address in a tab is not that."""
+    origin = request.headers.get("Origin")
+    if origin is not None and urlsplit(origin).netloc.lower() != request.host.lower():
+        return True
+    if request.headers.get("Sec-Fetch-Site") not in {"cross-site", "same-site"}:
+        return False
+    how = tuple(request.headers.get(f"Sec-Fetch-{name}") for name in ("Mode", "Dest"))
+    return request.method != "GET" or how != ("navigate", "document")
