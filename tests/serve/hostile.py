@@ -51,6 +51,19 @@ Application.__init__, launch.announce = watched, announce
 sys.exit(cli.main(sys.argv[1:]))
 """
 
+# Another package's extension that serves the folder to everyone, pictures with their scripts.
+EXTENSION = """
+import pathlib
+from tornado.web import StaticFileHandler
+
+def _jupyter_server_extension_points():
+    return [{"module": "open_extension"}]
+
+def _load_jupyter_server_extension(server):
+    here = [("/open/(.*)", StaticFileHandler, {"path": server.root_dir})]
+    server.web_app.add_handlers(".*$", here)
+"""
+
 SETTINGS = {
     "ServerApp": {
         "ip": "0.0.0.0",
@@ -67,7 +80,7 @@ SETTINGS = {
         "token": KNOWN,
         "base_url": "/elsewhere/",
         "nbconvert_csp_sandbox": False,
-        "jpserver_extensions": {"voila": True, "voila.server_extension": True},
+        "jpserver_extensions": {"voila": True, "voila.server_extension": True, "open_extension": True},
         "identity_provider_class": "jupyter_server.auth.identity.IdentityProvider",
         "tornado_settings": {
             "headers": {"Access-Control-Allow-Origin": "*", "Content-Security-Policy": ""},
@@ -122,6 +135,7 @@ class HostileServer:
         lab += "".join(f"c.{name}.{key} = {value!r}\n" for name, key, value in _flat(SETTINGS, here))
         files = {
             "driver.py": DRIVER,
+            "packages/open_extension.py": EXTENSION,
             "voila.py": python,
             "jupyter_server_config.py": python,
             "jupyter_lab_config.py": python,
@@ -149,7 +163,9 @@ class HostileServer:
         return kept | {
             "HOME": str(home),
             "PYTHONUSERBASE": site.getuserbase(),
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")])),
+            "PYTHONPATH": os.pathsep.join(
+                filter(None, [str(REPOSITORY), str(self.folder / "packages"), os.environ.get("PYTHONPATH")])
+            ),
             "IPYTHONDIR": str(home / "ipython"),
             "JUPYTER_CONFIG_DIR": str(self.folder / "config"),
             "JUPYTER_DATA_DIR": str(home / "data"),

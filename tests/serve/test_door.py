@@ -3,12 +3,16 @@
 import json
 import os
 import re
+import socket
 import stat
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import quote
 
 import pytest
-from hostile import KNOWN, MARK, PAGE_MARK, SECRET, HostileServer
+from hostile import KNOWN, MARK, PAGE_MARK, REPOSITORY, SECRET, HostileServer
 from jupyter_server import DEFAULT_STATIC_FILES_PATH
 from routes import path_of
 from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
@@ -57,6 +61,7 @@ CONCRETE = (
     "/metrics",
     "/nbconvert/html/workbench.ipynb",
     "/notebooks/workbench.ipynb",
+    "/open/x.svg",
     "/terminals/websocket/1",
     "/tree",
     "/view/x.svg",
@@ -237,36 +242,65 @@ def _text(file):
     return file.read_bytes().decode(errors="replace")
 
 
-def test_the_page_of_the_app_is_whole_for_who_has_the_token(server, let_in):
-    """Last, since it starts the only kernel."""
+def start_kernel(server, let_in):
+    """The name of a kernel, started as JupyterLab and the page of the app do it."""
     if server.command == "lab":
-        headers = {"Authorization": f"token {server.token}"}
-        assert server.ask("/lab", headers=headers)[0] == 200
-        status, _, text = server.ask("/api/kernels", "POST", headers, '{"name": "python3"}')
-        kernel = json.loads(text)["id"]
+        token = {"Authorization": f"token {server.token}"}
+        status, _, text = server.ask("/api/kernels", "POST", token, '{"name": "python3"}')
         assert status == 201
-    else:
-        status, headers, text = server.ask("/", headers=let_in | {"Accept": "text/html"})
-        assert (status, PAGE_MARK in text) == (200, True)
-        assert headers["referrer-policy"] == "same-origin"
-        kernel = re.search(r'"kernelId": *"([\w-]+)"', text)[1]
-        assert server.ask("/x.svg", headers=let_in)[0] == 404
+        return json.loads(text)["id"]
+    status, _, text = server.ask("/", headers=let_in | {"Accept": "text/html"})
+    assert (status, PAGE_MARK in text) == (200, True)
+    return re.search(r'"kernelId": *"([\w-]+)"', text)[1]
+
+
+def test_who_has_the_token_has_a_kernel_and_nobody_else(server, let_in):
+    """Last, since it starts the only kernel."""
+    kernel = start_kernel(server, let_in)
     channels = f"/api/kernels/{kernel}/channels"
     own = {"Origin": f"http://{server.address}"}
     assert server.ask(channels, headers=UPGRADE | own)[0] == 403
     assert server.ask(channels, headers=UPGRADE | let_in | {"Origin": "http://evil.example"})[0] == 403
     assert server.ask(channels, headers=UPGRADE | let_in | own)[0] == 101
     assert server.listens_at() == {"127.0.0.1"}
-    connection = json.loads(next(server.folder.rglob("kernel-*.json"), _Signed).read_text())
-    assert connection["key"]
+    (process,) = server.kernels()
+    connection = Path(next(word for word in process.cmdline() if word.endswith(".json")))
+    assert json.loads(connection.read_text())["key"]
+    assert stat.S_IMODE(connection.stat().st_mode) & 0o077 == 0
 
 
-class _Signed:
-    """Voilà keeps its connection files elsewhere; it reads no configuration, so that Jupyter's key holds."""
+def test_who_has_the_token_sees_the_page(server, let_in):
+    page = {"lab": "/lab", "app": "/login"}[server.command]
+    status, headers, _ = server.ask(page, headers=let_in | {"Accept": "text/html"})
+    assert status == {"lab": 200, "app": 302}[server.command]
+    assert headers["referrer-policy"] == "same-origin"
+    if server.command == "app":
+        assert server.ask("/x.svg", headers=let_in)[0] == 404
 
-    @staticmethod
-    def read_text():
-        return '{"key": "of Jupyter"}'
+
+def test_another_extension_s_files_need_the_token_too(server, let_in):
+    assert server.ask("/open/x.svg")[0] == 403
+    status, headers, text = server.ask("/open/x.svg", headers=let_in)
+    assert (status, MARK in text) == {"lab": (200, True), "app": (404, False)}[server.command]
+    assert ("sandbox" in headers.get("content-security-policy", "")) is (server.command == "lab")
+
+
+def test_a_voila_of_the_current_folder_is_not_taken_for_the_package(tmp_path):
+    (tmp_path / "voila.py").write_text("import pathlib\npathlib.Path('was-run.txt').touch()\n")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = subprocess.run(
+            [sys.executable, "-m", "workbench", "app", "--no-browser", "--port", port, "--notebooks", "here"],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    assert done.stderr.startswith(f"workbench: port {port} cannot be used")
+    assert not (tmp_path / "was-run.txt").exists()
 
 
 @pytest.mark.parametrize(

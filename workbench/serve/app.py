@@ -96,7 +96,7 @@ class Page(Voila):
 
     def listen(self) -> None:
         """Put the check of the token before all routes, then listen."""
-        close_door(self.app, ("/voila/static/",))
+        close_door(self.app, ("/voila/static/",), Path(self.root_dir))
         super().listen()
 
 

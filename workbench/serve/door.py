@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from jupyter_core.utils import ensure_async
 from jupyter_server.auth.identity import PasswordIdentityProvider
@@ -43,19 +44,20 @@ def identity_settings(token: str) -> dict[str, Any]:
     }
 
 
-def close_door(application: Application, assets: tuple[str, ...]) -> None:
+def close_door(application: Application, assets: tuple[str, ...], notebooks: Path) -> None:
     """Put the check before every route of `application`, also before those that are added later.
 
     Args:
         application: a server whose settings hold its `identity_provider`.
         assets: what the paths of the installation's own files begin with; these need no token.
+        notebooks: the folder whose files, if any handler serves them, run no script in the page's origin.
     """
     stock = application.get_handler_delegate
     made: dict[type[RequestHandler], type[RequestHandler]] = {}
 
     def guarded(handler: type[RequestHandler]) -> type[RequestHandler]:
         if handler not in made:
-            made[handler] = _guarded(handler, assets)
+            made[handler] = _guarded(handler, assets, notebooks.resolve())
         return made[handler]
 
     def checked(request: HTTPServerRequest, handler: type[RequestHandler], *rest: Any, **named: Any) -> Any:
@@ -68,10 +70,12 @@ def close_door(application: Application, assets: tuple[str, ...]) -> None:
     application.get_handler_delegate = checked  # type: ignore[assignment, method-assign]
 
 
-def _guarded(handler: type[RequestHandler], assets: tuple[str, ...]) -> type[RequestHandler]:
-    bases = (_Guard, handler) if issubclass(handler, AuthenticatedHandler) else (_Guard, handler, _Plain)
+def _guarded(handler: type[RequestHandler], assets: tuple[str, ...], notebooks: Path) -> type[RequestHandler]:
+    guard: type[RequestHandler] = _FileGuard if issubclass(handler, StaticFileHandler) else _Guard
+    bases = (guard, handler) if issubclass(handler, AuthenticatedHandler) else (guard, handler, _Plain)
     # The handler's module, because Jupyter looks there for who wrote a method.
-    return type(handler.__name__, bases, {"_assets": assets, "__module__": handler.__module__})
+    members = {"_assets": assets, "_notebooks": notebooks, "__module__": handler.__module__}
+    return type(handler.__name__, bases, members)
 
 
 class _Plain:
@@ -132,6 +136,19 @@ class _Guard(RequestHandler):
         RequestHandler.finish(self, why)
 
 
+class _FileGuard(_Guard, StaticFileHandler):
+    """Stands before a handler that serves files."""
+
+    _notebooks = Path()
+
+    def set_extra_headers(self, path: str) -> None:
+        super().set_extra_headers(path)
+        policy = self._headers.get("Content-Security-Policy", "")
+        own = Path(self.absolute_path or "").resolve().is_relative_to(self._notebooks)
+        if own and "sandbox" not in policy:
+            self.set_header("Content-Security-Policy", f"{policy}; sandbox".removeprefix("; "))
+
+
 class _Refusal(RequestHandler):
     """Answers in place of a handler, which then does not see the request at all."""
 
@@ -166,7 +183,7 @@ def is_local(host: str) -> bool:
 def is_foreign(request: HTTPServerRequest) -> bool:
     """Whether a page of another origin makes this request; opening an address in a tab is not that."""
     origin = request.headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != request.host.lower():
+    if origin is not None and origin.lower() != f"http://{request.host.lower()}":
         return True
     if request.headers.get("Sec-Fetch-Site") not in {"cross-site", "same-site"}:
         return False

@@ -86,7 +86,7 @@ class LabServer(ServerApp):
     def init_webapp(self) -> None:
         """Make the web application, and put the check of the token before its routes."""
         super().init_webapp()
-        close_door(self.web_app, ("/static/", "/favicon.ico", "/robots.txt"))
+        close_door(self.web_app, ("/static/", "/favicon.ico", "/robots.txt"), Path(self.root_dir))
 
     def write_browser_open_file(self) -> None:
         """Write the page that leads the browser to the address with its token, readable by the user alone."""
