@@ -105,6 +105,13 @@ def is_public(path):
 def test_every_route_is_asked(server):
     assert len(server.routes) > {"lab": 60, "app": 8}[server.command]
     assert len(paths_of(server)) > len(server.routes)
+    assert any("/open/" in route for route in server.routes) is (server.command == "lab")
+
+
+def test_voila_serves_no_folder(server):
+    voila = {route for route in server.routes if "voila" in route}
+    assert not [route for route in voila if re.search("files|tree|render|contents", route)]
+    assert bool(voila) is (server.command == "app")
 
 
 @pytest.mark.parametrize("stranger", STRANGERS)

@@ -29,7 +29,14 @@ class TokenIdentity(PasswordIdentityProvider):
 
 
 def identity_settings(token: str) -> dict[str, Any]:
-    """The settings of TokenIdentity that let in `token` and nothing that a user's files name."""
+    """The settings of TokenIdentity that let in one token, and nothing that a user's files name.
+
+    Args:
+        token: the secret of this run.
+
+    Returns:
+        Values for the section `TokenIdentity` of a configuration.
+    """
     return {
         "token": token,
         "hashed_password": "",
@@ -172,7 +179,14 @@ def _why_not(request: HTTPServerRequest) -> str:
 
 
 def is_local(host: str) -> bool:
-    """Whether the `Host` of a request, with or without a port, names this machine itself."""
+    """Whether a request is for this machine by a name that only this machine has.
+
+    Args:
+        host: the request's `Host`, with or without a port.
+
+    Returns:
+        True for localhost and every loopback address.
+    """
     name = split_host_and_port(host.lower())[0].strip("[]")
     try:
         return ipaddress.ip_address(name).is_loopback
@@ -181,7 +195,14 @@ def is_local(host: str) -> bool:
 
 
 def is_foreign(request: HTTPServerRequest) -> bool:
-    """Whether a page of another origin makes this request; opening an address in a tab is not that."""
+    """Whether a page of another origin makes this request; opening an address in a tab is not that.
+
+    Args:
+        request: any; what the browser says of its origin decides, and programs say nothing.
+
+    Returns:
+        True where `Origin` or the `Sec-Fetch` headers name another page.
+    """
     origin = request.headers.get("Origin")
     if origin is not None and origin.lower() != f"http://{request.host.lower()}":
         return True

@@ -142,7 +142,16 @@ def _stop_at_interrupt(server: ServerApp) -> None:
 
 
 def server_settings(notebooks: Path, port: int, token: str) -> Config:
-    """What must hold whatever the user's files say: where the server listens, and who gets in."""
+    """What must hold whatever the user's files say: where the server listens, and who gets in.
+
+    Args:
+        notebooks: the folder to serve.
+        port: a free TCP port.
+        token: the secret of this run.
+
+    Returns:
+        The configuration for LabServer.pinned.
+    """
     pinned = Config()
     pinned.ServerApp = Config(_REACH | _WHO)
     pinned.ServerApp.update(

@@ -64,7 +64,15 @@ def free_port(port: int | None) -> int:
 
 
 def write_private(file: Path, text: str) -> None:
-    """Write `text` to a new file that this user alone can read, from its first moment on."""
+    """Write a file that this user alone can read, from its first moment on.
+
+    Args:
+        file: its path; a file that is there is replaced, and its folder is made.
+        text: what it will hold.
+
+    Raises:
+        OSError: if the folder does not take it.
+    """
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     file.unlink(missing_ok=True)
     with open(file, "x", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as new:
