@@ -1,5 +1,13 @@
 // The choice for the selected group: λ, width, θ, criterion; what it loses and saves; Try and Commit.
 
+import { LAM_MIN, LAM_MAX, FIT_LAM, FITTED, LED_BY_LAM, SELECTIONS, RECONSTRUCTIONS } from "./constants.js";
+import { degreesOfFreedom, suggestedWidth, guaranteedWidth } from "./math.js";
+import {
+  clamp, h, setText, setOff, setName, power, scientific, count, percent, fixed, score, points, signed, panel, layerOf,
+  eigenvaluesOf, lamOf, alive, busy, send, CHOSEN, requestOf, isCurrent, update, setLam, setWidth, errorBox,
+} from "./shared.js";
+import { slider, menu } from "./controls.js";
+
 function readout(name, caption, hint) {
   const value = h("output", { class: "wbw-number", "data-testid": `readout-${name}` });
   const under = h("span", { class: "wbw-caption" }, caption);
@@ -63,6 +71,13 @@ function paintFromKernel(state, fromKernel, box) {
     : `Predicted relative change at the reader's output. An upper bound on the activations measured${state.get("procedure") === "simultaneous" ? ", which are those of the original network" : ""}.`;
 }
 
+// What λ is for under a reconstruction whose fit caps it; empty under the others.
+function capWords(state) {
+  if (!FITTED.includes(state.get("reconstruction"))) return "";
+  const chosen = LED_BY_LAM.includes(state.get("selection")) ? "width and units" : "the width alone";
+  return `λ chooses ${chosen} here: the fit itself takes λ up to ${power(Math.log10(FIT_LAM))} Tr Σ.`;
+}
+
 function draw(state, el, on) {
   const m = () => Math.max(eigenvaluesOf(state).length, 1);
   const lamSlider = slider("lam-slider", "λ relative to the trace, on a log scale", (value) => setLam(state, 10 ** value), 0.05, () => 10);
@@ -78,6 +93,7 @@ function draw(state, el, on) {
   const selection = menu(state, "selection", "select", "selection", SELECTIONS);
   const reconstruction = menu(state, "reconstruction", "reconstruct", "reconstruction", RECONSTRUCTIONS);
   const reestimate = h("input", { type: "checkbox", "data-testid": "reestimate", onchange: () => update(state, { reestimate: reestimate.checked }) });
+  const cap = h("p", { class: "wbw-hint", "data-testid": "lam-cap", "aria-live": "polite" });
   const reestimateNote = h("span", { class: "wbw-caption" });
   const reestimateRow = h("label", { class: "wbw-check" }, reestimate, "re-estimate norms", reestimateNote);
   const { inPage, fromKernel } = readouts();
@@ -97,6 +113,7 @@ function draw(state, el, on) {
       h("div", { class: "wbw-row wbw-middle", title: "θ weighs the losses: 1 is the input loss alone, 0 the output loss alone" },
         h("span", { class: "wbw-symbol" }, "θ"), thetaSlider, thetaText),
       h("div", { class: "wbw-menus" }, selection.label, reconstruction.label),
+      cap,
       reestimateRow),
     h("div", { class: "wbw-readouts" }, ...Object.values(inPage).map((one) => one.node), lagging),
     h("div", { class: "wbw-deeds" }, errorBox(state, on, "choice"), h("div", { class: "wbw-buttons" }, attempt, commit), tried));
@@ -117,6 +134,8 @@ function draw(state, el, on) {
     selection.node.paint(state.get("selection"));
     reconstruction.node.paint(state.get("reconstruction"));
     reestimate.checked = state.get("reestimate");
+    setText(cap, capWords(state));
+    cap.hidden = !cap.textContent;
     setText(heading, state.get("selected") ? "Choice for " : "Choice");
     setName(name, state.get("selected"));
     paintInPage(state, inPage);

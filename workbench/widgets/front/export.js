@@ -1,10 +1,9 @@
 // Where the pruned network goes: exported for use without this package, or saved as a session to go on with.
 
-const FORMATS = [
-  ["safetensors", "model.safetensors", "weights and shapes, with recipe and README"],
-  ["pt2", "model.pt2", "opens with torch alone"],
-  ["onnx", "model.onnx", "opens with ONNX Runtime alone"],
-];
+import { FORMATS } from "./constants.js";
+import { h, setText, panel, send, update } from "./shared.js";
+import { entry, checkBox, plainButton, card } from "./cards.js";
+
 const plain = (name) => name.replace(/[^\p{L}\p{N}_.]+/gu, "-").replace(/^[-.]+|[-.]+$/g, "") || "model";
 
 function draw(state, el, on) {
