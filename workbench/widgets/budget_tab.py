@@ -12,7 +12,7 @@ import traitlets as t
 from workbench.network.cost import measure_latency
 from workbench.pruning.budget import BudgetPlan
 from workbench.session.session import Session
-from workbench.widgets.constants import GOAL, OPTIONS, START_LAM
+from workbench.widgets.constants import GOAL, NEEDS_LABELS, OPTIONS, START_LAM
 from workbench.widgets.jobs import Delivery, Reporter, Worker
 from workbench.widgets.traits import synced
 
@@ -178,7 +178,7 @@ def limits_of(
 
 def need_gradients(session: Session, selections: Iterable[str], progress: Reporter, cancel: Any) -> None:
     """Measure what the Taylor criterion needs, where it is among `selections` and that is not there yet."""
-    if "taylor" in selections and not session.has_gradients:
+    if NEEDS_LABELS in selections and not session.has_gradients:
         session.measure_gradients(progress=progress, cancel=cancel)
 
 

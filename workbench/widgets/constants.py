@@ -15,6 +15,7 @@ START_LAM = 1e-3
 REQUEST = ("lam", "width", "theta", "selection", "reconstruction", "reestimate", "position", "revision")
 OPTIONS = ("theta", "selection", "reconstruction", "reestimate")  # how a group is pruned, wherever
 FITTED = ("kernel", "original")  # reconstructions whose fit takes λ up to FIT_LAM alone
+BIASED = "original"  # the reconstruction that gives readers a bias that they had not
 LED_BY_LAM = ("greedy", "leverage")  # selections that take other units at another λ
 
 MULTIPLES = (1, 8, 16)
@@ -31,6 +32,7 @@ WAYS: dict[str, Any] = {
     "at": BUDGET,
 }
 NOT_COMPARED = "reader-l2"
+NEEDS_LABELS = "taylor"
 
 SETTINGS: dict[str, Any] = {
     "amount": "1", "unit": "epochs", "rate": "0.001", "batch": "128", "distill": "0", "match": "0",
@@ -93,6 +95,7 @@ def page_constants() -> dict[str, Any]:
         "REQUEST": REQUEST,
         "OPTIONS": OPTIONS,
         "FITTED": FITTED,
+        "BIASED": BIASED,
         "LED_BY_LAM": LED_BY_LAM,
         "PROCEDURES": PROCEDURES,
         "SELECTIONS": [[name, *SELECTION_WORDS[name]] for name in SELECTION_WORDS if name in SELECTIONS],
@@ -105,6 +108,7 @@ def page_constants() -> dict[str, Any]:
         "BUDGET": BUDGET,
         "WAYS": WAYS,
         "NOT_COMPARED": NOT_COMPARED,
+        "NEEDS_LABELS": NEEDS_LABELS,
         "SETTINGS": SETTINGS,
         "AMOUNTS": AMOUNTS,
         "FORMATS": [[name, *words] for name, words in FORMAT_WORDS.items()],

@@ -67,9 +67,10 @@ def _visit(file: str, found: dict[str, str], above: list[str]) -> None:
         if missing:
             raise ValueError(f"{file} imports {', '.join(missing)} from {other}, which does not export it")
         _visit(other, found, [*above, file])
-    wrong = UNTAKEN.search(DEFAULT.sub("", text, count=not above))
+    checked = text if above else DEFAULT.sub("", text, count=1)
+    wrong = UNTAKEN.search(checked)
     if wrong:
-        line = text[wrong.start() :].lstrip().partition("\n")[0]
+        line = checked[wrong.start() :].lstrip().partition("\n")[0]
         raise ValueError(f"{file}: {line!r} is no import or export that joining takes (see modules.py)")
     found[file] = text
 

@@ -24,7 +24,7 @@ from workbench.widgets.branches import Branches
 from workbench.widgets.budget_tab import Budgets, need_gradients
 from workbench.widgets.commands import Commands
 from workbench.widgets.compare_tab import Comparisons
-from workbench.widgets.constants import LAM_MAX, LAM_MIN, REQUEST, START_LAM
+from workbench.widgets.constants import LAM_MAX, LAM_MIN, NEEDS_LABELS, REQUEST, START_LAM
 from workbench.widgets.folders import unavailable_formats
 from workbench.widgets.jobs import Delivery, Worker
 from workbench.widgets.modules import FRONT
@@ -218,7 +218,7 @@ class WorkbenchState(Commands, Branches, Budgets, Comparisons, Tunings, anywidge
             self._start(
                 "preview",
                 "measuring gradients",
-                lambda progress, cancel: need_gradients(session, ["taylor"], progress, cancel),
+                lambda progress, cancel: need_gradients(session, [NEEDS_LABELS], progress, cancel),
             )
 
     def _show(self, session: Session, values: dict) -> None:

@@ -1,6 +1,8 @@
 // The budget: every group's width, one λ for all, a target and the rules that meet it; totals move in the page.
 
-import { LAM_MAX, LAM_MIN, MULTIPLES, RECONSTRUCTIONS, RULES, SELECTIONS, UNITS } from "./constants.js";
+import {
+  BIASED, LAM_MAX, LAM_MIN, MULTIPLES, NEEDS_LABELS, RECONSTRUCTIONS, RULES, SELECTIONS, UNITS,
+} from "./constants.js";
 import { costAt, widthsAt } from "./cost.js";
 import {
   THIN, clamp, h, setText, setAttributes, setOff, scientific, count, percent, panel, eigenvaluesOf, alive, busy,
@@ -110,7 +112,7 @@ function draw(state, el, on) {
     if (state.get("tab") !== "budget" || !rows.filled()) return;
     const budget = state.get("budget");
     const widths = widthsOf(state);
-    const total = costAt(budget, widths, state.get("reconstruction") === "original");
+    const total = costAt(budget, widths, state.get("reconstruction") === BIASED);
     rows.paint(widths, total);
     const lam = state.get("budget_lam");
     lamSlider.paint(Math.log10(LAM_MIN), Math.log10(LAM_MAX), Math.log10(lam), scientific(lam));
@@ -124,7 +126,7 @@ function draw(state, el, on) {
   on("goal", () => {
     for (const { key, input } of fields) if (document.activeElement !== input || input.matches("select")) input.value = state.get("goal")[key];
   });
-  on("learns", () => selection.node.off("taylor", state.get("learns").targets ? "" : "needs labels"));
+  on("learns", () => selection.node.off(NEEDS_LABELS, state.get("learns").targets ? "" : "needs labels"));
   on("selection reconstruction reestimate norms", () => {
     selection.node.paint(state.get("selection"));
     reconstruction.node.paint(state.get("reconstruction"));

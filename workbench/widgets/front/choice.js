@@ -1,6 +1,6 @@
 // The choice for the selected group: λ, width, θ, criterion; what it loses and saves; Try and Commit.
 
-import { LAM_MIN, LAM_MAX, FIT_LAM, FITTED, LED_BY_LAM, SELECTIONS, RECONSTRUCTIONS } from "./constants.js";
+import { LAM_MIN, LAM_MAX, FIT_LAM, FITTED, LED_BY_LAM, NEEDS_LABELS, RECONSTRUCTIONS, SELECTIONS } from "./constants.js";
 import { degreesOfFreedom, suggestedWidth, guaranteedWidth } from "./math.js";
 import {
   clamp, h, setText, setOff, setName, power, scientific, count, percent, fixed, score, points, signed, panel, layerOf,
@@ -140,7 +140,7 @@ function draw(state, el, on) {
     setName(name, state.get("selected"));
     paintInPage(state, inPage);
   });
-  on("learns", () => selection.node.off("taylor", state.get("learns").targets ? "" : "needs labels"));
+  on("learns", () => selection.node.off(NEEDS_LABELS, state.get("learns").targets ? "" : "needs labels"));
   on(`preview ${CHOSEN}`, () => paintFromKernel(state, fromKernel, lagging));
   on(`tried ${CHOSEN} metric layers`, () => {
     const answer = state.get("tried");

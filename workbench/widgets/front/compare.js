@@ -1,6 +1,8 @@
 // Ways to prune side by side, and how much each group bears alone.
 
-import { BUDGET, NOT_COMPARED, RATIOS, RECONSTRUCTIONS, RULES, SELECTIONS, SHARES, WAYS } from "./constants.js";
+import {
+  BUDGET, NEEDS_LABELS, NOT_COMPARED, RATIOS, RECONSTRUCTIONS, RULES, SELECTIONS, SHARES, WAYS,
+} from "./constants.js";
 import { costAt } from "./cost.js";
 import {
   clamp, h, setText, setAttributes, setOff, setName, count, percent, trimmed, panel, alive, busy, send, update,
@@ -59,9 +61,9 @@ function draw(state, el, on) {
   const reconstructions = wayBoxes(state, on, "reconstructions", RECONSTRUCTIONS.map(([name]) => [name, WAY_NAMES[name]]), "reconstruct");
   const norms = checkBox("compare-reestimate", "re-estimate norms, for all");
   norms.input.addEventListener("change", () => way({ reestimate: norms.input.checked }));
-  const taylor = selections.boxes.at(-1);
+  const taylor = selections.boxes[COMPARED.findIndex(([name]) => name === NEEDS_LABELS)];
   const present = () => Object.fromEntries((state.get("budget").names ?? []).map((name, i) => [name, Math.min(state.get("widths")[name] ?? Infinity, state.get("budget").widths[i])]));
-  const chosenWays = () => ({ ...state.get("ways"), selections: state.get("ways").selections.filter((name) => name !== "taylor" || state.get("learns").targets) });
+  const chosenWays = () => ({ ...state.get("ways"), selections: state.get("ways").selections.filter((name) => name !== NEEDS_LABELS || state.get("learns").targets) });
   const go = h("button", { class: "wbw-button wbw-primary", "data-testid": "compare", "data-hint": "Score every selection with every reconstruction; nothing is committed", onclick: () => send(state, "compare", { ways: chosenWays(), widths: present() }) }, "Compare");
   const save = h("button", { class: "wbw-button wbw-small", "data-testid": "compare-save", "data-hint": "comparison.csv, .png and .svg, beside the notebook", onclick: () => send(state, "save_comparison") }, "Save CSV, PNG, SVG");
   const sweep = h("button", { class: "wbw-button wbw-small", "data-testid": "sweep", "data-hint": `Each group alone at ${SHARES.map((share) => trimmed(percent(share))).join(", ")} of its width, selected and reconstructed as on the tab Layer`,
