@@ -239,6 +239,36 @@ def test_every_selection_and_reconstruction_answers(bench):
     expect(bench.find("error")).to_have_count(0)
 
 
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_the_panel_says_what_lam_is_for_where_the_fit_caps_it(bench, theme):
+    bench.theme(theme)
+    bench.kernel("setattr(Out[1].state, 'lam', 1e-3)")
+    for reconstruction in ("kernel", "original"):
+        bench.find("reconstruction").select_option(reconstruction)
+        settle(bench)
+        expect(bench.find("lam-use")).to_have_text("of Tr Σ, for width and units")
+        expect(bench.find("score-try")).to_have_text(
+            "The fit takes λ up to 10⁻⁶ Tr Σ: above, λ only chooses width and units."
+        )
+        assert bench.page.evaluate(OVERFLOW) == {"cut": [], "wide": [], "clipped": []}
+    bench.find("selection").select_option("magnitude-l2")
+    expect(bench.find("lam-use")).to_have_text("of Tr Σ, for the width alone")
+    expect(bench.find("score-try")).to_contain_text("λ only chooses the width.")
+    assert bench.page.evaluate(OVERFLOW) == {"cut": [], "wide": [], "clipped": []}
+    settle(bench)
+    bench.screenshot("lam-use-" + theme.split()[-1].lower())
+    bench.find("selection").select_option("greedy")
+    bench.kernel("setattr(Out[1].state, 'lam', 1e-7)")
+    expect(bench.find("lam-use")).to_have_text("relative to Tr Σ")
+    expect(bench.find("score-try")).to_contain_text("above, λ only chooses")
+    for reconstruction in ("none", "channel"):
+        bench.find("reconstruction").select_option(reconstruction)
+        expect(bench.find("lam-use")).to_have_text("relative to Tr Σ")
+        expect(bench.find("score-try")).to_have_text("")
+    settle(bench)
+    bench.theme("JupyterLab Light")
+
+
 def test_try_shows_a_score_and_keeps_nothing(bench):
     before = bench.kernel("Out[1].session.parameters")
     bench.find("try").click()

@@ -65,6 +65,7 @@ class WorkbenchState(Commands, Branches, Budgets, Comparisons, Tunings, anywidge
 
     tab = synced(t.Unicode, "layer")
     name = synced(t.Unicode)
+    folder = synced(t.Unicode)
     data_name = synced(t.Unicode)
     metric = synced(t.Unicode)
     procedure = synced(t.Unicode, "simultaneous")

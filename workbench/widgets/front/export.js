@@ -4,8 +4,6 @@ import { FORMATS } from "./constants.js";
 import { h, setText, panel, send, update } from "./shared.js";
 import { entry, checkBox, plainButton, card } from "./cards.js";
 
-const plain = (name) => name.replace(/[^\p{L}\p{N}_.]+/gu, "-").replace(/^[-.]+|[-.]+$/g, "") || "model";
-
 function draw(state, el, on) {
   const folder = entry("folder", "Folder, from the notebook's own", "");
   const boxes = FORMATS.map(([name, label, hint]) => checkBox(name, label, hint));
@@ -31,8 +29,8 @@ function draw(state, el, on) {
 
   on("can_redo", () => (undone.hidden = !state.get("can_redo")));
   let offered = "";
-  on("name", () => {
-    const wanted = `${plain(state.get("name"))}-pruned`;
+  on("folder", () => {
+    const wanted = state.get("folder");
     if (folder.input.value === offered) folder.input.value = wanted;
     offered = wanted;
   });
