@@ -214,7 +214,10 @@ def test_costs_of_random_widths_agree_to_the_last_unit(modules):
         assert all(share["macs"] >= 0 for share in found["shares"])
 
 
-def test_a_portion_of_what_no_double_holds_is_whole(modules):
-    cases = [[128_256 * 4096 * 3 + 5, 128_255 * 4095, 128_256 * 4096], [7, 3, 5], [0, 4, 9], [10, 10, 10]]
+def test_a_portion_is_whole_where_no_double_holds_the_product(modules):
+    whole, gone = 128_256 * 4096, 128_255 * 4093
+    left = -pow(gone, -1, whole) % whole  # left · gone is one less than a multiple of whole
+    cases = [[3 * whole + left, gone, whole], [3 * whole + left + 1, gone, whole]]
+    cases += [[7, 3, 5], [0, 4, 9], [10, 10, 10]]
     answers = run(modules, "cost.js", "return m.portion(...one);", cases)
     assert answers == [amount * gone // whole for amount, gone, whole in cases]

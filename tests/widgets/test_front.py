@@ -17,7 +17,13 @@ from workbench.widgets.constants import FITTED, LED_BY_LAM, page_constants
 
 FRONT = modules.FRONT
 FILES = sorted(path.name for path in FRONT.glob("*.js"))
+ALL = [*FILES, modules.CONSTANTS]
 PACKAGE = FRONT.parents[1]
+
+
+def forget():
+    modules.source.cache_clear()
+    modules.read_module.cache_clear()
 
 
 @pytest.fixture
@@ -28,11 +34,11 @@ def front(tmp_path, monkeypatch):
         for name, text in files.items():
             (tmp_path / name).write_text(text, encoding="utf-8")
         monkeypatch.setattr(modules, "FRONT", tmp_path)
-        modules.source.cache_clear()
+        forget()
         return modules.joined(panel)
 
     yield join
-    modules.source.cache_clear()
+    forget()
 
 
 class TestJoining:
@@ -118,11 +124,13 @@ def local_names(code):
 @pytest.mark.parametrize("file", FILES)
 def test_a_file_imports_what_it_uses_and_uses_what_it_imports(file):
     """The joined text would run without an import, the module would not."""
-    code, imports = modules._split(file)
-    imported = {name for names, _ in imports for name in names}
+    module = modules.read_module(file, "export default" in modules.source(file))
+    code = module.text
+    imported = {name for names, _ in module.imports for name in names}
     certain, names = used_names(code)
     assert imported <= names
-    others = {name for other in [*FILES, modules.CONSTANTS] for name in modules.exported(other)}
+    exports = [modules.read_module(other, "export default" in modules.source(other)).exports for other in ALL]
+    others = set().union(*exports)
     missing = (certain & others) - imported - local_names(code)
     assert not missing, f"{file} uses {', '.join(sorted(missing))} without importing it"
 

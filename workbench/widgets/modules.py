@@ -10,6 +10,7 @@ file; no name at the top level of two files, and each declared by itself.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -26,6 +27,18 @@ UNTAKEN = re.compile(
     re.M,
 )
 DEFAULT = re.compile(r"^export default ", re.M)
+EXPORT = re.compile(r"^export (?!default )", re.M)
+
+
+@dataclass(frozen=True)
+class Module:
+    """One file, read: `imports` are (names, file) pairs, `names` all that it declares at its top level,
+    `exports` those of them that others may import; `text` is the file as it stands in a joined one."""
+
+    text: str
+    imports: tuple[tuple[tuple[str, ...], str], ...]
+    names: tuple[str, ...]
+    exports: frozenset[str]
 
 
 @cache
@@ -39,51 +52,59 @@ def joined(panel: str) -> str:
 
     Raises ValueError for what the rule above does not take: the file, and what is wrong in it.
     """
-    files: dict[str, str] = {}
+    files: dict[str, Module] = {}
     _visit(panel, files, [])
     owners: dict[str, str] = {}
-    for file, text in files.items():
-        for _, name in DECLARED.findall(text):
+    for file, module in files.items():
+        for name in module.names:
             if name in owners:
                 raise ValueError(f"{file} and {owners[name]} both declare {name}: give one another name")
             owners[name] = file
-    return "\n".join(re.sub(r"^export (?!default )", "", text, flags=re.M) for text in files.values())
+    return "\n".join(module.text for module in files.values())
 
 
-def exported(file: str) -> set[str]:
-    """The names that a module exports."""
-    return {name for export, name in DECLARED.findall(source(file)) if export}
-
-
-def _visit(file: str, found: dict[str, str], above: list[str]) -> None:
-    """Put `file` into `found`, without its imports, after all that it imports."""
-    if file in above:
-        raise ValueError(f"{' imports '.join([*above, file])}: modules must not import in a circle")
-    if file in found:
-        return
-    text, imports = _split(file)
-    for names, other in imports:
-        missing = sorted(set(names) - exported(other))
-        if missing:
-            raise ValueError(f"{file} imports {', '.join(missing)} from {other}, which does not export it")
-        _visit(other, found, [*above, file])
-    checked = text if above else DEFAULT.sub("", text, count=1)
+@cache
+def read_module(file: str, is_panel: bool = False) -> Module:
+    """One file, taken apart; `is_panel`: it may have a default export. Raises ValueError as `joined` does."""
+    code, imports = _split(file)
+    checked = DEFAULT.sub("", code, count=1) if is_panel else code
     wrong = UNTAKEN.search(checked)
     if wrong:
         line = checked[wrong.start() :].lstrip().partition("\n")[0]
         raise ValueError(f"{file}: {line!r} is no import or export that joining takes (see modules.py)")
-    found[file] = text
+    declared = DECLARED.findall(code)
+    return Module(
+        EXPORT.sub("", code),
+        imports,
+        tuple(name for _, name in declared),
+        frozenset(name for export, name in declared if export),
+    )
 
 
-def _split(file: str) -> tuple[str, list[tuple[list[str], str]]]:
+def _visit(file: str, found: dict[str, Module], above: list[str]) -> None:
+    """Put `file` into `found`, after all that it imports."""
+    if file in above:
+        raise ValueError(f"{' imports '.join([*above, file])}: modules must not import in a circle")
+    if file in found:
+        return
+    module = read_module(file, not above)
+    for names, other in module.imports:
+        missing = sorted(set(names) - read_module(other, other in above[:1]).exports)
+        if missing:
+            raise ValueError(f"{file} imports {', '.join(missing)} from {other}, which does not export it")
+        _visit(other, found, [*above, file])
+    found[file] = module
+
+
+def _split(file: str) -> tuple[str, tuple[tuple[tuple[str, ...], str], ...]]:
     """A module's text without its imports, and these: the names, and the file that they come from."""
-    text, imports, at = source(file), [], 0
+    text, imports = source(file), []
     head = HEAD.match(text)
     at = start = head.end() if head else 0
     while found := IMPORT.match(text, at):
-        names = [name.strip() for name in found[1].split(",") if name.strip()]
+        names = tuple(name.strip() for name in found[1].split(",") if name.strip())
         if not all(name.isidentifier() for name in names):
             raise ValueError(f"{file}: {found[0].strip()!r} must import plain names, separated by commas")
         imports.append((names, found[2]))
         at = found.end()
-    return text[:start] + text[at:].lstrip("\n"), imports
+    return text[:start] + text[at:].lstrip("\n"), tuple(imports)
