@@ -12,7 +12,7 @@ from torch import nn
 from workbench.data.progress import Cancelled
 from workbench.network.cost import count_cost
 from workbench.network.cost_model import CostModel
-from workbench.pruning.budget import RULES, GroupBudget, Limits, solve
+from workbench.pruning.budget import RULES, GroupBudget, Limits, solve, widths_at
 from workbench.session.session import Session
 
 
@@ -111,6 +111,37 @@ def test_one_lambda_gives_every_width():
         spectrum = session.spectrum(name)
         freedom = spectrum.degrees_of_freedom(plan.lam * spectrum.trace)
         assert np.ceil(freedom - 1e-6) <= width <= np.ceil(freedom) + 1
+
+
+@pytest.mark.parametrize("multiple", [1, 4, 8, 500])
+@pytest.mark.parametrize("share", [0.9, 0.6, 0.4])
+def test_the_shared_lambda_of_a_plan_asks_for_its_widths_and_no_more_fits(session, multiple, share):
+    budgets = session.budget_groups(remeasure=False)
+    first = budgets[0]
+    limits = Limits({first.name: first.width - 1}, 3, multiple)
+    plan = session.plan(share * session.macs, rule="shared", locks=limits.locks, minimum=3, multiple=multiple)
+    if plan.lam is None:
+        smallest = {g.name: min(g.width, -(-min(3, g.width) // multiple) * multiple) for g in budgets}
+        assert plan.widths == smallest | limits.locks
+        return
+    assert plan.met
+    asked = widths_at(budgets, plan.lam, limits)
+    for group in budgets:
+        low = asked[group.name]
+        above = [w for w in range(low + 1, group.width + 1) if w == group.width or w % multiple == 0]
+        assert plan.widths[group.name] in (low, *above[:1])  # the next step where that still fitted
+    smaller = widths_at(budgets, plan.lam * (1 - 1e-6), limits)
+    assert session.cost_model.total(asked)[1] <= share * session.macs
+    assert session.cost_model.total(smaller)[1] >= session.cost_model.total(asked)[1]
+
+
+def test_a_multiple_is_rounded_up_to_since_lambda_asks_for_so_many_at_least():
+    budgets = [GroupBudget(str(m), m, np.zeros(m + 1), np.ones(m)) for m in (5, 16, 37)]
+    lam = 0.5  # of the trace: N(λ) = m / (1 + m / 2)
+    assert widths_at(budgets, lam) == {"5": 2, "16": 2, "37": 2}
+    assert widths_at(budgets, lam, Limits(multiple=8)) == {"5": 5, "16": 8, "37": 8}
+    assert widths_at(budgets, lam, Limits(minimum=9, multiple=8)) == {"5": 5, "16": 16, "37": 16}
+    assert widths_at(budgets, lam, Limits({"37": 11}, 40, 64)) == {"5": 5, "16": 16, "37": 11}
 
 
 def chain(width=13):

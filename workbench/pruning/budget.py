@@ -13,6 +13,7 @@ import numpy as np
 
 from workbench.network.cost_model import CostModel, Total, spread
 from workbench.pruning.least_loss import decay, least_loss_widths
+from workbench.spectral.bounds import suggested_width
 
 RULES = ("equal", "shared", "least")
 UNITS = ("parameters", "macs", "seconds")
@@ -78,6 +79,25 @@ class Limits:
     multiple: int = 1
 
 
+def widths_at(groups: Sequence[GroupBudget], lam: float, limits: Limits | None = None) -> dict[str, int]:
+    """Every group's width at one λ: ⌈N(λ)⌉, or the next above it that the limits allow.
+
+    Rounded up, since N(λ) is what the group needs at this λ; the page does the same (cost.js).
+
+    Args:
+        groups: with their eigenvalues; a locked one keeps its lock.
+        lam: λ relative to each group's trace.
+        limits: locks, least width and multiple; none of them by default.
+
+    Returns:
+        Units by group name.
+    """
+    limits = limits or Limits()
+    wanted = _wanted_at(groups, lam)
+    widths = _raised(wanted, [_allowed(group, limits) for group in groups])
+    return {group.name: width for group, width in zip(groups, widths, strict=True)}
+
+
 def solve(
     rule: str,
     groups: Sequence[GroupBudget],
@@ -112,7 +132,7 @@ def solve(
         widths = least_loss_widths([group.decay for group in groups], allowed, cost, target)
     else:
         wanted, lam = _wanted(rule, groups, allowed, cost, target)
-        widths = _filled(wanted, allowed, cost, target)
+        widths = _filled(wanted, _rounded(rule, wanted, allowed), allowed, cost, target)
     named = {group.name: width for group, width in zip(groups, widths, strict=True)}
     parameters, macs = model.total(named, biased)
     found = cost.total(widths)
@@ -175,16 +195,32 @@ def _wanted(
         if rule == "equal":
             return [share * group.width for group in groups]
         lam = 10.0 ** (-12 * share)  # λ from 1 down to 1e-12 of the trace
-        return [float(np.ceil(group.degrees_of_freedom(lam) - 1e-9)) for group in groups]
+        return _wanted_at(groups, lam)
 
     low, high = 0.0, 1.0
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
-        if cost.total(_floored(at(middle), allowed)) <= target:
+        if cost.total(_rounded(rule, at(middle), allowed)) <= target:
             low = middle
         else:
             high = middle
     return at(low), 10.0 ** (-12 * low) if rule == "shared" else None
+
+
+def _wanted_at(groups: Sequence[GroupBudget], lam: float) -> list[float]:
+    return [float(suggested_width(group.degrees_of_freedom(lam), group.width)) for group in groups]
+
+
+def _rounded(rule: str, wanted: Sequence[float], allowed: list[list[int]]) -> list[int]:
+    """An equal share is a share at most, λ asks for ⌈N(λ)⌉ units at least."""
+    return (_raised if rule == "shared" else _floored)(wanted, allowed)
+
+
+def _raised(wanted: Sequence[float], allowed: list[list[int]]) -> list[int]:
+    return [
+        next((w for w in choices if w >= want), choices[-1])
+        for want, choices in zip(wanted, allowed, strict=True)
+    ]
 
 
 def _floored(wanted: Sequence[float], allowed: list[list[int]]) -> list[int]:
@@ -194,11 +230,13 @@ def _floored(wanted: Sequence[float], allowed: list[list[int]]) -> list[int]:
     ]
 
 
-def _filled(wanted: list[float], allowed: list[list[int]], cost: Total, target: float) -> list[int]:
-    """Round up, the most wanting first, what still fits under the target."""
-    widths = _floored(wanted, allowed)
+def _filled(
+    wanted: list[float], rounded: list[int], allowed: list[list[int]], cost: Total, target: float
+) -> list[int]:
+    """A step up from `rounded`, the most wanting first, where it still fits under the target."""
+    widths = list(rounded)
     total = cost.total(widths)
-    for group in sorted(range(len(widths)), key=lambda g: widths[g] - wanted[g]):
+    for group in sorted(range(len(widths)), key=lambda g: rounded[g] - wanted[g]):
         above = [w for w in allowed[group] if w > widths[group]]
         if above and (extra := -cost.saving(group, above[0], widths)) <= target - total:
             widths[group] = above[0]

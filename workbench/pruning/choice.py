@@ -11,7 +11,7 @@ from workbench.pruning.problem import (
     GroupProblem,
     LossCurve,
 )
-from workbench.spectral.bounds import guaranteed_width
+from workbench.spectral.bounds import guaranteed_width, suggested_width
 from workbench.spectral.selection import SELECTIONS as RULES
 from workbench.spectral.spectrum import Spectrum
 
@@ -105,11 +105,6 @@ def make_choice(
         macs_saved=saved[1],
         curve=curve,
     )
-
-
-def suggested_width(degrees_of_freedom: float, width: int) -> int:
-    """⌈N(λ)⌉ within [1, m]; a hair above a whole number does not ask for one unit more."""
-    return min(max(math.ceil(degrees_of_freedom - 1e-9 * width), 1), width)
 
 
 def resolve(spectrum: Spectrum, width: int | None, lam: float | None) -> tuple[int, float]:

@@ -11,6 +11,18 @@ from torch import Tensor
 from workbench.spectral.losses import information_loss
 from workbench.spectral.moment import Moment, Units
 
+COUNT_TOLERANCE = 1e-9  # N(λ) is a sum of m shares: so much a unit above a whole number is rounding
+
+
+def suggested_width(degrees_of_freedom: float, width: int) -> int:
+    """⌈N(λ)⌉ within [1, m]; a hair above a whole number does not ask for one unit more.
+
+    Args:
+        degrees_of_freedom: N(λ), units.
+        width: m, the group's units.
+    """
+    return min(max(math.ceil(degrees_of_freedom - COUNT_TOLERANCE * width), 1), width)
+
 
 def guaranteed_width(degrees_of_freedom: float) -> int:
     """⌈5 N log(80 N)⌉, the units to sample from the leverage scores for the guarantee (method, §6).

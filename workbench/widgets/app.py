@@ -5,83 +5,68 @@ from __future__ import annotations
 import ipywidgets
 
 from workbench.session.session import Session
-from workbench.widgets.state import FRONT, Panel, WorkbenchState
-
-
-def module(*files: str) -> str:
-    """JavaScript files joined to the one module that a panel carries."""
-    return "\n".join((FRONT / file).read_text(encoding="utf-8") for file in files)
+from workbench.widgets.modules import joined
+from workbench.widgets.state import Panel, WorkbenchState
 
 
 class Header(Panel):
     """Model, data, procedure, meters, undo to export, progress."""
 
-    _esm = module("math.js", "shared.js", "tabs.js", "branches.js", "header.js")
+    _esm = joined("header.js")
 
 
 class Layers(Panel):
     """The unit groups."""
 
-    _esm = module("math.js", "shared.js", "sparkline.js", "layers.js")
+    _esm = joined("layers.js")
 
 
 class SpectrumView(Panel):
     """Eigenvalues with the λ line, N(λ), loss against width."""
 
-    _esm = module("math.js", "shared.js", "axes.js", "curves.js", "spectrum.js")
+    _esm = joined("spectrum.js")
 
 
 class ChoiceView(Panel):
     """λ, width, θ, criterion; read-outs; Try and Commit."""
 
-    _esm = module("math.js", "shared.js", "controls.js", "choice.js")
+    _esm = joined("choice.js")
 
 
 class History(Panel):
     """Score against parameters, and the way back to each step."""
 
-    _esm = module("math.js", "shared.js", "axes.js", "historyplot.js", "history.js")
+    _esm = joined("history.js")
 
 
 class BudgetView(Panel):
     """All groups at once: a width each, what the network costs then, a target, and the rules that meet it."""
 
-    _esm = module(
-        "math.js", "cost.js", "shared.js", "sparkline.js", "controls.js", "budgetrows.js", "budget.js"
-    )
+    _esm = joined("budget.js")
 
 
 class CompareView(Panel):
     """Ways to prune side by side at the budget's widths, and how much each group bears alone."""
 
-    _esm = module(
-        "math.js",
-        "cost.js",
-        "shared.js",
-        "axes.js",
-        "cards.js",
-        "controls.js",
-        "compareplot.js",
-        "compare.js",
-    )
+    _esm = joined("compare.js")
 
 
 class TuneView(Panel):
     """Fine-tuning of the network as it is now, with a live plot, pause and stop."""
 
-    _esm = module("math.js", "shared.js", "axes.js", "cards.js", "controls.js", "tune.js")
+    _esm = joined("tune.js")
 
 
 class LoadCard(Panel):
     """A model and data of one's own; open when asked for."""
 
-    _esm = module("math.js", "shared.js", "cards.js", "load.js")
+    _esm = joined("load.js")
 
 
 class ExportCard(Panel):
     """Where the pruned network goes, and in which formats; open when asked for."""
 
-    _esm = module("math.js", "shared.js", "cards.js", "export.js")
+    _esm = joined("export.js")
 
 
 AREAS = {

@@ -12,15 +12,13 @@ import traitlets as t
 from workbench.network.cost import measure_latency
 from workbench.pruning.budget import BudgetPlan
 from workbench.session.session import Session
+from workbench.widgets.constants import GOAL, NEEDS_LABELS, OPTIONS, START_LAM
 from workbench.widgets.jobs import Delivery, Reporter, Worker
 from workbench.widgets.traits import synced
 
-START_LAM = 1e-3
-OPTIONS = ("theta", "selection", "reconstruction", "reestimate")  # how a group is pruned, wherever
 SCALES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
 # A number, which may have commas between its thousands and nowhere else, and what it counts in.
 TARGET = re.compile(r"((?:[1-9]\d{0,2}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+)\s*([%x×]|[kKmMgG])?")
-GOAL: dict[str, Any] = {"target": "50 %", "unit": "macs", "minimum": 1, "multiple": 1}
 
 
 class Budgets(t.HasTraits):
@@ -180,7 +178,7 @@ def limits_of(
 
 def need_gradients(session: Session, selections: Iterable[str], progress: Reporter, cancel: Any) -> None:
     """Measure what the Taylor criterion needs, where it is among `selections` and that is not there yet."""
-    if "taylor" in selections and not session.has_gradients:
+    if NEEDS_LABELS in selections and not session.has_gradients:
         session.measure_gradients(progress=progress, cancel=cancel)
 
 

@@ -78,7 +78,7 @@ class Commands:
         self._start("load", f"loading {name}", work)
 
     def load_own(self, form: dict) -> None:
-        """A model and data of one's own in place of the present session, once they are measured (own.py)."""
+        """A model and data of one's own (load_form.py) in place of the present session, once measured."""
 
         def work(progress: Reporter, cancel: threading.Event) -> None:
             session = own_session(form, self.procedure, progress)

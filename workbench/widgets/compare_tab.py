@@ -11,23 +11,12 @@ import numpy as np
 import traitlets as t
 
 from workbench.plots import plot_comparison
-from workbench.pruning.choice import DEFAULT_THETA
 from workbench.pruning.comparing import Comparison
 from workbench.session.session import Session
 from workbench.widgets.budget_tab import limits_of, need_gradients
+from workbench.widgets.constants import BUDGET, RATIOS, SHARES, WAYS
 from workbench.widgets.jobs import Delivery, Reporter
 from workbench.widgets.traits import synced
-
-SHARES = (0.75, 0.5, 0.25)
-RATIOS = (1.5, 2.0, 3.0, 5.0)  # times fewer MACs than the original
-BUDGET = "budget"
-WAYS: dict[str, Any] = {
-    "selections": ["greedy", "leverage", "random", "magnitude-l1"],
-    "reconstructions": ["none", "channel"],
-    "reestimate": False,
-    "theta": DEFAULT_THETA,
-    "at": BUDGET,
-}
 
 
 class Comparisons(t.HasTraits):
@@ -117,8 +106,8 @@ class Comparisons(t.HasTraits):
         ]
         if not met:
             raise ValueError(
-                "no network of 1.5 to 5 times fewer MACs than the original is smaller than the present one "
-                "and within the budget's locks and least widths"
+                f"no network of {min(RATIOS):g} to {max(RATIOS):g} times fewer MACs than the original is "
+                "smaller than the present one and within the budget's locks and least widths"
             )
         return met
 

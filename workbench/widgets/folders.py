@@ -15,8 +15,13 @@ ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 def folder_for(name: str, folder: str | Path | None = None) -> Path:
     """`folder`, or by default `<name>-pruned` in the current one; absolute."""
     if folder is None or not str(folder).strip():
-        folder = f"{plain(name)}-pruned"
+        folder = usual_folder(name)
     return Path(str(folder).strip()).expanduser().resolve()
+
+
+def usual_folder(name: str) -> str:
+    """The folder that is written to where none is named, as the page offers it."""
+    return f"{plain(name)}-pruned"
 
 
 def plain(name: str) -> str:

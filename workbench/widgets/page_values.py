@@ -15,6 +15,7 @@ from workbench.pruning.choice import Choice
 from workbench.session.session import Session
 from workbench.tuning.augmentation import is_image_batch
 from workbench.widgets.branches import branch_values, step_values
+from workbench.widgets.folders import usual_folder
 
 SHOWN_OF_A_CHOICE = (
     "input_loss",
@@ -56,6 +57,7 @@ def read_session(session: Session) -> dict[str, Any]:
         offset += count
     return {
         "name": session.name,
+        "folder": usual_folder(session.name),
         "data_name": session.data_name,
         "metric": session.metric,
         "procedure": session.procedure,

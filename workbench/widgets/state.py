@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import anywidget
@@ -16,16 +15,19 @@ import ipywidgets
 import traitlets as t
 
 from workbench.examples.catalogue import example_names
-from workbench.pruning.choice import DEFAULT_THETA, suggested_width
+from workbench.pruning.choice import DEFAULT_THETA
 from workbench.pruning.problem import NotMeasuredError
 from workbench.pruning.state import StaleMomentsError
 from workbench.session.session import Session
+from workbench.spectral.bounds import suggested_width
 from workbench.widgets.branches import Branches
 from workbench.widgets.budget_tab import Budgets, need_gradients
 from workbench.widgets.commands import Commands
 from workbench.widgets.compare_tab import Comparisons
+from workbench.widgets.constants import LAM_MAX, LAM_MIN, NEEDS_LABELS, REQUEST, START_LAM
 from workbench.widgets.folders import unavailable_formats
 from workbench.widgets.jobs import Delivery, Worker
+from workbench.widgets.modules import FRONT
 from workbench.widgets.page_values import (
     curve_bytes,
     learning_values,
@@ -35,11 +37,6 @@ from workbench.widgets.page_values import (
 )
 from workbench.widgets.traits import synced
 from workbench.widgets.tune_tab import Tunings
-
-FRONT = Path(__file__).parent / "front"
-LAM_MIN, LAM_MAX = 1e-10, 1.0  # of λ / Tr Σ; the same in math.js
-START_LAM = 1e-3
-REQUEST = ("lam", "width", "theta", "selection", "reconstruction", "reestimate", "position", "revision")
 
 
 class Panel(anywidget.AnyWidget):
@@ -68,6 +65,7 @@ class WorkbenchState(Commands, Branches, Budgets, Comparisons, Tunings, anywidge
 
     tab = synced(t.Unicode, "layer")
     name = synced(t.Unicode)
+    folder = synced(t.Unicode)
     data_name = synced(t.Unicode)
     metric = synced(t.Unicode)
     procedure = synced(t.Unicode, "simultaneous")
@@ -221,7 +219,7 @@ class WorkbenchState(Commands, Branches, Budgets, Comparisons, Tunings, anywidge
             self._start(
                 "preview",
                 "measuring gradients",
-                lambda progress, cancel: need_gradients(session, ["taylor"], progress, cancel),
+                lambda progress, cancel: need_gradients(session, [NEEDS_LABELS], progress, cancel),
             )
 
     def _show(self, session: Session, values: dict) -> None:

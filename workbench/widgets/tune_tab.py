@@ -13,13 +13,9 @@ from workbench.data.progress import Cancelled
 from workbench.tuning.finetuning import Progress
 from workbench.tuning.settings import Tuning
 from workbench.widgets.budget_tab import whole
+from workbench.widgets.constants import AMOUNTS, SETTINGS
 from workbench.widgets.jobs import Delivery, Reporter
 from workbench.widgets.traits import synced
-
-SETTINGS = {
-    "amount": "1", "unit": "epochs", "rate": "0.001", "batch": "128", "distill": "0", "match": "0",
-    "flips": False, "shifts": "0",
-}  # fmt: skip
 
 
 class Tunings(t.HasTraits):
@@ -118,7 +114,7 @@ class Tunings(t.HasTraits):
 def tuning_of(form: Mapping[str, Any]) -> Tuning:
     """The settings that the form's texts mean. Raises ValueError, in words."""
     amount = str(form["amount"])
-    if form["unit"] not in ("epochs", "steps"):
+    if form["unit"] not in AMOUNTS:
         raise ValueError(f"fine-tuning goes for epochs or steps, not {form['unit']!r}")
     counted: dict[str, Any] = (
         {"steps": whole(amount, "number of steps")}

@@ -1,7 +1,9 @@
 // Axes, plots that fill their holder, and dragging.
 
+import { s, setAttributes } from "./shared.js";
+
 // Round values from low to high, about `most` of them; of `whole` things whole numbers alone.
-function linearTicks(low, high, most, whole = false) {
+export function linearTicks(low, high, most, whole = false) {
   const rough = Math.max((high - low) / Math.max(most, 1), whole ? 1 : 0);
   const decade = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((factor) => factor * decade).find((size) => size >= rough * 0.999);
@@ -9,24 +11,24 @@ function linearTicks(low, high, most, whole = false) {
   for (let value = Math.ceil(low / step) * step; value <= high + step * 1e-9; value += step) ticks.push(Number(value.toPrecision(12)));
   return ticks;
 }
-function decadeTicks(low, high, most) {
+export function decadeTicks(low, high, most) {
   const step = Math.max(1, Math.ceil((high - low) / most));
   const ticks = [];
   for (let exponent = Math.floor(high); exponent >= low; exponent -= step) ticks.push(exponent);
   return ticks;
 }
-const scale = (low, high, from, to) => {
+export const scale = (low, high, from, to) => {
   const at = (value) => from + ((value - low) / (high - low)) * (to - from);
   at.invert = (pixel) => low + ((pixel - from) / (to - from)) * (high - low);
   return at;
 };
 // Ticks with their texts, [[position, text], …]: as many digits as the finest needs, and two at least.
-function tickTexts(ticks, at) {
+export function tickTexts(ticks, at) {
   const digits = Math.max(2, ...ticks.map((value) => (String(value).split(".")[1] ?? "").length));
   return ticks.map((value) => [at(value), value.toFixed(digits)]);
 }
 // Grid lines and tick labels: xTicks and yTicks are [[position in pixels, label], …].
-function axes(group, box, xTicks, yTicks) {
+export function axes(group, box, xTicks, yTicks) {
   group.replaceChildren();
   for (const [y, label] of yTicks) {
     group.append(s("line", { class: "wbw-grid", x1: box.left, x2: box.right, y1: y, y2: y }));
@@ -39,7 +41,7 @@ function axes(group, box, xTicks, yTicks) {
   group.append(s("line", { class: "wbw-axis", x1: box.left, x2: box.right, y1: box.bottom, y2: box.bottom }));
 }
 // An svg that fills its holder; redraw(width, height) runs once it has a size and after every change of it.
-function plot(holder, on, redraw, attributes = {}) {
+export function plot(holder, on, redraw, attributes = {}) {
   const svg = s("svg", { class: "wbw-svg", role: "group", ...attributes });
   holder.append(svg);
   const size = { width: 0, height: 0 };
@@ -55,7 +57,7 @@ function plot(holder, on, redraw, attributes = {}) {
   return { svg, size };
 }
 // Dragging on `target`, with the pointer captured: move([x, y]) in the svg's own pixels.
-function draggable(target, svg, move, grabbed = () => {}) {
+export function draggable(target, svg, move, grabbed = () => {}) {
   let dragging = false;
   const where = (event) => {
     const corner = svg.getBoundingClientRect();

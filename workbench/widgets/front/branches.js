@@ -1,9 +1,11 @@
 // The branches: a menu in the header; a new one's name, and whether one is to go, are asked in the same place.
 
+import { h, setOff, setName, alive, busy, send } from "./shared.js";
+
 const NEW = "\u0000new"; // no branch is called so
 const DROP = "\u0000drop"; // before the name of the one that is to go
 
-function branchMenu(state, on) {
+export function branchMenu(state, on) {
   const menu = h("select", { class: "wbw-select", "data-testid": "branch", "aria-label": "branch", title: "Several ways from the same original network, kept by name" });
   const name = h("input", { type: "text", class: "wbw-select", "data-testid": "branch-name", placeholder: "name of the new branch", "aria-label": "name of the new branch", spellcheck: "false", autocomplete: "off" });
   const make = h("button", { type: "submit", class: "wbw-button wbw-small", "data-testid": "branch-make" }, "Branch");

@@ -1,10 +1,18 @@
 // The budget: every group's width, one λ for all, a target and the rules that meet it; totals move in the page.
 
-const RULES = [["equal", "Equal share", "Every group keeps the same share of its units"],
-  ["shared", "One λ", "Every group keeps ⌈N(λ)⌉ units, at one λ relative to its trace"],
-  ["least", "Least loss", "Units go one at a time where the loss rises least for the cost saved [beyond the paper]"]];
-const RULE_WORDS = { equal: "equal share", shared: "one λ for all", least: "least loss per cost [beyond]" };
-const UNITS = [["macs", "MACs"], ["parameters", "parameters"], ["ms", "ms"]];
+import {
+  BIASED, LAM_MAX, LAM_MIN, MULTIPLES, NEEDS_LABELS, RECONSTRUCTIONS, RULES, SELECTIONS, UNITS,
+} from "./constants.js";
+import { costAt, widthsAt } from "./cost.js";
+import {
+  THIN, clamp, h, setText, setAttributes, setOff, scientific, count, percent, panel, eigenvaluesOf, alive, busy,
+  send, update, optionsOf, errorBox,
+} from "./shared.js";
+import { slider, menu } from "./controls.js";
+import { layersOf, widthsOf, budgetList } from "./budgetrows.js";
+
+const RULE_NAMES = Object.fromEntries(RULES.map(([rule, , name]) => [rule, name]));
+const UNIT_NAMES = Object.fromEntries(UNITS);
 
 // One total: from what the network has now to what the plan leaves it, with the original as the whole bar.
 function totalBar(name, caption) {
@@ -29,8 +37,8 @@ function plannedWords(state, widths, parameters) {
   const left = widths.some((width, i) => width < state.get("budget").widths[i]); // else it is committed
   if (left && plan.unit === "parameters" && plan.parameters !== parameters) return ["Planned with another reconstruction, which adds other biases: press a rule again.", false];
   if (plan.message) return [`${plan.message}.`, false];
-  const cost = plan.unit === "seconds" ? `${(1000 * plan.cost).toPrecision(3)}${THIN}ms measured` : `${count(plan.cost)} ${plan.unit === "macs" ? "MACs" : plan.unit}`;
-  return [`By ${RULE_WORDS[plan.rule]}: ${cost}`, true];
+  const cost = plan.unit === "seconds" ? `${(1000 * plan.cost).toPrecision(3)}${THIN}ms measured` : `${count(plan.cost)} ${UNIT_NAMES[plan.unit]}`;
+  return [`By ${RULE_NAMES[plan.rule]}: ${cost}`, true];
 }
 
 function draw(state, el, on) {
@@ -51,11 +59,11 @@ function draw(state, el, on) {
     const { minimum, multiple } = state.get("goal");
     const locks = new Set(state.get("locks"));
     const before = widthsOf(state);
-    setWidths(layersOf(state).map((layer, i) => {
+    const groups = layersOf(state).map((layer, i) => {
       const eigenvalues = eigenvaluesOf(state, layer);
-      if (locks.has(layer.name) || !eigenvalues.length) return before[i];
-      return allowedWidth(suggestedWidth(eigenvalues, lam * traceOf(eigenvalues)), layer.width, atLeast(minimum), atLeast(multiple));
-    }), { budget_lam: lam });
+      return { eigenvalues, lock: locks.has(layer.name) || !eigenvalues.length ? before[i] : null };
+    });
+    setWidths(widthsAt(groups, lam, { minimum: atLeast(minimum), multiple: atLeast(multiple) }), { budget_lam: lam });
   };
   const rows = budgetList(state, on, setOne);
   const lamSlider = slider("budget-lam", "λ for all groups, relative to the trace, on a log scale", setLamForAll, 0.05, () => 10);
@@ -70,9 +78,9 @@ function draw(state, el, on) {
   };
   const fields = [
     field("target", "target", "50 % or 2x, of the original; or a number such as 1.2 M"), field("unit", "of", "What the target counts", ...UNITS),
-    field("minimum", "at least", "Units that every group keeps at least"), field("multiple", "times", "Widths are multiples of this, or whole", ["1", "1"], ["8", "8"], ["16", "16"])];
+    field("minimum", "at least", "Units that every group keeps at least"), field("multiple", "times", "Widths are multiples of this, or whole", ...MULTIPLES.map((times) => [String(times), String(times)]))];
   const goalNow = () => Object.fromEntries(fields.map(({ key, input }) => [key, input.value.trim()]));
-  const rules = RULES.map(([rule, text, hint]) => h("button", { class: "wbw-button", "data-testid": `rule-${rule}`, "data-hint": hint,
+  const rules = RULES.map(([rule, text, , hint]) => h("button", { class: "wbw-button", "data-testid": `rule-${rule}`, "data-hint": hint,
     onclick: () => send(state, "plan", { rule, goal: goalNow(), locks: state.get("locks"), widths: named(state) }) }, text));
   fields[0].input.addEventListener("keydown", (event) => event.key === "Enter" && (event.stopPropagation(), rules[2].click()));
   const message = h("p", { class: "wbw-hint", "data-testid": "budget-message", "aria-live": "polite" });
@@ -104,7 +112,7 @@ function draw(state, el, on) {
     if (state.get("tab") !== "budget" || !rows.filled()) return;
     const budget = state.get("budget");
     const widths = widthsOf(state);
-    const total = costAt(budget, widths, state.get("reconstruction") === "original");
+    const total = costAt(budget, widths, state.get("reconstruction") === BIASED);
     rows.paint(widths, total);
     const lam = state.get("budget_lam");
     lamSlider.paint(Math.log10(LAM_MIN), Math.log10(LAM_MAX), Math.log10(lam), scientific(lam));
@@ -118,7 +126,7 @@ function draw(state, el, on) {
   on("goal", () => {
     for (const { key, input } of fields) if (document.activeElement !== input || input.matches("select")) input.value = state.get("goal")[key];
   });
-  on("learns", () => selection.node.off("taylor", state.get("learns").targets ? "" : "needs labels"));
+  on("learns", () => selection.node.off(NEEDS_LABELS, state.get("learns").targets ? "" : "needs labels"));
   on("selection reconstruction reestimate norms", () => {
     selection.node.paint(state.get("selection"));
     reconstruction.node.paint(state.get("reconstruction"));
@@ -146,6 +154,5 @@ function draw(state, el, on) {
 }
 
 const named = (state) => Object.fromEntries(widthsOf(state).map((width, i) => [state.get("budget").names[i], width]));
-const optionsOf = (state) => Object.fromEntries(["theta", "selection", "reconstruction", "reestimate"].map((key) => [key, state.get(key)]));
 
 export default panel(draw);

@@ -1,14 +1,19 @@
 // The rows of the budget: a group each, with its spectrum, width, lock, share of the cost and predicted loss.
 
+import { traceOf, degreesOfFreedom } from "./math.js";
+import { clamp, h, setText, setName, percent, fixed, numbers, eigenvaluesOf, update } from "./shared.js";
+import { spark } from "./sparkline.js";
+import { slider } from "./controls.js";
+
 const ROW = 28; // pixels, as in the style sheet
 const REST = 80; // milliseconds
 const LOSS_DECADES = 4; // the loss bar is logarithmic, from 0.01 % to all
 
-const layersOf = (state) => {
+export const layersOf = (state) => {
   const byName = new Map((state.get("layers") ?? []).map((layer) => [layer.name, layer]));
   return (state.get("budget").names ?? []).map((name) => byName.get(name));
 };
-function widthsOf(state) {
+export function widthsOf(state) {
   const { names = [], widths = [] } = state.get("budget");
   const set = state.get("widths");
   return names.map((name, i) => clamp(set[name] ?? widths[i], 1, widths[i]));
@@ -59,7 +64,7 @@ function budgetRow(state, layer, index, set) {
 }
 
 // The list with its head, and what stays in one line below. `set(index, width)` moves one group.
-function budgetList(state, on, set) {
+export function budgetList(state, on, set) {
   const head = (text, hint, kind = "wbw-cell") => h("span", { class: kind, title: hint }, text);
   const list = h("ul", { class: "wbw-budget-list", "aria-label": "widths of all groups" });
   const heads = h("li", { class: "wbw-budget-row wbw-steps-head", "aria-hidden": "true" },

@@ -1,22 +1,24 @@
 // Cards: forms that open over the areas when a button of the header asks for them. Not modal: the rest stays
 // usable. Escape closes, and the focus goes into the card and back.
 
+import { h, setText, setAttributes, alive, busy, update, showCard, errorBox } from "./shared.js";
+
 // A labelled text entry; the caption stands above it, the hint beside the caption.
-function entry(key, label, placeholder, hint = "", columns = 12) {
+export function entry(key, label, placeholder, hint = "", columns = 12) {
   const input = h("input", { type: "text", class: "wbw-select", "data-testid": key, placeholder, spellcheck: "false", autocomplete: "off" });
   const node = h("label", { class: "wbw-field", style: `grid-column: span ${columns}`, title: hint }, h("span", { class: "wbw-caption" }, label), input);
   return { key, label, input, node };
 }
-function checkBox(key, label, hint = "") {
+export function checkBox(key, label, hint = "") {
   const input = h("input", { type: "checkbox", "data-testid": key });
   const note = h("span", { class: "wbw-caption" }, hint);
   return { key, input, note, node: h("label", { class: "wbw-check" }, input, h("span", {}, label), note) };
 }
-const plainButton = (testid, text, onclick) => h("button", { type: "button", class: "wbw-button", "data-testid": testid, onclick }, text);
+export const plainButton = (testid, text, onclick) => h("button", { type: "button", class: "wbw-button", "data-testid": testid, onclick }, text);
 
 // The card `name` in `el`: heading, `body`, errors, `buttons` with the one that `submit` belongs to first.
 // `commands` are those whose success closes it. Returns { open, close, first }.
-function card(state, el, on, { name, title, sub, body, submitText, submit, buttons, commands }) {
+export function card(state, el, on, { name, title, sub, body, submitText, submit, buttons, commands }) {
   const heading = h("h3", { class: "wbw-heading" }, title, h("span", { class: "wbw-sub" }, sub));
   const go = h("button", { type: "submit", class: "wbw-button wbw-primary", "data-testid": `${name}-go` }, submitText);
   const close = () => {

@@ -1,5 +1,13 @@
 // The choice for the selected group: λ, width, θ, criterion; what it loses and saves; Try and Commit.
 
+import { LAM_MIN, LAM_MAX, FIT_LAM, FITTED, LED_BY_LAM, NEEDS_LABELS, RECONSTRUCTIONS, SELECTIONS } from "./constants.js";
+import { degreesOfFreedom, suggestedWidth, guaranteedWidth } from "./math.js";
+import {
+  clamp, h, setText, setOff, setName, power, scientific, count, percent, fixed, score, points, signed, panel, layerOf,
+  eigenvaluesOf, lamOf, alive, busy, send, CHOSEN, requestOf, isCurrent, update, setLam, setWidth, errorBox,
+} from "./shared.js";
+import { slider, menu } from "./controls.js";
+
 function readout(name, caption, hint) {
   const value = h("output", { class: "wbw-number", "data-testid": `readout-${name}` });
   const under = h("span", { class: "wbw-caption" }, caption);
@@ -63,6 +71,15 @@ function paintFromKernel(state, fromKernel, box) {
     : `Predicted relative change at the reader's output. An upper bound on the activations measured${state.get("procedure") === "simultaneous" ? ", which are those of the original network" : ""}.`;
 }
 
+// What λ is for beside its field, and in a sentence, under a reconstruction whose fit caps it.
+function useOfLam(state) {
+  if (!FITTED.includes(state.get("reconstruction"))) return ["relative to Tr Σ", ""];
+  const led = LED_BY_LAM.includes(state.get("selection"));
+  const short = state.get("lam") > FIT_LAM ? `of Tr Σ, for ${led ? "width and units" : "the width alone"}` : "relative to Tr Σ";
+  return [short,
+    `The fit takes λ up to ${power(Math.log10(FIT_LAM))} Tr Σ: above, λ only chooses ${led ? "width and units" : "the width"}.`];
+}
+
 function draw(state, el, on) {
   const m = () => Math.max(eigenvaluesOf(state).length, 1);
   const lamSlider = slider("lam-slider", "λ relative to the trace, on a log scale", (value) => setLam(state, 10 ** value), 0.05, () => 10);
@@ -78,6 +95,7 @@ function draw(state, el, on) {
   const selection = menu(state, "selection", "select", "selection", SELECTIONS);
   const reconstruction = menu(state, "reconstruction", "reconstruct", "reconstruction", RECONSTRUCTIONS);
   const reestimate = h("input", { type: "checkbox", "data-testid": "reestimate", onchange: () => update(state, { reestimate: reestimate.checked }) });
+  const lamUse = h("span", { class: "wbw-caption", "data-testid": "lam-use" });
   const reestimateNote = h("span", { class: "wbw-caption" });
   const reestimateRow = h("label", { class: "wbw-check" }, reestimate, "re-estimate norms", reestimateNote);
   const { inPage, fromKernel } = readouts();
@@ -87,11 +105,10 @@ function draw(state, el, on) {
   const tried = h("p", { class: "wbw-hint", "data-testid": "score-try", "aria-live": "polite" });
   const heading = h("span", {});
   const name = h("span", { class: "wbw-name" });
-  const row = (label, unit, ...rest) => h("div", { class: "wbw-row" }, h("span", { class: "wbw-symbol" }, label), h("span", { class: "wbw-caption" }, unit), ...rest);
   el.append(
     h("h3", { class: "wbw-heading" }, heading, name),
     h("div", { class: "wbw-controls" },
-      h("div", {}, row("λ", "relative to Tr Σ", lamText), lamSlider),
+      h("div", {}, h("div", { class: "wbw-row" }, h("span", { class: "wbw-symbol" }, "λ"), lamUse, lamText), lamSlider),
       h("div", {}, h("div", { class: "wbw-row wbw-middle" }, h("span", { class: "wbw-symbol" }, "Width"),
         h("label", { class: "wbw-check", title: "The width follows N(λ), and λ follows the width" }, follow, "follows N(λ)"), ofText, widthInput), widthSlider),
       h("div", { class: "wbw-row wbw-middle", title: "θ weighs the losses: 1 is the input loss alone, 0 the output loss alone" },
@@ -117,11 +134,14 @@ function draw(state, el, on) {
     selection.node.paint(state.get("selection"));
     reconstruction.node.paint(state.get("reconstruction"));
     reestimate.checked = state.get("reestimate");
+    const [short, sentence] = useOfLam(state);
+    setText(lamUse, short);
+    lamUse.title = sentence;
     setText(heading, state.get("selected") ? "Choice for " : "Choice");
     setName(name, state.get("selected"));
     paintInPage(state, inPage);
   });
-  on("learns", () => selection.node.off("taylor", state.get("learns").targets ? "" : "needs labels"));
+  on("learns", () => selection.node.off(NEEDS_LABELS, state.get("learns").targets ? "" : "needs labels"));
   on(`preview ${CHOSEN}`, () => paintFromKernel(state, fromKernel, lagging));
   on(`tried ${CHOSEN} metric layers`, () => {
     const answer = state.get("tried");
@@ -129,9 +149,8 @@ function draw(state, el, on) {
     const stale = layerOf(state)?.stale;
     tried.dataset.value = mine ? answer.score : "";
     if (stale) return setText(tried, `${state.get("selected")} was ${stale}: measure again.`);
-    const fitted = FITTED.includes(state.get("reconstruction")) ? "Fitted on the calibration data when tried or committed." : "";
     const change = mine && answer.change !== null ? ` (${state.get("metric") === "accuracy" ? points(answer.change) : signed(answer.change)})` : "";
-    setText(tried, mine ? `${state.get("metric")} with this choice ${score(answer.score)}${change}, nothing kept` : fitted);
+    setText(tried, mine ? `${state.get("metric")} with this choice ${score(answer.score)}${change}, nothing kept` : useOfLam(state)[1]);
   });
   on("layers selected spectra progress kernel width metric norms", () => {
     const layer = layerOf(state);

@@ -1,7 +1,21 @@
 // Ways to prune side by side, and how much each group bears alone.
 
-const COMPARED = SELECTIONS.filter(([name]) => name !== "reader-l2");
-const AT = [["budget", "the budget's widths"], ["equal", "1.5× to 5×, equal share"], ["shared", "1.5× to 5×, one λ"], ["least", "1.5× to 5×, least loss"]];
+import {
+  BUDGET, NEEDS_LABELS, NOT_COMPARED, RATIOS, RECONSTRUCTIONS, RULES, SELECTIONS, SHARES, WAYS,
+} from "./constants.js";
+import { costAt } from "./cost.js";
+import {
+  clamp, h, setText, setAttributes, setOff, setName, count, percent, trimmed, panel, alive, busy, send, update,
+  optionsOf, errorBox,
+} from "./shared.js";
+import { slider } from "./controls.js";
+import { checkBox } from "./cards.js";
+import { WAY_NAMES, tableOf, comparePlot } from "./compareplot.js";
+
+const COMPARED = SELECTIONS.filter(([name]) => name !== NOT_COMPARED);
+const LADDER = `${Math.min(...RATIOS)}× to ${Math.max(...RATIOS)}×`;
+const AT = [[BUDGET, "the budget's widths"], ...RULES.map(([rule, text]) => [rule, `${LADDER}, ${text[0].toLowerCase()}${text.slice(1)}`])];
+const waysNow = (state) => ({ ...WAYS, ...state.get("ways") });
 
 // A check box for every option of one kind, kept in the trait `ways`.
 function wayBoxes(state, on, key, options, caption) {
@@ -47,13 +61,13 @@ function draw(state, el, on) {
   const reconstructions = wayBoxes(state, on, "reconstructions", RECONSTRUCTIONS.map(([name]) => [name, WAY_NAMES[name]]), "reconstruct");
   const norms = checkBox("compare-reestimate", "re-estimate norms, for all");
   norms.input.addEventListener("change", () => way({ reestimate: norms.input.checked }));
-  const taylor = selections.boxes.at(-1);
+  const taylor = selections.boxes[COMPARED.findIndex(([name]) => name === NEEDS_LABELS)];
   const present = () => Object.fromEntries((state.get("budget").names ?? []).map((name, i) => [name, Math.min(state.get("widths")[name] ?? Infinity, state.get("budget").widths[i])]));
-  const chosenWays = () => ({ ...state.get("ways"), selections: state.get("ways").selections.filter((name) => name !== "taylor" || state.get("learns").targets) });
+  const chosenWays = () => ({ ...state.get("ways"), selections: state.get("ways").selections.filter((name) => name !== NEEDS_LABELS || state.get("learns").targets) });
   const go = h("button", { class: "wbw-button wbw-primary", "data-testid": "compare", "data-hint": "Score every selection with every reconstruction; nothing is committed", onclick: () => send(state, "compare", { ways: chosenWays(), widths: present() }) }, "Compare");
   const save = h("button", { class: "wbw-button wbw-small", "data-testid": "compare-save", "data-hint": "comparison.csv, .png and .svg, beside the notebook", onclick: () => send(state, "save_comparison") }, "Save CSV, PNG, SVG");
-  const sweep = h("button", { class: "wbw-button wbw-small", "data-testid": "sweep", "data-hint": "Each group alone at 75, 50 and 25 % of its width, selected and reconstructed as on the tab Layer",
-    onclick: () => send(state, "sweep_groups", { options: Object.fromEntries(["theta", "selection", "reconstruction"].map((key) => [key, state.get(key)])) }) }, "Sweep");
+  const sweep = h("button", { class: "wbw-button wbw-small", "data-testid": "sweep", "data-hint": `Each group alone at ${SHARES.map((share) => trimmed(percent(share))).join(", ")} of its width, selected and reconstructed as on the tab Layer`,
+    onclick: () => send(state, "sweep_groups", { options: optionsOf(state) }) }, "Sweep");
   const table = h("ol", { class: "wbw-compare-table wbw-scroll" });
   const holder = h("div", { class: "wbw-plot" });
   const [none, noSweep] = [h("p", { class: "wbw-empty" }), h("p", { class: "wbw-empty" }, "How much each group bears alone: Sweep prunes one group at a time, and keeps nothing.")];
@@ -90,7 +104,7 @@ function draw(state, el, on) {
     paintHeat();
   });
   on("ways norms learns", () => {
-    const { reestimate, theta: weight = 0.3, at: widths = "budget" } = state.get("ways");
+    const { reestimate, theta: weight, at: widths } = waysNow(state);
     where.value = widths;
     theta.paint(0, 1, weight, weight.toFixed(2));
     setText(thetaText, weight.toFixed(2));
@@ -105,7 +119,7 @@ function draw(state, el, on) {
     if (state.get("tab") !== "compare") return;
     const { names = [], widths = [], macs } = state.get("budget");
     const wanted = present();
-    const ladder = (state.get("ways").at ?? "budget") !== "budget";
+    const ladder = waysNow(state).at !== BUDGET;
     const less = names.some((name, i) => wanted[name] < widths[i]);
     const total = less ? costAt(state.get("budget"), names.map((name) => wanted[name])).macs : macs;
     setText(at, !names.length ? "" : ladder ? "Times fewer MACs than the original; the budget's locks hold." : less ? `${count(total)} MACs (now ${count(macs)}).` : "The budget keeps all units: set widths on the tab Budget first.");

@@ -1,7 +1,12 @@
 // The answer to a comparison: a table, and a plot of every way; at one budget by criterion, at several against MACs.
 
-const WAY_NAMES = { channel: "Â", kernel: "kernel", original: "original", none: "none" };
-const SHORT = { "magnitude-l1": "L1", "magnitude-l2": "L2", "mean-activation": "mean" };
+import { RECONSTRUCTIONS, SELECTIONS } from "./constants.js";
+import { THIN, h, s, count, trimmed, score } from "./shared.js";
+import { linearTicks, scale, tickTexts, axes, plot } from "./axes.js";
+
+const shortNames = (options) => Object.fromEntries(options.map(([name, , short]) => [name, short]));
+export const WAY_NAMES = shortNames(RECONSTRUCTIONS);
+const SHORT = shortNames(SELECTIONS);
 const several = (answer) => (answer.budgets ?? []).length > 1;
 
 // Rows of one selection and reconstruction, one a budget: [{ selection, reconstruction, rows }], the best first.
@@ -23,7 +28,7 @@ const MARKS = { // a shape a reconstruction, so that no colour is needed to tell
 const mark = (kind, x, y, hue = null) => s("path", { class: hue === null ? `wbw-way wbw-way-${kind}` : `wbw-hued wbw-hued-${kind}`, style: hue === null ? null : `--wbw-hue: var(--wbw-hue-${hue})`, d: MARKS[kind], transform: `translate(${x} ${y})` });
 const hueOf = (name) => SELECTIONS.findIndex(([one]) => one === name) % 9;
 
-function tableOf(answer, lit) {
+export function tableOf(answer, lit) {
   const names = (one) => [h("span", { class: "wbw-name" }, one.selection), h("span", {}, WAY_NAMES[one.reconstruction] + (one.reestimate ? ", norms" : ""))];
   const cell = (row, data = "compare-score") => h("span", { class: "wbw-cell", "data-testid": data }, score(row.score));
   if (several(answer)) {
@@ -70,7 +75,7 @@ function dotsAt(answer, all, width, height) {
   const kinds = [...new Set(answer.rows.map((row) => row.reconstruction))];
   const box = { left: 44, right: width - 84, top: 10, bottom: height - 22 };
   const x = (name) => box.left + ((names.indexOf(name) + 0.5) / names.length) * (box.right - box.left);
-  const y = scoreAxis(answer, box, all, names.map((name) => [x(name), SHORT[name] ?? name]));
+  const y = scoreAxis(answer, box, all, names.map((name) => [x(name), SHORT[name]]));
   const shift = (kind) => (kinds.indexOf(kind) - (kinds.length - 1) / 2) * Math.min(13, (box.right - box.left) / names.length / (kinds.length + 0.5));
   for (const row of answer.rows.filter((one) => one.score !== null)) {
     const point = mark(row.reconstruction, x(row.selection) + shift(row.reconstruction), y(row.score));
@@ -103,7 +108,7 @@ function linesAt(answer, all, width, height) {
   }
 }
 
-function comparePlot(state, on, holder) {
+export function comparePlot(state, on, holder) {
   const all = s("g");
   const redraw = () => {
     const answer = state.get("comparison");

@@ -1,15 +1,19 @@
 // Parameters and MACs at any widths, from the terms that the kernel sends once a revision: the arithmetic of
 // workbench.network.cost_model, to the last unit.
 
+import { traceOf, suggestedWidth } from "./math.js";
+
 // gone · amount / whole, rounded down, where amount · gone may be beyond what a number holds exactly.
-function portion(amount, gone, whole) {
+export function portion(amount, gone, whole) {
   const each = Math.floor(amount / whole);
-  return each * gone + Math.floor(((amount - each * whole) * gone) / whole);
+  const rest = (amount - each * whole) * gone;
+  if (!Number.isSafeInteger(rest)) return Number((BigInt(amount) * BigInt(gone)) / BigInt(whole));
+  return each * gone + Math.floor(rest / whole);
 }
 
-// `widths` in the order of budget.names; `biased`: readers of fewer units get a bias. Returns { parameters, macs, shares }, where shares[i] are the
-// parameters and MACs of the layers that make group i's units.
-function costAt(budget, widths, biased = false) {
+// `widths` in the order of budget.names; `biased`: readers of fewer units get a bias. Returns { parameters,
+// macs, shares }, where shares[i] are the parameters and MACs of the layers that make group i's units.
+export function costAt(budget, widths, biased = false) {
   const lost = budget.widths.map((m, i) => m - widths[i]);
   const shares = budget.widths.map(() => ({ parameters: 0, macs: 0 }));
   let { parameters, macs } = budget;
@@ -33,7 +37,15 @@ function costAt(budget, widths, biased = false) {
   return { parameters, macs, shares };
 }
 
-// The width that a group gets for `wanted` units: a multiple, not under the minimum, or all of them.
-function allowedWidth(wanted, m, minimum, multiple) {
+// The width that a group of m units gets where `wanted` are asked for: so many or the next above that is a
+// multiple and not under the minimum, or all of them.
+export function allowedWidth(wanted, m, { minimum = 1, multiple = 1 } = {}) {
   return Math.min(m, Math.ceil(Math.max(wanted, Math.min(minimum, m)) / multiple) * multiple);
+}
+
+// Every group's width at one λ, relative to its trace. `groups`: { eigenvalues, lock } each; a group that has
+// a `lock` stays at that width.
+export function widthsAt(groups, relative, limits) {
+  return groups.map(({ eigenvalues, lock = null }) =>
+    lock ?? allowedWidth(suggestedWidth(eigenvalues, relative * traceOf(eigenvalues)), eigenvalues.length, limits));
 }

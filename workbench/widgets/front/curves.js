@@ -1,8 +1,15 @@
 // The two small plots of the spectrum panel: N(λ) over λ, and the losses against the width.
 
+import { traceOf, degreesOfFreedom } from "./math.js";
+import {
+  clamp, h, s, setText, setAttributes, power, fixed, numbers, layerOf, eigenvaluesOf, lamOf, isCurrent, setLam,
+  setWidth, arrowSteps,
+} from "./shared.js";
+import { linearTicks, decadeTicks, scale, axes, plot, draggable } from "./axes.js";
+
 const LOSSES = [["combined", 3], ["input", 1], ["output", 2]]; // name, row of the curve's bytes
 
-function freedomPlot(state, on, bottomOf) {
+export function freedomPlot(state, on, bottomOf) {
   const holder = h("div", { class: "wbw-plot wbw-sideways" });
   let at = null;
   const grid = s("g");
@@ -48,7 +55,7 @@ function freedomPlot(state, on, bottomOf) {
   return { holder, place, redraw };
 }
 
-function lossPlot(state, on) {
+export function lossPlot(state, on) {
   const holder = h("div", { class: "wbw-plot wbw-sideways" });
   let at = null;
   const grid = s("g");

@@ -1,11 +1,8 @@
 // Where the pruned network goes: exported for use without this package, or saved as a session to go on with.
 
-const FORMATS = [
-  ["safetensors", "model.safetensors", "weights and shapes, with recipe and README"],
-  ["pt2", "model.pt2", "opens with torch alone"],
-  ["onnx", "model.onnx", "opens with ONNX Runtime alone"],
-];
-const plain = (name) => name.replace(/[^\p{L}\p{N}_.]+/gu, "-").replace(/^[-.]+|[-.]+$/g, "") || "model";
+import { FORMATS } from "./constants.js";
+import { h, setText, panel, send, update } from "./shared.js";
+import { entry, checkBox, plainButton, card } from "./cards.js";
 
 function draw(state, el, on) {
   const folder = entry("folder", "Folder, from the notebook's own", "");
@@ -32,8 +29,8 @@ function draw(state, el, on) {
 
   on("can_redo", () => (undone.hidden = !state.get("can_redo")));
   let offered = "";
-  on("name", () => {
-    const wanted = `${plain(state.get("name"))}-pruned`;
+  on("folder", () => {
+    const wanted = state.get("folder");
     if (folder.input.value === offered) folder.input.value = wanted;
     offered = wanted;
   });

@@ -1,5 +1,13 @@
 // The header: model, data, procedure, the three meters from the original to now, undo to export, progress.
 
+import { PROCEDURES } from "./constants.js";
+import {
+  clamp, h, setText, setOff, count, percent, score, points, signed, seconds, panel, alive, busy, send, showCard,
+  errorBox,
+} from "./shared.js";
+import { tabList } from "./tabs.js";
+import { branchMenu } from "./branches.js";
+
 function meter(name, caption) {
   const value = h("span", { class: "wbw-meter-value" });
   const share = h("span", { class: "wbw-meter-share" });
@@ -117,7 +125,7 @@ function draw(state, el, on) {
     model.paint(examples, name);
     model.disabled = busy(state) || !alive(state);
     setText(data, state.get("data_name") ? ` on ${state.get("data_name")}` : "");
-    procedure.paint([["simultaneous", "simultaneous"], ["sequential", "sequential"]], state.get("procedure"));
+    procedure.paint(PROCEDURES.map((one) => [one, one]), state.get("procedure"));
     const others = (state.get("branches") ?? []).filter((one) => one.name !== state.get("branch") && one.steps.length > 1);
     const begun = state.get("position") > 0 || others.length > 0;
     procedure.disabled = begun || busy(state) || !alive(state) || !state.get("measured");

@@ -1,5 +1,8 @@
 // The history: score against cost, a point a step, and the list of steps with a way back to each.
 
+import { h, setText, setName, reveal, count, score, panel, alive, busy, send, update } from "./shared.js";
+import { COSTS, waysPlot } from "./historyplot.js";
+
 // Steps in order, those committed as one plan together: [{ plan, steps: [{ step, index }] }].
 function runs(steps) {
   const found = [];

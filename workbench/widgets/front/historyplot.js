@@ -1,6 +1,10 @@
 // The history's plot: every branch as a line of scored steps, the present one strong, and the Pareto front.
 
-const COSTS = { parameters: "parameters", macs: "MACs" };
+import { UNITS } from "./constants.js";
+import { clamp, s, count, trimmed, score } from "./shared.js";
+import { linearTicks, scale, tickTexts, axes, plot } from "./axes.js";
+
+export const COSTS = Object.fromEntries(UNITS);
 
 // Points that no other beats in both cost and score, the cheapest first.
 function paretoFront(points) {
@@ -9,7 +13,7 @@ function paretoFront(points) {
   return sorted.filter((point) => point.score > best && ((best = point.score), true));
 }
 
-function waysPlot(state, on, holder, costOf) {
+export function waysPlot(state, on, holder, costOf) {
   const [grid, front, others, dots] = [s("g"), s("path", { class: "wbw-front", "data-testid": "pareto" }), s("g"), s("g")];
   const line = s("path", { class: "wbw-line wbw-path" });
   const redraw = () => {

@@ -1,5 +1,11 @@
 // The unit groups, a row each: name, kind, width, spectrum, N(λ)/m at the present λ, and what has been done.
 
+import { degreesOfFreedom, suggestedWidth } from "./math.js";
+import {
+  THIN, clamp, h, setText, setOff, setName, reveal, panel, layerOf, eigenvaluesOf, lamOf, alive, busy, send, update,
+} from "./shared.js";
+import { spark } from "./sparkline.js";
+
 // What a unit is: 'Linear heads', and in the hint how many rows each has.
 const kindOf = (layer) => (layer.unit === "units" ? layer.kind : `${layer.kind} ${layer.unit}`);
 const unitsOf = (layer) => `${layer.width} ${layer.unit}${layer.rows > 1 ? ` of ${layer.rows} rows` : ""}`;

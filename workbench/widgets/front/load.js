@@ -1,4 +1,7 @@
-// A model and data of one's own. The kernel reads the form (own.py); the present model stays until then.
+// A model and data of one's own. The kernel reads the form (load_form.py); the present model stays until then.
+
+import { h, panel, send } from "./shared.js";
+import { entry, checkBox, card } from "./cards.js";
 
 const BY_NAME = /^\s*(torchvision|timm|transformers):/;
 const SOURCE = "folder or .zip of images, .npy, .npz, IDX file, or module:factory";

@@ -1,17 +1,16 @@
 // The arithmetic that lives in the page: the same formulas as workbench.spectral, on a Float64Array of
-// eigenvalues. Plain functions of numbers, so that a browser test can compare them with Python.
+// eigenvalues. Plain functions of numbers: tests/browser/test_arithmetic.py compares them with Python.
 
-const LAM_MIN = 1e-10; // the range of λ / Tr Σ that the panels offer
-const LAM_MAX = 1;
+import { COUNT_TOLERANCE } from "./constants.js";
 
-function traceOf(eigenvalues) {
+export function traceOf(eigenvalues) {
   let total = 0;
   for (let j = eigenvalues.length - 1; j >= 0; j--) total += eigenvalues[j];
   return total;
 }
 
 // N(λ) = Σ_j μ_j / (μ_j + λ)
-function degreesOfFreedom(eigenvalues, lam) {
+export function degreesOfFreedom(eigenvalues, lam) {
   let total = 0;
   for (let j = eigenvalues.length - 1; j >= 0; j--) {
     const mu = eigenvalues[j];
@@ -22,7 +21,7 @@ function degreesOfFreedom(eigenvalues, lam) {
 
 // The λ with N(λ) = width, by bisection on log λ; a width at or above the rank has no solution and
 // gets the floor, machine epsilon times the trace.
-function lamForWidth(eigenvalues, width) {
+export function lamForWidth(eigenvalues, width) {
   const trace = traceOf(eigenvalues);
   const floor = Number.EPSILON * trace;
   if (!(trace > 0) || degreesOfFreedom(eigenvalues, floor) <= width) return floor;
@@ -37,12 +36,12 @@ function lamForWidth(eigenvalues, width) {
 }
 
 // ⌈N(λ)⌉ within [1, m]; a hair above a whole number does not ask for one unit more.
-function suggestedWidth(eigenvalues, lam) {
+export function suggestedWidth(eigenvalues, lam) {
   const m = eigenvalues.length;
-  return Math.min(Math.max(Math.ceil(degreesOfFreedom(eigenvalues, lam) - 1e-9 * m), 1), m);
+  return Math.min(Math.max(Math.ceil(degreesOfFreedom(eigenvalues, lam) - COUNT_TOLERANCE * m), 1), m);
 }
 
 // 5 N log(80 N): the width at which sampling by leverage carries its guarantee.
-function guaranteedWidth(N) {
+export function guaranteedWidth(N) {
   return 80 * N <= 1 ? 1 : Math.max(1, Math.ceil(5 * N * Math.log(80 * N)));
 }

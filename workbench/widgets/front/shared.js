@@ -1,8 +1,11 @@
 // What all panels use: the shared state, elements, number formats, errors.
 
+import { LAM_MIN, LAM_MAX, OPTIONS, REQUEST } from "./constants.js";
+import { traceOf, lamForWidth, suggestedWidth } from "./math.js";
+
 const SUPER = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
-const THIN = "\u202f";
-const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
+export const THIN = "\u202f";
+export const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
 // ---- elements ---------------------------------------------------------------------------------------
 function fill(node, attributes, children) {
@@ -13,24 +16,24 @@ function fill(node, attributes, children) {
   node.append(...children.filter((child) => child !== null && child !== undefined));
   return node;
 }
-const h = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
-const s = (tag, attributes, ...children) =>
+export const h = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
+export const s = (tag, attributes, ...children) =>
   fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
 
-function setText(node, text) {
+export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
-function setAttributes(node, attributes) {
+export function setAttributes(node, attributes) {
   for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
 }
-function setOff(button, off, why) {
+export function setOff(button, off, why) {
   button.disabled = Boolean(off);
   button.title = off && why ? why : (button.dataset.hint ?? "");
 }
 
 // A name that is cut where there is no room for it: whole numbers between dots and its end stay, since they
 // tell 'encoder.layers.28.linear1' from its neighbours.
-function setName(node, text = "") {
+export function setName(node, text = "") {
   if (node.dataset.name === text) return;
   node.dataset.name = node.title = text;
   const dot = text.lastIndexOf(".");
@@ -42,7 +45,7 @@ function setName(node, text = "") {
   node.replaceChildren(...flexible, ...(rest ? [h("span", { class: "wbw-end" }, rest)] : []));
 }
 // Scrolls `row` into sight in its own list; scrollIntoView would move the page too. `top`: what a head covers.
-function reveal(list, row, top = 0) {
+export function reveal(list, row, top = 0) {
   if (!row) return;
   const above = row.offsetTop - top;
   const below = row.offsetTop + row.offsetHeight - list.clientHeight;
@@ -51,13 +54,13 @@ function reveal(list, row, top = 0) {
 }
 
 // ---- numbers ----------------------------------------------------------------------------------------
-const power = (exponent) => "10" + [...String(exponent)].map((digit) => SUPER[digit]).join("");
-function scientific(value, digits = 3) {
+export const power = (exponent) => "10" + [...String(exponent)].map((digit) => SUPER[digit]).join("");
+export function scientific(value, digits = 3) {
   if (!(value > 0)) return "0";
   const [mantissa, exponent] = value.toExponential(digits - 1).split("e");
   return `${mantissa}${THIN}×${THIN}${power(Number(exponent))}`;
 }
-function count(value) {
+export function count(value) {
   if (value === null || value === undefined) return "–";
   const size = Math.abs(value);
   const [scale, unit] = size >= 999.5e6 ? [1e9, "G"] : size >= 999.5e3 ? [1e6, "M"] : size >= 9999.5 ? [1e3, "k"] : [1, ""];
@@ -65,23 +68,23 @@ function count(value) {
   const scaled = value / scale;
   return scaled.toFixed(Math.abs(scaled) < 9.995 ? 2 : Math.abs(scaled) < 999.5 ? 1 : 0) + THIN + unit;
 }
-function percent(share) {
+export function percent(share) {
   const value = 100 * share;
   if (value === 0) return `0${THIN}%`;
   if (Math.abs(value) < 0.005) return `<${THIN}0.01${THIN}%`;
   return value.toFixed(Math.abs(value) >= 9.995 ? 1 : 2) + THIN + "%";
 }
 // "50 %" for "50.0 %", "1 M" for "1.00 M": for ticks and settings, not for columns.
-const trimmed = (text) => text.replace(/\.0+(?=\D)/, "");
-const fixed = (value, digits) => value.toFixed(digits).replace("-", "−");
-const score = (value) => (value === null || value === undefined ? "–" : value.toFixed(4));
-function points(delta) {
+export const trimmed = (text) => text.replace(/\.0+(?=\D)/, "");
+export const fixed = (value, digits) => value.toFixed(digits).replace("-", "−");
+export const score = (value) => (value === null || value === undefined ? "–" : value.toFixed(4));
+export function points(delta) {
   const value = 100 * delta;
   const sign = Math.abs(value) < 0.05 ? "±" : value > 0 ? "+" : "−";
   return `${sign}${Math.abs(value).toFixed(1)} points`;
 }
-const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(4);
-function seconds(value) {
+export const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(4);
+export function seconds(value) {
   const whole = Math.round(value);
   return whole < 60 ? `${whole}${THIN}s` : `${Math.floor(whole / 60)} min ${whole % 60}${THIN}s`;
 }
@@ -89,7 +92,7 @@ function seconds(value) {
 // ---- the shared state -------------------------------------------------------------------------------
 // A panel is made by panel(draw); draw(state, el, on) builds it and registers repaints with
 // on("lam width", paint), which run at most once a frame and end with the view.
-function panel(draw) {
+export function panel(draw) {
   return {
     async render({ model, el }) {
       const state = await model.widget_manager.get_model(model.get("state").replace("IPY_MODEL_", ""));
@@ -113,7 +116,7 @@ function panel(draw) {
 }
 
 const VIEWS = new WeakMap();
-function numbers(view) {
+export function numbers(view) {
   // The bytes may start at any offset of a larger message, where a Float64Array cannot: hence the copy.
   if (!view || !view.byteLength) return new Float64Array(0);
   if (!VIEWS.has(view)) {
@@ -121,18 +124,18 @@ function numbers(view) {
   }
   return VIEWS.get(view);
 }
-const layerOf = (state, name = state.get("selected")) => (state.get("layers") ?? []).find((layer) => layer.name === name);
-function eigenvaluesOf(state, layer = layerOf(state)) {
+export const layerOf = (state, name = state.get("selected")) => (state.get("layers") ?? []).find((layer) => layer.name === name);
+export function eigenvaluesOf(state, layer = layerOf(state)) {
   if (!layer) return new Float64Array(0);
   return numbers(state.get("spectra")).subarray(layer.offset, layer.offset + layer.count);
 }
-const lamOf = (state, eigenvalues) => state.get("lam") * traceOf(eigenvalues);
-const alive = (state) => state.comm_live !== false;
-const busy = (state) => Boolean(state.wbwSent || state.get("progress").what);
+export const lamOf = (state, eigenvalues) => state.get("lam") * traceOf(eigenvalues);
+export const alive = (state) => state.comm_live !== false;
+export const busy = (state) => Boolean(state.wbwSent || state.get("progress").what);
 
 // A command to the kernel. The page counts as busy from here until the kernel answers, so that a second
 // click finds nothing to press. That is kept beside the traits: a set trait would go to the kernel too.
-function send(state, command, rest = {}) {
+export function send(state, command, rest = {}) {
   if (command !== "cancel") {
     state.wbwSent = true;
     state.trigger("change:progress");
@@ -147,15 +150,16 @@ function send(state, command, rest = {}) {
   }
 }
 
-const REQUEST = ["lam", "width", "theta", "selection", "reconstruction", "reestimate", "position", "revision"];
-// The same as one string of names, for on().
-const CHOSEN = `${REQUEST.join(" ")} selected`;
-function requestOf(state) {
+// What a choice is made of, as one string of names, for on().
+export const CHOSEN = `${REQUEST.join(" ")} selected`;
+export function requestOf(state) {
   const request = { group: state.get("selected") };
   for (const key of REQUEST) request[key] = state.get(key);
   return request;
 }
-function isCurrent(state, answer) {
+// How a group is pruned, on any tab.
+export const optionsOf = (state) => Object.fromEntries(OPTIONS.map((key) => [key, state.get(key)]));
+export function isCurrent(state, answer) {
   const request = answer?.request;
   return Boolean(request) && request.group === state.get("selected") && REQUEST.every((key) => request[key] === state.get(key));
 }
@@ -168,19 +172,19 @@ function tell(state) {
   state.wbwTold = performance.now();
   state.save_changes();
 }
-function update(state, values) {
+export function update(state, values) {
   state.set(values);
   const wait = TELL_EVERY - (performance.now() - (state.wbwTold ?? -TELL_EVERY));
   if (wait <= 0) tell(state);
   else if (!state.wbwTimer) state.wbwTimer = setTimeout(() => tell(state), wait);
 }
-function setLam(state, relative) {
+export function setLam(state, relative) {
   const lam = clamp(relative, LAM_MIN, LAM_MAX);
   const eigenvalues = eigenvaluesOf(state);
   const linked = state.get("follow") && eigenvalues.length;
   update(state, linked ? { lam, width: suggestedWidth(eigenvalues, lam * traceOf(eigenvalues)) } : { lam });
 }
-function setWidth(state, wanted) {
+export function setWidth(state, wanted) {
   const eigenvalues = eigenvaluesOf(state);
   if (!eigenvalues.length || !Number.isFinite(wanted)) return;
   const width = clamp(Math.round(wanted), 1, eigenvalues.length);
@@ -191,7 +195,7 @@ function setWidth(state, wanted) {
   update(state, suggestedWidth(eigenvalues, lam * trace) === width ? { width, lam } : { width, follow: false });
 }
 // Fine and coarse steps with the arrow keys; returns the number of fine steps, 0 for other keys.
-function arrowSteps(event, coarse) {
+export function arrowSteps(event, coarse) {
   const sign = { ArrowUp: 1, ArrowRight: 1, ArrowDown: -1, ArrowLeft: -1, PageUp: 10, PageDown: -10 }[event.key];
   if (!sign || event.ctrlKey || event.metaKey || event.altKey) return 0;
   event.preventDefault();
@@ -199,7 +203,7 @@ function arrowSteps(event, coarse) {
 }
 
 // Opens the card `name` (cards.js), or closes it where it is open; "" closes any. The focus returns.
-function showCard(state, name) {
+export function showCard(state, name) {
   if (!state.wbwCard) state.wbwFrom = document.activeElement;
   state.wbwCard = state.wbwCard === name ? "" : name;
   state.trigger("change:card");
@@ -207,7 +211,7 @@ function showCard(state, name) {
 }
 
 // An error in words, where the hand is; `place` is "header", "choice", or the name of a card.
-function errorBox(state, on, place) {
+export function errorBox(state, on, place) {
   const text = h("span", {});
   const close = h("button", { type: "button", class: "wbw-button wbw-small", "data-testid": "dismiss", onclick: () => update(state, { error: "" }) }, "Dismiss");
   const box = h("div", { class: "wbw-error", role: "alert" }, text, close);

@@ -1,5 +1,7 @@
 // A spectrum as a small shape, for a row of a list.
 
+import { clamp, s } from "./shared.js";
+
 const DECADES = 8; // a sparkline shows μ/μ₁ from 1 down to 1e-8
 const SPARK = { width: 62, height: 20 };
 
@@ -16,5 +18,5 @@ function sparkline(eigenvalues) {
   return `${path}L${width} ${height}Z`;
 }
 
-const spark = (eigenvalues) => s("svg", { class: "wbw-spark", width: SPARK.width, height: SPARK.height, "aria-hidden": "true" },
+export const spark = (eigenvalues) => s("svg", { class: "wbw-spark", width: SPARK.width, height: SPARK.height, "aria-hidden": "true" },
   s("path", { d: sparkline(eigenvalues) }));

@@ -1,5 +1,14 @@
 // The spectrum: eigenvalues with the λ line dragged on them, the share of each that is kept, N(λ), losses.
 
+import { LAM_MIN, LAM_MAX } from "./constants.js";
+import { traceOf, degreesOfFreedom } from "./math.js";
+import {
+  clamp, h, s, setText, setAttributes, setName, power, scientific, fixed, panel, layerOf, eigenvaluesOf, lamOf,
+  busy, CHOSEN, setLam, arrowSteps,
+} from "./shared.js";
+import { linearTicks, decadeTicks, scale, axes, plot, draggable } from "./axes.js";
+import { freedomPlot, lossPlot } from "./curves.js";
+
 const STRIP = 38; // height of the strip whose filled area is N(λ)
 const GRIP = 146; // width of the handle on the λ line
 const HARD_STOPS = 128; // up to this many eigenvalues each bar has its own colour, above it they are sampled

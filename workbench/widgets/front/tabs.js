@@ -1,11 +1,13 @@
 // What stands between header and history: one layer, or all of them in one of several ways.
 
+import { h, update } from "./shared.js";
+
 const TABS = [["layer", "Layer", "One group: its spectrum and a choice for it"],
   ["budget", "Budget", "All groups at once: widths for a target"],
   ["compare", "Compare", "Ways to prune side by side, at the budget's widths"],
   ["tune", "Fine-tune", "Train the pruned network a little, with labels or without"]];
 
-function tabList(state, on) {
+export function tabList(state, on) {
   const choose = (tab) => update(state, { tab });
   const tabs = TABS.map(([name, text, hint]) =>
     h("button", { class: "wbw-tab", role: "tab", type: "button", "data-testid": `tab-${name}`, title: hint, onclick: () => choose(name) }, text));

@@ -1,5 +1,14 @@
 // Fine-tuning of the network as it is now: settings, a live plot of loss and score, pause and stop.
 
+import { AMOUNTS, SETTINGS } from "./constants.js";
+import {
+  clamp, h, s, setText, setAttributes, setOff, count, percent, trimmed, score, panel, alive, busy, send, update,
+  errorBox,
+} from "./shared.js";
+import { linearTicks, scale, tickTexts, axes, plot } from "./axes.js";
+import { slider } from "./controls.js";
+import { entry } from "./cards.js";
+
 function coursePlot(state, on, holder, title, valueOf) {
   const [grid, line, dots] = [s("g"), s("path", { class: "wbw-line wbw-kept-line" }), s("g")];
   const redraw = () => {
@@ -29,7 +38,7 @@ function coursePlot(state, on, holder, title, valueOf) {
 
 // Shares of the loss as the page holds them: what follows outputs and activations, the labels have the rest.
 function sharesOf(state) {
-  const { distill = "0", match = "0" } = state.get("tuning");
+  const { distill, match } = { ...SETTINGS, ...state.get("tuning") };
   const [outputs, activations] = [Number(distill), Number(match)];
   return { outputs, activations, labels: Math.max(0, Math.round(1000 * (1 - outputs - activations)) / 1000) };
 }
@@ -38,22 +47,22 @@ const whole = (share) => trimmed(percent(share));
 function draw(state, el, on) {
   const form = (values) => update(state, { tuning: { ...state.get("tuning"), ...values } });
   const change = (key) => (event) => form({ [key]: event.target.value.trim() });
-  const amount = entry("amount", "train for", "1", "", 4);
-  const rate = entry("rate", "learning rate", "0.001", "AdamW under a one-cycle schedule; this is its peak", 4);
-  const batch = entry("batch", "batch", "128", "Examples a step", 4);
-  const shifts = entry("shifts", "shift, pixels", "0", "Images are moved at random by up to so many pixels, up or down and left or right; what comes in is mirrored", 4);
+  const amount = entry("amount", "train for", SETTINGS.amount, "", 4);
+  const rate = entry("rate", "learning rate", SETTINGS.rate, "AdamW under a one-cycle schedule; this is its peak", 4);
+  const batch = entry("batch", "batch", SETTINGS.batch, "Examples a step", 4);
+  const shifts = entry("shifts", "shift, pixels", SETTINGS.shifts, "Images are moved at random by up to so many pixels, up or down and left or right; what comes in is mirrored", 4);
   const entries = [amount, rate, batch, shifts];
   for (const field of entries) {
     field.input.addEventListener("change", change(field.key));
     field.input.dataset.testid = `tune-${field.key}`;
   }
-  const unit = h("select", { class: "wbw-select", "data-testid": "tune-unit", "aria-label": "epochs or steps", onchange: change("unit") }, h("option", { value: "epochs" }, "epochs"), h("option", { value: "steps" }, "steps"));
+  const unit = h("select", { class: "wbw-select", "data-testid": "tune-unit", "aria-label": "epochs or steps", onchange: change("unit") }, ...AMOUNTS.map((amount) => h("option", { value: amount }, amount)));
   const flips = h("input", { type: "checkbox", "data-testid": "tune-flips", onchange: (event) => form({ flips: event.target.checked }) });
   const mirror = h("label", { class: "wbw-check wbw-beside", style: "grid-column: span 4", title: "Half of the images, at random, are mirrored left to right" }, flips, "mirror");
   // One share is moved, the other gives way.
   const setShare = (key, other, value) => {
     const share = clamp(Math.round(value * 20) / 20, 0, 1);
-    form({ [key]: String(share), [other]: String(Math.min(Number(state.get("tuning")[other] ?? 0), Math.round(100 * (1 - share)) / 100)) });
+    form({ [key]: String(share), [other]: String(Math.min(Number(state.get("tuning")[other] ?? SETTINGS[other]), Math.round(100 * (1 - share)) / 100)) });
   };
   const share = (testid, key, other, caption, hint) => {
     const input = slider(testid, caption, (value) => setShare(key, other, value), 0.05, () => 4);

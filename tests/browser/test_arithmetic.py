@@ -1,0 +1,223 @@
+"""The page's arithmetic, run as the modules it is, equals Python's: spectra, widths, costs, roundings."""
+
+import json
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+from notebook_page import watch
+
+from workbench.network.cost_model import CostModel, Term
+from workbench.pruning.budget import GroupBudget, Limits, widths_at
+from workbench.spectral.bounds import guaranteed_width, suggested_width
+from workbench.spectral.spectrum import Spectrum
+from workbench.widgets.modules import CONSTANTS, FRONT, source
+
+ADDRESS = "http://127.0.0.1/front/"
+FILES = sorted([*(path.name for path in FRONT.glob("*.js")), CONSTANTS])
+
+
+@pytest.fixture(scope="module")
+def modules(context):
+    """A page at ADDRESS where every file of front/ is served as it is; nothing else is answered."""
+    page = watch(context.new_page())
+
+    def answer(route):
+        file = route.request.url.removeprefix(ADDRESS)
+        if file in FILES:
+            route.fulfill(body=source(file), content_type="text/javascript")
+        else:
+            route.fulfill(body="<!doctype html><title>modules</title>", content_type="text/html")
+
+    page.route("http://127.0.0.1/**", answer)
+    page.goto(ADDRESS)
+    yield page
+    assert page.errors == []
+    page.close()
+
+
+def run(page, file, body, cases):
+    """What `body`, with the names of the module `file` under `m`, returns for every case."""
+    script = (
+        "async ([file, cases]) => { const m = await import(file); return JSON.parse(cases).map((one) => {"
+        + body
+        + "}); }"
+    )
+    return page.evaluate(script, [ADDRESS + file, json.dumps(cases)])
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_file_is_a_module_that_the_browser_links(modules, file):
+    names = modules.evaluate("async (file) => Object.keys(await import(file))", ADDRESS + file)
+    assert names
+
+
+def test_math_and_cost_export_plain_functions(modules):
+    expected = {
+        "math.js": {"traceOf", "degreesOfFreedom", "lamForWidth", "suggestedWidth", "guaranteedWidth"},
+        "cost.js": {"portion", "costAt", "allowedWidth", "widthsAt"},
+    }
+    for file, names in expected.items():
+        assert set(modules.evaluate("async (f) => Object.keys(await import(f))", ADDRESS + file)) == names
+
+
+def test_degrees_of_freedom_and_the_lambda_of_a_width(modules):
+    generator = torch.Generator().manual_seed(3)
+    random.seed(3)
+    cases = []
+    for m in (1, 2, 13, 64, 257):
+        samples = torch.randn(m + 5, m, generator=generator, dtype=torch.float64)
+        samples *= torch.logspace(0, -6, m, dtype=torch.float64)
+        spectrum = Spectrum.of(samples.T @ samples)
+        for _ in range(20):
+            lam = spectrum.trace * 10 ** random.uniform(-9, 0)
+            cases.append((spectrum, lam, random.uniform(0.1, 0.95) * spectrum.rank))
+    answers = run(
+        modules,
+        "math.js",
+        "const v = Float64Array.from(one.values); const N = m.degreesOfFreedom(v, one.lam);"
+        " return [N, m.lamForWidth(v, one.width), m.suggestedWidth(v, one.lam), m.guaranteedWidth(N)];",
+        [{"values": s.eigenvalues.tolist(), "lam": lam, "width": width} for s, lam, width in cases],
+    )
+    for (spectrum, lam, width), (freedom, solved, suggested, guaranteed) in zip(cases, answers, strict=True):
+        expected = spectrum.degrees_of_freedom(lam)
+        assert freedom == pytest.approx(expected, rel=1e-12)
+        assert spectrum.degrees_of_freedom(solved) == pytest.approx(width, rel=1e-9)
+        assert suggested == suggested_width(expected, spectrum.width)
+        assert guaranteed == guaranteed_width(expected)
+
+
+def test_the_lambda_of_a_width_that_no_lambda_has_is_the_floor(modules):
+    low_rank = Spectrum.of(torch.diag(torch.tensor([2.0, 1.0, 0.0, 0.0], dtype=torch.float64)))
+    cases = [{"values": low_rank.eigenvalues.tolist(), "width": width} for width in (2, 3, 4)]
+    body = "return m.lamForWidth(Float64Array.from(one.values), one.width);"
+    assert run(modules, "math.js", body, cases) == [low_rank.lam_for(width) for width in (2, 3, 4)]
+    assert run(modules, "math.js", body, [{"values": [0.0, 0.0], "width": 1}]) == [0.0]
+
+
+def equal_spectrum(m, units):
+    """m equal eigenvalues, and the relative λ at which N(λ) is `units` to the last digit of the sum."""
+    return np.ones(m), (m / units - 1) / m
+
+
+def random_group(rng):
+    """A spectrum and a λ relative to its trace, a third of them with N(λ) a whole number."""
+    m = rng.choice([1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 64, 100])
+    if rng.random() < 0.1:
+        return np.zeros(m), 10 ** rng.uniform(-10, 0)
+    if rng.random() < 0.35 and m > 1:
+        return equal_spectrum(m, rng.randint(1, m - 1))
+    values = np.sort(10 ** np.array([rng.uniform(-12, 2) for _ in range(m)]))[::-1]
+    if rng.random() < 0.2:
+        values[rng.randint(1, m) :] = 0.0
+    return values, 10 ** rng.uniform(-10, 0)
+
+
+def random_limits(rng):
+    minimum = rng.choice([1, 1, 2, 5, 8, 13, 40, 500])
+    return minimum, rng.choice([1, 1, 2, 3, 8, 16, 32, 500])
+
+
+def slow_width(values, lam, minimum, multiple):
+    """The least width that may be had and holds N(λ): by trying every one. Independent of both sides."""
+    m, trace = len(values), math.fsum(values)
+    freedom = math.fsum(mu / (mu + lam * trace) for mu in values if mu > 0)
+    may = [w for w in range(1, m + 1) if w == m or (w % multiple == 0 and w >= min(minimum, m))]
+    return next(w for w in may if w == m or w >= freedom - 1e-9 * m)
+
+
+def test_the_width_at_a_lambda_under_limits_is_the_same_and_the_least_that_holds_n(modules):
+    rng, cases = random.Random(5), []
+    for _ in range(400):
+        minimum, multiple = random_limits(rng)
+        groups = []
+        lam = 10 ** rng.uniform(-10, 0)
+        for _ in range(rng.randint(1, 6)):
+            values, own = random_group(rng)
+            lam = own if rng.random() < 0.6 else lam
+            lock = rng.randint(1, len(values)) if rng.random() < 0.2 else None
+            groups.append((values, lock))
+        cases.append((groups, lam, minimum, multiple))
+    answers = run(
+        modules,
+        "cost.js",
+        "const group = ({ values, lock }) => ({ eigenvalues: Float64Array.from(values), lock });"
+        " const groups = one.groups.map(group);"
+        " return m.widthsAt(groups, one.lam, { minimum: one.minimum, multiple: one.multiple });",
+        [
+            {
+                "groups": [{"values": v.tolist(), "lock": lock} for v, lock in groups],
+                "lam": lam,
+                "minimum": low,
+                "multiple": q,
+            }
+            for groups, lam, low, q in cases
+        ],
+    )
+    for (groups, lam, minimum, multiple), found in zip(cases, answers, strict=True):
+        budgets = [GroupBudget(str(i), len(v), np.zeros(len(v) + 1), v) for i, (v, _) in enumerate(groups)]
+        locks = {str(i): lock for i, (_, lock) in enumerate(groups) if lock is not None}
+        kernel = widths_at(budgets, lam, Limits(locks, minimum, multiple))
+        assert list(kernel.values()) == found, (lam, minimum, multiple)
+        for (values, lock), width in zip(groups, found, strict=True):
+            assert width == (slow_width(values, lam, minimum, multiple) if lock is None else lock)
+
+
+def random_model(rng):
+    """A cost model of layers that share groups, some of them huge, as embeddings are."""
+    widths = [rng.choice([1, 2, 3, 7, 16, 64, 4096]) for _ in range(rng.randint(1, 5))]
+    terms = []
+    for index in range(rng.randint(1, 8)):
+        sides = []
+        for _ in range(2):
+            lost = tuple(
+                (group, rng.choice([1, 1, 9, 49]))
+                for group in sorted(rng.sample(range(len(widths)), rng.randint(0, min(2, len(widths)))))
+            )
+            extra = rng.choice([0, 0, 1, 10, 30_011]) or int(not lost)
+            sides.append((sum(widths[group] * each for group, each in lost) + extra, lost))
+        (rows, lost_rows), (columns, lost_columns) = sides
+        parameters = rows * columns * rng.choice([0, 1, 1, 9]) + rng.choice([0, 0, 5])
+        macs = rows * columns * rng.choice([0, 1, 196, 12_544]) + rng.choice([0, 0, 17])
+        bias = rng.choice([0, 1])
+        terms.append(
+            Term(str(index), rows, columns, parameters, macs, bias, lost_rows, lost_columns, 1 - bias)
+        )
+    parameters = 10**6 + sum(t.parameters + t.rows for t in terms)
+    macs = 10**7 + sum(t.macs for t in terms)
+    names = tuple(str(i) for i in range(len(widths)))
+    return CostModel(names, tuple(widths), parameters, macs, tuple(terms))
+
+
+def test_costs_of_random_widths_agree_to_the_last_unit(modules):
+    rng, cases = random.Random(7), []
+    for _ in range(300):
+        model = random_model(rng)
+        cases.append(
+            (model, [rng.choice([1, m, rng.randint(1, m)]) for m in model.widths], rng.random() < 0.5)
+        )
+    sent = []
+    for model, widths, biased in cases:
+        terms = [
+            [t.rows, t.columns, t.parameters, t.macs, t.biases, t.new_biases, t.lost_rows, t.lost_columns]
+            for t in model.terms
+        ]
+        budget = {"widths": model.widths, "parameters": model.parameters, "macs": model.macs, "terms": terms}
+        sent.append({"budget": budget, "widths": widths, "biased": biased})
+    body = "return m.costAt(one.budget, one.widths, one.biased);"
+    for (model, widths, biased), found in zip(cases, run(modules, "cost.js", body, sent), strict=True):
+        assert model.macs < 2**53
+        named = dict(zip(model.groups, widths, strict=True))
+        assert (found["parameters"], found["macs"]) == model.total(named, biased)
+        assert all(share["macs"] >= 0 for share in found["shares"])
+
+
+def test_a_portion_is_whole_where_no_double_holds_the_product(modules):
+    whole, gone = 128_256 * 4096, 128_255 * 4093
+    left = -pow(gone, -1, whole) % whole  # left · gone is one less than a multiple of whole
+    cases = [[3 * whole + left, gone, whole], [3 * whole + left + 1, gone, whole]]
+    cases += [[7, 3, 5], [0, 4, 9], [10, 10, 10]]
+    answers = run(modules, "cost.js", "return m.portion(...one);", cases)
+    assert answers == [amount * gone // whole for amount, gone, whole in cases]

@@ -1,0 +1,124 @@
+"""What Python and the page both need to know, said once: the page imports it as the module constants.js."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from workbench.pruning.choice import DEFAULT_THETA, RECONSTRUCTIONS, SELECTIONS
+from workbench.pruning.transitions import FIT_LAM
+from workbench.session.session import PROCEDURES
+from workbench.spectral.bounds import COUNT_TOLERANCE
+
+LAM_MIN, LAM_MAX = 1e-10, 1.0  # of λ / Tr Σ, the ends of the sliders
+START_LAM = 1e-3
+REQUEST = ("lam", "width", "theta", "selection", "reconstruction", "reestimate", "position", "revision")
+OPTIONS = ("theta", "selection", "reconstruction", "reestimate")  # how a group is pruned, wherever
+FITTED = ("kernel", "original")  # reconstructions whose fit takes λ up to FIT_LAM alone
+BIASED = "original"  # the reconstruction that gives readers a bias that they had not
+LED_BY_LAM = ("greedy", "leverage")  # selections that take other units at another λ
+
+MULTIPLES = (1, 8, 16)
+GOAL: dict[str, Any] = {"target": "50 %", "unit": "macs", "minimum": 1, "multiple": MULTIPLES[0]}
+
+SHARES = (0.75, 0.5, 0.25)  # of a group's width, in the sensitivity sweep
+RATIOS = (1.5, 2.0, 3.0, 5.0)  # times fewer MACs than the original
+BUDGET = "budget"  # compared at the budget tab's widths, and not by a rule at RATIOS
+WAYS: dict[str, Any] = {
+    "selections": ["greedy", "leverage", "random", "magnitude-l1"],
+    "reconstructions": ["none", "channel"],
+    "reestimate": False,
+    "theta": DEFAULT_THETA,
+    "at": BUDGET,
+}
+NOT_COMPARED = "reader-l2"
+NEEDS_LABELS = "taylor"
+
+SETTINGS: dict[str, Any] = {
+    "amount": "1", "unit": "epochs", "rate": "0.001", "batch": "128", "distill": "0", "match": "0",
+    "flips": False, "shifts": "0",
+}  # fmt: skip
+AMOUNTS = ("epochs", "steps")
+
+# Words of the menus and buttons: what stands there, what it is called elsewhere, and its hint.
+SELECTION_WORDS = {
+    "greedy": ("greedy (spectral)", "greedy", ""),
+    "leverage": ("leverage sampling", "leverage", ""),
+    "random": ("random", "random", ""),
+    "magnitude-l1": ("magnitude, L1", "L1", ""),
+    "magnitude-l2": ("magnitude, L2", "L2", ""),
+    "reader-l2": ("reader's columns, L2", "reader-l2", ""),
+    "apoz": ("APoZ", "apoz", ""),
+    "mean-activation": ("mean activation", "mean", ""),
+    "taylor": ("Taylor", "taylor", "Activation × gradient of the loss; needs labels"),
+}
+RECONSTRUCTION_WORDS = {
+    "channel": ("Â, the paper's", "Â", "The reader takes the lost units' part through the kept ones"),
+    "kernel": (
+        "kernel: patches [beyond]",
+        "kernel",
+        "Beyond the paper: least squares on the reader's patches, one pass over the calibration data at Try "
+        "and Commit",
+    ),
+    "original": (
+        "original: against the unpruned network [beyond]",
+        "original",
+        "Beyond the paper: least squares against the unpruned network's outputs, with a bias, one pass a "
+        "reader at Try and Commit",
+    ),
+    "none": ("none", "none", "The kept units' weights stay as they are"),
+}
+RULE_WORDS = {
+    "equal": ("Equal share", "equal share", "Every group keeps the same share of its units"),
+    "shared": ("One λ", "one λ for all", "Every group keeps ⌈N(λ)⌉ units, at one λ relative to its trace"),
+    "least": (
+        "Least loss",
+        "least loss per cost [beyond]",
+        "Units go one at a time where the loss rises least for the cost saved [beyond the paper]",
+    ),
+}
+UNIT_WORDS = {"macs": "MACs", "parameters": "parameters", "ms": "ms"}  # of a target
+FORMAT_WORDS = {
+    "safetensors": ("model.safetensors", "weights and shapes, with recipe and README"),
+    "pt2": ("model.pt2", "opens with torch alone"),
+    "onnx": ("model.onnx", "opens with ONNX Runtime alone"),
+}
+
+
+def page_constants() -> dict[str, Any]:
+    """The constants by their names in the page, as values that JSON has; menus are [name, words, …, hint]."""
+    return {
+        "LAM_MIN": LAM_MIN,
+        "LAM_MAX": LAM_MAX,
+        "FIT_LAM": FIT_LAM,
+        "COUNT_TOLERANCE": COUNT_TOLERANCE,
+        "REQUEST": REQUEST,
+        "OPTIONS": OPTIONS,
+        "FITTED": FITTED,
+        "BIASED": BIASED,
+        "LED_BY_LAM": LED_BY_LAM,
+        "PROCEDURES": PROCEDURES,
+        "SELECTIONS": [[name, *SELECTION_WORDS[name]] for name in SELECTION_WORDS if name in SELECTIONS],
+        "RECONSTRUCTIONS": [[name, *RECONSTRUCTION_WORDS[name]] for name in RECONSTRUCTIONS],
+        "RULES": [[name, *words] for name, words in RULE_WORDS.items()],
+        "UNITS": list(UNIT_WORDS.items()),
+        "MULTIPLES": MULTIPLES,
+        "SHARES": SHARES,
+        "RATIOS": RATIOS,
+        "BUDGET": BUDGET,
+        "WAYS": WAYS,
+        "NOT_COMPARED": NOT_COMPARED,
+        "NEEDS_LABELS": NEEDS_LABELS,
+        "SETTINGS": SETTINGS,
+        "AMOUNTS": AMOUNTS,
+        "FORMATS": [[name, *words] for name, words in FORMAT_WORDS.items()],
+    }
+
+
+def constants_module() -> str:
+    """The text of constants.js: an export a line."""
+    lines = [
+        f"export const {name} = {json.dumps(value, ensure_ascii=False)};"
+        for name, value in page_constants().items()
+    ]
+    return "\n".join(["// Made by workbench/widgets/constants.py.", "", *lines, ""])
