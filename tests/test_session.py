@@ -8,10 +8,10 @@ from networks import conv_net, images, mlp
 
 from workbench.data.progress import Cancelled
 from workbench.network.cost import count_cost
-from workbench.pruning.choice import SELECTIONS
 from workbench.pruning.problem import NotMeasuredError
 from workbench.pruning.state import StaleMomentsError
 from workbench.session.session import Session
+from workbench.spectral.selection import SELECTIONS
 
 TARGETS = torch.randint(0, 5, (64,), generator=torch.Generator().manual_seed(1))
 

@@ -66,10 +66,9 @@ PLANS: dict[str, TrainingPlan] = {
 }
 
 
-Report = Callable[[str], None]
-
-
-def train(name: str, data: Batches, steps: int | None = None, report: Report | None = None) -> nn.Module:
+def train(
+    name: str, data: Batches, steps: int | None = None, report: Callable[[str], None] | None = None
+) -> nn.Module:
     """Train the example `name` on `data` (inputs as its model takes them) and return the model in eval mode.
 
     `steps` ends the training after so many gradient steps; `report` is given a line of text an epoch. The
@@ -164,7 +163,7 @@ def write_weights(model: nn.Module, path: Path) -> None:
     path.write_bytes(save(tensors))  # save_file would leave the file to its owner alone
 
 
-def train_and_write(name: str, folder: Path, report: Report | None = None) -> float:
+def train_and_write(name: str, folder: Path, report: Callable[[str], None] | None = None) -> float:
     """Train the example `name`, write its weights and its accuracy into `folder`; return the accuracy.
 
     The accuracy is that of the written float16 weights on the whole test split.

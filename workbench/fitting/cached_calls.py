@@ -1,4 +1,4 @@
-"""What layers of the original network gave, found in one pass and kept for one fit after another."""
+"""What layers of the original network gave, found in one pass and stored for one fit after another."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from workbench.measure.passes import each_batch, example_count
 from workbench.network.running import Inputs, batch_length, device_of, first_examples, moved
 
 LIMIT = 4_000_000_000
-"""Bytes that may be kept unless told otherwise."""
+"""Bytes that may be stored unless told otherwise."""
 
 
-class Kept:
+class CachedLayer:
     """The calls of one layer, batch by batch: stands where a `Watch` of the original network would."""
 
     def __init__(self, network: nn.Module, calls: dict[int, list[LayerCall]]):
@@ -30,19 +30,19 @@ class Kept:
         return self._calls[index]
 
 
-class KeptCalls:
+class CachedCalls:
     """Outputs of several layers, and the additions they run into, for every batch of the calibration data."""
 
     def __init__(self, network: nn.Module, calls: dict[str, dict[int, list[LayerCall]]]):
         self._network, self._calls = network, calls
 
-    def of(self, layer: str) -> Kept | None:
-        """None for a layer that was not kept."""
+    def of(self, layer: str) -> CachedLayer | None:
+        """None for a layer whose calls were not stored."""
         calls = self._calls.get(layer)
-        return Kept(self._network, calls) if calls else None
+        return CachedLayer(self._network, calls) if calls else None
 
 
-def keep_calls(
+def cache_calls(
     network: nn.Module,
     layers: Sequence[str],
     data: Any,
@@ -50,22 +50,22 @@ def keep_calls(
     cancel: Event | None = None,
     *,
     limit: int = LIMIT,
-) -> KeptCalls:
-    """Run `network` once over the data and keep what `layers` gave, in the CPU's memory.
+) -> CachedCalls:
+    """Run `network` once over the data and store what `layers` gave, in the CPU's memory.
 
-    Nothing is kept where that would take more than `limit` bytes, or where the data may come in other batches
-    the next time, as from a DataLoader that shuffles.
+    Nothing is stored where that would take more than `limit` bytes, or where the data may come in other
+    batches the next time, as from a DataLoader that shuffles.
 
     Raises ValueError where a batch does not go through; Cancelled.
     """
     data = as_batches(data)
     if not layers or not isinstance(data, (Batches, list, tuple)):
-        return KeptCalls(network, {})
+        return CachedCalls(network, {})
     with watching(network, *layers, outputs=True, additions=True) as watch:
         few = first_examples(first_inputs(data), 2)
         seen = watch.run(moved(few, device_of(network)), 0)
         if sum(map(_size, seen)) / batch_length(few) * example_count(data) > limit:
-            return KeptCalls(network, {})
+            return CachedCalls(network, {})
         found: dict[str, dict[int, list[LayerCall]]] = {layer: {} for layer in layers}
 
         def run(index: int, inputs: Inputs) -> None:
@@ -77,7 +77,7 @@ def keep_calls(
                 found[call.layer][index].append(call)
 
         each_batch(data, device_of(network), "running the original network", run, progress, cancel)
-    return KeptCalls(network, {layer: calls for layer, calls in found.items() if any(calls.values())})
+    return CachedCalls(network, {layer: calls for layer, calls in found.items() if any(calls.values())})
 
 
 def _size(call: LayerCall) -> int:

@@ -21,7 +21,7 @@ _SEED = 0  # of the choice of samples, so that runs repeat
 
 
 class Source(Protocol):
-    """Where a layer's calls come from: a `Watch` that runs the network, or what was kept of one."""
+    """Where a layer's calls come from: a `Watch` that runs the network, or what was stored of one."""
 
     network: nn.Module
     stop: bool

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.data.progress import Progress
-from workbench.fitting.cached_calls import KeptCalls
+from workbench.fitting.cached_calls import CachedCalls
 from workbench.fitting.layer_calls import Source, measure_calls
 from workbench.fitting.patches import PatchLayer, matrix, pieces
 from workbench.fitting.watching import LayerCall, watching
@@ -119,7 +119,7 @@ def fit_original(
     drift: bool = True,
     samples: int | None = None,
     limit: int = LIMIT,
-    kept: KeptCalls | None = None,
+    cached_calls: CachedCalls | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Reconstruction against the original: what layer `module` gave in `original`, from what it gets now.
 
@@ -135,7 +135,7 @@ def fit_original(
         rows: (outputs,) the original's output rows that the pruned layer still has, in its order.
         ridge: τ, (inputs,), >= 0, one entry an input channel or feature of the pruned layer.
         data, samples, limit: as in `fit_present`.
-        kept: what the original gave for this data, where that was kept; else it runs once more.
+        cached_calls: what the original gave for this data, where that was stored; else it runs once more.
 
     Returns:
         weight (outputs, inputs, *kernel) and bias (outputs,), float64.
@@ -164,7 +164,7 @@ def fit_original(
             sums.add(matrix(regressors, piece, layer.grid_axes), matrix(missing, piece, layer.grid_axes))
 
     most = samples or _enough(own.shape[1])
-    before = kept.of(module) if kept is not None and drift else None
+    before = cached_calls.of(module) if cached_calls is not None and drift else None
     with ExitStack() as stack:
         watches: list[Source] = [] if before is None else [before]
         watches += [

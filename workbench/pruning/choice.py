@@ -12,10 +12,8 @@ from workbench.pruning.problem import (
     LossCurve,
 )
 from workbench.spectral.bounds import guaranteed_width, suggested_width
-from workbench.spectral.selection import SELECTIONS as RULES
 from workbench.spectral.spectrum import Spectrum
 
-SELECTIONS = tuple(RULES)
 RECONSTRUCTIONS = ("channel", "kernel", "original", "none")
 """The paper's Â; [beyond] least squares on patches; [beyond] against the original's outputs; nothing."""
 DEFAULT_THETA = 0.3  # the paper's best for VGG-13 on CIFAR-10 (method.md §3)

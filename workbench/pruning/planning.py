@@ -125,7 +125,7 @@ def walk(
     names = falling(state.groups, widths)
     if options.reconstruction == "original":
         readers = [reader.module for name in names for reader in named_group(state.groups, name).readers]
-        ground = ground.keeping(list(dict.fromkeys(readers)), progress, cancel)
+        ground = ground.caching(list(dict.fromkeys(readers)), progress, cancel)
     for index, name in enumerate(names):
         if cancel is not None and cancel.is_set():
             raise Cancelled(f"cancelled after {index} of {len(names)} groups")

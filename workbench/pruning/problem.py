@@ -19,8 +19,7 @@ from workbench.spectral.greedy import GreedySelector
 from workbench.spectral.losses import losses_along
 from workbench.spectral.moment import Moment
 from workbench.spectral.reconstruction import reconstruction_matrix
-from workbench.spectral.selection import SELECTIONS as RULES
-from workbench.spectral.selection import Evidence
+from workbench.spectral.selection import SELECTIONS, Evidence
 from workbench.spectral.spectrum import Spectrum, ridge
 
 WHOLE_PATH = 512  # units up to which a greedy path takes all of them
@@ -134,7 +133,7 @@ class GroupProblem:
                 "the Taylor criterion needs gradients of a task loss: call session.measure_gradients() first"
             )
         evidence = replace(self.evidence, leverage=self.spectrum.leverage(lam))
-        return RULES[selection].order(evidence).tolist()
+        return SELECTIONS[selection].order(evidence).tolist()
 
     def _reach(self, width: int) -> int:
         """How far a greedy path goes: to the end, in wide groups to twice the width, to answer in time."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.data.progress import Progress
-from workbench.fitting.cached_calls import KeptCalls, keep_calls
+from workbench.fitting.cached_calls import CachedCalls, cache_calls
 from workbench.fitting.least_squares import fit_original, fit_present
 from workbench.fitting.norms import has_running_statistics, reestimate_norms
 from workbench.fitting.patches import PatchLayer
@@ -24,11 +24,12 @@ from workbench.network.groups import UnitGroup, named_group
 from workbench.network.layers import layer_weight, output_count, set_layer_weight
 from workbench.network.running import Inputs, call_order
 from workbench.network.surgery import remove_units
-from workbench.pruning.choice import DEFAULT_THETA, RECONSTRUCTIONS, SELECTIONS, Choice, make_choice, resolve
+from workbench.pruning.choice import DEFAULT_THETA, RECONSTRUCTIONS, Choice, make_choice, resolve
 from workbench.pruning.state import State
+from workbench.spectral.selection import SELECTIONS
 
 FIT_LAM = 1e-6  # of the trace
-Report = tuple[Progress | None, Event | None]
+Reporting = tuple[Progress | None, Event | None]
 
 
 @dataclass(frozen=True)
@@ -62,14 +63,14 @@ class Ground:
     stale_after: Callable[[State, UnitGroup], dict[str, str]]
     training: Any = None
     loss: Callable[[Tensor, Tensor], Tensor] | None = None
-    kept: KeptCalls | None = None
+    cached_calls: CachedCalls | None = None
 
-    def keeping(self, layers: Sequence[str], progress: Progress | None, cancel: Event | None) -> Ground:
+    def caching(self, layers: Sequence[str], progress: Progress | None, cancel: Event | None) -> Ground:
         """The same, with what the original gives at `layers`, so that it runs once for all their fits."""
-        if self.kept is not None or len(layers) < 2:
+        if self.cached_calls is not None or len(layers) < 2:
             return self
-        kept = keep_calls(self.original.model, layers, self.calibration, progress, cancel)
-        return replace(self, kept=kept)
+        found = cache_calls(self.original.model, layers, self.calibration, progress, cancel)
+        return replace(self, cached_calls=found)
 
     def stale_after_all(self, state: State, change: str = "all layers changed") -> dict[str, str]:
         """Stale groups after a `change` of the whole network: all, under the sequential procedure."""
@@ -129,7 +130,7 @@ def applied(
 
 
 def _corrections(
-    ground: Ground, state: State, group: UnitGroup, choice: Choice, report: Report
+    ground: Ground, state: State, group: UnitGroup, choice: Choice, report: Reporting
 ) -> Sequence[Tensor] | None:
     """What `remove_units` folds into every reader."""
     problem = state.problem(choice.group)
@@ -174,12 +175,12 @@ def _fit_readers(
     groups: tuple[UnitGroup, ...],
     units: dict[str, tuple[int, ...]],
     choice: Choice,
-    report: Report,
+    report: Reporting,
 ) -> None:
     """Fit each reader of the pruned `model`, in the order of running, to the original's outputs."""
     ridges = _light_ridges(state, choice)
     readers = named_group(groups, choice.group).readers
-    ground = ground.keeping([reader.module for reader in readers], *report)
+    ground = ground.caching([reader.module for reader in readers], *report)
     for reader, ridge in zip(readers, ridges, strict=True):
         layer: Any = model.get_submodule(reader.module)
         inputs = layer_weight(layer).shape[1]
@@ -195,7 +196,7 @@ def _fit_readers(
             spread,
             ground.calibration,
             *report,
-            kept=ground.kept,
+            cached_calls=ground.cached_calls,
         )
         _set_layer(layer, weight, bias)
 
@@ -221,7 +222,7 @@ def refitted(ground: Ground, state: State, progress: Progress | None, cancel: Ev
         raise ValueError(
             f"no layer around a pruned group can be fitted on patches: {', '.join(ridges)} stay as they are"
         )
-    ground = ground.keeping(order, progress, cancel)
+    ground = ground.caching(order, progress, cancel)
     for index, name in enumerate(order):
 
         def report(_done: int, _total: int | None, what: str, index: int = index, name: str = name) -> None:
@@ -241,7 +242,7 @@ def refitted(ground: Ground, state: State, progress: Progress | None, cancel: Ev
             ground.calibration,
             report,
             cancel,
-            kept=ground.kept,
+            cached_calls=ground.cached_calls,
         )
         _set_layer(module, *fitted)
     cost = count_cost(model, ground.example_input)

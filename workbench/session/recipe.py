@@ -14,8 +14,9 @@ import torch
 from torch import nn
 
 from workbench.network.rebuilt.explicit import explicit
-from workbench.pruning.choice import RECONSTRUCTIONS, SELECTIONS, Choice
+from workbench.pruning.choice import RECONSTRUCTIONS, Choice
 from workbench.session.history import Step
+from workbench.spectral.selection import SELECTIONS
 from workbench.tuning.settings import Tuning
 
 FORMAT = "spectral-pruning-recipe"

@@ -107,7 +107,7 @@ class GreedySelector:
                 )
         self.total = sum(float(matrix.trace()) for matrix in matrices)
         metrics = [None] * len(matrices) if readouts is None else _metrics(matrices, readouts, self.total)
-        self._readers = [_Reader(matrix, metric) for matrix, metric in zip(matrices, metrics, strict=True)]
+        self._readers = [_Products(matrix, metric) for matrix, metric in zip(matrices, metrics, strict=True)]
 
     def path(self, ridges: Tensor | Sequence[Tensor], theta: float = 0.5, width: int | None = None) -> Path:
         """The greedy path at these ridges and this θ, O(m·width) a step.
@@ -166,7 +166,7 @@ class _Metric:
         return matrix.T @ image if self._tall else image.T @ image
 
 
-class _Reader:
+class _Products:
     """One reader's Σ, Σ² and ΣZᵀZΣ, stacked on the CPU; the last only where there is a readout."""
 
     def __init__(self, matrix: Tensor, metric: _Metric | None) -> None:
@@ -188,7 +188,7 @@ class _Residual:
     vᵀMv = e_jᵀCMCe_j = g_j comes free as u_j.
     """
 
-    def __init__(self, reader: _Reader, tau: np.ndarray, theta: float, steps: int) -> None:
+    def __init__(self, reader: _Products, tau: np.ndarray, theta: float, steps: int) -> None:
         self.reader, self.tau = reader, tau
         self.floor = SPENT * reader.variances
         # Mixing Q from its parts only where it is read makes a change of θ free.

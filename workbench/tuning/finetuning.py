@@ -25,12 +25,12 @@ from workbench.tuning.settings import Tuning
 Loss = Callable[[Tensor, Tensor], Tensor]
 WARM_UP = 0.2  # of all steps; of very few more, since torch's schedule divides by its steps less one
 PAUSE = 0.05  # seconds between two looks at whether a pause is over
-Report = Callable[["Progress"], Any]
+Report = Callable[["TuningReport"], Any]
 
 
 @dataclass(frozen=True)
-class Progress:
-    """One report: `step` of `total`, the loss since the last report, the score where it was taken."""
+class TuningReport:
+    """How far it is: `step` of `total`, the loss since the last report, the score where it was taken."""
 
     step: int
     total: int
@@ -44,7 +44,7 @@ class Tuned:
 
     model: nn.Module
     score: float | None
-    reports: tuple[Progress, ...] = field(repr=False)
+    reports: tuple[TuningReport, ...] = field(repr=False)
     steps: int
     stopped: bool = False
 
@@ -84,7 +84,7 @@ def finetune(
     trained = _trainable(model, tuning)
     course = _Course(trained, tuning, total, original, matching, loss, device_of(model))
     best = _Best(model, score)
-    reports: list[Progress] = []
+    reports: list[TuningReport] = []
     every, shown, end = (
         max(1, total // tuning.checks),
         max(1, total // 100),
@@ -104,7 +104,7 @@ def finetune(
             if done > checked and (last or done % every == 0):
                 found, checked = best.offer(trained), done
             if losses and (checked == done or done % shown == 0):
-                reports.append(Progress(done, total, sum(losses) / len(losses), found))
+                reports.append(TuningReport(done, total, sum(losses) / len(losses), found))
                 losses = []
                 if report is not None:
                     report(reports[-1])

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import traitlets as t
 
 from workbench.data.progress import Cancelled
-from workbench.tuning.finetuning import Progress
+from workbench.tuning.finetuning import TuningReport
 from workbench.tuning.settings import Tuning
 from workbench.widgets.budget_tab import whole
 from workbench.widgets.constants import AMOUNTS, SETTINGS
@@ -75,7 +75,7 @@ class Tunings(t.HasTraits):
 
                 self._deliver(apply)
 
-            def report(one: Progress) -> None:
+            def report(one: TuningReport) -> None:
                 reports.append([one.step, one.total, one.loss, one.score])
                 with suppress(Cancelled):  # the run looks for it itself, and keeps what it has
                     progress(one.step, one.total, "fine-tuning")

@@ -1,4 +1,4 @@
-"""What the original gave is kept for one fit after another, and gives the same fits."""
+"""What the original gave is stored for one fit after another, and gives the same fits."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from labelled import HALF
 from networks import Residual, conv_net, images
 from torch.utils.data import DataLoader, TensorDataset
 
-from workbench.fitting.cached_calls import keep_calls
+from workbench.fitting.cached_calls import cache_calls
 from workbench.fitting.watching import Watch
 from workbench.pruning.transitions import Ground
 from workbench.session.session import Session
@@ -45,17 +45,17 @@ def test_a_plan_runs_the_original_once_and_fits_the_same(batches, monkeypatch):
     session.refit()
     refitted = weights(session.model)
     session.reset()
-    monkeypatch.setattr(Ground, "keeping", lambda self, *rest: self)
+    monkeypatch.setattr(Ground, "caching", lambda self, *rest: self)
     apart = passes_of(session, lambda: session.commit_plan(HALF, reconstruction="original"), monkeypatch)
     session_found = weights(session.model)
-    assert once == batches + 1  # two examples tell how much is to be kept
+    assert once == batches + 1  # two examples tell how much is to be stored
     assert apart == 3 * (batches + 1)
     assert all(torch.equal(found[key], session_found[key]) for key in found)
     session.refit()
     assert all(torch.equal(refitted[key], value) for key, value in weights(session.model).items())
 
 
-def test_drift_of_a_stream_is_kept_too(monkeypatch):
+def test_drift_of_a_stream_is_cached_too(monkeypatch):
     torch.manual_seed(3)
     session = Session(Residual().eval(), images(31))
     session.measure()
@@ -64,26 +64,26 @@ def test_drift_of_a_stream_is_kept_too(monkeypatch):
     session.commit(choice)
     found = weights(session.model)
     session.undo()
-    monkeypatch.setattr(Ground, "keeping", lambda self, *rest: self)
+    monkeypatch.setattr(Ground, "caching", lambda self, *rest: self)
     session.commit(session.preview(name, width=4, reconstruction="original"))
     assert all(torch.equal(found[key], value) for key, value in weights(session.model).items())
 
 
-def test_data_that_may_come_otherwise_the_next_time_is_not_kept():
+def test_data_that_may_come_otherwise_the_next_time_is_not_cached():
     network, layers = conv_net().eval(), ["conv2", "fc1"]
     shuffled = DataLoader(TensorDataset(images(20)), batch_size=7, shuffle=True)
-    assert keep_calls(network, layers, shuffled).of("conv2") is None
-    kept = keep_calls(network, layers, images(20))
-    assert kept.of("conv2") is not None
-    assert kept.of("fc2") is None
+    assert cache_calls(network, layers, shuffled).of("conv2") is None
+    found = cache_calls(network, layers, images(20))
+    assert found.of("conv2") is not None
+    assert found.of("fc2") is None
     session = session_of(DataLoader(images(20), batch_size=7, shuffle=True))
     session.commit_plan(HALF, reconstruction="original")
     assert torch.isfinite(session.model(images(2))).all()
 
 
-def test_no_more_is_kept_than_allowed():
+def test_no_more_is_cached_than_allowed():
     network = conv_net().eval()
     with torch.no_grad():
         size = 4 * network.conv1(images(1)).numel()
-    assert keep_calls(network, ["conv1"], images(20), limit=20 * size).of("conv1") is not None
-    assert keep_calls(network, ["conv1"], images(20), limit=20 * size - 1).of("conv1") is None
+    assert cache_calls(network, ["conv1"], images(20), limit=20 * size).of("conv1") is not None
+    assert cache_calls(network, ["conv1"], images(20), limit=20 * size - 1).of("conv1") is None
