@@ -11,8 +11,10 @@ from workbench.spectral.bounds import (
     guaranteed_width,
     local_error,
     propagated_error,
+    removal_error,
     sampling_bound,
 )
+from workbench.spectral.moment import Moment
 
 
 @pytest.mark.parametrize(("freedom", "width"), [(1, 22), (2, 51), (10, 335), (100, 4494)])
@@ -39,6 +41,17 @@ def test_local_error_of_independent_units_is_what_the_lost_ones_carry():
     readout = torch.tensor([[1.0, 2.0, 3.0], [0.0, 1.0, -1.0]])
     expected = math.sqrt(9 * (2**2 + 1**2) + 1 * (3**2 + 1**2))
     assert local_error(sigma, [0], torch.zeros(3), readout) == pytest.approx(expected, rel=1e-14)
+
+
+def test_removal_error_is_what_a_linear_reader_loses():
+    generator = torch.Generator().manual_seed(3)
+    phi, weight = (torch.randn(n, 7, generator=generator, dtype=torch.float64) for n in (101, 5))
+    lost = [0, 2, 3, 6]
+    expected = (phi[:, lost] @ weight[:, lost].T).square().sum(1).mean().sqrt()
+    found = removal_error(Moment.of(phi), [1, 4, 5], weight)
+    assert found == pytest.approx(float(expected), rel=1e-12)
+    assert found >= local_error(Moment.of(phi), [1, 4, 5], torch.zeros(7), weight)
+    assert removal_error(Moment.of(phi), range(7), weight) == 0
 
 
 def test_propagated_error_multiplies_by_the_norms_above():

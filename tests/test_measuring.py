@@ -5,12 +5,15 @@ import threading
 import pytest
 import torch
 from networks import conv_net, images, mlp
+from oracles import activity, mean_activation, taylor
 from torch import nn
+from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from workbench.data.batches import as_batches, first_inputs
 from workbench.data.progress import Cancelled
 from workbench.measure.evaluation import evaluate, metric_name
+from workbench.measure.gradients import measure_taylor
 from workbench.measure.moments import GroupStatistics, measure_moments
 from workbench.measure.passes import ActivationError
 from workbench.network.finding.proof import find_groups
@@ -53,8 +56,23 @@ def test_comparison_statistics_are_those_of_the_samples(net, groups):
     x = images(13)
     statistics = measure_moments(net, groups, [x[:6], x[6:]])["fc1"]
     hidden = inputs_of(net, "fc2", x)
-    torch.testing.assert_close(statistics.active, (hidden != 0).double().mean(0))
-    torch.testing.assert_close(statistics.magnitude, hidden.abs().double().mean(0))
+    torch.testing.assert_close(statistics.active, activity(hidden))
+    torch.testing.assert_close(statistics.magnitude, mean_activation(hidden))
+
+
+def test_taylor_scores_are_those_of_the_samples_and_their_gradients(net, groups):
+    x, labels = images(13), torch.arange(13) % 5
+    seen = []
+
+    def note(_module, args):
+        args[0].retain_grad()
+        seen.append(args[0])
+
+    handle = net.fc2.register_forward_pre_hook(note)
+    functional.cross_entropy(net(x), labels, reduction="sum").backward()
+    handle.remove()
+    found = measure_taylor(net, groups, [(x[:6], labels[:6]), (x[6:], labels[6:])])["fc1"]
+    torch.testing.assert_close(found, taylor(seen[0].detach(), seen[0].grad), rtol=1e-5, atol=1e-8)
 
 
 @pytest.mark.parametrize("size", [1, 5, 64])

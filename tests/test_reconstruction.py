@@ -4,12 +4,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from workbench.spectral.losses import information_loss
 from workbench.spectral.moment import Moment
 from workbench.spectral.reconstruction import (
     fold,
-    fold_patches,
-    patch_reconstruction_matrix,
     readout_matrix,
     reconstruction_matrix,
 )
@@ -27,11 +24,6 @@ def images(n=29, m=M, size=7):
     """Smooth, correlated channels (n, m, size, size)."""
     mixed = torch.einsum("nchw,cd->ndhw", noise(n, m, size, size), noise(m, m, seed=1))
     return functional.avg_pool2d(mixed, 3, stride=1, padding=1).relu()
-
-
-def patches(phi, kernel=3):
-    """(n·positions, m·p), channel-major."""
-    return functional.unfold(phi, kernel).transpose(1, 2).flatten(0, 1)
 
 
 def ridge_of(moment, relative=1e-3):
@@ -101,7 +93,6 @@ def test_folding_after_a_flatten_is_reconstructing_every_position():
 
 def test_folding_keeps_the_weight_s_dtype():
     assert fold(noise(5, M).float(), noise(M, 4)).dtype == torch.float32
-    assert fold_patches(noise(5, M, 2, 2).float(), noise(M * 4, 16)).dtype == torch.float32
 
 
 def test_readout_stacks_every_position():
@@ -112,48 +103,6 @@ def test_readout_stacks_every_position():
     assert torch.equal(readout[4], convolution[0, :, 1, 1])
     assert torch.equal(readout_matrix(flattened, M)[7], flattened[1].reshape(M, 6)[:, 1])
     assert readout_matrix(convolution.float(), M).dtype == torch.float64
-
-
-def test_one_kernel_position_is_the_channel_reconstruction():
-    moment = Moment.of(noise(101, M).relu())
-    tau = ridge_of(moment)
-    expected = reconstruction_matrix(moment, KEPT, tau)
-    assert torch.equal(patch_reconstruction_matrix(moment, KEPT, tau), expected)
-    weight = noise(5, M, 1, 1)
-    torch.testing.assert_close(fold_patches(weight, expected), fold(weight, expected))
-
-
-def test_kernel_aware_error_is_predicted_exactly_and_beats_the_channels():
-    phi, weight = images(), noise(5, M, 3, 3)
-    target = functional.conv2d(phi, weight)
-
-    def error(folded):
-        change = functional.conv2d(phi[:, KEPT], folded) - target
-        return float(change.square().sum(1).mean())
-
-    patch_moment, zero = Moment.of(patches(phi)), torch.zeros(M)
-    kernel_aware = fold_patches(weight, patch_reconstruction_matrix(patch_moment, KEPT, zero))
-    assert kernel_aware.shape == (5, 4, 3, 3)
-    features = [unit * 9 + position for unit in KEPT for position in range(9)]
-    predicted = information_loss(patch_moment, features, torch.zeros(M * 9), weight.flatten(1))
-    assert error(kernel_aware) == pytest.approx(predicted, rel=1e-9)
-    channels = Moment.of(phi.transpose(1, 3).flatten(0, 2))
-    assert error(kernel_aware) < error(fold(weight, reconstruction_matrix(channels, KEPT, zero)))
-
-
-def test_kernel_aware_reconstruction_of_every_channel_changes_nothing():
-    weight = noise(5, M, 3, 3)
-    matrix = patch_reconstruction_matrix(Moment.of(patches(images())), range(M), torch.zeros(M))
-    torch.testing.assert_close(fold_patches(weight, matrix), weight, rtol=0, atol=1e-12)
-
-
-def test_kernel_aware_folding_after_a_flatten():
-    phi, weight = images(size=3).flatten(1), noise(5, M * 9)
-    moment = Moment.of(phi)
-    matrix = patch_reconstruction_matrix(moment, KEPT, torch.full((M,), 1e-3))
-    folded = fold_patches(weight, matrix)
-    assert folded.shape == (5, 4 * 9)
-    torch.testing.assert_close(folded, weight @ matrix)
 
 
 def test_regression_against_the_original_is_least_squares_with_a_bias():
@@ -195,17 +144,11 @@ def test_regression_on_constant_or_repeated_regressors_stays_finite():
         (lambda: reconstruction_matrix(torch.eye(3), [3], torch.zeros(3)), "does not exist"),
         (lambda: reconstruction_matrix(torch.eye(3), [0], torch.zeros(2)), r"shape \(3,\)"),
         (lambda: reconstruction_matrix(torch.eye(3), [0], -torch.ones(3)), ">= 0"),
-        (lambda: patch_reconstruction_matrix(torch.eye(9), [0], torch.zeros(2)), "9 patch features"),
-        (lambda: patch_reconstruction_matrix(torch.eye(9), [0], torch.zeros(3, 1)), r"shape \(3, 1\)"),
-        (lambda: patch_reconstruction_matrix(torch.eye(9), [3], torch.zeros(3)), "does not exist"),
-        (lambda: patch_reconstruction_matrix(torch.eye(9), [], torch.zeros(3)), "at least one"),
         (lambda: fold(torch.ones(5, 7), torch.ones(3, 2)), "should read 3 units"),
         (lambda: fold(torch.ones(5, 6, 2), torch.ones(3, 2)), "should read 3 units"),
         (lambda: fold(torch.ones(5), torch.ones(3, 2)), r"\(outputs, m, ...\)"),
         (lambda: fold(torch.ones(5, 3), torch.ones(3)), r"shape \(m, k\)"),
         (lambda: readout_matrix(torch.ones(5, 7), 3), "should read 3 units"),
-        (lambda: fold_patches(torch.ones(5, 3, 2), torch.ones(9, 3)), "6 features"),
-        (lambda: fold_patches(torch.ones(5, 3, 2), torch.ones(6, 3)), "2 a channel"),
         (
             lambda: regress_output(
                 Moment.of(torch.ones(2, 3)), torch.ones(5, 4), torch.ones(5), torch.ones(3)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from oracles import activity, mean_activation, taylor
 
 from workbench.spectral import greedy as selection_module
 from workbench.spectral.greedy import GreedySelector, greedy_path
@@ -10,14 +11,11 @@ from workbench.spectral.moment import Moment
 from workbench.spectral.selection import (
     SELECTIONS,
     Evidence,
-    activity,
     leverage_order,
     magnitude,
-    mean_activation,
     order_from_scores,
     random_order,
     reader_magnitude,
-    taylor,
 )
 from workbench.spectral.spectrum import Spectrum, ridge
 
@@ -264,14 +262,6 @@ def test_reader_magnitude_is_the_norm_of_a_unit_s_columns():
     torch.testing.assert_close(reader_magnitude([linear, convolution], 3), expected)
 
 
-def test_scores_from_activations_match_their_definitions():
-    phi = torch.tensor([[0.0, -1.0, 2.0], [0.0, 3.0, 0.0]])
-    gradients = torch.tensor([[5.0, 1.0, 1.0], [5.0, 1.0, 1.0]])
-    assert activity(phi).tolist() == [0, 1, 0.5]
-    assert mean_activation(phi).tolist() == [0, 2, 1]
-    assert taylor(phi, gradients).tolist() == [0, 1, 1]
-
-
 def test_order_from_scores_is_stable():
     assert order_from_scores(torch.tensor([1.0, 3.0, 1.0, 3.0])).tolist() == [1, 3, 0, 2]
 
@@ -344,9 +334,6 @@ def test_evidence_of_another_width_is_refused():
         (lambda: magnitude([torch.ones(3, 2), torch.ones(5, 2)]), r"\[3, 5\]"),
         (lambda: reader_magnitude([], 3), "at least one reader"),
         (lambda: reader_magnitude([torch.ones(7, 5)], 3), "should read 3 units"),
-        (lambda: activity(torch.ones(3)), r"\(n, m\)"),
-        (lambda: mean_activation(torch.ones(0, 3)), "n >= 1"),
-        (lambda: taylor(torch.ones(5, 3), torch.ones(5, 2)), "needs its gradient"),
         (lambda: order_from_scores(torch.tensor([1.0, torch.nan])), "without NaN"),
         (lambda: random_order(0), "at least 1 unit"),
         (lambda: leverage_order(torch.tensor([1.0, -1.0])), ">= 0"),

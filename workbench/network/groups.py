@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.network.layers import SPATIAL
+from workbench.spectral.reconstruction import readout_matrix
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,7 @@ class Reader:
 
     def readout(self, weight: Tensor) -> Tensor:
         """Z of method.md §3, every position stacked: (outputs·positions·kernel, m), float64."""
-        part = self.group_weight(weight.detach()).double()
-        return part.transpose(1, 2).reshape(-1, part.shape[1])
+        return readout_matrix(self.group_weight(weight), len(self.columns))
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,6 @@ def make_choice(
     kept = tuple(sorted(order[:width]))
     curve = problem.curve(order, lam, width, theta)
     freedom = spectrum.degrees_of_freedom(lam)
-    output_loss = float(curve.output[width])
     return Choice(
         group=group.name,
         of=group.width,
@@ -95,9 +94,9 @@ def make_choice(
         suggested_width=suggested_width(freedom, group.width),
         guaranteed_width=guaranteed_width(freedom),
         input_loss=float(curve.input[width]),
-        output_loss=output_loss,
+        output_loss=float(curve.output[width]),
         combined_loss=float(curve.combined[width]),
-        predicted_error=problem.predicted_error(kept, output_loss, reconstruction),
+        predicted_error=problem.predicted_error(order[:width], lam, reconstruction),
         predicted_error_exact=all(r.kind == "Linear" and r.positions == 1 for r in group.readers),
         parameters_saved=saved[0],
         macs_saved=saved[1],

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from workbench.measure.moments import GroupStatistics
 from workbench.network.groups import UnitGroup
 from workbench.network.layers import layer_weight
+from workbench.spectral.bounds import local_error, removal_error
 from workbench.spectral.greedy import GreedySelector
 from workbench.spectral.losses import losses_along
 from workbench.spectral.moment import Moment
@@ -156,17 +157,15 @@ class GroupProblem:
         taus = self.ridges(lam, len(kept))
         return [reconstruction_matrix(m, kept, tau) for m, tau in zip(self.moments, taus, strict=True)]
 
-    def predicted_error(self, kept: Sequence[int], output_loss: float, reconstruction: str) -> float:
-        """Relative root-mean-square change at the readers' outputs."""
-        if reconstruction != "none":
-            return math.sqrt(output_loss)
-        lost = sorted(set(range(self.group.width)) - set(kept))
-        change = total = 0.0
-        for moment, readout in zip(self.moments, self.readouts, strict=True):
-            sigma, z = moment.matrix, readout
-            total += float(((z @ sigma) * z).sum())
-            change += float(((z[:, lost] @ sigma[lost][:, lost]) * z[:, lost]).sum())
-        return math.sqrt(max(change, 0.0) / total) if total > 0 else 0.0
+    def predicted_error(self, kept: Sequence[int], lam: float, reconstruction: str) -> float:
+        """Relative root-mean-square change at the readers' outputs (method.md §6), all of them together."""
+        readers = list(zip(self.moments, self.ridges(lam, len(kept)), self.readouts, strict=True))
+        whole = math.hypot(*(local_error(m, (), tau, z) for m, tau, z in readers))
+        if reconstruction == "none":
+            change = math.hypot(*(removal_error(m, kept, z) for m, _, z in readers))
+        else:
+            change = math.hypot(*(local_error(m, kept, tau, z) for m, tau, z in readers))
+        return change / whole if whole > 0 else 0.0
 
 
 def _weight(model: nn.Module, name: str) -> Tensor:

@@ -6,6 +6,7 @@ from workbench.spectral.bounds import (
     guaranteed_width,
     local_error,
     propagated_error,
+    removal_error,
     sampling_bound,
 )
 from workbench.spectral.greedy import GreedySelector, Path, greedy_path
@@ -13,8 +14,6 @@ from workbench.spectral.losses import information_loss, losses_along
 from workbench.spectral.moment import Moment
 from workbench.spectral.reconstruction import (
     fold,
-    fold_patches,
-    patch_reconstruction_matrix,
     readout_matrix,
     reconstruction_matrix,
 )
@@ -23,14 +22,11 @@ from workbench.spectral.selection import (
     SELECTIONS,
     Evidence,
     Selection,
-    activity,
     leverage_order,
     magnitude,
-    mean_activation,
     order_from_scores,
     random_order,
     reader_magnitude,
-    taylor,
 )
 from workbench.spectral.spectrum import Spectrum, ridge
 
@@ -42,9 +38,7 @@ __all__ = [
     "Path",
     "Selection",
     "Spectrum",
-    "activity",
     "fold",
-    "fold_patches",
     "generalisation_bias",
     "generalisation_variance",
     "greedy_path",
@@ -54,16 +48,14 @@ __all__ = [
     "local_error",
     "losses_along",
     "magnitude",
-    "mean_activation",
     "order_from_scores",
-    "patch_reconstruction_matrix",
     "propagated_error",
     "random_order",
     "reader_magnitude",
     "readout_matrix",
     "reconstruction_matrix",
     "regress_output",
+    "removal_error",
     "ridge",
     "sampling_bound",
-    "taylor",
 ]

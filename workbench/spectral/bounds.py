@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor
 
-from workbench.spectral.losses import information_loss
-from workbench.spectral.moment import Moment, Units
+from workbench.spectral.losses import information_loss, readout_weights
+from workbench.spectral.moment import Moment, Units, second_moment, unit_indices
 
 COUNT_TOLERANCE = 1e-9  # N(λ) is a sum of m shares: so much a unit above a whole number is rounding
 
@@ -68,7 +69,35 @@ def local_error(moment: Moment | Tensor, kept: Units, ridge: Tensor, readout: Te
     Raises:
         ValueError: as for `information_loss`.
     """
-    return math.sqrt(information_loss(moment, kept, ridge, readout))
+    return math.sqrt(information_loss(moment, kept, ridge, readout))  # sqrt(Tr[W C_J Wᵀ])
+
+
+def removal_error(moment: Moment | Tensor, kept: Units, readout: Tensor) -> float:
+    """sqrt(Tr[W_L Σ_LL W_Lᵀ]): the same where units go and nothing makes up for them.
+
+    Exact for a Linear reader on the calibration set; for a convolution an estimate, as `local_error` is.
+
+    Args:
+        moment: the units' moment, or Σ (m, m).
+        kept: distinct unit indices; L is the rest.
+        readout: W, (outputs, m); `readout_matrix` makes it from a layer's weight.
+
+    Returns:
+        A root mean square over samples, in the units of the reader's output.
+
+    Raises:
+        ValueError: an index or a readout that does not fit the moment.
+
+    Source:
+        method.md §6; Â_J replaced by the matrix that picks the kept units.
+    """
+    sigma = second_moment(moment)
+    weights = readout_weights(readout, len(sigma)).to(sigma.device)
+    lost = torch.ones(len(sigma), dtype=torch.bool)
+    lost[unit_indices(kept, len(sigma))] = False
+    gone = weights[:, lost]  # W_L   (outputs, l)
+    change = float(((gone @ sigma[lost][:, lost]) * gone).sum())  # Tr[W_L Σ_LL W_Lᵀ]
+    return math.sqrt(max(change, 0.0))
 
 
 def propagated_error(local_errors: Sequence[float], spectral_norms: Sequence[float]) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -58,60 +56,6 @@ def readout_matrix(weight: Tensor, width: int) -> Tensor:
     """
     spread = _by_unit(weight.detach(), width)
     return spread.transpose(1, 2).reshape(-1, width).to(torch.float64)
-
-
-def patch_reconstruction_matrix(patch_moment: Moment | Tensor, kept: Units, ridge: Tensor) -> Tensor:
-    """Kernel-aware least squares **[beyond the paper]**: Â on a convolution's patches.
-
-    Args:
-        patch_moment: moment of the m·p features of a patch, channel-major as `torch.nn.functional.unfold`
-            gives them (feature = channel·p + position).
-        kept: distinct channels in [0, m).
-        ridge: τ, (m,), one entry a channel; each of its p features gets it.
-
-    Returns:
-        (m·p, len(kept)·p) float64, for `fold_patches`.
-
-    Raises:
-        ValueError: no channel kept, a bad index, or a ridge whose length does not divide the features.
-    """
-    matrix = second_moment(patch_moment)
-    features = matrix.shape[0]
-    channels = ridge.shape[0] if ridge.ndim == 1 else 0
-    if channels == 0 or features % channels:
-        raise ValueError(
-            f"The ridge needs one entry a channel, and {features} patch features must be a multiple of the "
-            f"channels, but the ridge has shape {tuple(ridge.shape)}."
-        )
-    positions = features // channels
-    index = (_kept_indices(kept, channels)[:, None] * positions + torch.arange(positions)).flatten()
-    tau = ridge_vector(ridge, channels).repeat_interleave(positions)
-    return _regress_on(matrix, index.to(matrix.device), tau.to(matrix.device))
-
-
-def fold_patches(weight: Tensor, matrix: Tensor) -> Tensor:
-    """Fold a kernel-aware reconstruction into a reader **[beyond the paper]**.
-
-    Args:
-        weight: (outputs, m, *kernel) with p kernel positions, or (outputs, m·p).
-        matrix: (m·p, k·p) from `patch_reconstruction_matrix`.
-
-    Returns:
-        (outputs, k, *kernel), or (outputs, k·p), in the weight's dtype and device.
-
-    Raises:
-        ValueError: the weight does not have the features of the matrix.
-    """
-    features, kept = _matrix_shape(matrix)
-    rows = weight.flatten(1)
-    positions = math.prod(weight.shape[2:])
-    if rows.shape[1] != features or kept % positions:
-        raise ValueError(
-            f"The matrix maps {features} patch features to {kept}, but a weight of shape "
-            f"{tuple(weight.shape)} reads {rows.shape[1]} features, {positions} a channel."
-        )
-    folded = rows.to(torch.float64) @ matrix.to(weight.device, torch.float64)
-    return folded.reshape(weight.shape[0], kept // positions, *weight.shape[2:]).to(weight.dtype)
 
 
 def _regress_on(matrix: Tensor, index: Tensor, tau: Tensor) -> Tensor:

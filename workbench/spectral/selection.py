@@ -53,43 +53,6 @@ def reader_magnitude(readers: Sequence[Tensor], width: int) -> Tensor:
     return torch.linalg.vector_norm(columns, dim=0)
 
 
-def activity(samples: Tensor) -> Tensor:
-    """Share of samples (n, m) where a unit is not zero: 1 − APoZ (Hu et al. 2016, average share of zeros).
-
-    Raises:
-        ValueError: the samples are not (n, m) with n >= 1.
-    """
-    return (_checked_samples(samples) != 0).to(torch.float64).mean(0).cpu()
-
-
-def mean_activation(samples: Tensor) -> Tensor:
-    """Mean |φ_j| over samples (n, m).
-
-    Raises:
-        ValueError: the samples are not (n, m) with n >= 1.
-    """
-    return _checked_samples(samples).to("cpu", torch.float64).abs().mean(0)
-
-
-def taylor(samples: Tensor, gradients: Tensor) -> Tensor:
-    """|mean of gradient × activation|, the first-order change of the task loss (Molchanov et al. 2017).
-
-    Args:
-        samples: activations φ, (n, m).
-        gradients: gradient of the task loss at each of them, (n, m).
-
-    Raises:
-        ValueError: the shapes are not one and the same (n, m) with n >= 1.
-    """
-    if samples.shape != gradients.shape:
-        raise ValueError(
-            f"Every activation needs its gradient, but the shapes are {tuple(samples.shape)} and "
-            f"{tuple(gradients.shape)}."
-        )
-    activations = _checked_samples(samples).to("cpu", torch.float64)
-    return (activations * gradients.detach().to("cpu", torch.float64)).mean(0).abs()
-
-
 def order_from_scores(scores: Tensor) -> Tensor:
     """Units from the highest score to the lowest, ties to the lower index.
 
@@ -147,7 +110,7 @@ class Evidence:
         readers: weights (outputs, m, *kernel), one a reader.
         activity: share of samples where each unit is not zero, (m,).
         mean_activation: mean |φ_j|, (m,).
-        taylor: |mean of gradient × activation|, (m,).
+        taylor: |mean of gradient × activation|, (m,), the first-order change of the task loss.
         seed: for the random selections.
     """
 
@@ -235,9 +198,3 @@ _ALL = (
 
 SELECTIONS: MappingProxyType[str, Selection] = MappingProxyType({s.name: s for s in _ALL})
 """Every selection by name, read-only."""
-
-
-def _checked_samples(samples: Tensor) -> Tensor:
-    if samples.ndim != 2 or samples.shape[0] == 0:
-        raise ValueError(f"Samples must have shape (n, m) with n >= 1, got {tuple(samples.shape)}.")
-    return samples.detach()
