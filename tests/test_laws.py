@@ -12,8 +12,9 @@ from workbench.spectral.greedy import greedy_path
 from workbench.spectral.losses import information_loss, losses_along
 from workbench.spectral.moment import Moment
 from workbench.spectral.reconstruction import fold, reconstruction_matrix
+from workbench.spectral.regression import ridge
 from workbench.spectral.selection import leverage_order
-from workbench.spectral.spectrum import Spectrum, ridge
+from workbench.spectral.spectrum import Spectrum
 
 M, OUTPUTS = 17, 13
 THETAS = [0.0, 0.3, 1.0]

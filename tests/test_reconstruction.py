@@ -10,8 +10,8 @@ from workbench.spectral.reconstruction import (
     readout_matrix,
     reconstruction_matrix,
 )
-from workbench.spectral.regression import regress_output
-from workbench.spectral.spectrum import Spectrum, ridge
+from workbench.spectral.regression import regress_output, ridge
+from workbench.spectral.spectrum import Spectrum
 
 M, KEPT = 13, [7, 2, 11, 5]
 

@@ -8,6 +8,7 @@ from workbench.spectral import greedy as selection_module
 from workbench.spectral.greedy import GreedySelector, greedy_path
 from workbench.spectral.losses import information_loss, losses_along
 from workbench.spectral.moment import Moment
+from workbench.spectral.regression import ridge
 from workbench.spectral.selection import (
     SELECTIONS,
     Evidence,
@@ -17,7 +18,7 @@ from workbench.spectral.selection import (
     random_order,
     reader_magnitude,
 )
-from workbench.spectral.spectrum import Spectrum, ridge
+from workbench.spectral.spectrum import Spectrum
 
 M = 13
 

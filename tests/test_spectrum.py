@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.spectral.moment import Moment
-from workbench.spectral.spectrum import Spectrum, ridge
+from workbench.spectral.regression import ridge
+from workbench.spectral.spectrum import Spectrum
 
 EIGENVALUES = st.lists(st.floats(-6, 3), min_size=2, max_size=17).map(
     lambda exponents: torch.tensor([10.0**e for e in sorted(exponents, reverse=True)], dtype=torch.float64)

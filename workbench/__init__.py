@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from workbench.spectral.losses import information_loss as information_loss
     from workbench.spectral.moment import Moment as Moment
     from workbench.spectral.reconstruction import reconstruction_matrix as reconstruction_matrix
+    from workbench.spectral.regression import ridge as ridge
     from workbench.spectral.spectrum import Spectrum as Spectrum
-    from workbench.spectral.spectrum import ridge as ridge
     from workbench.tuning.settings import Tuning as Tuning
     from workbench.widgets.app import Workbench as Workbench
 
@@ -74,10 +74,8 @@ _HOMES = {
     "workbench.spectral.losses": ("information_loss",),
     "workbench.spectral.moment": ("Moment",),
     "workbench.spectral.reconstruction": ("reconstruction_matrix",),
-    "workbench.spectral.spectrum": (
-        "Spectrum",
-        "ridge",
-    ),
+    "workbench.spectral.regression": ("ridge",),
+    "workbench.spectral.spectrum": ("Spectrum",),
     "workbench.tuning.settings": ("Tuning",),
     "workbench.widgets.app": ("Workbench",),
 }

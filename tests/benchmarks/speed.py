@@ -18,7 +18,8 @@ import workbench as wb
 from workbench.network.cost import measure_latency
 from workbench.spectral.greedy import GreedySelector
 from workbench.spectral.moment import Moment
-from workbench.spectral.spectrum import Spectrum, ridge
+from workbench.spectral.regression import ridge
+from workbench.spectral.spectrum import Spectrum
 from workbench.tuning import finetuning
 from workbench.tuning.layout import lay_channels_last
 from workbench.tuning.settings import Tuning

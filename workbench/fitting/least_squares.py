@@ -19,7 +19,7 @@ from workbench.network.groups import Reader
 from workbench.network.layers import layer_weight
 from workbench.network.running import device_of
 from workbench.spectral.moment import Units, unit_indices
-from workbench.spectral.regression import Sums
+from workbench.spectral.regression import Sums, ridge_vector
 
 LIMIT = 4_000_000_000
 """Bytes a fit may take unless told otherwise."""
@@ -78,7 +78,7 @@ def fit_present(
             f"layer {layer.name} needs a weight (outputs, {units}, {positions * layer.patch * layer.block}) "
             f"for its {units} units, got {tuple(weight.shape)}"
         )
-    index, tau = unit_indices(kept, units), _ridge(ridge, units)
+    index, tau = unit_indices(kept, units), ridge_vector(ridge, units).cpu()
     lost = torch.ones(units, dtype=torch.bool)
     lost[index] = False
     own, gone = (_part(weight, units_of, positions, layer) for units_of in (index, lost))
@@ -150,7 +150,7 @@ def fit_original(
     whole = len(layer_weight(original.get_submodule(module)))
     if len(unit_indices(rows, whole)) != outputs:
         raise ValueError(f"layer {module} has {outputs} outputs now, but {len(rows)} rows were given for it")
-    tau = _ridge(ridge, inputs).repeat_interleave(layer.patch)
+    tau = ridge_vector(ridge, inputs).cpu().repeat_interleave(layer.patch)
     own = layer.matrix_of(present.reshape(outputs, inputs, -1).cpu().double())
     _check_memory(module, own.shape[1], len(own), limit)
     sums = Sums(own.shape[1], len(own), device_of(pruned))
@@ -235,14 +235,6 @@ def _part(weight: Tensor, units: Tensor, positions: int, layer: PatchLayer) -> T
     return layer.matrix_of(
         part.reshape(len(weight), part.shape[1] * positions, layer.patch * layer.block)
     ).cpu()
-
-
-def _ridge(ridge: Tensor, units: int) -> Tensor:
-    if tuple(ridge.shape) != (units,):
-        raise ValueError(
-            f"the ridge needs one entry for each of the {units} units, got shape {tuple(ridge.shape)}"
-        )
-    return ridge.detach().cpu().double()
 
 
 def _check_memory(name: str, features: int, outputs: int, limit: int) -> None:

@@ -20,12 +20,13 @@ from workbench.spectral.greedy import GreedySelector
 from workbench.spectral.losses import losses_along
 from workbench.spectral.moment import Moment
 from workbench.spectral.reconstruction import reconstruction_matrix
+from workbench.spectral.regression import LIGHT, shared_ridges
 from workbench.spectral.selection import SELECTIONS, Evidence
-from workbench.spectral.spectrum import Spectrum, ridge
+from workbench.spectral.spectrum import Spectrum
 
 WHOLE_PATH = 512  # units up to which a greedy path takes all of them
 
-BUDGET_LAM = 1e-6  # of the trace, as in the paper's Figure 1
+BUDGET_LAM = LIGHT  # of the trace
 
 
 class NotMeasuredError(RuntimeError):
@@ -117,13 +118,7 @@ class GroupProblem:
 
     def ridges(self, lam: float, width: int) -> list[Tensor]:
         """τ (m,) at every reader, for the absolute λ of the shown spectrum."""
-        trace = self.spectrum.trace
-        if trace == 0:
-            return [torch.zeros(self.group.width, dtype=torch.float64) for _ in self.moments]
-        return [
-            ridge(s, lam * s.trace / trace, width) if s.trace > 0 else torch.zeros_like(s.eigenvalues)
-            for s in self.reader_spectra
-        ]
+        return shared_ridges(self.reader_spectra, self.spectrum.trace, lam, width)
 
     def order(self, lam: float, width: int, theta: float, selection: str) -> list[int]:
         """Units, the ones to keep first: all of them, but for a greedy path through a wide group."""

@@ -26,9 +26,9 @@ from workbench.network.running import Inputs, call_order
 from workbench.network.surgery import remove_units
 from workbench.pruning.choice import DEFAULT_THETA, RECONSTRUCTIONS, Choice, make_choice, resolve
 from workbench.pruning.state import State
+from workbench.spectral.regression import light_lam, spread_ridge, uniform_ridge
 from workbench.spectral.selection import SELECTIONS
 
-FIT_LAM = 1e-6  # of the trace
 Reporting = tuple[Progress | None, Event | None]
 
 
@@ -159,13 +159,9 @@ def _corrections(
 
 
 def _light_ridges(state: State, choice: Choice) -> list[Tensor]:
-    """τ of the fits [beyond the paper]: of λ, but at most `FIT_LAM` of the trace.
-
-    These fits see every position of every patch and need the ridge for a steady solution only; the λ of a
-    narrow width would shrink what they fit.
-    """
+    """τ of the fits [beyond the paper], a reader."""
     problem = state.problem(choice.group)
-    return problem.ridges(min(choice.lam, FIT_LAM * problem.spectrum.trace or choice.lam), choice.width)
+    return problem.ridges(light_lam(choice.lam, problem.spectrum.trace), choice.width)
 
 
 def _fit_readers(
@@ -183,10 +179,7 @@ def _fit_readers(
     ground = ground.caching([reader.module for reader in readers], *report)
     for reader, ridge in zip(readers, ridges, strict=True):
         layer: Any = model.get_submodule(reader.module)
-        inputs = layer_weight(layer).shape[1]
-        left = ridge[list(choice.kept)]
-        spread = torch.full((inputs,), float(left.mean()), dtype=torch.float64)
-        spread[reader.columns.flatten()] = left.repeat_interleave(reader.positions)
+        spread = spread_ridge(ridge[list(choice.kept)], reader.columns, layer_weight(layer).shape[1])
         rows = surviving_rows(ground.original, units, reader.module)
         weight, bias = fit_original(
             ground.original.model,
@@ -212,7 +205,7 @@ def refitted(ground: Ground, state: State, progress: Progress | None, cancel: Ev
     ridges: dict[str, float] = {}
     for group in state.groups:
         if group.prunable and len(state.units[group.name]) < _original_width(ground, group.name):
-            light = FIT_LAM * state.problem(group.name).spectrum.trace / group.width
+            light = uniform_ridge(state.problem(group.name).spectrum.trace, group.width)
             layers = [w.module for w in group.writers] + [r.module for r in group.readers]
             for name in layers:
                 ridges[name] = max(light, ridges.get(name, 0.0))

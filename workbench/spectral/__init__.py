@@ -17,7 +17,7 @@ from workbench.spectral.reconstruction import (
     readout_matrix,
     reconstruction_matrix,
 )
-from workbench.spectral.regression import regress_output
+from workbench.spectral.regression import regress_output, ridge
 from workbench.spectral.selection import (
     SELECTIONS,
     Evidence,
@@ -28,7 +28,7 @@ from workbench.spectral.selection import (
     random_order,
     reader_magnitude,
 )
-from workbench.spectral.spectrum import Spectrum, ridge
+from workbench.spectral.spectrum import Spectrum
 
 __all__ = [
     "SELECTIONS",

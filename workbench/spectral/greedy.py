@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.spectral.losses import SPENT, readout_weights, ridge_vector
+from workbench.spectral.losses import readout_weights
 from workbench.spectral.moment import Moment, second_moment
+from workbench.spectral.regression import SPENT, ridge_vector
 
 _TIE = 1e-12  # gains this near the best one, relatively, are equal up to rounding
 _NO_GAIN = 1e-15  # share of the whole loss below which a gain is rounding

@@ -7,10 +7,7 @@ import torch
 from torch import Tensor
 
 from workbench.spectral.moment import Moment, Units, second_moment, unit_indices
-
-# A unit whose remaining variance is below this share of its own is spent: what is left is the rounding
-# of float32 activations (squared, 4e-15) with a margin, and dividing by it would only amplify noise.
-SPENT = 1e-12
+from workbench.spectral.regression import SPENT, ridge_vector
 
 
 def information_loss(
@@ -82,25 +79,6 @@ def _factors_skipping_spent(matrix: Tensor, index: Tensor, tau: Tensor) -> Tenso
         if pivot > SPENT * sigma[unit, unit]:
             rows[step] = residual / np.sqrt(pivot)
     return torch.from_numpy(rows).to(matrix.device)
-
-
-def ridge_vector(ridge: Tensor, width: int) -> Tensor:
-    """The ridge τ as (m,) float64.
-
-    Raises:
-        ValueError: wrong shape, or an entry that is negative or not finite.
-    """
-    if tuple(ridge.shape) != (width,):
-        raise ValueError(
-            f"The ridge must have one entry a unit, shape ({width},), but its shape is {tuple(ridge.shape)}; "
-            "ridge(spectrum, lam, width) makes it."
-        )
-    tau = ridge.detach().to(torch.float64)
-    if not bool(((tau >= 0) & tau.isfinite()).all()):
-        raise ValueError(
-            "The ridge must be finite and >= 0 everywhere; ridge(spectrum, lam, width) makes it."
-        )
-    return tau
 
 
 def readout_weights(readout: Tensor, width: int) -> Tensor:

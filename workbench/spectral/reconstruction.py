@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from workbench.spectral.losses import ridge_vector
 from workbench.spectral.moment import Moment, Units, second_moment, unit_indices
-from workbench.spectral.regression import _solve
+from workbench.spectral.regression import ridge_vector, solve
 
 
 def reconstruction_matrix(moment: Moment | Tensor, kept: Units, ridge: Tensor) -> Tensor:
@@ -68,7 +67,7 @@ def _regress_on(matrix: Tensor, index: Tensor, tau: Tensor) -> Tensor:
     kept_ridge = torch.diag(tau[index])
     gram = matrix[index][:, index] + kept_ridge
     right = torch.cat([kept_ridge, matrix[index][:, lost]], dim=1)
-    solution = _solve(gram, right, matrix.diagonal()[index]).T  # (k + lost, k)
+    solution = solve(gram, right, matrix.diagonal()[index]).T  # (k + lost, k)
     kept = len(index)
     result = matrix.new_empty(matrix.shape[0], kept)
     result[index] = torch.eye(kept, dtype=matrix.dtype, device=matrix.device) - solution[:kept]

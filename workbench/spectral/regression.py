@@ -1,12 +1,163 @@
-"""Least squares from sums: regressors and targets a batch at a time, the solution at the end."""
+"""Least squares from summed products, and every ridge that is added to one.
+
+Where a ridge comes from, and where it is used (method.md §2, §3, §5, §10):
+
+| τ | of | § |
+|---|---|---|
+| `ridge`: λ·m♯·τ'(λ) | losses, the greedy path and Â, with the λ of the choice | 2 |
+| `shared_ridges`: the same, λ as a share of each trace | several readers | 10 |
+| `light_lam`: min(λ, 10⁻⁶·Tr Σ) instead of λ | the fits `kernel` and `original` **[beyond the paper]** | 10 |
+| `spread_ridge`: the kept units' τ, else its mean | a reader's other inputs, `original` **[beyond]** | 10 |
+| `uniform_ridge`: 10⁻⁶·Tr Σ/m | every input of every layer, in `refit` **[beyond]** | 10 |
+
+A ridge of 0 is allowed everywhere: directions that hold less than `SPENT` of their own variance are then left
+out, instead of dividing by rounding.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from workbench.spectral.losses import SPENT, ridge_vector
 from workbench.spectral.moment import Moment
+from workbench.spectral.spectrum import Spectrum
+
+LIGHT = 1e-6
+"""Of Tr Σ: the λ of the paper's Figure 1, and the most that a fit on patches takes."""
+
+SPENT = 1e-12
+"""A unit whose remaining variance is below this share of its own is spent: what is left is the rounding of
+float32 activations (squared, 4e-15) with a margin, and dividing by it would only amplify noise."""
+
+
+def ridge(spectrum: Spectrum, lam: float, width: float) -> Tensor:
+    """Ridge vector τ = λ · width · τ'(λ), in the units of Σ.
+
+    Args:
+        spectrum: of the moment that the ridge is added to, m units.
+        lam: λ > 0, absolute, in the units of Σ.
+        width: m♯, the wanted width, in [0, m].
+
+    Returns:
+        τ, (m,) float64, >= 0; it sums to λ·width.
+
+    Raises:
+        ValueError: `lam` is not a positive finite number, or `width` is not in [0, m].
+
+    Source:
+        method.md §2.
+    """
+    if not 0 <= width <= spectrum.width:
+        raise ValueError(f"A width must lie in [0, {spectrum.width}], but {width} was given.")
+    return lam * width * spectrum.leverage(lam)  # τ = λ·m♯·τ'(λ)   (m,)
+
+
+def shared_ridges(spectra: Sequence[Spectrum], trace: float, lam: float, width: int) -> list[Tensor]:
+    """One ridge a reader of the same units: λ is the same share of the trace at each of them.
+
+    Args:
+        spectra: of each reader's moment, m units each.
+        trace: Tr Σ of the moment that λ was chosen on, their mean.
+        lam: λ > 0, absolute, in the units of that moment.
+        width: m♯, the wanted width, in [0, m].
+
+    Returns:
+        τ, (m,) float64, a reader; zeros at a reader that receives nothing.
+
+    Raises:
+        ValueError: as for `ridge`.
+
+    Source:
+        method.md §10.
+    """
+    return [
+        ridge(s, lam * s.trace / trace, width)  # λ_r = λ·Tr Σ_r/Tr Σ
+        if trace > 0 and s.trace > 0
+        else torch.zeros_like(s.eigenvalues)
+        for s in spectra
+    ]
+
+
+def light_lam(lam: float, trace: float) -> float:
+    """min(λ, 10⁻⁶·Tr Σ), the λ of a fit on patches **[beyond the paper]**; λ itself where the trace is 0.
+
+    Such a fit sees every position of every patch and needs the ridge for a steady solution only; the λ of a
+    narrow width would shrink what it fits. There λ chooses the width and nothing else.
+
+    Args:
+        lam: λ > 0 of the choice, absolute.
+        trace: Tr Σ >= 0 of the moment that it was chosen on.
+
+    Returns:
+        λ, absolute, in the units of Σ.
+
+    Source:
+        method.md §10.
+    """
+    return min(lam, LIGHT * trace or lam)
+
+
+def spread_ridge(kept_ridge: Tensor, columns: Tensor, inputs: int) -> Tensor:
+    """The ridge of all inputs of a reader, of which only some belong to the group **[beyond the paper]**.
+
+    Args:
+        kept_ridge: τ of the k kept units, (k,).
+        columns: which inputs are theirs, (k, positions) int64; every position of a unit gets its τ.
+        inputs: how many inputs the reader has.
+
+    Returns:
+        (inputs,) float64; the mean of `kept_ridge` at inputs that are no unit's of the group.
+
+    Source:
+        method.md §10.
+    """
+    spread = torch.full((inputs,), float(kept_ridge.mean()), dtype=torch.float64)
+    spread[columns.flatten()] = kept_ridge.repeat_interleave(columns.shape[1])
+    return spread
+
+
+def uniform_ridge(trace: float, width: int) -> float:
+    """10⁻⁶·Tr Σ/m, a share of the mean variance of a unit, for every input alike **[beyond the paper]**.
+
+    Args:
+        trace: Tr Σ of the group's moment.
+        width: m, its present width.
+
+    Returns:
+        One number, in the units of Σ.
+
+    Source:
+        method.md §10, of `refit`.
+    """
+    return LIGHT * trace / width
+
+
+def ridge_vector(ridge: Tensor, width: int) -> Tensor:
+    """A ridge as it was given, checked.
+
+    Args:
+        ridge: τ, (m,), >= 0, of any dtype.
+        width: m.
+
+    Returns:
+        τ, (m,) float64, on its own device.
+
+    Raises:
+        ValueError: wrong shape, or an entry that is negative or not finite.
+    """
+    if tuple(ridge.shape) != (width,):
+        raise ValueError(
+            f"The ridge must have one entry for each of the {width} units, shape ({width},), but has shape "
+            f"{tuple(ridge.shape)}; ridge(spectrum, lam, width) makes it."
+        )
+    tau = ridge.detach().to(torch.float64)
+    if not bool(((tau >= 0) & tau.isfinite()).all()):
+        raise ValueError(
+            "The ridge must be finite and >= 0 everywhere; ridge(spectrum, lam, width) makes it."
+        )
+    return tau
 
 
 class Sums:
@@ -84,11 +235,11 @@ def regress_output(
     if not bool(cross.isfinite().all() and target_mean.isfinite().all()):
         raise ValueError("The cross moment or the target means hold NaN or infinite values; measure again.")
     gram = covariance + torch.diag(ridge_vector(ridge, features).to(mean.device))
-    weight = _solve(gram, (cross - torch.outer(target_mean, mean)).T, regressors.matrix.diagonal()).T
+    weight = solve(gram, (cross - torch.outer(target_mean, mean)).T, regressors.matrix.diagonal()).T
     return weight, target_mean - weight @ mean
 
 
-def _solve(gram: Tensor, right: Tensor, variances: Tensor) -> Tensor:
+def solve(gram: Tensor, right: Tensor, variances: Tensor) -> Tensor:
     """gram⁻¹ right by Cholesky, or by a pseudo-inverse where units repeat each other without a ridge."""
     factor, failed = torch.linalg.cholesky_ex(gram)
     if not bool(failed) and bool((factor.diagonal().square() > SPENT * variances).all()):

@@ -129,17 +129,6 @@ class Spectrum:
         return f"Spectrum(width={self.width}, rank={self.rank}, trace={self.trace:.6g})"
 
 
-def ridge(spectrum: Spectrum, lam: float, width: float) -> Tensor:
-    """Ridge vector τ = λ · width · τ'(λ), (m,) float64, in the units of Σ (method, §2).
-
-    Raises:
-        ValueError: `lam` is not a positive finite number, or `width` is not in [0, m].
-    """
-    if not 0 <= width <= spectrum.width:
-        raise ValueError(f"A width must lie in [0, {spectrum.width}], but {width} was given.")
-    return lam * width * spectrum.leverage(lam)
-
-
 def _checked_lam(lam: float) -> float:
     if not (lam > 0 and math.isfinite(lam)):
         raise ValueError(f"λ must be a positive finite number, but {lam} was given.")
