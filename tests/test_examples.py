@@ -8,9 +8,10 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from workbench.data.batches import Batches
+from workbench.data.checkpoints import load_checkpoint
 from workbench.examples import training
 from workbench.examples.catalogue import (
     EXAMPLES,
@@ -19,7 +20,6 @@ from workbench.examples.catalogue import (
     example_names,
     example_spec,
     load_example,
-    load_weights,
     prepare,
     weights_file,
 )
@@ -206,32 +206,16 @@ class TestWeights:
     def test_a_cut_file_is_named(self, file, keep):
         file.write_bytes(file.read_bytes()[:keep])
         with pytest.raises(ValueError, match=r"some\.safetensors is not a whole safetensors file"):
-            load_weights(build_model("digits-cnn"), file)
+            load_checkpoint(build_model("digits-cnn"), file)
 
     def test_a_file_of_something_else_is_named(self, file):
         file.write_bytes(b"\xff" * 5000)
         with pytest.raises(ValueError, match=r"some\.safetensors"):
-            load_weights(build_model("digits-cnn"), file)
-
-    def test_a_missing_file_is_named(self, tmp_path):
-        with pytest.raises(ValueError, match=r"absent\.safetensors does not exist.*measure\.training"):
-            load_weights(build_model("digits-cnn"), tmp_path / "absent.safetensors")
+            load_checkpoint(build_model("digits-cnn"), file)
 
     def test_weights_of_another_model_are_refused(self):
-        with pytest.raises(ValueError, match="does not fit NN3: only one of them has bn1"):
-            load_weights(build_model("digits-mlp"), weights_file("digits-cnn"))
-        with pytest.raises(ValueError, match=r"fc1\.weight has shape \(300, 64\), expected \(300, 784\)"):
-            load_weights(build_model("nn3-mnist"), weights_file("digits-mlp"))
-
-    def test_numbers_that_are_not_finite_are_refused_and_change_nothing(self, file):
-        tensors = load_file(file)
-        tensors["fc1.bias"][3] = float("nan")
-        save_file(tensors, file)
-        model = build_model("digits-cnn")
-        before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-        with pytest.raises(ValueError, match=r"fc1\.bias holds numbers that are not finite"):
-            load_weights(model, file)
-        assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
+        with pytest.raises(ValueError, match=r"does not fit NN3, which has 8 keys: .*bn1"):
+            load_checkpoint(build_model("digits-mlp"), weights_file("digits-cnn"))
 
 
 class TestTraining:
@@ -264,7 +248,7 @@ class TestTraining:
         model = training.train("digits-cnn", digits, steps=1)
         training.write_weights(model, tmp_path / "w.safetensors")
         again = build_model("digits-cnn")
-        load_weights(again, tmp_path / "w.safetensors")
+        load_checkpoint(again, tmp_path / "w.safetensors")
         for key, tensor in again.state_dict().items():
             torch.testing.assert_close(tensor, model.state_dict()[key], atol=1e-6, rtol=1e-3)
 
@@ -289,18 +273,6 @@ class TestTraining:
         with pytest.raises(SystemExit):
             training.main(["vgg"])
         assert "invalid choice: 'vgg'" in capsys.readouterr().err
-
-    def test_shifts_move_every_image_by_itself(self):
-        torch.manual_seed(0)
-        images = torch.zeros(101, 2, 7, 11)
-        images[:, :, 3, 5] = 1
-        moved = training.shifted(images, 2)
-        assert moved.shape == images.shape
-        places = moved[:, 0].flatten(1).argmax(1)
-        rows, columns = places // 11 - 3, places % 11 - 5
-        assert torch.equal(moved.flatten(2).sum(2), torch.ones(101, 2))
-        assert sorted(set(rows.tolist())) == sorted(set(columns.tolist())) == [-2, -1, 0, 1, 2]
-        assert torch.equal(moved[:, 0], moved[:, 1])
 
 
 def test_scikit_learn_is_imported_only_for_the_digits():

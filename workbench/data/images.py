@@ -123,7 +123,7 @@ def read_images(
         elif image.shape[:2] != images[0].shape[:2]:
             raise ValueError(
                 f"{tree.where}: {tree.names[chosen[0]]} is {_by(images[0])} pixels, {tree.names[index]} "
-                f"{_by(image)}: give size and crop, so that all are alike"
+                f"{_by(image)}: give size and crop so that all are alike, or leave that one out"
             )
         images.append(image)
         if progress is not None and ((done + 1) % REPORT_EVERY == 0 or done + 1 == len(chosen)):

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from workbench.data.batches import Batches
+from workbench.data.checkpoints import load_checkpoint
 from workbench.data.progress import Progress
 from workbench.examples.architectures import NN3, VGG13, DigitsCNN
 from workbench.examples.datasets import Images, load_cifar10, load_digits, load_mnist
@@ -161,7 +160,7 @@ def load_example(name: str, progress: Progress | None = None) -> Example:
     """
     spec = example_spec(name)
     model = build_model(name)
-    load_weights(model, weights_file(name))
+    load_checkpoint(model, weights_file(name))
     calibration = spec.load("train", per_class=spec.per_class, progress=progress)
     evaluation = spec.load("test", progress=progress)
     batches = prepare(spec, calibration)
@@ -193,33 +192,3 @@ def prepare(spec: ExampleSpec, images: Images) -> Batches:
 def weights_file(name: str) -> Path:
     """Where the trained weights of the example `name` lie."""
     return WEIGHTS / f"{name}.safetensors"
-
-
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Copy the weights in the safetensors file `path` into `model` (float16 becomes the model's own dtype).
-
-    Raises
-    ------
-    ValueError
-        The file is missing or damaged, has other names or shapes than the model, or holds numbers that are
-        not finite. The model is then unchanged.
-    """
-    if not path.is_file():
-        raise ValueError(f"{path} does not exist: train it with python -m workbench.measure.training")
-    try:
-        stored = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
-    kind, expected = type(model).__name__, model.state_dict()
-    differing = sorted(expected.keys() ^ stored.keys())
-    if differing:
-        raise ValueError(f"{path} does not fit {kind}: only one of them has {', '.join(differing)}")
-    for key, tensor in stored.items():
-        if tensor.shape != expected[key].shape:
-            raise ValueError(
-                f"{path} does not fit {kind}: {key} has shape {tuple(tensor.shape)}, "
-                f"expected {tuple(expected[key].shape)}"
-            )
-        if not torch.isfinite(tensor).all():
-            raise ValueError(f"{path} is damaged: {key} holds numbers that are not finite")
-    model.load_state_dict(stored)

@@ -1,28 +1,64 @@
-"""The file formats of the built-in data sets: IDX files, CIFAR's python batches, trees of small images.
+"""CIFAR-10 from its files: the python batches, or a tree of images.
 
-Every function here reads one file or one tree and checks it; where data is looked for is the matter of
+Every function here reads what it is given and checks it; where data is looked for is the matter of
 `datasets.py`. A file that is not what it should be is a ValueError that names it.
 """
 
 from __future__ import annotations
 
-import io
 import pickle
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+import torch
+from torch import Tensor
 
-from workbench.data.images import DECODE_ERRORS, REPORT_EVERY
+from workbench.data.image_trees import open_tree
+from workbench.data.images import Look, read_images
 from workbench.data.progress import Progress
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-LARGEST_IMAGE_FILE = 1 << 20  # bytes: an image of a few thousand pixels is far smaller
+CIFAR10_CLASSES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+SIDE = 32  # pixels, of every image
+
+
+def read_cifar_images(
+    source: Path, split: str, per_class: int | None = None, progress: Progress | None = None
+) -> tuple[Tensor, Tensor]:
+    """CIFAR-10 as a tree of images, ``split/<class>/<image>`` in a folder or in a zip of one.
+
+    Names are taken in sorted order, class after class.
+
+    Args:
+        source: a folder that has the folder `split`, or a zip in which the tree may stand below others.
+        split: "train" or "test".
+        per_class: how many of each class are taken, and decoded; None for all.
+        progress: called as ``progress(done, total, what)`` while images are read.
+
+    Returns:
+        Pixels (n, 3, 32, 32) uint8, and labels (n,) int64.
+
+    Raises:
+        ValueError: the tree cannot be read (see `open_tree`), has other classes than CIFAR-10, or an image
+            does not decode or has another size; the message names it.
+    """
+    folder = source / split
+    with open_tree(folder) if folder.is_dir() else open_tree(source, split) as tree:
+        if tree.labels is None or tree.classes != CIFAR10_CLASSES:
+            raise ValueError(
+                f"{source}: the folders under {split}/ are {', '.join(tree.classes) or 'none'}; "
+                f"expected {', '.join(CIFAR10_CLASSES)}"
+            )
+        labels = torch.tensor(tree.labels)
+        members = [(labels == kind).nonzero().flatten()[:per_class] for kind in range(len(CIFAR10_CLASSES))]
+        chosen = torch.cat(members)
+        pixels = read_images(tree, chosen.tolist(), Look(channels=3), progress)
+    if pixels.shape[2:] != (SIDE, SIDE):
+        height, width = pixels.shape[2:]
+        raise ValueError(f"{source}: its images are {height} × {width} pixels, expected {SIDE} × {SIDE}")
+    return pixels, labels[chosen]
 
 
 def read_cifar_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -31,11 +67,9 @@ def read_cifar_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
     The file is a pickle. It is read by an unpickler that knows numpy's array constructor and nothing
     else, so that a file from elsewhere can run no code.
 
-    Raises
-    ------
-    ValueError
-        The file does not unpickle, names anything but plain arrays, or does not hold n rows of 3,072
-        bytes with n labels from 0 to 9.
+    Raises:
+        ValueError: the file does not unpickle, names anything but plain arrays, or does not hold n rows of
+            3,072 bytes with n labels from 0 to 9.
     """
     try:
         with path.open("rb") as file:
@@ -94,99 +128,3 @@ class _ArrayUnpickler(pickle.Unpickler):
             return self.ADMITTED[module, name]
         except KeyError:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not admitted") from None
-
-
-@dataclass(frozen=True)
-class _Tree:
-    """The files of a folder or a zip: their names, and how one is read."""
-
-    names: tuple[str, ...]
-    read: Callable[[str], bytes]
-
-
-def read_image_tree(
-    source: Path,
-    split: str,
-    classes: Sequence[str],
-    size: int,
-    per_class: int | None = None,
-    progress: Progress | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The images ``split/<class>/*.jpg|jpeg|png`` of a folder, or of a zip that holds such a tree.
-
-    Members of a zip are read in memory, one at a time, and never written to disc; the tree may stand
-    below other folders in it. Names are taken in sorted order, `per_class` of each class where given,
-    and only those are decoded. Returns pixels (n, 3, size, size) uint8 and labels (n,) int64, class
-    after class, in the order of `classes`.
-
-    Raises
-    ------
-    ValueError
-        The zip cannot be read, there are no images (or no usable names), a class is missing or unknown,
-        or an image does not decode to size × size.
-    """
-    with _open_tree(source, split) as tree:
-        chosen = _choose(source, split, tree.names, classes, per_class)
-        pixels = np.empty((len(chosen), 3, size, size), np.uint8)
-        for done, (name, _) in enumerate(chosen):
-            pixels[done] = _decode(source, name, tree.read, size)
-            if progress is not None and ((done + 1) % REPORT_EVERY == 0 or done + 1 == len(chosen)):
-                progress(done + 1, len(chosen), f"reading {split} images from {source.name}")
-    return pixels, np.asarray([label for _, label in chosen], dtype=np.int64)
-
-
-@contextmanager
-def _open_tree(source: Path, split: str) -> Iterator[_Tree]:
-    if source.is_dir():
-        files = (path for path in (source / split).glob("*/*") if path.is_file())
-        names = tuple(path.relative_to(source).as_posix() for path in files)
-        yield _Tree(names, lambda name: (source / name).read_bytes())
-        return
-    try:
-        archive = zipfile.ZipFile(source)
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{source} is not a readable zip file: {error}") from error
-    with archive:
-        small = (
-            info for info in archive.infolist() if not info.is_dir() and info.file_size <= LARGEST_IMAGE_FILE
-        )
-        yield _Tree(tuple(info.filename for info in small), archive.read)
-
-
-def _choose(
-    source: Path, split: str, names: Sequence[str], classes: Sequence[str], per_class: int | None
-) -> list[tuple[str, int]]:
-    found: dict[str, list[str]] = {}
-    for name in names:
-        if _is_image_of(name, split):
-            found.setdefault(PurePosixPath(name).parts[-2], []).append(name)
-    if not found:
-        raise ValueError(
-            f"{source} holds no images {split}/<class>/*.jpg or *.png (of {len(names)} files; "
-            "absolute names, names with '..' and hidden files are not read)"
-        )
-    if set(found) != set(classes):
-        raise ValueError(
-            f"{source}: the folders under {split}/ are {', '.join(sorted(found))}; "
-            f"expected {', '.join(classes)}"
-        )
-    return [(name, label) for label, kind in enumerate(classes) for name in sorted(found[kind])[:per_class]]
-
-
-def _is_image_of(name: str, split: str) -> bool:
-    path = PurePosixPath(name)
-    if path.is_absolute() or len(path.parts) < 3 or "\\" in name or ":" in name:
-        return False
-    if ".." in path.parts or "__MACOSX" in path.parts or path.name.startswith("."):
-        return False
-    return path.parts[-3] == split and path.suffix.lower() in IMAGE_SUFFIXES
-
-
-def _decode(source: Path, name: str, read: Callable[[str], bytes], size: int) -> np.ndarray:
-    try:
-        with Image.open(io.BytesIO(read(name)), formats=("JPEG", "PNG")) as image:
-            if image.size != (size, size):
-                raise ValueError(f"it is {image.width} × {image.height} pixels, expected {size} × {size}")
-            return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-    except DECODE_ERRORS as error:
-        raise ValueError(f"the image {name} in {source} cannot be read: {error}") from error

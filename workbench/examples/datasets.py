@@ -19,7 +19,7 @@ from torch import Tensor
 
 from workbench.data.arrays import read_idx
 from workbench.data.progress import Progress
-from workbench.examples.cifar import read_cifar_batch, read_image_tree
+from workbench.examples.cifar import CIFAR10_CLASSES, read_cifar_batch, read_cifar_images
 from workbench.examples.download import DownloadError, fetch, unpack
 
 DATA_VARIABLE = "WORKBENCH_DATA"
@@ -40,9 +40,6 @@ CIFAR10_ARCHIVE = "cifar-10-python.tar.gz"
 CIFAR10_MD5 = "c58f30108f718f92721af3b95e74349a"
 CIFAR10_BATCHES = "cifar-10-batches-py"
 CIFAR10_NAME = re.compile(r"cifar[-_]?10(?!0)", re.IGNORECASE)
-CIFAR10_CLASSES = (
-    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
-)  # fmt: skip
 CIFAR10_LAYOUTS = (
     f"{CIFAR10_BATCHES}/ with data_batch_1…5 and test_batch; cifar10*/ or the folder itself with "
     "train/<class>/*.jpg|png and test/<class>/*.jpg|png; a zip of such a tree, named cifar10*.zip"
@@ -176,8 +173,7 @@ def load_cifar10(
         pixels, labels = _read_batches(_batch_files(folder, split))
     else:
         pixels, labels = read()
-    images = Images(torch.from_numpy(pixels), torch.from_numpy(labels), CIFAR10_CLASSES)
-    return _first_per_class(images, per_class)
+    return _first_per_class(Images(pixels, labels, CIFAR10_CLASSES), per_class)
 
 
 def _check_split(split: str) -> None:
@@ -206,7 +202,7 @@ def _find_mnist(names: Sequence[str]) -> list[Path] | None:
     return None
 
 
-Reading = Callable[[], tuple[np.ndarray, np.ndarray]]
+Reading = Callable[[], tuple[Tensor, Tensor]]
 
 
 def _find_cifar10(split: str, per_class: int | None, progress: Progress | None) -> Reading | None:
@@ -220,7 +216,7 @@ def _find_cifar10(split: str, per_class: int | None, progress: Progress | None) 
         trees = [folder for folder in folders if (folder / split / CIFAR10_CLASSES[0]).is_dir()]
         trees += [path for path in named if path.suffix.lower() == ".zip"]
         if trees:
-            return partial(read_image_tree, trees[0], split, CIFAR10_CLASSES, 32, per_class, progress)
+            return partial(read_cifar_images, trees[0], split, per_class, progress)
     return None
 
 
@@ -229,9 +225,9 @@ def _batch_files(folder: Path, split: str) -> list[Path]:
     return [folder / name for name in names]
 
 
-def _read_batches(files: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
-    parts = [read_cifar_batch(file) for file in files]
-    return np.concatenate([pixels for pixels, _ in parts]), np.concatenate([labels for _, labels in parts])
+def _read_batches(files: Sequence[Path]) -> tuple[Tensor, Tensor]:
+    pixels, labels = zip(*map(read_cifar_batch, files), strict=True)
+    return torch.from_numpy(np.concatenate(pixels)), torch.from_numpy(np.concatenate(labels))
 
 
 def _download(

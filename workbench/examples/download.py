@@ -1,26 +1,24 @@
-"""Fetching a file or an archive from a public address: a checksum or nothing.
+"""Fetching a file from a public address, by its checksum, and unpacking an archive that came that way.
 
-A file appears under its final name only when it has arrived whole and its MD5 matches, so that an
-interrupted download never looks like data.
+pooch fetches: a file appears under its final name only when it has arrived whole and its MD5 matches, so that
+an interrupted download never looks like data. Unpacking is our own: pooch hands an archive to `extractall`,
+which has a safe filter only from Python 3.11.4 on and leaves half an archive where it fails.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import http.client
 import os
 import shutil
 import tarfile
 import tempfile
-import urllib.request
-import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from logging import WARNING, Logger
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
 
 from workbench.data.progress import Progress
 
-CHUNK = 1 << 18
+CHUNK = 1 << 18  # bytes that are written, and told, at a time
 
 
 class DownloadError(OSError):
@@ -28,64 +26,81 @@ class DownloadError(OSError):
 
 
 def fetch(url: str, target: Path, md5: str, progress: Progress | None = None, timeout: float = 30.0) -> Path:
-    """Download `url` to `target`, and return `target`.
+    """Download `url` to `target`, unless it is there with that checksum.
 
-    The bytes go to a temporary name beside `target` and are moved there once their MD5 (32 hexadecimal
-    digits) matches; whatever else happens, the temporary file is removed. `progress` counts bytes;
-    `timeout` is in seconds, for each wait on the network.
+    Args:
+        url: an http or https address.
+        target: the file to be; its folder is made where it is missing.
+        md5: what the file must have, 32 hexadecimal digits.
+        progress: called as ``progress(done, total, what)`` with bytes; `total` is None where it is not told.
+        timeout: seconds, for each wait on the network.
 
-    Raises
-    ------
-    DownloadError
-        The address does not answer, answers with an error, sends too few bytes or the wrong ones, or
-        `target` cannot be written.
+    Returns:
+        `target`.
+
+    Raises:
+        DownloadError: the address does not answer, answers with an error, sends too few bytes or the wrong
+            ones, or `target` cannot be written. What was at `target` is then still there.
     """
-    partial = target.with_name(f"{target.name}.{uuid.uuid4().hex}.part")
+    import pooch  # with requests it takes longer to import than the rest of this package's examples
+
+    bar = False if progress is None else _Bar(progress, target.name)
+    downloader = pooch.HTTPDownloader(progressbar=bar, chunk_size=CHUNK, timeout=timeout)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as out:
-            found = _receive(url, out, target.name, progress, timeout)
-        if found != md5:
-            raise DownloadError(f"{url}: the MD5 of what arrived is {found}, expected {md5}")
-        os.replace(partial, target)
-    except DownloadError:
-        raise
-    except (OSError, http.client.HTTPException) as error:
+        with _quiet(pooch.get_logger()):
+            pooch.retrieve(url, f"md5:{md5}", fname=target.name, path=target.parent, downloader=downloader)
+    except (OSError, ValueError) as error:  # those of requests are OSErrors
         raise DownloadError(f"{url}: {type(error).__name__}: {error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
     return target
 
 
-def _receive(url: str, out: BinaryIO, name: str, progress: Progress | None, timeout: float) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    done = 0
-    with urllib.request.urlopen(url, timeout=timeout) as response:
-        header = response.headers.get("Content-Length")
-        total = int(header) if header and header.isdigit() else None
-        while chunk := response.read(CHUNK):
-            out.write(chunk)
-            digest.update(chunk)
-            done += len(chunk)
-            if progress is not None:
-                progress(done, total, f"downloading {name}")
-    # http.client ends a chunked read quietly when the connection drops, so the length is checked here.
-    if total is not None and done != total:
-        raise DownloadError(f"{url}: cut off after {done} of {total} bytes")
-    return digest.hexdigest()
+class _Bar:
+    """What pooch takes for a progress bar, told on to a `Progress`."""
+
+    def __init__(self, progress: Progress, name: str) -> None:
+        self.progress, self.name, self.total, self.done = progress, name, 0, 0
+
+    def update(self, count: int) -> None:
+        self.done += count
+        if count and self.total:  # the last chunk counts as a whole one
+            self.progress(min(self.done, self.total), self.total, f"downloading {self.name}")
+        elif count:
+            self.progress(self.done, None, f"downloading {self.name}")
+
+    def reset(self) -> None:
+        self.done = 0
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@contextmanager
+def _quiet(logger: Logger) -> Iterator[None]:
+    """Within: pooch writes no line of its own, since `progress` tells as much."""
+    level = logger.level
+    logger.setLevel(WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def unpack(archive: Path, member: str, folder: Path) -> Path:
-    """Unpack the files of the folder `member` of the tar file `archive` into `folder`; return `folder`.
+    """Unpack the files of one folder of a tar file.
 
     They are written into a temporary folder beside `folder` first, so that no half of them looks like data.
 
-    Raises
-    ------
-    ValueError
-        `archive` is not a readable tar file, holds a path that leads outside, a link or a device, or has no
-        files in `member`.
+    Args:
+        archive: the tar file, compressed or not.
+        member: the folder in it whose files are wanted.
+        folder: where they go; made where it is missing.
+
+    Returns:
+        `folder`.
+
+    Raises:
+        ValueError: `archive` is not a readable tar file, holds a path that leads outside, a link or a device,
+            or has no files in `member`.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
