@@ -1,5 +1,6 @@
 """The `workbench` command: what it prints, what it refuses, and how fast it answers."""
 
+import io
 import json
 import re
 import socket
@@ -12,7 +13,8 @@ import pytest
 import torch
 from jupyter_client.kernelspec import NoSuchKernel
 
-from workbench.cli import _parser, main, summary
+from workbench import cli
+from workbench.cli import _parser, main, progress_on, summary
 from workbench.data.loading import load_data
 from workbench.data.models import load_model
 from workbench.serve import launch
@@ -20,6 +22,7 @@ from workbench.serve.app import Page
 from workbench.serve.lab import LAB_LAYOUT, LAB_SETTINGS, NoDelayConnection
 from workbench.serve.launch import LaunchError, OwnKernelSpecs, free_port, working_notebooks
 from workbench.session.session import Session
+from workbench.tuning.settings import Tuning
 
 
 def run(*arguments, cwd=None):
@@ -278,6 +281,82 @@ def test_measure_prints_a_table_and_saves_what_a_notebook_opens(own, tmp_path, c
     assert session.moment("0").count == 23
     freedom = session.spectrum("0").degrees_of_freedom(1e-3 * session.spectrum("0").trace)
     assert lines[1].split()[2] == f"{freedom:.1f}"
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is one."""
+
+    def isatty(self):
+        return True
+
+
+def test_a_log_gets_a_line_when_a_piece_of_work_is_done():
+    stream = io.StringIO()
+    with progress_on(stream) as progress:
+        for done in (1, 2, 3):
+            progress(done, 3, f"measuring moments, {done * 8} examples")
+        progress(1, 3, "scoring, 8 examples")
+        progress(2, 3, "scoring, 16 examples")
+        progress(7, None, "downloading a.bin")
+        progress(1, 1, "one thing")
+        progress(1, 1, "another thing")
+    assert stream.getvalue().splitlines() == [
+        "measuring moments, 24 examples (3 of 3)",
+        "scoring, 16 examples (2 of 3)",
+        "downloading a.bin (7)",
+        "one thing (1 of 1)",
+        "another thing (1 of 1)",
+    ]
+
+
+def test_a_log_is_not_silent_for_long(monkeypatch):
+    monkeypatch.setattr(cli, "PATIENCE", -1.0)
+    stream = io.StringIO()
+    with progress_on(stream) as progress:
+        for done in (1, 2, 1, 2):
+            progress(done, 2, "measuring")
+    assert stream.getvalue().splitlines() == ["measuring (1 of 2)", "measuring (2 of 2)"] * 2
+
+
+def test_a_terminal_gets_a_bar_and_a_fresh_line_after_it():
+    stream = Terminal()
+    with progress_on(stream) as progress:
+        for done in range(1, 6):
+            progress(done, 5, "measuring moments")
+    last = stream.getvalue().split("\r")[-1]
+    assert last.startswith("measuring moments: 100%|")
+    assert " 5/5 " in last
+    assert last.endswith("\n")
+
+
+def test_nothing_is_written_where_nothing_is_told():
+    for stream in (io.StringIO(), Terminal()):
+        with progress_on(stream):
+            pass
+        assert stream.getvalue() == ""
+
+
+def test_measure_and_replay_tell_how_far_they_are(own, tmp_path, capsys, monkeypatch):
+    model, named = own
+    data = str(tmp_path / "data.npz")
+    assert main(["measure", *named, "--evaluation", data, "--output", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr()
+    assert printed.err.splitlines() == [
+        "measuring moments, 29 examples (1 of 1)",
+        "scoring, 29 examples (1 of 1)",
+    ]
+    assert printed.out.startswith("group ")
+    session = Session(model, load_data(data), training=load_data(data))
+    session.measure()
+    session.commit(session.preview("0", width=7))
+    session.finetune(tuning=Tuning(steps=3))
+    session.save(tmp_path / "saved")
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    recipe = str(tmp_path / "saved" / "recipe.json")
+    assert main(["replay", recipe, *named, "--training", data]) == 0
+    assert "measuring moments, 29 examples: 100%|" in sys.stderr.getvalue()
+    assert "fine-tuning, loss " in sys.stderr.getvalue()
+    assert "\r" not in capsys.readouterr().out
 
 
 def test_measure_takes_a_score_of_ones_own(own, tmp_path, capsys):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from workbench.session.session import Session
@@ -23,6 +25,7 @@ DATA_HELP = (
     "MODULE:FACTORY, a function that returns tensors, a DataLoader or a list of batches"
 )
 SHARE = 1e-3  # of the trace: the λ at which `measure` prints the degrees of freedom
+PATIENCE = 30.0  # seconds without a line where progress goes to a file
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -198,10 +201,11 @@ def _replay(arguments: argparse.Namespace) -> None:
     _check_output(arguments.output)
     from workbench.session.replay import replay
 
-    own = _own(arguments)
-    if arguments.model is None:  # then it is the recipe's own
-        own.pop("model", None)
-    session = replay(arguments.recipe, **own)
+    with progress_on(sys.stderr) as progress:
+        own = _own(arguments, progress)
+        if arguments.model is None:  # then it is the recipe's own
+            own.pop("model", None)
+        session = replay(arguments.recipe, progress=progress, **own)
     print(summary(session))
     if arguments.output:
         session.save(arguments.output)
@@ -215,13 +219,14 @@ def _measure(arguments: argparse.Namespace) -> None:
     from workbench.session.session import Session
 
     example = None if arguments.model else arguments.example
-    session = Session(
-        **_own(arguments),
-        procedure=arguments.procedure,
-        name=arguments.model or "",
-        example=example,
-    )
-    session.measure()
+    with progress_on(sys.stderr) as progress:
+        session = Session(
+            **_own(arguments, progress),
+            procedure=arguments.procedure,
+            name=arguments.model or "",
+            example=example,
+        )
+        session.measure(progress)
     print(group_table(session))
     if session.history[0].score is not None:
         print(f"\n{session.metric} {session.history[0].score:.4f}")
@@ -237,7 +242,66 @@ def _check_output(folder: Path | None) -> None:
         raise ValueError(f"--output {folder} is a file: name a folder")
 
 
-def _own(arguments: argparse.Namespace) -> dict[str, Any]:
+@contextmanager
+def progress_on(stream: TextIO) -> Iterator[Stages]:
+    """Within: a `Progress` that writes to `stream`, which is left at the beginning of a line."""
+    stages = Stages(stream)
+    try:
+        yield stages
+    finally:
+        stages.close()
+
+
+class Stages:
+    """One piece of work after another: a bar each on a terminal; in a log, a line when it is done.
+
+    Where a piece takes long, a log gets a line every half a minute too.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.bar: Any = None
+        self.done, self.what = 0, ""
+        self.total: int | None = None
+        self.told, self.last = time.monotonic(), ""
+
+    def __call__(self, done: int, total: int | None, what: str) -> None:
+        """Tell that `done` of `total` (None: nobody knows) are done of `what`."""
+        over = self.done == self.total and what.partition(",")[0] != self.what.partition(",")[0]
+        if total != self.total or done < self.done or over:
+            self.close()
+        self.done, self.total, self.what = done, total, what
+        if self.stream.isatty():
+            self._draw()
+        elif time.monotonic() - self.told > PATIENCE:
+            self._write()
+
+    def close(self) -> None:
+        """End the present piece."""
+        if self.bar is not None:
+            self.bar.close()
+        elif self.what:
+            self._write()
+        self.bar, self.what, self.last, self.done, self.total = None, "", "", 0, None
+
+    def _draw(self) -> None:
+        if self.bar is None:
+            from tqdm import tqdm  # not needed to print help
+
+            columns = shutil.get_terminal_size().columns  # 80 where the terminal does not tell
+            self.bar = tqdm(total=self.total, file=self.stream, unit="", ncols=columns)
+        self.bar.set_description(self.what, refresh=False)
+        self.bar.update(self.done - self.bar.n)
+
+    def _write(self) -> None:
+        of = "" if self.total is None else f" of {self.total}"
+        line = f"{self.what} ({self.done}{of})"
+        if line != self.last:
+            print(line, file=self.stream, flush=True)
+        self.told, self.last = time.monotonic(), line
+
+
+def _own(arguments: argparse.Namespace, progress: Stages) -> dict[str, Any]:
     """The model and its data, as far as they are named; errors say which option is wrong."""
     from workbench.data.loading import load_data, load_evaluation
     from workbench.data.models import load_model
@@ -245,11 +309,12 @@ def _own(arguments: argparse.Namespace) -> dict[str, Any]:
     if not arguments.model and (arguments.checkpoint or arguments.weights or arguments.options):
         raise ValueError("--checkpoint, --weights and --options need --model, the model that they are for")
     look = {name: getattr(arguments, name) for name in ("size", "crop", "mean", "std")}
+    look["progress"] = progress
     own: dict[str, Any] = {}
     if arguments.example:
         from workbench.examples.catalogue import load_example
 
-        example = load_example(arguments.example)
+        example = load_example(arguments.example, progress)
         own = {name: getattr(example, name) for name in ("model", "calibration", "evaluation", "data_name")}
     # The model comes first, since it is the one that is wrong most often.
     given: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {

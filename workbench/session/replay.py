@@ -10,7 +10,7 @@ from torch import nn
 from workbench.data.progress import Progress
 from workbench.session.recipe import RecipeStep, TuneStep, parse_step, read_recipe
 from workbench.session.session import Session, session_for
-from workbench.tuning.finetuning import Loss
+from workbench.tuning.finetuning import Loss, Report
 
 
 def replay(
@@ -40,7 +40,14 @@ def replay(
         if isinstance(step, RecipeStep):
             session.commit(session.choice_of(step), progress, plan=step.plan)
         elif isinstance(step, TuneStep):
-            session.finetune(tuning=step.tuning)
+            session.finetune(tuning=step.tuning, report=_reporting(progress))
         else:
             session.refit(progress)
     return session
+
+
+def _reporting(progress: Progress | None) -> Report | None:
+    """A fine-tuning's reports, told on as progress."""
+    if progress is None:
+        return None
+    return lambda one: progress(one.step, one.total, f"fine-tuning, loss {one.loss:.4g}")
