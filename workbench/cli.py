@@ -288,8 +288,8 @@ class Stages:
         if self.bar is None:
             from tqdm import tqdm  # not needed to print help
 
-            columns = shutil.get_terminal_size().columns  # 80 where the terminal does not tell
-            self.bar = tqdm(total=self.total, file=self.stream, unit="", ncols=columns)
+            width, height = shutil.get_terminal_size()  # 80, 24 where the terminal does not tell
+            self.bar = tqdm(total=self.total, file=self.stream, unit="", ncols=width, nrows=height)
         self.bar.set_description(self.what, refresh=False)
         self.bar.update(self.done - self.bar.n)
 
