@@ -21,6 +21,7 @@ class NN3(nn.Module):
         self.fc4 = nn.Linear(300, classes)
 
     def forward(self, images: Tensor) -> Tensor:
+        """(n, ...) images to (n, classes)."""
         hidden = relu(self.fc1(images.flatten(1)))
         hidden = relu(self.fc2(hidden))
         hidden = relu(self.fc3(hidden))
@@ -48,6 +49,7 @@ class DigitsCNN(nn.Module):
         self.fc2 = nn.Linear(128, classes)
 
     def forward(self, images: Tensor) -> Tensor:
+        """(n, 1, 8, 8) images to (n, classes)."""
         maps = relu(self.bn1(self.conv1(images)))
         maps = self.pool(relu(self.bn2(self.conv2(maps))))
         maps = self.pool(relu(self.bn3(self.conv3(maps))))
@@ -75,4 +77,5 @@ class VGG13(nn.Module):
         self.classifier = nn.Linear(channels, classes)
 
     def forward(self, images: Tensor) -> Tensor:
+        """(n, 3, 32, 32) images to (n, classes)."""
         return self.classifier(self.features(images).flatten(1))

@@ -125,7 +125,17 @@ def example_names() -> tuple[str, ...]:
 
 
 def example_spec(name: str) -> ExampleSpec:
-    """The entry of `EXAMPLES` called `name`; ValueError with the valid names where there is none."""
+    """What an example is made of.
+
+    Args:
+        name: a key of `EXAMPLES`.
+
+    Returns:
+        Its entry.
+
+    Raises:
+        ValueError: there is no such example; the message lists them.
+    """
     try:
         return EXAMPLES[name]
     except KeyError:
@@ -133,30 +143,37 @@ def example_spec(name: str) -> ExampleSpec:
 
 
 def build_model(name: str) -> nn.Module:
-    """The untrained module of the example `name`, in training mode.
+    """The untrained module of an example.
 
-    Raises
-    ------
-    ValueError
-        There is no such example.
+    Args:
+        name: a key of `EXAMPLES`.
+
+    Returns:
+        A new module, in training mode.
+
+    Raises:
+        ValueError: there is no such example.
     """
     return example_spec(name).build()
 
 
 def load_example(name: str, progress: Progress | None = None) -> Example:
-    """The example `name`: its trained model, freshly built, with calibration and evaluation data.
+    """A built-in example: its trained model, freshly built, with calibration and evaluation data.
 
     Calibration is the digits' training split (1,347 images), or 200 training images of every class of MNIST
-    or CIFAR-10; evaluation is the whole test split. Both are in a fixed random order. `progress` is
-    called as ``progress(done, total, what)`` while files are read or downloaded.
+    or CIFAR-10; evaluation is the whole test split. Both are in a fixed random order.
 
-    Raises
-    ------
-    ValueError
-        There is no such example (the message lists them), or a file of weights or data is malformed (the
-        message names it).
-    DownloadError
-        The data is not on this machine and cannot be downloaded.
+    Args:
+        name: a key of `EXAMPLES`.
+        progress: called as ``progress(done, total, what)`` while files are read or downloaded.
+
+    Returns:
+        The example, its model in evaluation mode.
+
+    Raises:
+        ValueError: there is no such example (the message lists them), or a file of weights or data is
+            malformed (the message names it).
+        DownloadError: the data is not on this machine and cannot be downloaded.
     """
     spec = example_spec(name)
     model = build_model(name)
@@ -178,9 +195,16 @@ def load_example(name: str, progress: Progress | None = None) -> Example:
 
 
 def prepare(spec: ExampleSpec, images: Images) -> Batches:
-    """Images as the spec's model takes them: float32 inputs (n, channels, height, width), int64 targets (n,).
+    """Images as an example's model takes them.
 
     The order is a fixed shuffle, because some files are sorted by class and a batch should not be.
+
+    Args:
+        spec: of the example, with its mean and std.
+        images: as a loader gives them.
+
+    Returns:
+        Float32 inputs (n, channels, height, width), and int64 targets (n,).
     """
     generator = torch.Generator().manual_seed(ORDER_SEED)
     order = torch.randperm(len(images), generator=generator)

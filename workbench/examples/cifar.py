@@ -62,10 +62,16 @@ def read_cifar_images(
 
 
 def read_cifar_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """One file of CIFAR-10's python version: pixels (n, 3, 32, 32) uint8 and labels (n,) int64.
+    """One file of CIFAR-10's python version.
 
     The file is a pickle. It is read by an unpickler that knows numpy's array constructor and nothing
     else, so that a file from elsewhere can run no code.
+
+    Args:
+        path: such as data_batch_1.
+
+    Returns:
+        Pixels (n, 3, 32, 32) uint8, and labels (n,) int64.
 
     Raises:
         ValueError: the file does not unpickle, names anything but plain arrays, or does not hold n rows of

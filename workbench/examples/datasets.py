@@ -70,10 +70,11 @@ def cache_folder() -> Path:
 def data_folders() -> tuple[Path, ...]:
     """The folders that are searched, in order: WORKBENCH_DATA's, if set, then the cache.
 
-    Raises
-    ------
-    ValueError
-        WORKBENCH_DATA is set, but does not name a folder.
+    Returns:
+        One or two folders; the cache need not exist.
+
+    Raises:
+        ValueError: WORKBENCH_DATA is set, but does not name a folder.
     """
     named = os.environ.get(DATA_VARIABLE)
     if not named:
@@ -87,12 +88,17 @@ def load_digits(split: str, per_class: int | None = None, progress: Progress | N
     """scikit-learn's handwritten digits: 8 × 8 pixels from 0 to 16, 1 channel, 10 classes.
 
     A fixed stratified split: a quarter of every class (450 images) is "test", the rest (1,347) "train".
-    `per_class` keeps the first so many of every class.
 
-    Raises
-    ------
-    ValueError
-        `split` is neither "train" nor "test".
+    Args:
+        split: "train" or "test".
+        per_class: the first so many of every class; None for all.
+        progress: not called, since nothing takes long.
+
+    Returns:
+        The images, (n, 1, 8, 8) uint8.
+
+    Raises:
+        ValueError: `split` is neither "train" nor "test".
     """
     _check_split(split)
     from sklearn.datasets import load_digits as load  # takes most of a second, so only when it is wanted
@@ -114,17 +120,22 @@ def load_digits(split: str, per_class: int | None = None, progress: Progress | N
 def load_mnist(
     split: str, per_class: int | None = None, progress: Progress | None = None, base_url: str = MNIST_URL
 ) -> Images:
-    """MNIST: 28 × 28 pixels from 0 to 255, 1 channel, 10 classes; 60,000 "train" and 10,000 "test" images.
+    """MNIST: 28 × 28 pixels from 0 to 255, 1 channel, 10 classes; 60,000 "train", 10,000 "test" images.
 
-    Looked for in `data_folders()` as IDX files, plain or .gz (torchvision's layout), else downloaded from
-    `base_url`. `per_class` keeps the first so many of every class, in the files' order.
+    Looked for in `data_folders()` as IDX files, plain or .gz (torchvision's layout), else downloaded.
 
-    Raises
-    ------
-    ValueError
-        `split` is neither "train" nor "test", or a file found is malformed (the message names it).
-    DownloadError
-        The files are not on this machine and cannot be downloaded.
+    Args:
+        split: "train" or "test".
+        per_class: the first so many of every class, in the files' order; None for all.
+        progress: called as ``progress(done, total, what)`` while files are read or downloaded.
+        base_url: where downloads come from.
+
+    Returns:
+        The images, (n, 1, 28, 28) uint8.
+
+    Raises:
+        ValueError: `split` is neither "train" nor "test", or a file found is malformed (the message names it).
+        DownloadError: the data is not on this machine and cannot be downloaded.
     """
     _check_split(split)
     stem = "train" if split == "train" else "t10k"
@@ -149,18 +160,23 @@ def load_mnist(
 def load_cifar10(
     split: str, per_class: int | None = None, progress: Progress | None = None, base_url: str = CIFAR10_URL
 ) -> Images:
-    """CIFAR-10: 32 × 32 pixels from 0 to 255, 3 channels, 10 classes; 50,000 "train", 10,000 "test" images.
+    """CIFAR-10: 32 × 32 pixels, 0 to 255, 3 channels, 10 classes; 50,000 "train", 10,000 "test" images.
 
     Looked for in `data_folders()` as python batches, a folder of images, or a zip of one; else the python
-    version is downloaded from `base_url`. `per_class` keeps the first so many of every class; of a tree of
-    images, only those are decoded.
+    version is downloaded.
 
-    Raises
-    ------
-    ValueError
-        `split` is neither "train" nor "test", or a file found is malformed (the message names it).
-    DownloadError
-        The data is not on this machine and cannot be downloaded.
+    Args:
+        split: "train" or "test".
+        per_class: the first so many of every class; of a tree of images, only those are decoded; None for all.
+        progress: called as ``progress(done, total, what)`` while files are read or downloaded.
+        base_url: where downloads come from.
+
+    Returns:
+        The images, (n, 3, 32, 32) uint8.
+
+    Raises:
+        ValueError: `split` is neither "train" nor "test", or a file found is malformed (the message names it).
+        DownloadError: the data is not on this machine and cannot be downloaded.
     """
     _check_split(split)
     read = _find_cifar10(split, per_class, progress)

@@ -73,15 +73,21 @@ PLANS: dict[str, TrainingPlan] = {
 def train(
     name: str, data: Batches, steps: int | None = None, report: Callable[[str], None] | None = None
 ) -> nn.Module:
-    """Train the example `name` on `data` (inputs as its model takes them) and return the model in eval mode.
+    """Train an example.
 
-    `steps` ends the training after so many gradient steps; `report` is given a line of text an epoch. The
-    caller's random state, thread count and determinism settings are as before afterwards.
+    The caller's random state, thread count and determinism settings are as before afterwards.
 
-    Raises
-    ------
-    ValueError
-        There is no such example.
+    Args:
+        name: of the example.
+        data: inputs as its model takes them, with targets.
+        steps: ends the training after so many gradient steps.
+        report: given a line of text an epoch.
+
+    Returns:
+        The model, in evaluation mode.
+
+    Raises:
+        ValueError: there is no such example, or the data has no targets.
     """
     example_spec(name)
     plan = PLANS[name]
@@ -136,7 +142,12 @@ def _shuffled(data: Batches, plan: TrainingPlan) -> Iterator[tuple[Any, Tensor]]
 
 
 def write_weights(model: nn.Module, path: Path) -> None:
-    """Write the model's weights to the safetensors file `path`: floating-point tensors as float16."""
+    """Write a model's weights to a safetensors file, floating-point tensors as float16.
+
+    Args:
+        model: of which the state dict is written.
+        path: of the file; its folder is made where it is missing.
+    """
     tensors = {
         key: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
         for key, tensor in model.state_dict().items()
@@ -146,9 +157,18 @@ def write_weights(model: nn.Module, path: Path) -> None:
 
 
 def train_and_write(name: str, folder: Path, report: Callable[[str], None] | None = None) -> float:
-    """Train the example `name`, write its weights and its accuracy into `folder`; return the accuracy.
+    """Train an example, and write its weights and its accuracy into a folder.
 
-    The accuracy is that of the written float16 weights on the whole test split.
+    Args:
+        name: of the example.
+        folder: for NAME.safetensors and accuracy.json.
+        report: given a line of text an epoch.
+
+    Returns:
+        The accuracy of the written float16 weights on the whole test split.
+
+    Raises:
+        ValueError: there is no such example.
     """
     spec = example_spec(name)
     path = folder / f"{name}.safetensors"

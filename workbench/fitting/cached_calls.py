@@ -51,12 +51,25 @@ def cache_calls(
     *,
     limit: int = LIMIT,
 ) -> CachedCalls:
-    """Run `network` once over the data and store what `layers` gave, in the CPU's memory.
+    """Run a network once over the data and store what layers gave, in the CPU's memory.
 
     Nothing is stored where that would take more than `limit` bytes, or where the data may come in other
     batches the next time, as from a DataLoader that shuffles.
 
-    Raises ValueError where a batch does not go through; Cancelled.
+    Args:
+        network: run in evaluation mode and left as it was.
+        layers: their names.
+        data: calibration batches, as for `measure_moments`.
+        progress: called as ``progress(done, total, what)`` after every batch.
+        cancel: where it is set, the work stops before the next batch.
+        limit: bytes.
+
+    Returns:
+        The calls, layer by layer; none where nothing was stored.
+
+    Raises:
+        ValueError: a batch does not go through.
+        Cancelled: `cancel` was set.
     """
     data = as_batches(data)
     if not layers or not isinstance(data, (Batches, list, tuple)):

@@ -27,7 +27,9 @@ class Source(Protocol):
     stop: bool
     additions: bool
 
-    def run(self, inputs: Inputs, index: int) -> list[LayerCall]: ...
+    def run(self, inputs: Inputs, index: int) -> list[LayerCall]:
+        """The layer's calls in batch `index`."""
+        ...
 
 
 def measure_calls(
@@ -39,12 +41,21 @@ def measure_calls(
     progress: Progress | None = None,
     cancel: Event | None = None,
 ) -> None:
-    """Run every batch through the watched networks; `use(calls, picked)` every call of the layer.
+    """Run every batch through the watched networks, and use every call of one layer.
 
-    `calls` holds the same call in each network, of which the last one is run here; `picked` (n,) the flat
-    numbers of the samples chosen where there are more than `most` in the data, None for all of them.
+    Args:
+        watches: a source of the layer's calls a network; the last one is run here.
+        layer: of which the calls are used.
+        data: calibration batches, as for `measure_moments`.
+        progress: called as ``progress(done, total, what)`` after every batch.
+        cancel: where it is set, the work stops before the next batch.
+        most: samples to use; where the data has more, a random choice with a fixed seed is made.
+        use: called as ``use(calls, picked)``: the same call in each network, and the flat numbers (n,) of the
+            samples chosen, None for all of them.
 
-    Raises ValueError where the layer is not called, or not as often in one network as in the other.
+    Raises:
+        ValueError: the layer is not called, or not as often in one network as in the other.
+        Cancelled: `cancel` was set.
     """
     data = as_batches(data)
     share = _probe(watches, layer, data, most)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from threading import Event
 from typing import Any
 
@@ -58,6 +59,7 @@ def fit_present(
         kept: k distinct indices into the m.
         ridge: τ, (m,), >= 0; every feature of unit j gets τ_j.
         data: calibration batches, as for `measure_moments`.
+        progress, cancel: as for `measure_calls`.
         samples: patches to use at most; by default 2²⁰, in wide layers fewer, but at least 16 a feature.
             Beyond that a random choice with a fixed seed is made.
         limit: bytes that the fit may take.
@@ -69,36 +71,21 @@ def fit_present(
         ValueError: shapes that do not fit, a layer that cannot be fitted on patches, more memory than
             `limit`, or data that does not go through the network.
         Cancelled: `cancel` was set.
+
+    Source:
+        method.md §5, kernel-aware **[beyond the paper]**.
     """
     layer = PatchLayer.of(network, reader.module)
     columns = reader.columns[unit_indices(alive, len(reader.columns))]  # (m, positions)
     units, positions = columns.shape
-    if weight.ndim != 3 or weight.shape[1:] != (units, positions * layer.patch * layer.block):
-        raise ValueError(
-            f"layer {layer.name} needs a weight (outputs, {units}, {positions * layer.patch * layer.block}) "
-            f"for its {units} units, got {tuple(weight.shape)}"
-        )
+    _check_weight(layer, weight, units, positions)
     index, tau = unit_indices(kept, units), ridge_vector(ridge, units).cpu()
     lost = torch.ones(units, dtype=torch.bool)
     lost[index] = False
     own, gone = (_part(weight, units_of, positions, layer) for units_of in (index, lost))
     _check_memory(layer.name, own.shape[1], len(own), limit)
     sums = Sums(own.shape[1], len(own), device_of(network))
-    gone = gone.to(sums.device)
-
-    def use(calls: Sequence[LayerCall], picked: Tensor | None) -> None:
-        inputs = calls[0].inputs.to(sums.device)
-        regressors = layer.windows(inputs, columns[index].flatten())
-        others = layer.windows(inputs, columns[lost].flatten()) if bool(lost.any()) else None
-        grid = tuple(regressors.shape[: layer.grid_axes])
-        for piece in pieces(grid, own.shape[1] + gone.shape[1], picked):
-            # The kept units' own share is known exactly; only what the lost ones said is to be fitted.
-            x = matrix(regressors, piece, layer.grid_axes)
-            if others is None:
-                sums.add(x, x.new_zeros(len(gone), x.shape[1]))
-            else:
-                sums.add(x, gone @ matrix(others, piece, layer.grid_axes))
-
+    use = partial(_add_lost, sums, layer, columns[index].flatten(), columns[lost].flatten(), gone)
     most = samples or _enough(own.shape[1])
     with watching(network, layer.name) as watch:
         measure_calls([watch], layer, data, most, use, progress, cancel)
@@ -134,7 +121,8 @@ def fit_original(
         module: the layer's name in both.
         rows: (outputs,) the original's output rows that the pruned layer still has, in its order.
         ridge: τ, (inputs,), >= 0, one entry an input channel or feature of the pruned layer.
-        data, samples, limit: as in `fit_present`.
+        data, progress, cancel, samples, limit: as in `fit_present`.
+        drift: whether the target makes up for what the stream has moved since.
         cached_calls: what the original gave for this data, where that was stored; else it runs once more.
 
     Returns:
@@ -142,6 +130,9 @@ def fit_original(
 
     Raises:
         ValueError, Cancelled: as in `fit_present`.
+
+    Source:
+        method.md §5, against the original **[beyond the paper]**.
     """
     layer = PatchLayer.of(pruned, module)
     PatchLayer.of(original, module)
@@ -154,23 +145,10 @@ def fit_original(
     own = layer.matrix_of(present.reshape(outputs, inputs, -1).cpu().double())
     _check_memory(module, own.shape[1], len(own), limit)
     sums = Sums(own.shape[1], len(own), device_of(pruned))
-
-    def use(calls: Sequence[LayerCall], picked: Tensor | None) -> None:
-        regressors = layer.windows(calls[1].inputs.to(sums.device))
-        missing = layer.targets(_missing(layer, calls[0], calls[1], rows).to(sums.device))
-        _same_samples(layer, regressors, missing)
-        grid = tuple(regressors.shape[: layer.grid_axes])
-        for piece in pieces(grid, own.shape[1] + len(own), picked):
-            sums.add(matrix(regressors, piece, layer.grid_axes), matrix(missing, piece, layer.grid_axes))
-
     most = samples or _enough(own.shape[1])
     before = cached_calls.of(module) if cached_calls is not None and drift else None
-    with ExitStack() as stack:
-        watches: list[Source] = [] if before is None else [before]
-        watches += [
-            stack.enter_context(watching(network, module, outputs=True, additions=drift))
-            for network in ((original, pruned) if before is None else (pruned,))
-        ]
+    use = partial(_add_missing, sums, layer, rows)
+    with _both(before, original, pruned, module, drift) as watches:
         measure_calls(watches, layer, data, most, use, progress, cancel)
     change, bias = sums.centred(own, tau, layer.block)
     old: Any = pruned.get_submodule(module).bias
@@ -179,13 +157,71 @@ def fit_original(
     return layer.weight_of(own + change, outputs).reshape(present.shape), bias
 
 
+@contextmanager
+def _both(
+    before: Source | None, original: nn.Module, pruned: nn.Module, module: str, drift: bool
+) -> Iterator[list[Source]]:
+    """Within: the layer is watched in the pruned network, and in the original if nothing is stored."""
+    with ExitStack() as stack:
+        watches = [
+            stack.enter_context(watching(network, module, outputs=True, additions=drift))
+            for network in ((original, pruned) if before is None else (pruned,))
+        ]
+        yield [*([] if before is None else [before]), *watches]
+
+
+def _add_lost(
+    sums: Sums,
+    layer: PatchLayer,
+    kept: Tensor,
+    lost: Tensor,
+    gone: Tensor,
+    calls: Sequence[LayerCall],
+    picked: Tensor | None,
+) -> None:
+    """Add a call: the kept columns' part of every patch, and what the lost ones gave through `gone`.
+
+    The kept units' own share is known exactly; only what the lost ones said is to be fitted.
+    """
+    inputs, gone = calls[0].inputs.to(sums.device), gone.to(sums.device)
+    regressors = layer.windows(inputs, kept)
+    others = layer.windows(inputs, lost) if len(lost) else None
+    grid = tuple(regressors.shape[: layer.grid_axes])
+    for piece in pieces(grid, sums.features + gone.shape[1], picked):
+        x = matrix(regressors, piece, layer.grid_axes)  # x_J   (f, n)
+        if others is None:
+            sums.add(x, x.new_zeros(len(gone), x.shape[1]))
+        else:
+            sums.add(x, gone @ matrix(others, piece, layer.grid_axes))  # t = W_L x_L   (o, n)
+
+
+def _add_missing(
+    sums: Sums, layer: PatchLayer, rows: Tensor, calls: Sequence[LayerCall], picked: Tensor | None
+) -> None:
+    """Add a call: the patches in the pruned network, and what its output lacks to the original's."""
+    regressors = layer.windows(calls[1].inputs.to(sums.device))
+    missing = layer.targets(_missing(layer, calls[0], calls[1], rows).to(sums.device))
+    _same_samples(layer, regressors, missing)
+    grid = tuple(regressors.shape[: layer.grid_axes])
+    for piece in pieces(grid, sums.features + len(sums.target), picked):
+        sums.add(matrix(regressors, piece, layer.grid_axes), matrix(missing, piece, layer.grid_axes))
+
+
 def _enough(features: int) -> int:
     """Patches that a fit of so many features takes at most."""
     return max(_FEWEST_A_FEATURE * features, min(_MOST_SAMPLES, _MOST_WORK // features**2))
 
 
 def required_bytes(features: int, outputs: int) -> int:
-    """Memory that a fit takes: float64 Gram matrix, its copies while it is solved, and cross moments."""
+    """Memory that a fit takes: float64 Gram matrix, its copies while it is solved, and cross moments.
+
+    Args:
+        features: f, of a patch.
+        outputs: o, targets a sample.
+
+    Returns:
+        Bytes.
+    """
     return 8 * (7 * features**2 + 6 * features * outputs)
 
 
@@ -205,7 +241,7 @@ def _missing(layer: PatchLayer, before: LayerCall, now: LayerCall, rows: Tensor)
             f"layer {layer.name} gives {tuple(target.shape)} in the original and {tuple(output.shape)} in "
             "the pruned network; both must see the same positions"
         )
-    missing = target - output
+    missing = target - output  # y − (Wx + b), as the layer is   (examples, outputs, *positions)
     if before.other is None or now.other is None or (before.scale is None) != (now.scale is None):
         return missing
     # An operand that is broadcast, or that has lost other channels, is not compared.
@@ -217,7 +253,15 @@ def _missing(layer: PatchLayer, before: LayerCall, now: LayerCall, rows: Tensor)
     scale = now.scale.to(kind)
     heard = scale.abs() > _TINY * scale.abs().max()
     factor = torch.where(heard, 1 / scale, 0.0)
-    return missing + moved_by * factor.reshape(-1, *[1] * (-axis - 1))
+    return missing + moved_by * factor.reshape(-1, *[1] * (-axis - 1))  # behind γ/σ a drift d needs d·σ/γ
+
+
+def _check_weight(layer: PatchLayer, weight: Tensor, units: int, positions: int) -> None:
+    if weight.ndim != 3 or weight.shape[1:] != (units, positions * layer.patch * layer.block):
+        raise ValueError(
+            f"layer {layer.name} needs a weight (outputs, {units}, {positions * layer.patch * layer.block}) "
+            f"for its {units} units, got {tuple(weight.shape)}"
+        )
 
 
 def _same_samples(layer: PatchLayer, regressors: Tensor, targets: Tensor) -> None:

@@ -41,7 +41,14 @@ class PatchLayer:
 
     @classmethod
     def of(cls, network: nn.Module, name: str) -> PatchLayer:
-        """The layer `name` of a network.
+        """A layer of a network, seen that way.
+
+        Args:
+            network: in which the layer is.
+            name: of the layer.
+
+        Returns:
+            How it cuts its input into patches.
 
         Raises:
             ValueError: a layer whose output is not one matrix times its patches, naming it.
@@ -67,7 +74,15 @@ class PatchLayer:
 
     @classmethod
     def known(cls, network: nn.Module, name: str) -> bool:
-        """Whether there is one of the layer `name`."""
+        """Whether `PatchLayer.of` knows a layer.
+
+        Args:
+            network: in which the layer is.
+            name: of the layer.
+
+        Returns:
+            False where its output is not one matrix times its patches.
+        """
         try:
             cls.of(network, name)
         except ValueError:
@@ -76,6 +91,7 @@ class PatchLayer:
 
     @property
     def grid_axes(self) -> int:
+        """How many axes count samples: examples and output positions."""
         return 1 + SPATIAL[self.kind]
 
     @property
@@ -89,9 +105,14 @@ class PatchLayer:
         return math.prod(self.kernel) if self.transposed else 1
 
     def windows(self, inputs: Tensor, channels: Tensor | None = None) -> Tensor:
-        """The patches of the layer's input as a view, (examples, *positions, channels, *kernel).
+        """The patches of the layer's input, as a view.
 
-        `channels`: which input channels (features of a Linear layer), in this order; None for all.
+        Args:
+            inputs: what the layer receives.
+            channels: which input channels (features of a Linear layer), in this order; None for all.
+
+        Returns:
+            (examples, *positions, channels, *kernel).
         """
         if not self.kernel:
             features = inputs.reshape(-1, inputs.shape[-1])
@@ -127,7 +148,15 @@ class PatchLayer:
         return weight.transpose(1, 2).flatten(0, 1) if self.transposed else weight.flatten(1)
 
     def weight_of(self, matrix: Tensor, outputs: int) -> Tensor:
-        """The inverse of `matrix_of`: (outputs, channels, kernel positions)."""
+        """The inverse of `matrix_of`.
+
+        Args:
+            matrix: (targets, features).
+            outputs: how many outputs the layer has.
+
+        Returns:
+            (outputs, channels, kernel positions).
+        """
         if self.transposed:
             return matrix.reshape(outputs, self.block, -1).transpose(1, 2)
         return matrix.reshape(outputs, -1, self.patch)
@@ -137,7 +166,16 @@ class PatchLayer:
 
 
 def matrix(view: Tensor, index: tuple, grid_axes: int) -> Tensor:
-    """The samples of a view at one `index` of `pieces`, as (features, samples) float64."""
+    """The samples of a view at one place.
+
+    Args:
+        view: of `PatchLayer.windows` or `PatchLayer.targets`.
+        index: one of `pieces`.
+        grid_axes: how many axes of the view count samples.
+
+    Returns:
+        (features, samples) float64.
+    """
     part = view[index]
     if isinstance(index[0], Tensor):
         return part.flatten(1).T.to(torch.float64)
@@ -148,9 +186,15 @@ def matrix(view: Tensor, index: tuple, grid_axes: int) -> Tensor:
 
 
 def pieces(grid: tuple[int, ...], features: int, picked: Tensor | None = None) -> Iterator[tuple]:
-    """Indices into (examples, *positions) that together go through all samples, a bounded chunk at a time.
+    """Indices that together go through all samples, a bounded chunk at a time.
 
-    `features`: values a sample. `picked`: flat numbers of the samples wanted; None for all.
+    Args:
+        grid: (examples, *positions).
+        features: values a sample.
+        picked: flat numbers of the samples wanted, (n,) int64; None for all.
+
+    Yields:
+        An index into (examples, *positions).
     """
     most = max(1, _CHUNK // features, min(_LEAST, _LARGEST_CHUNK // features))
     if picked is not None:

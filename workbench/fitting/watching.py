@@ -73,9 +73,17 @@ class Watch:
         self._calls: list[LayerCall] | None = None  # None: this pass is not ours to watch
 
     def run(self, inputs: Inputs, index: int) -> list[LayerCall]:
-        """The layers' calls in one forward pass over batch `index`, which lies on the network's device.
+        """One forward pass over a batch.
 
-        Raises ValueError where the batch does not go through, or where a layer gets or gives NaN or Inf.
+        Args:
+            inputs: the batch, on the network's device.
+            index: its number, for messages.
+
+        Returns:
+            The watched layers' calls, in the order of running.
+
+        Raises:
+            ValueError: the batch does not go through, or a layer gets or gives NaN or Inf.
         """
         calls: list[LayerCall] = []
         self._calls = calls
@@ -133,7 +141,7 @@ class Watch:
                 seen.marks.append(_Mark(output, _factor(module)))
 
     def meets(self, operands: tuple) -> None:
-        """Look for a watched output among the operands of an addition."""
+        """Look for a watched output among the operands of an addition; ends the pass where that was all."""
         for seen in self._calls or ():
             for own, other in (operands[:2], operands[1::-1]):
                 mark = next((mark for mark in seen.marks if mark.fits(own)), None)
@@ -146,7 +154,7 @@ class Watch:
                 break
 
     def follow(self, inputs: Any, outputs: Any) -> None:
-        """Note what is computed from a watched output."""
+        """Note what is computed, from `inputs` to `outputs`, from a watched output."""
         for seen in self._calls or ():
             if seen.marks and any(isinstance(t, Tensor) and _depends(t, seen) for t in tree_leaves(inputs)):
                 made = [t for t in tree_leaves(outputs) if isinstance(t, Tensor)]
@@ -173,7 +181,17 @@ class _Additions(TorchDispatchMode):
 def watching(
     network: nn.Module, *names: str, outputs: bool = False, additions: bool = False
 ) -> Iterator[Watch]:
-    """Within: the network is in evaluation mode and the layers are watched; both undone at the end."""
+    """Within: the network is in evaluation mode and its layers are watched; both undone at the end.
+
+    Args:
+        network: to be run by `Watch.run`.
+        names: of the layers.
+        outputs: whether what they give is wanted too.
+        additions: whether the other operands are wanted, of the additions that their outputs run into.
+
+    Yields:
+        The watch.
+    """
     watch = Watch(network, names, outputs, additions)
     handles = []
     try:

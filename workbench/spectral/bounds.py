@@ -26,14 +26,23 @@ def suggested_width(degrees_of_freedom: float, width: int) -> int:
 
 
 def guaranteed_width(degrees_of_freedom: float) -> int:
-    """⌈5 N log(80 N)⌉, the units to sample from the leverage scores for the guarantee (method, §6).
+    """⌈5 N log(80 N)⌉, the units to sample from the leverage scores for the guarantee.
 
     With that many units, λ_max(C_J) <= 4λ with probability over 1/2 (`sampling_bound`). N(λ) itself is the
     dimension; this is the guarantee. The formula is meant for N of 1 or more; below, where it would fall
     under one unit (N about 0.06), the answer is 1. It may exceed the layer's width: then it promises nothing.
 
+    Args:
+        degrees_of_freedom: N(λ) >= 0.
+
+    Returns:
+        A number of units, at least 1.
+
     Raises:
         ValueError: N is negative or not finite.
+
+    Source:
+        method.md §6; the paper's theorem on leverage-score sampling, after Bach, JMLR 2017.
     """
     n = _checked(degrees_of_freedom, "The degrees of freedom")
     if 80 * n <= 1:
@@ -42,19 +51,28 @@ def guaranteed_width(degrees_of_freedom: float) -> int:
 
 
 def sampling_bound(lam: float) -> float:
-    """4λ: the mean square error, at most, of every unit-norm linear read-out of φ (method, §6; Bach 2017).
+    """4λ: the mean square error, at most, of every unit-norm linear read-out of φ.
 
     It holds with probability over 1/2 when `guaranteed_width(N(λ))` units are sampled from the leverage
     scores.
 
+    Args:
+        lam: λ >= 0, absolute, in the units of Σ.
+
+    Returns:
+        A mean square, in the units of Σ.
+
     Raises:
         ValueError: `lam` is negative or not finite.
+
+    Source:
+        method.md §6; Bach, JMLR 2017.
     """
     return 4 * _checked(lam, "λ")
 
 
 def local_error(moment: Moment | Tensor, kept: Units, ridge: Tensor, readout: Tensor) -> float:
-    """sqrt(Tr[W C_J Wᵀ]): the root-mean-square change at a reader's output (method, §6).
+    """sqrt(Tr[W C_J Wᵀ]): the root-mean-square change at a reader's output.
 
     For a Linear reader it is an upper bound on the calibration set (the ridge's part is the slack: with a
     zero ridge it is exact). For a convolution it is an estimate, since channel moments ignore how kernel
@@ -66,8 +84,14 @@ def local_error(moment: Moment | Tensor, kept: Units, ridge: Tensor, readout: Te
         ridge: τ, (m,).
         readout: W, (outputs, m); `readout_matrix` makes it from a layer's weight.
 
+    Returns:
+        A root mean square over samples, in the units of the reader's output.
+
     Raises:
         ValueError: as for `information_loss`.
+
+    Source:
+        method.md §6.
     """
     return math.sqrt(information_loss(moment, kept, ridge, readout))  # sqrt(Tr[W C_J Wᵀ])
 
@@ -101,7 +125,7 @@ def removal_error(moment: Moment | Tensor, kept: Units, readout: Tensor) -> floa
 
 
 def propagated_error(local_errors: Sequence[float], spectral_norms: Sequence[float]) -> float:
-    """Σ_ℓ (product of the spectral norms above ℓ)·local_ℓ: the error at the network's output (method, §6).
+    """Σ_ℓ (product of the spectral norms above ℓ)·local_ℓ: the error at the network's output.
 
     Assumes activations with Lipschitz constant 1.
 
@@ -110,8 +134,14 @@ def propagated_error(local_errors: Sequence[float], spectral_norms: Sequence[flo
         spectral_norms: the readers' spectral norms (times the Lipschitz constant of what lies between), in
             the same order; the first one is not above any reader and does not count.
 
+    Returns:
+        A bound on the root mean square, in the units of the network's output.
+
     Raises:
         ValueError: the lengths differ, or a number is negative or not finite.
+
+    Source:
+        method.md §6.
     """
     _check_lengths(local_errors, spectral_norms, "local errors", "spectral norms")
     error = 0.0
@@ -121,14 +151,20 @@ def propagated_error(local_errors: Sequence[float], spectral_norms: Sequence[flo
 
 
 def generalisation_bias(lams: Sequence[float], lipschitz_above: Sequence[float]) -> float:
-    """δ₁ = Σ_ℓ (Lipschitz factor above ℓ)·sqrt(λ_ℓ), up to constants (method, §6).
+    """δ₁ = Σ_ℓ (Lipschitz factor above ℓ)·sqrt(λ_ℓ), up to constants.
 
     Args:
         lams: λ_ℓ, one a layer.
         lipschitz_above: the Lipschitz factor of everything above the layer, one a layer.
 
+    Returns:
+        δ₁, up to constants.
+
     Raises:
         ValueError: the lengths differ, or a number is negative or not finite.
+
+    Source:
+        method.md §6, the paper's generalisation bound.
     """
     _check_lengths(lams, lipschitz_above, "λ values", "Lipschitz factors")
     return sum(
@@ -138,14 +174,20 @@ def generalisation_bias(lams: Sequence[float], lipschitz_above: Sequence[float])
 
 
 def generalisation_variance(widths: Sequence[float], samples: int) -> float:
-    """δ₂ = sqrt((1/n) Σ_ℓ m♯_ℓ m♯_{ℓ+1} log n), up to constants (method, §6).
+    """δ₂ = sqrt((1/n) Σ_ℓ m♯_ℓ m♯_{ℓ+1} log n), up to constants.
 
     Args:
         widths: m♯_ℓ of every layer from the input to the output, both included.
         samples: n, the training examples.
 
+    Returns:
+        δ₂, up to constants.
+
     Raises:
         ValueError: fewer than two widths, a negative one, or fewer than one sample.
+
+    Source:
+        method.md §6, the paper's generalisation bound.
     """
     if len(widths) < 2:
         raise ValueError(f"At least two widths (in and out) are needed, but {len(widths)} were given.")

@@ -35,7 +35,13 @@ class Path:
     losses: Tensor
 
     def kept(self, width: int) -> tuple[int, ...]:
-        """The first `width` units of the path, sorted.
+        """The kept set J of a width.
+
+        Args:
+            width: |J|, at most the path's length.
+
+        Returns:
+            The first `width` units of the path, sorted.
 
         Raises:
             ValueError: the path is shorter than `width`, or `width` is negative.
@@ -52,7 +58,7 @@ def greedy_path(
     theta: float = 0.5,
     width: int | None = None,
 ) -> Path:
-    """Greedy minimisation of the combined loss L^θ = θ L^A + (1−θ) L^B (method, §4).
+    """Greedy minimisation of the combined loss L^θ = θ L^A + (1−θ) L^B.
 
     Several readers: give equally long lists of moments, readouts and ridges; their losses add and one set of
     units is kept. Use `GreedySelector` to try many θ and λ on the same layer.
@@ -62,10 +68,16 @@ def greedy_path(
         readout: Z, (outputs, m), a reader; None for the input loss alone, whatever θ.
         ridge: τ, (m,), >= 0, a reader.
         theta: weight of the input loss, in [0, 1].
-        width: how many units to choose; None means all m.
+        width: k, how many units to choose; None means all m.
+
+    Returns:
+        The path: k units in order, and the k+1 losses of its prefixes, relative to keeping none.
 
     Raises:
         ValueError: shapes that do not fit each other, θ outside [0, 1], a width outside [0, m].
+
+    Source:
+        method.md §3 and §4.
     """
     return GreedySelector(moment, readout).path(ridge, theta, width)
 
@@ -121,8 +133,14 @@ class GreedySelector:
             theta: weight of the input loss, in [0, 1].
             width: how many units to choose; None means all m.
 
+        Returns:
+            The path, as of `greedy_path`.
+
         Raises:
             ValueError: a ridge a reader is missing or does not fit, θ outside [0, 1], width outside [0, m].
+
+        Source:
+            method.md §4.
         """
         taus = [ridges] if isinstance(ridges, Tensor) else list(ridges)
         if len(taus) != len(self._readers):
@@ -159,12 +177,12 @@ class _Metric:
     def __init__(self, weights: Tensor) -> None:
         outputs, width = weights.shape
         self._tall = outputs > 2 * width
-        self._factor = weights.T @ weights if self._tall else weights
+        self._factor = weights.T @ weights if self._tall else weights  # ZᵀZ (m, m), or Z (outputs, m)
 
     def __call__(self, matrix: Tensor) -> Tensor:
         matrix = matrix.to(self._factor.device)
-        image = self._factor @ matrix
-        return matrix.T @ image if self._tall else image.T @ image
+        image = self._factor @ matrix  # ZᵀZX (m, m), or ZX (outputs, m)
+        return matrix.T @ image if self._tall else image.T @ image  # XᵀZᵀZX   (m, m)
 
 
 class _Products:
@@ -201,8 +219,9 @@ class _Residual:
 
     def _start_from(self, stack: np.ndarray) -> None:
         self.stack, self.count = stack, 0
+        # diag Σ and g = diag ΣMΣ = θ diag Σ² + (1−θ) diag ΣZᵀZΣ   (m,) each
         variances, self.g = self.mixture @ stack.diagonal(axis1=1, axis2=2)
-        self.d = variances + self.tau
+        self.d = variances + self.tau  # d = diag C + τ   (m,)
         self.first_g = self.g.copy()
 
     def gains(self) -> np.ndarray:
@@ -216,35 +235,35 @@ class _Residual:
 
     def refresh(self) -> None:
         """Form C once and start again from it, which gives its small entries their digits back."""
-        left = torch.from_numpy(self.factors[: self.count, : len(self.d)])
-        self._start_from(self.reader.stack_of(torch.from_numpy(self.stack[0]) - left.T @ left))
+        left = torch.from_numpy(self.factors[: self.count, : len(self.d)])  # Lᵀ   (t, m)
+        self._start_from(self.reader.stack_of(torch.from_numpy(self.stack[0]) - left.T @ left))  # C = Σ − LLᵀ
 
     def add(self, unit: int) -> float:
         """Keep `unit`; returns what it took off the loss."""
         t, width = self.count, len(self.d)
-        factors, row = self.factors[:t], self.factors[t]
-        chosen = factors[:, unit].copy()
-        np.matmul(self.mixture, self.stack[:, unit], out=row.reshape(2, width))
+        factors, row = self.factors[:t], self.factors[t]  # [Lᵀ, Pᵀ]   (t, 2m), and what becomes the next row
+        chosen = factors[:, unit].copy()  # l = L[j]   (t,)
+        np.matmul(self.mixture, self.stack[:, unit], out=row.reshape(2, width))  # [Σ_j, Q_j]   (2m,)
         _subtract_product(row, chosen, factors)
-        v, s = row[:width], row[width:]
-        d = max(v.item(unit), 0.0) + self.tau.item(unit)
+        v, s = row[:width], row[width:]  # v = Σ_j − Ll = C e_j and s = Q_j − Pl   (m,)
+        d = max(v.item(unit), 0.0) + self.tau.item(unit)  # C_jj + τ_j
         if d <= self.floor.item(unit):
             return 0.0
-        inner = factors[:, width + unit] - self.inner[:t, :t] @ chosen  # LᵀMv
+        inner = factors[:, width + unit] - self.inner[:t, :t] @ chosen  # LᵀMv = P[j] − Hl   (t,)
         u = s.copy()
-        _subtract_product(u, inner, factors[:, :width])
-        g = max(u.item(unit), 0.0)
+        _subtract_product(u, inner, factors[:, :width])  # u = s − L(P[j] − Hl) = CMv   (m,)
+        g = max(u.item(unit), 0.0)  # vᵀMv = u_j
         share = v / d
-        self.d -= v * share
+        self.d -= v * share  # diag C ← diag C − v²/d   (m,)
         u *= -2.0
         u += g * share
         u *= share
-        self.g += u
+        self.g += u  # diag CMC ← diag CMC − 2vu/d + v²(vᵀMv)/d²   (m,)
         root = 1.0 / d**0.5
-        row *= root
+        row *= root  # the next column of L is v/√d, of P it is s/√d   (2m,)
         inner *= root
-        self.inner[t, :t] = self.inner[:t, t] = inner
-        self.inner[t, t] = g / d
+        self.inner[t, :t] = self.inner[:t, t] = inner  # H's next row and column: LᵀMv/√d   (t,)
+        self.inner[t, t] = g / d  # vᵀMv/d
         self.count += 1
         return g / d
 
@@ -290,8 +309,8 @@ def _metrics(
         readout_weights(readout, matrix.shape[0]).to(matrix.device)
         for readout, matrix in zip(readouts, matrices, strict=True)
     ]
-    output = sum(float(((z @ s) * z).sum()) for z, s in zip(weights, matrices, strict=True))
+    output = sum(float(((z @ s) * z).sum()) for z, s in zip(weights, matrices, strict=True))  # Σ_r Tr ZΣZᵀ
     if output <= 0:
         return [None] * len(weights)
-    factor = (total / output) ** 0.5
+    factor = (total / output) ** 0.5  # Z ← Z·√(Σ_r Tr Σ / Σ_r Tr ZΣZᵀ)
     return [_Metric(z * factor) for z in weights]

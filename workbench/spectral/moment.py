@@ -35,7 +35,14 @@ class Moment:
 
     @classmethod
     def zeros(cls, width: int, device: torch.device | str = "cpu") -> Moment:
-        """A moment of `width` units that has seen no sample, summing on `device`.
+        """A moment that has seen no sample.
+
+        Args:
+            width: m, the number of units.
+            device: where it sums; it needs float64.
+
+        Returns:
+            A moment of zeros, `count` 0.
 
         Raises:
             ValueError: `width` is below 1.
@@ -47,21 +54,32 @@ class Moment:
 
     @classmethod
     def of(cls, samples: Tensor) -> Moment:
-        """The moment of `samples` (n, m), any floating dtype, on the samples' own device.
+        """The moment of samples, summed on their own device (Apple's mps has no float64: on the CPU).
 
-        A device without float64 (Apple's mps) sends its samples to the CPU.
+        Args:
+            samples: φ, (n, m), any floating dtype; a row a sample, a column a unit.
+
+        Returns:
+            Their moment, `count` n.
 
         Raises:
             ValueError: the samples are not a finite floating (n, m) tensor.
+
+        Source:
+            method.md §1.
         """
         _check_batch(samples, None)
         device = "cpu" if samples.device.type == "mps" else samples.device
         return cls.zeros(samples.shape[1], device).update(samples)
 
     def update(self, batch: Tensor) -> Moment:
-        """Add `batch` (n, m), any floating dtype and device; returns self.
+        """Add a batch; it is converted to float64 a chunk at a time, so memory stays bounded.
 
-        The batch is converted to float64 a chunk at a time, so memory stays bounded.
+        Args:
+            batch: φ, (n, m), any floating dtype and device.
+
+        Returns:
+            This moment.
 
         Raises:
             ValueError: wrong shape, wrong width, not floating, or a NaN or infinite value; the moment is
@@ -74,8 +92,8 @@ class Moment:
         for chunk in chunks:
             # Move before converting when leaving a device that may have no float64.
             values = chunk.to(self.total.device).to(torch.float64)
-            self.total.addmm_(values.T, values)
-            self.sum.add_(values.sum(0))
+            self.total.addmm_(values.T, values)  # Σ_i φ_i φ_iᵀ   (m, m)
+            self.sum.add_(values.sum(0))  # Σ_i φ_i   (m,)
         self.count += batch.shape[0]
         return self
 
@@ -91,7 +109,7 @@ class Moment:
         Raises:
             ValueError: no sample has been added yet.
         """
-        return (self.total + self.total.T) / (2 * self._checked_count())
+        return (self.total + self.total.T) / (2 * self._checked_count())  # (1/n) Σ_i φ_i φ_iᵀ
 
     @property
     def mean(self) -> Tensor:
@@ -128,7 +146,13 @@ class Moment:
         return Moment(total, sum, self.count + other.count)
 
     def restrict(self, kept: Units) -> Moment:
-        """The moment of the sub-vector φ_J, in the order of `kept` (distinct indices in [0, m)).
+        """The moment of the kept units alone, φ_J.
+
+        Args:
+            kept: J, distinct indices in [0, m), in the order wanted.
+
+        Returns:
+            A moment of width |J| over the same samples.
 
         Raises:
             ValueError: `kept` is empty, repeats a unit or leaves the range.
@@ -144,7 +168,13 @@ class Moment:
 
     @classmethod
     def from_state(cls, state: dict[str, Tensor]) -> Moment:
-        """Rebuild a moment from `state()`.
+        """Rebuild a moment.
+
+        Args:
+            state: what `state()` gave: `total` (m, m), `sum` (m,), `count` ().
+
+        Returns:
+            The moment, on the tensors' device.
 
         Raises:
             ValueError: an entry is missing, the shapes disagree, or the numbers are not finite.
@@ -174,10 +204,17 @@ class Moment:
 
 
 def unit_indices(kept: Units, width: int) -> Tensor:
-    """`kept` as a (k,) int64 tensor on the CPU, in the order given.
+    """Units as a tensor of indices.
+
+    Args:
+        kept: distinct indices, as a sequence or a tensor.
+        width: m; every index lies in [0, m).
+
+    Returns:
+        (k,) int64 on the CPU, in the order given.
 
     Raises:
-        ValueError: an index is not an integer, is outside [0, width) or occurs twice.
+        ValueError: an index is not an integer, is outside [0, m) or occurs twice.
     """
     values = kept.tolist() if isinstance(kept, Tensor) else list(kept)
     if not isinstance(values, list):
@@ -194,10 +231,16 @@ def unit_indices(kept: Units, width: int) -> Tensor:
 
 
 def second_moment(moment: Moment | Tensor) -> Tensor:
-    """Σ as a symmetric (m, m) float64 tensor, from a moment or from the matrix itself.
+    """Σ, exactly symmetric.
+
+    Args:
+        moment: a moment, or Σ itself, (m, m).
+
+    Returns:
+        (m, m) float64.
 
     Raises:
-        ValueError: no sample yet, or a matrix that is not square, finite and symmetric.
+        ValueError: no sample yet, or a matrix that is not square, finite and symmetric (to 1e-6).
     """
     if isinstance(moment, Moment):
         return moment.matrix

@@ -10,13 +10,24 @@ from workbench.spectral.regression import ridge_vector, solve
 
 
 def reconstruction_matrix(moment: Moment | Tensor, kept: Units, ridge: Tensor) -> Tensor:
-    """Â_J = Σ_{F,J}(Σ_{J,J}+I_τ)⁻¹, (m, len(kept)) float64 (method, §5).
+    """Â_J = Σ_{F,J}(Σ_{J,J}+I_τ)⁻¹: what the kept units say about all of them.
 
-    Â is the A that minimises E‖φ − Aφ_J‖² + Tr[A I_τ Aᵀ]; columns follow the order of `kept`. With a zero
-    ridge the kept units' rows are exactly the identity, so that at full width the network is unchanged.
+    Â is the A that minimises E‖φ − Aφ_J‖² + Tr[A I_τ Aᵀ]. With a zero ridge the kept units' rows are exactly
+    the identity, so that at full width the network is unchanged.
+
+    Args:
+        moment: the units' moment, or Σ itself (m, m).
+        kept: J, k distinct unit indices in [0, m), at least one; columns follow their order.
+        ridge: τ, (m,), >= 0.
+
+    Returns:
+        Â, (m, k) float64.
 
     Raises:
         ValueError: no unit kept, or an index or ridge that does not fit the moment.
+
+    Source:
+        method.md §5.
     """
     matrix = second_moment(moment)
     index = _kept_indices(kept, matrix.shape[0]).to(matrix.device)
@@ -24,7 +35,7 @@ def reconstruction_matrix(moment: Moment | Tensor, kept: Units, ridge: Tensor) -
 
 
 def fold(weight: Tensor, matrix: Tensor) -> Tensor:
-    """W Â on the channel axis, at each kernel position; dtype and device are the weight's.
+    """Fold a reconstruction into a reader: W Â on the channel axis, at each kernel position.
 
     Args:
         weight: a reader's weight: (outputs, m, *kernel), or (outputs, m·positions) for a Linear reader
@@ -32,26 +43,36 @@ def fold(weight: Tensor, matrix: Tensor) -> Tensor:
         matrix: Â, (m, k).
 
     Returns:
-        (outputs, k, *kernel), or (outputs, k·positions).
+        (outputs, k, *kernel), or (outputs, k·positions), in the weight's dtype and on its device.
 
     Raises:
         ValueError: the weight does not have the channels of the matrix.
+
+    Source:
+        method.md §5.
     """
     width, kept = _matrix_shape(matrix)
     spread = _by_unit(weight, width)  # (outputs, m, positions)
-    folded = torch.einsum("omp,mk->okp", spread.to(torch.float64), matrix.to(weight.device, torch.float64))
+    matrix = matrix.to(weight.device, torch.float64)
+    folded = torch.einsum("omp,mk->okp", spread.to(torch.float64), matrix)  # W_p Â at every position p
     return folded.reshape(_folded_shape(weight, kept, width)).to(weight.dtype)
 
 
 def readout_matrix(weight: Tensor, width: int) -> Tensor:
-    """The readout Z of a reader, (outputs·positions, m) float64: every kernel position stacked (method, §3).
+    """The readout Z of a reader: the weight of every kernel position stacked.
 
     Args:
         weight: (outputs, m, *kernel), or (outputs, m·positions) for a Linear reader after a Flatten.
         width: m.
 
+    Returns:
+        Z, (outputs·positions, m) float64.
+
     Raises:
         ValueError: the weight does not have `width` channels.
+
+    Source:
+        method.md §3.
     """
     spread = _by_unit(weight.detach(), width)
     return spread.transpose(1, 2).reshape(-1, width).to(torch.float64)
@@ -65,9 +86,9 @@ def _regress_on(matrix: Tensor, index: Tensor, tau: Tensor) -> Tensor:
     lost = torch.ones(matrix.shape[0], dtype=torch.bool, device=matrix.device)
     lost[index] = False
     kept_ridge = torch.diag(tau[index])
-    gram = matrix[index][:, index] + kept_ridge
-    right = torch.cat([kept_ridge, matrix[index][:, lost]], dim=1)
-    solution = solve(gram, right, matrix.diagonal()[index]).T  # (k + lost, k)
+    gram = matrix[index][:, index] + kept_ridge  # Σ_{J,J} + I_τ   (k, k)
+    right = torch.cat([kept_ridge, matrix[index][:, lost]], dim=1)  # [I_τ, Σ_{J,L}]   (k, k + l)
+    solution = solve(gram, right, matrix.diagonal()[index]).T  # [I_τ; Σ_{L,J}](Σ_{J,J} + I_τ)⁻¹   (k + l, k)
     kept = len(index)
     result = matrix.new_empty(matrix.shape[0], kept)
     result[index] = torch.eye(kept, dtype=matrix.dtype, device=matrix.device) - solution[:kept]

@@ -170,27 +170,61 @@ class Sums:
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(*shape, dtype=torch.float64, device=self.device)
 
+        self.features = features
         self.gram, self.cross = zeros(features, features), zeros(targets, features)
         self.regressor, self.target, self.count = zeros(features), zeros(targets), 0
 
     def add(self, regressors: Tensor, targets: Tensor) -> None:
-        """Add samples: (f, n) and (o, n)."""
-        self.gram.addmm_(regressors, regressors.T)
-        self.cross.addmm_(targets, regressors.T)
+        """Add n samples.
+
+        Args:
+            regressors: x, (f, n) float64.
+            targets: t, (o, n) float64.
+        """
+        self.gram.addmm_(regressors, regressors.T)  # Σ_i x_i x_iᵀ   (f, f)
+        self.cross.addmm_(targets, regressors.T)  # Σ_i t_i x_iᵀ   (o, f)
         self.regressor += regressors.sum(1)
         self.target += targets.sum(1)
         self.count += regressors.shape[1]
 
     def uncentred(self, own: Tensor, tau: Tensor) -> Tensor:
-        """The D that minimises E|t − Dx|² + Tr[(own + D) I_τ (own + D)ᵀ], (o, f)."""
+        """The change of a weight that fits the targets best, without a constant.
+
+        Minimises E|t − Dx|² + Tr[(W + D) I_τ (W + D)ᵀ] over D: the ridge draws all of W + D to zero.
+
+        Args:
+            own: W, the weight that the targets are counted from, (o, f).
+            tau: τ, (f,), >= 0.
+
+        Returns:
+            D, (o, f) float64.
+
+        Raises:
+            ValueError: as for `regress_output`.
+        """
         moment = Moment(self.gram.cpu(), torch.zeros_like(self.regressor).cpu(), self.count)
-        return regress_output(moment, self._cross() - own * tau, own.new_zeros(len(own)), tau)[0]
+        cross = (
+            self._cross() - own * tau
+        )  # E[t xᵀ] − W I_τ, so that D = (E[t xᵀ] − W I_τ)(Σ_x + I_τ)⁻¹   (o, f)
+        return regress_output(moment, cross, own.new_zeros(len(own)), tau)[0]
 
     def centred(self, own: Tensor, tau: Tensor, block: int) -> tuple[Tensor, Tensor]:
-        """The same with a constant: D (o, f), and b (o / block,), which every target of a block shares."""
+        """The same with a constant that the targets of a block share.
+
+        Args:
+            own: W, (o, f).
+            tau: τ, (f,), >= 0.
+            block: how many neighbouring targets share one constant; 1 for a constant each.
+
+        Returns:
+            D (o, f) and b (o / block,), float64.
+
+        Raises:
+            ValueError: as for `regress_output`.
+        """
         moment = Moment(self.gram.cpu(), self.regressor.cpu(), self.count)
-        cross = (self._cross() - own * tau).reshape(-1, block, len(tau))
-        mean = (self.target.cpu() / self.count).reshape(-1, block).mean(1)
+        cross = (self._cross() - own * tau).reshape(-1, block, len(tau))  # E[t xᵀ] − W I_τ   (o/b, b, f)
+        mean = (self.target.cpu() / self.count).reshape(-1, block).mean(1)  # E[t], a block   (o/b,)
         change, bias = regress_output(moment, cross.mean(1), mean, tau)
         if block == 1:
             return change, bias
@@ -207,7 +241,7 @@ class Sums:
 def regress_output(
     regressors: Moment, cross: Tensor, target_mean: Tensor, ridge: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Least squares against the original network's output **[beyond the paper]**.
+    """Least squares with a constant, from moments **[beyond the paper]**.
 
     Minimises E‖t − W φ' − b‖² + Tr[W I_τ Wᵀ] over W and b, where t is what the unpruned reader gives and φ'
     what the pruned network feeds it.
@@ -219,10 +253,13 @@ def regress_output(
         ridge: τ, (f,), >= 0.
 
     Returns:
-        weight (outputs, f) and bias (outputs,), float64.
+        W (outputs, f) and b (outputs,), float64.
 
     Raises:
         ValueError: shapes that do not fit, or values that are not finite.
+
+    Source:
+        method.md §5, against the original.
     """
     features = regressors.width
     if cross.ndim != 2 or cross.shape[1] != features or tuple(target_mean.shape) != (cross.shape[0],):
@@ -234,22 +271,33 @@ def regress_output(
     cross, target_mean = cross.detach().to(mean), target_mean.detach().to(mean)
     if not bool(cross.isfinite().all() and target_mean.isfinite().all()):
         raise ValueError("The cross moment or the target means hold NaN or infinite values; measure again.")
-    gram = covariance + torch.diag(ridge_vector(ridge, features).to(mean.device))
-    weight = solve(gram, (cross - torch.outer(target_mean, mean)).T, regressors.matrix.diagonal()).T
-    return weight, target_mean - weight @ mean
+    gram = covariance + torch.diag(ridge_vector(ridge, features).to(mean.device))  # Cov φ' + I_τ   (f, f)
+    together = cross - torch.outer(target_mean, mean)  # Cov(t, φ')   (outputs, f)
+    weight = solve(gram, together.T, regressors.matrix.diagonal()).T  # W = Cov(t, φ')(Cov φ' + I_τ)⁻¹
+    return weight, target_mean - weight @ mean  # b = E[t] − W E[φ']   (outputs,)
 
 
 def solve(gram: Tensor, right: Tensor, variances: Tensor) -> Tensor:
-    """gram⁻¹ right by Cholesky, or by a pseudo-inverse where units repeat each other without a ridge."""
-    factor, failed = torch.linalg.cholesky_ex(gram)
+    """G⁻¹R by Cholesky, or by a pseudo-inverse where units repeat each other without a ridge.
+
+    Args:
+        gram: G = Σ_{J,J} + I_τ, (k, k), symmetric positive semi-definite.
+        right: R, (k, r).
+        variances: diag Σ_{J,J}, (k,): directions below `SPENT` of them are left out.
+
+    Returns:
+        (k, r) float64.
+    """
+    factor, failed = torch.linalg.cholesky_ex(gram)  # G = FFᵀ   (k, k)
     if not bool(failed) and bool((factor.diagonal().square() > SPENT * variances).all()):
         return torch.cholesky_solve(right, factor)
     # Units of very different scale must be judged each by its own: bring them to unit diagonal first.
     scale = gram.diagonal().clamp(min=0.0).sqrt()
     inverse_scale = torch.where(scale > 0, 1 / scale, 0.0)
-    scaled = gram * torch.outer(inverse_scale, inverse_scale)
-    values, vectors = torch.linalg.eigh(scaled)
+    scaled = gram * torch.outer(inverse_scale, inverse_scale)  # S⁻¹GS⁻¹, S = (diag G)^½   (k, k)
+    values, vectors = torch.linalg.eigh(scaled)  # = V diag(ν) Vᵀ
     inverted = torch.where(values > SPENT * max(1.0, float(values[-1])), 1 / values, 0.0)
+    # S⁻¹ V diag(1/ν) Vᵀ S⁻¹ R   (k, r)
     return inverse_scale[:, None] * (
         vectors @ (inverted[:, None] * (vectors.T @ (inverse_scale[:, None] * right)))
     )

@@ -24,8 +24,14 @@ def magnitude(writers: Sequence[Tensor], norm: int = 1) -> Tensor:
         writers: weights (m, ...), one a writer; the rows of all of them count as one vector.
         norm: 1 or 2.
 
+    Returns:
+        (m,) float64, higher means keep.
+
     Raises:
         ValueError: no writer, writers of different width, or another norm.
+
+    Source:
+        Li et al., Pruning Filters for Efficient ConvNets, 2017.
     """
     if norm not in (1, 2):
         raise ValueError(f"Magnitude is measured by norm 1 or 2, but {norm} was given.")
@@ -44,6 +50,9 @@ def reader_magnitude(readers: Sequence[Tensor], width: int) -> Tensor:
         readers: weights (outputs, m, *kernel), or (outputs, m·positions) after a Flatten.
         width: m.
 
+    Returns:
+        (m,) float64, higher means keep.
+
     Raises:
         ValueError: no reader, or one that does not read `width` units.
     """
@@ -56,6 +65,12 @@ def reader_magnitude(readers: Sequence[Tensor], width: int) -> Tensor:
 def order_from_scores(scores: Tensor) -> Tensor:
     """Units from the highest score to the lowest, ties to the lower index.
 
+    Args:
+        scores: (m,), without NaN.
+
+    Returns:
+        (m,) int64.
+
     Raises:
         ValueError: the scores are not a (m,) tensor without NaN.
     """
@@ -65,7 +80,14 @@ def order_from_scores(scores: Tensor) -> Tensor:
 
 
 def random_order(width: int, seed: int = 0) -> Tensor:
-    """All `width` units in a random order fixed by `seed`.
+    """All units in a random order.
+
+    Args:
+        width: m.
+        seed: fixes the order.
+
+    Returns:
+        (m,) int64.
 
     Raises:
         ValueError: `width` is below 1.
@@ -76,16 +98,23 @@ def random_order(width: int, seed: int = 0) -> Tensor:
 
 
 def leverage_order(leverage: Tensor, seed: int = 0) -> Tensor:
-    """All units drawn one after another from the leverage scores, without replacement, fixed by `seed`.
+    """All units drawn one after another from the leverage scores, without replacement.
 
     The theorem draws with replacement; without, the first k of the order are k distinct units. Units with
     leverage 0 come last, by index.
 
     Args:
         leverage: τ', (m,), >= 0, not all 0; they need not sum to 1.
+        seed: fixes the draw.
+
+    Returns:
+        (m,) int64.
 
     Raises:
         ValueError: another shape, or a score that is negative or not finite.
+
+    Source:
+        method.md §4 and §6; Bach, JMLR 2017.
     """
     scores = leverage.detach().to("cpu", torch.float64)
     if scores.ndim != 1 or not bool(((scores >= 0) & scores.isfinite()).all()):
@@ -138,7 +167,13 @@ class Selection:
     rule: Callable[..., Tensor]
 
     def order(self, evidence: Evidence) -> Tensor:
-        """All m units, the most wanted first, (m,) int64.
+        """All units, the most wanted first.
+
+        Args:
+            evidence: what the selection looks at; at least what it `needs`.
+
+        Returns:
+            (m,) int64.
 
         Raises:
             ValueError: evidence this selection needs is missing or does not fit.

@@ -34,7 +34,13 @@ class Spectrum:
 
     @classmethod
     def of(cls, moment: Moment | Tensor) -> Spectrum:
-        """Decompose a moment, or a symmetric positive semi-definite (m, m) matrix.
+        """Decompose a second moment.
+
+        Args:
+            moment: a moment, or a symmetric positive semi-definite (m, m) matrix.
+
+        Returns:
+            Its spectrum, on the CPU.
 
         Raises:
             ValueError: no sample yet; a matrix that is not square, finite, symmetric and positive
@@ -79,12 +85,19 @@ class Spectrum:
     @overload
     def degrees_of_freedom(self, lam: Tensor) -> Tensor: ...
     def degrees_of_freedom(self, lam: float | Tensor) -> float | Tensor:
-        """N(λ) = Σ_j μ_j/(μ_j + λ), a float; for a tensor of λ, a float64 tensor of the same shape.
+        """N(λ) = Σ_j μ_j/(μ_j + λ).
 
-        `lam` is absolute, in the units of Σ.
+        Args:
+            lam: λ > 0, absolute, in the units of Σ: a number, or a tensor of them.
+
+        Returns:
+            A float; for a tensor of λ, a float64 tensor of the same shape.
 
         Raises:
             ValueError: a λ that is not a positive finite number.
+
+        Source:
+            method.md §2.
         """
         if isinstance(lam, Tensor):
             lams = lam.detach().to("cpu", torch.float64)
@@ -99,8 +112,17 @@ class Spectrum:
         At a width of the rank or more there is none, since N(λ) < rank for every λ > 0: `lam_floor` is
         returned.
 
+        Args:
+            width: the degrees of freedom wanted, in (0, m].
+
+        Returns:
+            λ, absolute, in the units of Σ.
+
         Raises:
             ValueError: `width` is not in (0, m].
+
+        Source:
+            method.md §2.
         """
         if not 0 < width <= self.width:
             raise ValueError(
@@ -112,18 +134,27 @@ class Spectrum:
         return scale * _solve_lam(self.eigenvalues[: self.rank].numpy() / scale, float(width))
 
     def leverage(self, lam: float) -> Tensor:
-        """Leverage scores τ'_j(λ) = [Σ(Σ+λI)⁻¹]_jj / N(λ), (m,) float64; they sum to 1.
+        """Leverage scores τ'_j(λ) = [Σ(Σ+λI)⁻¹]_jj / N(λ).
 
         An all-zero moment prefers no unit: the scores are 1/m each.
 
+        Args:
+            lam: λ > 0, absolute, in the units of Σ.
+
+        Returns:
+            (m,) float64, >= 0; they sum to 1.
+
         Raises:
             ValueError: `lam` is not a positive finite number.
+
+        Source:
+            method.md §2.
         """
-        share = self.eigenvalues / (self.eigenvalues + _checked_lam(lam))
-        scores = self.eigenvectors.square() @ share
+        share = self.eigenvalues / (self.eigenvalues + _checked_lam(lam))  # μ/(μ+λ)   (m,)
+        scores = self.eigenvectors.square() @ share  # diag Σ(Σ+λI)⁻¹ = Σ_i V_ji² μ_i/(μ_i+λ)   (m,)
         if self.rank == 0:
             return torch.full_like(scores, 1 / self.width)
-        return scores / scores.sum()
+        return scores / scores.sum()  # the sum is N(λ)
 
     def __repr__(self) -> str:
         return f"Spectrum(width={self.width}, rank={self.rank}, trace={self.trace:.6g})"
@@ -144,15 +175,15 @@ def _solve_lam(values: np.ndarray, width: float) -> float:
     x = (low + high) / 2
     for _ in range(200):
         lam = math.exp(x)
-        share = values / (values + lam)
-        rest = lam / (values + lam)
+        share = values / (values + lam)  # μ/(μ+λ)   (rank,)
+        rest = lam / (values + lam)  # λ/(μ+λ) = 1 − μ/(μ+λ)   (rank,)
         # Above half the rank the missing part is the smaller sum, hence the more accurate one.
         excess = share.sum() - width if width < rank / 2 else (rank - width) - rest.sum()
         if excess > 0:
             low = x
         else:
             high = x
-        step = excess / (share * rest).sum()
+        step = excess / (share * rest).sum()  # (N − width)/(−dN/dx), −dN/dx = Σ_j μ_jλ/(μ_j+λ)²
         newton = x + step
         following = newton if low <= newton <= high else (low + high) / 2
         if abs(following - x) <= 4e-15 * max(1.0, abs(x)) or low >= high:
