@@ -9,9 +9,10 @@ from networks import mlp
 
 from workbench.export.folder import FORMATS, PROGRAMS
 from workbench.pruning.budget import RULES
-from workbench.pruning.choice import RECONSTRUCTIONS, SELECTIONS
-from workbench.pruning.transitions import FIT_LAM
+from workbench.pruning.choice import RECONSTRUCTIONS
 from workbench.session.session import Session
+from workbench.spectral.regression import FIT_LAM
+from workbench.spectral.selection import SELECTIONS
 from workbench.widgets import constants, modules
 from workbench.widgets.constants import FITTED, LED_BY_LAM, page_constants
 

@@ -134,7 +134,7 @@ def load_mnist(
         The images, (n, 1, 28, 28) uint8.
 
     Raises:
-        ValueError: `split` is neither "train" nor "test", or a file found is malformed (the message names it).
+        ValueError: `split` is neither "train" nor "test", or a file is malformed (the message names it).
         DownloadError: the data is not on this machine and cannot be downloaded.
     """
     _check_split(split)
@@ -167,7 +167,7 @@ def load_cifar10(
 
     Args:
         split: "train" or "test".
-        per_class: the first so many of every class; of a tree of images, only those are decoded; None for all.
+        per_class: the first so many of every class; of a tree, only those are decoded; None for all.
         progress: called as ``progress(done, total, what)`` while files are read or downloaded.
         base_url: where downloads come from.
 
@@ -175,7 +175,7 @@ def load_cifar10(
         The images, (n, 3, 32, 32) uint8.
 
     Raises:
-        ValueError: `split` is neither "train" nor "test", or a file found is malformed (the message names it).
+        ValueError: `split` is neither "train" nor "test", or a file is malformed (the message names it).
         DownloadError: the data is not on this machine and cannot be downloaded.
     """
     _check_split(split)

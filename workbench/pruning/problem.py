@@ -20,13 +20,13 @@ from workbench.spectral.greedy import GreedySelector
 from workbench.spectral.losses import losses_along
 from workbench.spectral.moment import Moment
 from workbench.spectral.reconstruction import reconstruction_matrix
-from workbench.spectral.regression import LIGHT, shared_ridges
+from workbench.spectral.regression import FIT_LAM, shared_ridges
 from workbench.spectral.selection import SELECTIONS, Evidence
 from workbench.spectral.spectrum import Spectrum
 
 WHOLE_PATH = 512  # units up to which a greedy path takes all of them
 
-BUDGET_LAM = LIGHT  # of the trace
+BUDGET_LAM = FIT_LAM  # of the trace
 
 
 class NotMeasuredError(RuntimeError):

@@ -21,6 +21,12 @@ def suggested_width(degrees_of_freedom: float, width: int) -> int:
     Args:
         degrees_of_freedom: N(λ), units.
         width: m, the group's units.
+
+    Returns:
+        A number of units.
+
+    Source:
+        method.md §7, the width that a shared λ gives.
     """
     return min(max(math.ceil(degrees_of_freedom - COUNT_TOLERANCE * width), 1), width)
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from workbench.spectral.moment import Moment
 from workbench.spectral.spectrum import Spectrum
 
-LIGHT = 1e-6
+FIT_LAM = 1e-6
 """Of Tr Σ: the λ of the paper's Figure 1, and the most that a fit on patches takes."""
 
 SPENT = 1e-12
@@ -96,7 +96,7 @@ def light_lam(lam: float, trace: float) -> float:
     Source:
         method.md §10.
     """
-    return min(lam, LIGHT * trace or lam)
+    return min(lam, FIT_LAM * trace or lam)
 
 
 def spread_ridge(kept_ridge: Tensor, columns: Tensor, inputs: int) -> Tensor:
@@ -131,7 +131,7 @@ def uniform_ridge(trace: float, width: int) -> float:
     Source:
         method.md §10, of `refit`.
     """
-    return LIGHT * trace / width
+    return FIT_LAM * trace / width
 
 
 def ridge_vector(ridge: Tensor, width: int) -> Tensor:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from workbench.pruning.choice import DEFAULT_THETA, RECONSTRUCTIONS, SELECTIONS
-from workbench.pruning.transitions import FIT_LAM
+from workbench.pruning.choice import DEFAULT_THETA, RECONSTRUCTIONS
 from workbench.session.session import PROCEDURES
 from workbench.spectral.bounds import COUNT_TOLERANCE
+from workbench.spectral.regression import FIT_LAM
+from workbench.spectral.selection import SELECTIONS
 
 LAM_MIN, LAM_MAX = 1e-10, 1.0  # of λ / Tr Σ, the ends of the sliders
 START_LAM = 1e-3
