@@ -13,10 +13,11 @@ import pytest
 import torch
 from jupyter_client.kernelspec import NoSuchKernel
 
-from workbench import cli
-from workbench.cli import _parser, main, progress_on, summary
+from workbench.cli import _parser, main, summary
+from workbench.data import progress as progress_module
 from workbench.data.loading import load_data
 from workbench.data.models import load_model
+from workbench.data.progress import progress_on
 from workbench.serve import launch
 from workbench.serve.app import Page
 from workbench.serve.lab import LAB_LAYOUT, LAB_SETTINGS, NoDelayConnection
@@ -310,7 +311,7 @@ def test_a_log_gets_a_line_when_a_piece_of_work_is_done():
 
 
 def test_a_log_is_not_silent_for_long(monkeypatch):
-    monkeypatch.setattr(cli, "PATIENCE", -1.0)
+    monkeypatch.setattr(progress_module, "PATIENCE", -1.0)
     stream = io.StringIO()
     with progress_on(stream) as progress:
         for done in (1, 2, 1, 2):

@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
-import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from workbench.data.progress import Progress
     from workbench.session.session import Session
 
 MODEL_HELP = (
@@ -25,7 +24,6 @@ DATA_HELP = (
     "MODULE:FACTORY, a function that returns tensors, a DataLoader or a list of batches"
 )
 SHARE = 1e-3  # of the trace: the λ at which `measure` prints the degrees of freedom
-PATIENCE = 30.0  # seconds without a line where progress goes to a file
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -199,6 +197,7 @@ def _replay(arguments: argparse.Namespace) -> None:
     if not arguments.recipe.is_file():
         raise ValueError(f"no file {arguments.recipe}; give the recipe.json that saving a session wrote")
     _check_output(arguments.output)
+    from workbench.data.progress import progress_on
     from workbench.session.replay import replay
 
     with progress_on(sys.stderr) as progress:
@@ -216,6 +215,7 @@ def _measure(arguments: argparse.Namespace) -> None:
     _check_output(arguments.output)
     if not arguments.example and not (arguments.model and arguments.calibration):
         raise ValueError("give --model and --calibration, or --example")
+    from workbench.data.progress import progress_on
     from workbench.session.session import Session
 
     example = None if arguments.model else arguments.example
@@ -242,66 +242,7 @@ def _check_output(folder: Path | None) -> None:
         raise ValueError(f"--output {folder} is a file: name a folder")
 
 
-@contextmanager
-def progress_on(stream: TextIO) -> Iterator[Stages]:
-    """Within: a `Progress` that writes to `stream`, which is left at the beginning of a line."""
-    stages = Stages(stream)
-    try:
-        yield stages
-    finally:
-        stages.close()
-
-
-class Stages:
-    """One piece of work after another: a bar each on a terminal; in a log, a line when it is done.
-
-    Where a piece takes long, a log gets a line every half a minute too.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
-        self.bar: Any = None
-        self.done, self.what = 0, ""
-        self.total: int | None = None
-        self.told, self.last = time.monotonic(), ""
-
-    def __call__(self, done: int, total: int | None, what: str) -> None:
-        """Tell that `done` of `total` (None: nobody knows) are done of `what`."""
-        over = self.done == self.total and what.partition(",")[0] != self.what.partition(",")[0]
-        if total != self.total or done < self.done or over:
-            self.close()
-        self.done, self.total, self.what = done, total, what
-        if self.stream.isatty():
-            self._draw()
-        elif time.monotonic() - self.told > PATIENCE:
-            self._write()
-
-    def close(self) -> None:
-        """End the present piece."""
-        if self.bar is not None:
-            self.bar.close()
-        elif self.what:
-            self._write()
-        self.bar, self.what, self.last, self.done, self.total = None, "", "", 0, None
-
-    def _draw(self) -> None:
-        if self.bar is None:
-            from tqdm import tqdm  # not needed to print help
-
-            width, height = shutil.get_terminal_size()  # 80, 24 where the terminal does not tell
-            self.bar = tqdm(total=self.total, file=self.stream, unit="", ncols=width, nrows=height)
-        self.bar.set_description(self.what, refresh=False)
-        self.bar.update(self.done - self.bar.n)
-
-    def _write(self) -> None:
-        of = "" if self.total is None else f" of {self.total}"
-        line = f"{self.what} ({self.done}{of})"
-        if line != self.last:
-            print(line, file=self.stream, flush=True)
-        self.told, self.last = time.monotonic(), line
-
-
-def _own(arguments: argparse.Namespace, progress: Stages) -> dict[str, Any]:
+def _own(arguments: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     """The model and its data, as far as they are named; errors say which option is wrong."""
     from workbench.data.loading import load_data, load_evaluation
     from workbench.data.models import load_model
@@ -363,7 +304,15 @@ def group_table(session: Session) -> str:
 
 
 def degrees_of_freedom(session: Session, name: str) -> float:
-    """N(λ) of a measured group at λ = 10⁻³ of its trace; 0 where nothing ever reaches it."""
+    """N(λ) of a measured group at λ = 10⁻³ of its trace.
+
+    Args:
+        session: which has measured it.
+        name: of the group.
+
+    Returns:
+        Units; 0 where nothing ever reaches the group.
+    """
     spectrum = session.spectrum(name)
     return spectrum.degrees_of_freedom(SHARE * spectrum.trace) if spectrum.trace else 0.0
 

@@ -21,10 +21,21 @@ LAM_RANGE = (1e-10, 1.0)  # of λ / Tr Σ
 def plot_spectrum(eigenvalues, lam: float | None = None, ax: Axes | None = None) -> Axes:
     """Eigenvalues μ/Tr Σ against their index on a log axis, each coloured by its share μ/(μ+λ).
 
-    `eigenvalues` (m,) ≥ 0, descending; `lam` absolute, in their units; None: no λ. Zero eigenvalues are left
-    out, since a log axis has no place for them. Source: method.md §2, the paper's Figure 1a.
+    Zero eigenvalues are left out, since a log axis has no place for them.
 
-    Raises ValueError for eigenvalues that are not (m,), finite and ≥ 0 with a positive sum, or a λ ≤ 0.
+    Args:
+        eigenvalues: μ, (m,) >= 0, descending.
+        lam: λ > 0, absolute, in their units; None: no λ.
+        ax: drawn into; None for a figure of its own.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: eigenvalues that are not (m,), finite and >= 0 with a positive sum, or a λ <= 0.
+
+    Source:
+        method.md §2, the paper's Figure 1a.
     """
     values, ax = _checked(eigenvalues, lam), _axes(ax)
     trace, index = values.sum(), np.arange(1, len(values) + 1)
@@ -39,9 +50,21 @@ def plot_spectrum(eigenvalues, lam: float | None = None, ax: Axes | None = None)
 
 
 def plot_degrees_of_freedom(eigenvalues, lam: float | None = None, ax: Axes | None = None) -> Axes:
-    """N(λ) = Σ μ/(μ+λ) against λ/Tr Σ on a log axis, with the point of `lam` (absolute) where it is given.
+    """N(λ) = Σ μ/(μ+λ) against λ/Tr Σ on a log axis, with the point of `lam` where it is given.
 
-    Raises ValueError as `plot_spectrum` does.
+    Args:
+        eigenvalues: μ, (m,) >= 0, descending.
+        lam: λ > 0, absolute, in their units; None: no λ.
+        ax: drawn into; None for a figure of its own.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: as for `plot_spectrum`.
+
+    Source:
+        method.md §2.
     """
     values, ax = _checked(eigenvalues, lam), _axes(ax)
     trace = values.sum()
@@ -55,10 +78,19 @@ def plot_degrees_of_freedom(eigenvalues, lam: float | None = None, ax: Axes | No
 
 
 def plot_losses(widths, losses: dict[str, Sequence[float]], width: int | None = None, ax=None) -> Axes:
-    """Relative losses against the width on a log axis; `width` is marked.
+    """Relative losses against the width on a log axis. Zero losses are left out.
 
-    `widths` (k+1,); `losses` maps a name (input, output, combined) to as many losses. Zero losses are left
-    out. Raises ValueError where a loss has another length.
+    Args:
+        widths: (k+1,) units kept.
+        losses: by name (input, output, combined), as many numbers, relative to keeping none.
+        width: is marked; None: no mark.
+        ax: drawn into; None for a figure of its own.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: a loss has another length than the widths.
     """
     import seaborn
 
@@ -77,9 +109,19 @@ def plot_losses(widths, losses: dict[str, Sequence[float]], width: int | None = 
 
 
 def plot_history(parameters, scores, labels: Sequence[str] = (), ax: Axes | None = None) -> Axes:
-    """Score against parameters, a point a step, joined in order; `labels` name the points.
+    """Score against parameters, a point a step, joined in order.
 
-    Raises ValueError where the lengths differ.
+    Args:
+        parameters: (n,) counts.
+        scores: (n,).
+        labels: of the points, n of them or none.
+        ax: drawn into; None for a figure of its own.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: the lengths differ.
     """
     parameters, scores, ax = np.asarray(parameters), np.asarray(scores, dtype=float), _axes(ax)
     if parameters.shape != scores.shape or (labels and len(labels) != len(scores)):
@@ -101,8 +143,19 @@ def plot_comparison(
 ) -> Axes:
     """Score against cost, a line and a marker a way; points of one way at several costs are joined.
 
-    `costs`, `scores` (n,), NaN where there is no score; `ways` (n,) names, such as "greedy, channel".
-    `unpruned`: (cost, score) of the network before. Raises ValueError where the lengths differ.
+    Args:
+        costs: (n,) MACs.
+        scores: (n,), NaN where there is no score.
+        ways: (n,) names, such as "greedy, channel".
+        metric: what the score is.
+        unpruned: (cost, score) of the network before; None: not drawn.
+        ax: drawn into; None for a figure of its own.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: the lengths differ.
     """
     import seaborn
 
@@ -127,9 +180,20 @@ def plot_comparison(
 def plot_sensitivity(
     groups: Sequence[str], shares: Sequence[float], values, label: str = "score", ax: Axes | None = None
 ) -> Axes:
-    """Heat map of what each group bears alone: `values` (groups, shares of the width kept), NaN left white.
+    """Heat map of what each group bears alone.
 
-    Raises ValueError where the shapes differ.
+    Args:
+        groups: their names.
+        shares: of the width kept.
+        values: (groups, shares), NaN left white.
+        label: what the values are.
+        ax: drawn into; None for a figure of its own.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: the shapes differ.
     """
     import seaborn
 
@@ -149,7 +213,15 @@ def plot_sensitivity(
 
 
 def pareto_front(costs, scores) -> np.ndarray:
-    """Indices of the points that no other beats in both: ascending cost and score; NaN never."""
+    """The points that no other beats in both.
+
+    Args:
+        costs: (n,), less is better.
+        scores: (n,), more is better; NaN never counts.
+
+    Returns:
+        Their indices, (k,), in the order of cost.
+    """
     costs, scores = np.asarray(costs, dtype=float), np.asarray(scores, dtype=float)
     order = np.lexsort((-scores, costs))
     best, front = -np.inf, []
@@ -167,7 +239,13 @@ def plot_branches(
 ) -> Axes:
     """Score against cost of several branches, with the Pareto front of all points as a stepped line.
 
-    `branches`: (costs, scores) by name, a point a step; NaN where there is no score.
+    Args:
+        branches: (costs, scores) by name, a point a step; NaN where there is no score.
+        metric: what the score is.
+        ax: drawn into; None for a figure of its own.
+
+    Returns:
+        The axes.
     """
     import seaborn
 

@@ -31,10 +31,8 @@ def read_numpy(path: Path, split: str | None = None) -> Pair:
     In an `.npz`: one array is the inputs; of several, 'x' (or inputs, images, data, features) and 'y' (or
     targets, labels), in any case, with `split` before or after them: 'x_train', 'test_labels'.
 
-    Raises
-    ------
-    ValueError
-        The file is damaged, its arrays have no such names, or hold objects.
+    Raises:
+        ValueError: the file is damaged, its arrays have no such names, or hold objects.
     """
     try:
         if path.suffix.lower() == ".npy":
@@ -192,10 +190,8 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
 
     Returns a uint8 array with `dimensions` axes: 3 for images (n, height, width), 1 for labels (n,).
 
-    Raises
-    ------
-    ValueError
-        Another magic number, or more or fewer bytes than the header announces.
+    Raises:
+        ValueError: another magic number, or more or fewer bytes than the header announces.
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:

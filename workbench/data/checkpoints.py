@@ -27,7 +27,7 @@ REFUSED = f"and was refused: nothing in it was run. {ADVICE[0].upper()}{ADVICE[1
 
 
 def load_checkpoint(model: nn.Module, path: str | Path) -> nn.Module:
-    """Copy the weights in the file `path` into `model`, all or nothing; returns the same `model`.
+    """Copy the weights in a file into a model, all or nothing.
 
     The file is `.safetensors`, or what torch.save wrote, read with `weights_only=True`. A state dict inside
     'state_dict', 'model', 'model_state_dict', 'weights', 'net', 'params', 'module' or 'ema…' is found, and
@@ -35,13 +35,17 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> nn.Module:
     Every key must be there with its shape, but for `num_batches_tracked` and the second name of a tied
     tensor. Numbers become the model's own dtype and device.
 
-    Raises
-    ------
-    FileNotFoundError
-        There is no such file.
-    ValueError
-        The file is damaged, holds a module or code, does not fit the model (with keys and shapes), or holds
-        numbers that are not finite. The model is then unchanged.
+    Args:
+        model: whose weights are overwritten.
+        path: of the file.
+
+    Returns:
+        The same `model`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, holds a module or code, does not fit the model (with keys and
+            shapes), or holds numbers that are not finite. The model is then unchanged.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"weights are loaded into a torch module, not into a {type(model).__name__}")
@@ -54,9 +58,17 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> nn.Module:
 
 
 def read_state_dict(path: str | Path) -> dict[str, Any]:
-    """What the file `path` holds by name, taken out of its wrapper; on the CPU, in the dtypes of the file.
+    """What a file of weights holds, taken out of its wrapper.
 
-    Raises FileNotFoundError, and ValueError where the file is damaged, or holds something else.
+    Args:
+        path: of a `.safetensors` file, or of what torch.save wrote.
+
+    Returns:
+        Tensors by name, on the CPU, in the dtypes of the file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or holds something else.
     """
     path = _existing(path)
     if path.suffix == ".safetensors" or _starts_as_safetensors(path):
@@ -283,7 +295,17 @@ def _short(dtype: torch.dtype) -> str:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """A safetensors file. Raises ValueError naming a damaged one."""
+    """A safetensors file.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        Tensors by name, on the CPU.
+
+    Raises:
+        ValueError: the file is damaged; the message names it.
+    """
     try:
         return load_file(path)
     except SafetensorError as error:

@@ -25,22 +25,38 @@ def is_factory(name: str) -> bool:
 
 
 def made_by(name: str, options: Mapping[str, Any] | None = None) -> Any:
-    """What the function or class `name` returns when called with the keyword arguments `options`.
+    """What a function or class returns when it is called.
 
     A module is looked for in the current folder too; a file's own folder is searched by its imports. A
     variable that is no function or class is taken as it is.
 
-    Raises
-    ------
-    ValueError
-        There is no such module, file or factory, it needs other arguments, or it fails; the message names it.
+    Args:
+        name: 'package.module:factory' or 'path/to/file.py:factory'.
+        options: its keyword arguments.
+
+    Returns:
+        Whatever it returns.
+
+    Raises:
+        ValueError: there is no such module, file or factory, it needs other arguments, or it fails; the
+            message names it.
     """
     with importable(name):
         return call_factory(name, find_factory(name), options)
 
 
 def find_factory(name: str) -> Any:
-    """The function, class or variable that `name` stands for; ValueError where there is none."""
+    """What a name stands for.
+
+    Args:
+        name: 'package.module:factory' or 'path/to/file.py:factory'.
+
+    Returns:
+        The function, class or variable.
+
+    Raises:
+        ValueError: there is none, or importing its module fails; the message names it.
+    """
     if not isinstance(name, str) or not is_factory(name):
         raise ValueError(
             f"{name!r} does not name a factory: give MODULE:FACTORY or FILE.py:FACTORY, such as mynet:make"
@@ -60,7 +76,19 @@ def find_factory(name: str) -> Any:
 
 
 def call_factory(name: str, factory: Any, options: Mapping[str, Any] | None = None) -> Any:
-    """`factory(**options)`; what cannot be called, and a module that is there already, as it is."""
+    """What a factory gives; what cannot be called, and a module that is there already, as it is.
+
+    Args:
+        name: for messages.
+        factory: the function, class or variable.
+        options: its keyword arguments.
+
+    Returns:
+        ``factory(**options)``.
+
+    Raises:
+        ValueError: it takes no options, needs other arguments, or fails; the message names it.
+    """
     options = dict(options or {})
     if not callable(factory) or isinstance(factory, nn.Module):
         if options:
@@ -108,9 +136,12 @@ def _file_module(path: Path) -> ModuleType:
 
 @contextmanager
 def importable(name: str) -> Iterator[None]:
-    """Within: the current folder, or the folder of the file in `name`, is searched first; afterwards last.
+    """Within: the current folder, or the folder of a file, is searched first; afterwards last.
 
     It stays, because functions import when they are called, too; last, so that it hides no package.
+
+    Args:
+        name: 'package.module:factory', or 'path/to/file.py:factory' for the folder of that file.
     """
     place = name.rpartition(":")[0]
     folder = str(Path(place).resolve().parent) if place.endswith(".py") else ""

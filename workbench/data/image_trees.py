@@ -32,17 +32,22 @@ class ImageTree:
 
 @contextmanager
 def open_tree(source: Path, split: str | None = None) -> Iterator[ImageTree]:
-    """The images in the folder or zip `source`, of its subfolder `split` where one is given.
+    """The images in a folder or zip, and their classes; nothing is unpacked to disc.
 
     Folders that all images share do not count; the next folder is the class. Hidden files and files that are
     no images (.jpg, .png, .bmp, .webp, .ppm) are passed over.
 
-    Raises
-    ------
-    ValueError
-        There is no image, no such split, several splits and none chosen, or images both beside and inside
-        folders; a zip that is damaged, encrypted, holds links, names that lead out of it, or more bytes than
-        an image has.
+    Args:
+        source: a folder, or a .zip of one.
+        split: the subfolder that is wanted, such as 'train'; None where there are no splits.
+
+    Yields:
+        The tree; it can be read until the context ends.
+
+    Raises:
+        ValueError: there is no image, no such split, several splits and none chosen, or images both beside
+            and inside folders; a zip that is damaged, encrypted, holds links, names that lead out of it, or
+            more bytes than an image has.
     """
     if source.is_dir():
         files = (path for path in source.rglob("*") if path.is_file())

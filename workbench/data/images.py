@@ -52,7 +52,21 @@ class Look:
 
     @classmethod
     def of(cls, size: Any = None, crop: Any = None, mean: Any = None, std: Any = None) -> Look:
-        """From what a person gives. A sequence of 3 means makes images RGB, one of 1 greyscale."""
+        """From what a person gives. A sequence of 3 means makes images RGB, one of 1 greyscale.
+
+        Args:
+            size: the length of the shorter side, or (height, width), pixels; None: as they are.
+            crop: the side of a square, or (height, width), pixels; None: no crop.
+            mean: subtracted, in 0–1 units, a number or one a channel; None: nothing.
+            std: divided by, the same.
+
+        Returns:
+            The look, checked.
+
+        Raises:
+            ValueError: a side that is no positive whole number, a number that is not finite, a `std` that is
+                not positive, or as many means as there are not stds.
+        """
         sides = None if size is None else _sides("size", size)
         side = sides[0] if sides is not None and not isinstance(size, Sequence) else sides
         means, stds = _numbers("mean", mean), _numbers("std", std)
@@ -66,10 +80,15 @@ class Look:
 
     @property
     def moves_pixels(self) -> bool:
+        """Whether images are resized or cropped."""
         return self.size is not None or self.crop is not None
 
     def check_image_units(self) -> None:
-        """Raises ValueError for what does not fit images in 0–1 units."""
+        """Check that the look fits images in 0–1 units.
+
+        Raises:
+            ValueError: means or stds of other than 1 or 3 channels, or in the units 0–255.
+        """
         if self.channels not in (None, 1, 3):
             raise ValueError(
                 f"mean and std of images take 1 or 3 numbers, one a channel; got {self.channels}"
@@ -81,7 +100,18 @@ class Look:
             )
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) after `size`."""
+        """The size of an image after `size`.
+
+        Args:
+            height: of the image, pixels.
+            width: of the image, pixels.
+
+        Returns:
+            (height, width), pixels.
+
+        Raises:
+            ValueError: more pixels than one image may have.
+        """
         if self.size is None:
             return height, width
         if isinstance(self.size, tuple):
@@ -94,7 +124,18 @@ class Look:
         return tall, wide
 
     def box(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """(top, left, height, width) of the crop in an image of height × width."""
+        """Where the crop lies in an image.
+
+        Args:
+            height: of the image, pixels.
+            width: of the image, pixels.
+
+        Returns:
+            (top, left, height, width), pixels.
+
+        Raises:
+            ValueError: the crop is larger than the image.
+        """
         tall, wide = self.crop or (height, width)
         if tall > height or wide > width:
             raise ValueError(
@@ -107,12 +148,22 @@ class Look:
 def read_images(
     tree: ImageTree, chosen: Sequence[int], look: Look, progress: Progress | None = None
 ) -> Tensor:
-    """The chosen images of a tree, (n, channels, height, width) uint8.
+    """Images of a tree, decoded, resized (bilinear, antialiased) and cropped.
 
     Greyscale images stay so (1 channel) where all of them are and `look` does not ask for 3 channels.
-    Resizing is bilinear with antialiasing.
 
-    Raises ValueError naming an image that cannot be decoded, or two that differ in size.
+    Args:
+        tree: where they are.
+        chosen: their indices in the tree.
+        look: what is done to each.
+        progress: called as ``progress(done, total, what)`` with images.
+
+    Returns:
+        (n, channels, height, width) uint8.
+
+    Raises:
+        ValueError: naming an image that cannot be decoded, or two that differ in size; or more memory than
+            one data set may take.
     """
     look.check_image_units()
     images: list[np.ndarray] = []
@@ -136,7 +187,20 @@ def read_images(
 
 
 def decode(tree: ImageTree, name: str, look: Look) -> np.ndarray:
-    """One image, (height, width) uint8 where it is grey, (height, width, 3) where it is not."""
+    """One image, resized and cropped.
+
+    Args:
+        tree: where it is.
+        name: of its file.
+        look: what is done to it.
+
+    Returns:
+        (height, width) uint8 where it is grey, (height, width, 3) where it is not.
+
+    Raises:
+        ValueError: naming the image, where it cannot be decoded, has more than 8 bits a number or too many
+            pixels, or is smaller than the crop.
+    """
     try:
         with Image.open(io.BytesIO(tree.read(name)), formats=FORMATS) as image:
             if image.width * image.height > LARGEST_PIXELS:
@@ -155,9 +219,17 @@ def decode(tree: ImageTree, name: str, look: Look) -> np.ndarray:
 
 
 def as_inputs(pixels: Tensor, look: Look) -> Tensor:
-    """(n, channels, height, width) uint8 → float32: resized and cropped, divided by 255, normalised.
+    """Bytes as a model's inputs: resized and cropped, divided by 255, normalised.
 
-    Raises ValueError where the crop, the channels or the memory do not suffice.
+    Args:
+        pixels: (n, channels, height, width) uint8.
+        look: what is done to them.
+
+    Returns:
+        (n, channels, height, width) float32.
+
+    Raises:
+        ValueError: the crop, the channels or the memory do not suffice.
     """
     look.check_image_units()
     count, channels, height, width = pixels.shape
@@ -177,7 +249,18 @@ def as_inputs(pixels: Tensor, look: Look) -> Tensor:
 
 
 def moved_pixels(images: Tensor, look: Look) -> Tensor:
-    """Floating (n, channels, height, width), resized (bilinear, antialiased) and cropped."""
+    """Images resized (bilinear, antialiased) and cropped.
+
+    Args:
+        images: (n, channels, height, width), floating.
+        look: of which `size` and `crop` are used.
+
+    Returns:
+        (n, channels, height, width), of the new size.
+
+    Raises:
+        ValueError: the crop is larger than the image.
+    """
     height, width = look.resized(*images.shape[2:])
     if (height, width) != tuple(images.shape[2:]):
         images = functional.interpolate(images, (height, width), mode="bilinear", antialias=True)
@@ -186,7 +269,18 @@ def moved_pixels(images: Tensor, look: Look) -> Tensor:
 
 
 def normalised(inputs: Tensor, look: Look) -> Tensor:
-    """(inputs − mean) / std, a number a channel (axis 1). Raises ValueError where the counts differ."""
+    """(x − mean) / std, a number a channel.
+
+    Args:
+        inputs: (n, channels, …), floating.
+        look: of which `mean` and `std` are used.
+
+    Returns:
+        The same shape.
+
+    Raises:
+        ValueError: `mean` or `std` has another number of channels.
+    """
     shape = (1, -1, *[1] * (inputs.dim() - 2))
     for what, values in (("mean", look.mean), ("std", look.std)):
         if not values:
@@ -202,7 +296,15 @@ def normalised(inputs: Tensor, look: Look) -> Tensor:
 
 
 def check_memory(count: int, numbers: int) -> None:
-    """Raises ValueError where `count` examples of `numbers` float32 numbers each are too many to hold."""
+    """Refuse data that is too large to hold.
+
+    Args:
+        count: examples.
+        numbers: of float32 in each.
+
+    Raises:
+        ValueError: it takes more memory than one data set may.
+    """
     needed = 4 * count * numbers
     if needed > LARGEST_DATA:
         raise ValueError(

@@ -78,45 +78,51 @@ def load_data(
     target_type: str | None = None,
     progress: Progress | None = None,
 ) -> Any:
-    """`source` as `Batches` of (inputs, targets); a DataLoader or another iterable of batches as it is.
-
-    `source` is one of
-
-    - a tensor or NumPy array of inputs (n, …), or a pair (inputs, targets) of them; tensors in a dictionary,
-      as `as_batches` takes them;
-    - the path of an `.npy` or `.npz` file (see `read_numpy`), of an IDX file or a folder of them, of a folder
-      of images or a `.zip` of one (a class a subfolder, see `open_tree`);
-    - 'package.module:factory' or 'file.py:factory', whose result is taken as if it were given here;
-    - a DataLoader, or any iterable of batches that can be gone through again; options do not apply to it.
+    """Data of one's own, as batches of (inputs, targets).
 
     Whatever has whole bytes in three or four axes is taken for images, (n, height, width) or (n, channels,
     height, width) or channels last: inputs are then float32 in 0–1 units, not normalised unless asked. Other
     inputs stay as they are, but float64 of NumPy becomes float32.
 
-    `size`: the shorter side, or (height, width); `crop`: from the centre; `mean`, `std`: (x − mean)/std, in
-    0–1 units for images, a number or one a channel (three make images RGB, a list of one makes them grey).
-    `limit`: a random subset, always the same for a `seed`, of as many of each class as its share. `targets`:
-    array, sequence or file, where the source has none. `split`: the subfolder 'train', or the arrays
-    'x_train'. `target_type`: 'classes' or 'values'; by default whole numbers are classes, and floating-point
-    ones values (regression). `progress(done, total, what)` is called while images are read.
+    Args:
+        source: a tensor or array of inputs (n, …), a pair (inputs, targets) of them, or tensors in a
+            dictionary (see `as_batches`); the path of an `.npy` or `.npz` file (see `read_numpy`), of an IDX
+            file or a folder of them, of a folder of images or a `.zip` of one (see `open_tree`); the name
+            'package.module:factory' or 'file.py:factory' of what gives one of these; a DataLoader, or any
+            iterable of batches that can be gone through again, to which no option applies.
+        size: the shorter side of images, or (height, width).
+        crop: the same, cut from the centre.
+        mean, std: (x − mean)/std, in 0–1 units for images, a number or one a channel (three make images RGB,
+            a list of one makes them grey).
+        limit: a random subset of so many, with as many of each class as its share.
+        targets: array, sequence or file, where the source has none.
+        batch_size: examples a batch.
+        seed: fixes the subset.
+        split: the subfolder 'train', or the arrays 'x_train'.
+        target_type: 'classes' or 'values'; by default whole numbers are classes, others values (regression).
+        progress: called as ``progress(done, total, what)`` while images are read.
 
-    Raises
-    ------
-    FileNotFoundError
-        There is no such file.
-    ValueError, TypeError
-        The data or an option is malformed, empty, not finite or too large; the message says which and where.
+    Returns:
+        `Batches`; a DataLoader or another iterable of batches as it is.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError, TypeError: the data or an option is malformed, empty, not finite or too large; the message
+            says which and where.
     """
     look = Look.of(size, crop, mean, std)
-    wishes = _Wishes(look, limit, targets, batch_size, seed, split, target_type, progress)
+    return _loaded(source, _Wishes(look, limit, targets, batch_size, seed, split, target_type, progress))
+
+
+def _loaded(source: Any, wishes: _Wishes) -> Any:
     if isinstance(source, str) and is_factory(source) and not Path(source).exists():
         source = made_by(source)
     if isinstance(source, (str, os.PathLike)):
         return _from_path(Path(source).expanduser(), wishes)
     pair = pair_of(source)
     if pair is not None:
-        if split is not None:
-            raise ValueError(f"split={split!r} is for files and folders; tensors and arrays have none")
+        if wishes.split is not None:
+            raise ValueError(f"split={wishes.split!r} is for files and folders; tensors and arrays have none")
         return _from_arrays(*pair, wishes)
     batches = as_batches(source, "given")
     if isinstance(batches, Batches):
@@ -130,9 +136,18 @@ def load_data(
 
 
 def load_evaluation(source: Any, **options: Any) -> Any:
-    """As `load_data`, but for a function of the model, which is its own score: that is returned as it is.
+    """Data to score a model on, or a function of the model that scores it.
 
-    'module:function' is such a function where it needs an argument, or where what it returns can be called.
+    Args:
+        source: as for `load_data`; or a function of the model, its own score; or the name 'module:function'
+            of one, which needs an argument or returns what can be called.
+        options: as for `load_data`.
+
+    Returns:
+        As `load_data`; the function as it is.
+
+    Raises:
+        FileNotFoundError, ValueError, TypeError: as for `load_data`.
     """
     if isinstance(source, str) and is_factory(source) and not Path(source).exists():
         with importable(source):
@@ -276,9 +291,16 @@ def _target_file(path: Path) -> Any:
 
 
 def subset(count: int, targets: Tensor | None, limit: int | None, seed: int = 0) -> Tensor:
-    """`limit` of `count` indices, ascending, always the same for a `seed`; all where there are no more.
+    """Which examples a limit leaves: always the same for a seed, as many of each class as its share.
 
-    Where `targets` (n,) are classes, each has its share of them, to the rounding.
+    Args:
+        count: examples there are.
+        targets: (count,) int64 classes, each of which has its share, to the rounding.
+        limit: examples wanted; None for all.
+        seed: fixes the choice.
+
+    Returns:
+        Indices, ascending, (limit,) int64; all `count` where there are no more.
     """
     if limit is None or limit >= count:
         return torch.arange(count)

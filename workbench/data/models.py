@@ -24,28 +24,30 @@ def load_model(
     checkpoint: str | Path | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> nn.Module:
-    """The model called `name`, in evaluation mode, on the CPU unless its factory says otherwise.
+    """The model of a name, in evaluation mode, on the CPU unless its factory says otherwise.
 
-    `name` is one of
+    Without `weights` and `checkpoint`, weights are what the factory makes of them: random ones, for the three
+    packages.
 
-    - 'package.module:factory' or 'path/to/file.py:factory', a function or nn.Module class;
-    - 'torchvision:resnet18', 'timm:mobilenetv3_small_100';
-    - 'transformers:bert-base-uncased', or a folder that save_pretrained wrote: the class is the one that its
-      configuration names, or the one of options={"class": "AutoModelForSequenceClassification"}.
+    Args:
+        name: one of
 
-    `options` are keyword arguments of the factory (of transformers: of the configuration).
-    `weights="default"` takes a package's pretrained weights, through its own cache; torchvision also knows
-    others by name.
-    `checkpoint` is a file of weights (see `load_checkpoint`). Without either, weights are what the factory
-    makes of them: random ones, for the three packages.
+            - 'package.module:factory' or 'path/to/file.py:factory', a function or nn.Module class;
+            - 'torchvision:resnet18', 'timm:mobilenetv3_small_100';
+            - 'transformers:bert-base-uncased', or a folder that save_pretrained wrote: the class is the one
+              that its configuration names, or of options={"class": "AutoModelForSequenceClassification"}.
+        weights: 'default' takes a package's pretrained weights, through its own cache; torchvision also knows
+            others by name.
+        checkpoint: a file of weights, see `load_checkpoint`.
+        options: keyword arguments of the factory (of transformers: of the configuration).
 
-    Raises
-    ------
-    ValueError
-        There is no such model, it cannot be built or does not fit its weights, or a package is missing (the
-        message says what to install).
-    FileNotFoundError
-        There is no such checkpoint.
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: there is no such model, it cannot be built or does not fit its weights, or a package is
+            missing (the message says what to install).
+        FileNotFoundError: there is no such checkpoint.
     """
     if not isinstance(name, str):
         raise TypeError(
@@ -72,7 +74,17 @@ def load_model(
 
 
 def imported(package: str) -> Any:
-    """The package of that name; ValueError naming the extra that installs it."""
+    """A package that is not needed otherwise.
+
+    Args:
+        package: its name.
+
+    Returns:
+        The module.
+
+    Raises:
+        ValueError: it is not installed, naming the extra that installs it, or cannot be imported.
+    """
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:

@@ -1,12 +1,75 @@
-"""How long work tells how far it is, and how it is stopped."""
+"""How long work tells how far it is, how that is shown on a stream, and how the work is stopped."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
 
 Progress = Callable[[int, int | None, str], Any]
+PATIENCE = 30.0  # seconds without a line, where progress goes to a log
 
 
 class Cancelled(RuntimeError):  # noqa: N818 (it says what happened, not that something is wrong)
     """The work was cancelled by the person who started it; nothing was changed."""
+
+
+@contextmanager
+def progress_on(stream: TextIO) -> Iterator[Stages]:
+    """Within: a `Progress` that writes to `stream`, which is left at the beginning of a line."""
+    stages = Stages(stream)
+    try:
+        yield stages
+    finally:
+        stages.close()
+
+
+class Stages:
+    """One piece of work after another: a bar each on a terminal; in a log, a line when it is done.
+
+    Where a piece takes long, a log gets a line every half a minute too.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.bar: Any = None
+        self.done, self.what = 0, ""
+        self.total: int | None = None
+        self.told, self.last = time.monotonic(), ""
+
+    def __call__(self, done: int, total: int | None, what: str) -> None:
+        """Tell that `done` of `total` (None: nobody knows) are done of `what`."""
+        over = self.done == self.total and what.partition(",")[0] != self.what.partition(",")[0]
+        if total != self.total or done < self.done or over:
+            self.close()
+        self.done, self.total, self.what = done, total, what
+        if self.stream.isatty():
+            self._draw()
+        elif time.monotonic() - self.told > PATIENCE:
+            self._write()
+
+    def close(self) -> None:
+        """End the present piece."""
+        if self.bar is not None:
+            self.bar.close()
+        elif self.what:
+            self._write()
+        self.bar, self.what, self.last, self.done, self.total = None, "", "", 0, None
+
+    def _draw(self) -> None:
+        if self.bar is None:
+            from tqdm import tqdm  # not needed to print help
+
+            width, height = shutil.get_terminal_size()  # 80, 24 where the terminal does not tell
+            self.bar = tqdm(total=self.total, file=self.stream, unit="", ncols=width, nrows=height)
+        self.bar.set_description(self.what, refresh=False)
+        self.bar.update(self.done - self.bar.n)
+
+    def _write(self) -> None:
+        of = "" if self.total is None else f" of {self.total}"
+        line = f"{self.what} ({self.done}{of})"
+        if line != self.last:
+            print(line, file=self.stream, flush=True)
+        self.told, self.last = time.monotonic(), line

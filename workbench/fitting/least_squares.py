@@ -145,15 +145,13 @@ def fit_original(
     own = layer.matrix_of(present.reshape(outputs, inputs, -1).cpu().double())
     _check_memory(module, own.shape[1], len(own), limit)
     sums = Sums(own.shape[1], len(own), device_of(pruned))
-    most = samples or _enough(own.shape[1])
     before = cached_calls.of(module) if cached_calls is not None and drift else None
     use = partial(_add_missing, sums, layer, rows)
     with _both(before, original, pruned, module, drift) as watches:
-        measure_calls(watches, layer, data, most, use, progress, cancel)
+        measure_calls(watches, layer, data, samples or _enough(own.shape[1]), use, progress, cancel)
     change, bias = sums.centred(own, tau, layer.block)
-    old: Any = pruned.get_submodule(module).bias
-    if old is not None:
-        bias = bias + old.detach().cpu().double()
+    own_bias: Any = pruned.get_submodule(module).bias
+    bias = bias if own_bias is None else bias + own_bias.detach().cpu().double()
     return layer.weight_of(own + change, outputs).reshape(present.shape), bias
 
 
