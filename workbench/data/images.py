@@ -243,7 +243,7 @@ def as_inputs(pixels: Tensor, look: Look) -> Tensor:
         part = moved_pixels(pixels[start : start + CHUNK].float() / 255, look)
         if wanted < channels:
             shares = torch.tensor(LUMINANCE, device=part.device).view(1, 3, 1, 1)
-            part = (part * shares).sum(1, keepdim=True)
+            part = (part * shares).sum(1, keepdim=True)  # 0.299 R + 0.587 G + 0.114 B   (n, 1, h, w)
         out[start : start + CHUNK] = normalised(part.expand(-1, wanted, -1, -1), look)
     return out
 

@@ -209,7 +209,7 @@ def prepare(spec: ExampleSpec, images: Images) -> Batches:
     generator = torch.Generator().manual_seed(ORDER_SEED)
     order = torch.randperm(len(images), generator=generator)
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (spec.mean, spec.std))
-    inputs = images.pixels[order].float().sub_(mean).div_(std)
+    inputs = images.pixels[order].float().sub_(mean).div_(std)  # (x − mean)/std   (n, channels, h, w)
     return Batches(inputs, images.labels[order])
 
 

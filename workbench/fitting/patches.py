@@ -115,28 +115,30 @@ class PatchLayer:
             (examples, *positions, channels, *kernel).
         """
         if not self.kernel:
-            features = inputs.reshape(-1, inputs.shape[-1])
+            features = inputs.reshape(-1, inputs.shape[-1])  # (samples, features)
             return features if channels is None else features[:, channels.to(features.device)]
-        x = self._batched(inputs)
+        x = self._batched(inputs)  # (examples, channels, *sizes)
         if channels is not None:
             x = x.index_select(1, channels.to(x.device))
         if self.transposed:
-            return x.movedim(1, -1)
+            return x.movedim(1, -1)  # (examples, *positions, channels)
         if any(self.pads):
             x = functional.pad(x, self.pads, mode=self.padding_mode)
         for axis, (size, step, spread) in enumerate(
             zip(self.kernel, self.stride, self.dilation, strict=True), start=2
         ):
-            x = x.unfold(axis, spread * (size - 1) + 1, step)[..., ::spread]
-        return x.movedim(1, self.grid_axes)  # the channels behind the positions
+            x = x.unfold(axis, spread * (size - 1) + 1, step)[
+                ..., ::spread
+            ]  # one axis of the kernel at the end
+        return x.movedim(1, self.grid_axes)  # (examples, *positions, channels, *kernel)
 
     def targets(self, outputs: Tensor) -> Tensor:
         """The layer's output as a view that goes with `windows`: (examples, *positions, outputs, *block)."""
         if not self.kernel:
             return outputs.reshape(-1, outputs.shape[-1])
-        y = self._batched(outputs)
+        y = self._batched(outputs)  # (examples, outputs, *sizes)
         if not self.transposed:
-            return y.movedim(1, -1)
+            return y.movedim(1, -1)  # (examples, *positions, outputs)
         spatial = len(self.kernel)
         for axis, size in reversed(list(enumerate(self.kernel, start=2))):
             y = y.unflatten(axis, (-1, size))  # (examples, outputs, positions, block, positions, block, …)
@@ -145,6 +147,7 @@ class PatchLayer:
 
     def matrix_of(self, weight: Tensor) -> Tensor:
         """A weight (outputs, channels, kernel positions) as the matrix (targets, features)."""
+        # (outputs·block, channels), or (outputs, channels·kernel)
         return weight.transpose(1, 2).flatten(0, 1) if self.transposed else weight.flatten(1)
 
     def weight_of(self, matrix: Tensor, outputs: int) -> Tensor:

@@ -215,5 +215,5 @@ def _finite(tensor: Tensor) -> bool:
 
 def _factor(norm: Any) -> Tensor:
     """γ/σ of a batch norm in evaluation mode, (channels,)."""
-    factor = (norm.running_var + norm.eps).rsqrt()
+    factor = (norm.running_var + norm.eps).rsqrt()  # 1/σ   (channels,)
     return factor if norm.weight is None else factor * norm.weight.detach()
