@@ -16,6 +16,7 @@ from workbench.data.batches import as_batches
 from workbench.data.progress import Progress
 from workbench.measure.passes import ActivationError, each_batch, run_batch
 from workbench.network.running import Inputs, batch_length, device_of, evaluating, joined, mapped, tensors_of
+from workbench.network.tensors import sharing_copy
 
 FEW = 16  # examples; smaller batches are put together
 LARGE = 1 << 22  # numbers that wait for that at most
@@ -39,7 +40,7 @@ def reestimate_norms(
         ValueError: data that is empty or does not go through the model; statistics that are not finite.
         Cancelled: `cancel` was set.
     """
-    found = copy.deepcopy(model)
+    found = sharing_copy(model)  # norms write into their buffers alone
     norms = _running_norms(found)
     if not norms:
         return found
