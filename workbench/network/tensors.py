@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
 from torch import Tensor, nn
 
@@ -32,6 +34,12 @@ def sharing_copy(model: nn.Module) -> nn.Module:
         if type(parameter) is nn.Parameter
     }
     return copy.deepcopy(model, memo)
+
+
+def give_back_memory() -> None:
+    """Hand memory that is free back to the system, which glibc does not by itself below the last one used."""
+    with suppress(OSError, AttributeError, TypeError):  # where there is no glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def put_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:

@@ -240,6 +240,7 @@ class History:
             places.append(Place(state, folded(before, state, step.choice)))
             before = state
         steps = (*line.steps[:end], *(step for _, step in found))
+        self._given = None
         self._put(Line(tuple(places), steps, len(places) - 1))
 
     def goto(self, position: int) -> None:
@@ -247,8 +248,10 @@ class History:
         self.check_free()
         if not 0 <= position < len(self.line.steps):
             raise ValueError(f"the history has steps 0 to {len(self.line.steps) - 1}; got {position!r}")
-        self.settle()
-        self._put(self.line.at(position))
+        if position != self.position:
+            self.settle()
+            self._given = None
+            self._put(self.line.at(position))
 
     def before(self) -> int:
         """Where undo goes: one step back, or before the whole plan that the present step ends."""
@@ -290,6 +293,7 @@ class History:
         line = self.named(name)
         if name != self.branch:
             self.settle()
+            self._given = None
             self._lines[name] = line.at(line.position)
             before, self.branch = self.branch, name
             self._lines[before] = self._lines[before].left()

@@ -36,7 +36,7 @@ from workbench.network.running import (
     one_line,
     tensors_of,
 )
-from workbench.network.tensors import sharing_copy
+from workbench.network.tensors import give_back_memory, sharing_copy
 from workbench.pruning.budget import BudgetPlan, GroupBudget, Limits
 from workbench.pruning.choice import DEFAULT_THETA, Choice
 from workbench.pruning.comparing import Comparison, Sensitivity, compared, swept
@@ -820,8 +820,12 @@ class Session:
                 known = self._score(state.model, progress, cancel), last.seconds + perf_counter() - start
             found[-1] = state, replace(last, score=known[0], seconds=known[1])
             self._history.push(found)
+        steps = tuple(step for _, step in found)
+        del found, state
+        if len(steps) > 1:
+            give_back_memory()
         self._tell("history")
-        return tuple(step for _, step in found)
+        return steps
 
     def _tell(self, event: str) -> None:
         for listener in list(self._listeners):
