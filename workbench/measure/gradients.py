@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from threading import Event
 from typing import Any
 
@@ -28,46 +29,65 @@ def measure_taylor(
     """|mean of gradient × activation| of every unit, (m,) float64 by group name (Molchanov et al. 2017).
 
     `data` gives (inputs, targets). `loss`: by default cross-entropy for whole-number targets, the mean
-    squared error for others. A group with several readers adds their terms before the absolute value: that
-    is the first-order change of the loss where the unit goes. The model is copied, run in evaluation mode
-    and not changed.
+    squared error for others. Each reader's gradient is its own, also where several read one tensor, and the
+    terms of all readers, and of all calls of one, are added before the absolute value: that is the
+    first-order change of the loss where the unit goes. The model is copied, run in evaluation mode and not
+    changed.
 
     Raises ValueError where targets are missing or a batch does not fit; Cancelled.
     """
     prunable = [group for group in groups if group.prunable]
     device = device_of(model)
-    copied = copy.deepcopy(model).eval().requires_grad_(True)
+    copied = copy.deepcopy(model).eval()
+    for parameter in copied.parameters():
+        parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
     sums = {group.name: torch.zeros(group.width, dtype=torch.float64) for group in prunable}
-    seen: list[tuple[UnitGroup, int, Tensor]] = []
-    handles = []
-    for group in prunable:
-        for index, reader in enumerate(group.readers):
-
-            def note(_m: nn.Module, args: tuple, kwargs: dict, g: UnitGroup = group, i: int = index) -> None:
-                value = received(args, kwargs)
-                if value.requires_grad:
-                    value.retain_grad()
-                    seen.append((g, i, value))
-
-            layer = copied.get_submodule(reader.module)
-            handles.append(layer.register_forward_pre_hook(note, with_kwargs=True))
     data, count = as_batches(data), 0
-    try:
+    with _aliases(copied, {reader.module for group in prunable for reader in group.readers}) as seen:
         for index, batch in enumerate(data):
             if cancel is not None and cancel.is_set():
                 raise Cancelled(f"measuring gradients was cancelled after {index} batches")
-            seen.clear()
             count += _backward(copied, batch, index, loss, device)
-            for group, at, value in seen:
-                product = value.detach() * (value.grad if value.grad is not None else 0)
-                sums[group.name] += group.readers[at].samples(product).sum(0, dtype=torch.float64).cpu()
+            for group in prunable:
+                for reader in group.readers:
+                    for value in seen[reader.module]:
+                        if value.grad is not None:  # else no gradient came by: a part computed a second time
+                            terms = reader.samples(value.detach() * value.grad)
+                            sums[group.name] += terms.sum(0, dtype=torch.float64).cpu()
+            for values in seen.values():
+                values.clear()
             copied.zero_grad(set_to_none=True)
             if progress is not None:
                 progress(index + 1, batch_count(data), f"measuring gradients, {count} examples")
+    return {name: (total / max(count, 1)).abs() for name, total in sums.items()}
+
+
+@contextmanager
+def _aliases(model: nn.Module, layers: Iterable[str]) -> Iterator[dict[str, list[Tensor]]]:
+    """Each call of each layer receives a copy of its input of its own, listed here, which keeps its gradient.
+
+    The tensor itself would collect the gradients of all who read it, and may be written to afterwards.
+    """
+    seen: dict[str, list[Tensor]] = {name: [] for name in layers}
+
+    def watch(name: str) -> Any:
+        def pass_on(_module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict] | None:
+            value = received(args, kwargs)
+            if not (value.requires_grad and torch.is_grad_enabled()):
+                return None
+            alias = value.clone()
+            alias.retain_grad()
+            seen[name].append(alias)
+            return ((alias, *args[1:]), kwargs) if args else (args, {**kwargs, next(iter(kwargs)): alias})
+
+        return model.get_submodule(name).register_forward_pre_hook(pass_on, with_kwargs=True)
+
+    handles = [watch(name) for name in seen]
+    try:
+        yield seen
     finally:
         for handle in handles:
             handle.remove()
-    return {name: (total / max(count, 1)).abs() for name, total in sums.items()}
 
 
 def _backward(model: nn.Module, batch: Any, index: int, loss: Any, device: torch.device) -> int:
