@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Event
 from typing import Any
@@ -13,23 +13,25 @@ from torch import Tensor, nn
 
 from workbench.data.batches import as_batches, batch_count, split_batch
 from workbench.data.progress import Cancelled, Progress
-from workbench.measure.evaluation import default_loss
+from workbench.data.randomness import each_of
+from workbench.measure.intake import Intake
+from workbench.measure.reading import Loss, loss_for
 from workbench.network.groups import UnitGroup
-from workbench.network.running import call, device_of, main_output, moved, one_line, received
+from workbench.network.running import call, main_output, one_line, received
 
 
 def measure_taylor(
     model: nn.Module,
     groups: Sequence[UnitGroup],
     data: Iterable,
-    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+    loss: Loss | None = None,
     progress: Progress | None = None,
     cancel: Event | None = None,
 ) -> dict[str, Tensor]:
     """|mean of gradient × activation| of every unit, (m,) float64 by group name (Molchanov et al. 2017).
 
-    `data` gives (inputs, targets). `loss`: by default cross-entropy for whole-number targets, the mean
-    squared error for others. Each reader's gradient is its own, also where several read one tensor, and the
+    `data` gives (inputs, targets). `loss`: by default the one that goes with the targets (`Reading.loss`).
+    Each reader's gradient is its own, also where several read one tensor, and the
     terms of all readers, and of all calls of one, are added before the absolute value: that is the
     first-order change of the loss where the unit goes. The model is copied, run in evaluation mode and not
     changed.
@@ -37,17 +39,18 @@ def measure_taylor(
     Raises ValueError where targets are missing or a batch does not fit; Cancelled.
     """
     prunable = [group for group in groups if group.prunable]
-    device = device_of(model)
     copied = copy.deepcopy(model).eval()
     for parameter in copied.parameters():
         parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
     sums = {group.name: torch.zeros(group.width, dtype=torch.float64) for group in prunable}
-    data, count = as_batches(data), 0
+    data, count, intake, own = as_batches(data), 0, Intake(model), None
     with _aliases(copied, {reader.module for group in prunable for reader in group.readers}) as seen:
-        for index, batch in enumerate(data):
+        for index, batch in enumerate(each_of(data)):
             if cancel is not None and cancel.is_set():
                 raise Cancelled(f"measuring gradients was cancelled after {index} batches")
-            count += _backward(copied, batch, index, loss, device)
+            inputs, targets = _labelled(batch, index)
+            own = own or loss_for(loss, model, data, "calibration")
+            count += _backward(copied, intake(inputs), targets.to(intake.device), index, own)
             for group in prunable:
                 for reader in group.readers:
                     for value in seen[reader.module]:
@@ -90,18 +93,21 @@ def _aliases(model: nn.Module, layers: Iterable[str]) -> Iterator[dict[str, list
             handle.remove()
 
 
-def _backward(model: nn.Module, batch: Any, index: int, loss: Any, device: torch.device) -> int:
+def _labelled(batch: Any, index: int) -> tuple[Any, Tensor]:
     inputs, targets = split_batch(batch, index, "calibration")
     if targets is None:
         raise ValueError(
             f"batch {index} has no targets; the Taylor criterion needs a task loss: give (inputs, targets) "
             "as training or calibration data"
         )
-    own = loss or default_loss(targets)
+    return inputs, targets
+
+
+def _backward(model: nn.Module, inputs: Any, targets: Tensor, index: int, loss: Loss) -> int:
+    """Gradients of the sum over examples; returns how many there are."""
     try:
         with torch.enable_grad():
-            value = own(main_output(call(model, moved(inputs, device))), targets.to(device))
-            (value * len(targets)).backward()
+            (loss(main_output(call(model, inputs)), targets) * len(targets)).backward()
     except Exception as error:
         raise ValueError(f"batch {index} does not fit the loss: {one_line(error)}") from error
     return len(targets)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from workbench.data.batches import as_batches, batch_count, split_batch
 from workbench.data.progress import Cancelled, Progress
+from workbench.data.randomness import each_of
 from workbench.measure.passes import ActivationError, run_batch
 from workbench.network.finding.assembly import IDLE
 from workbench.network.groups import Reader, UnitGroup
@@ -116,7 +117,7 @@ def measure_moments(
     total, device = batch_count(data), device_of(model)
     count = index = 0
     with _recording(model, [r for group in recorders.values() for r in group], idle) as started:
-        for index, batch in enumerate(data):
+        for index, batch in enumerate(each_of(data)):
             if cancel is not None and cancel.is_set():
                 raise Cancelled(f"measuring was cancelled after {index} batches")
             inputs, _ = split_batch(batch, index, "calibration")

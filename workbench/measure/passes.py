@@ -11,6 +11,7 @@ from torch import nn
 
 from workbench.data.batches import batch_count, first_inputs, split_batch
 from workbench.data.progress import Cancelled, Progress
+from workbench.data.randomness import each_of
 from workbench.network.running import (
     Inputs,
     batch_length,
@@ -35,7 +36,7 @@ def each_batch(
     Raises ValueError where there is no example, and Cancelled before the batch that follows `cancel`.
     """
     total, count = batch_count(data), 0
-    for index, batch in enumerate(data):
+    for index, batch in enumerate(each_of(data)):
         if cancel is not None and cancel.is_set():
             raise Cancelled(f"{what} was cancelled after {index} batches; nothing was changed")
         inputs, _ = split_batch(batch, index, "calibration")
@@ -52,7 +53,9 @@ def example_count(data: Iterable) -> int:
     """Examples in all batches; where only the number of batches is known, as many in each as in the first."""
     batches = batch_count(data)
     if batches is None:
-        return sum(batch_length(split_batch(batch, i, "calibration")[0]) for i, batch in enumerate(data))
+        return sum(
+            batch_length(split_batch(batch, i, "calibration")[0]) for i, batch in enumerate(each_of(data))
+        )
     return getattr(data, "examples", None) or batches * batch_length(first_inputs(data))
 
 

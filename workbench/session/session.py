@@ -16,8 +16,10 @@ from torch import nn
 from workbench.data.batches import as_batches, first_inputs
 from workbench.data.progress import Progress
 from workbench.examples.catalogue import load_example
-from workbench.measure.evaluation import evaluate, metric_name
+from workbench.measure.evaluation import evaluate, reading_for
+from workbench.measure.intake import taken_by
 from workbench.measure.moments import measure_moments
+from workbench.measure.reading import TaskLoss
 from workbench.network.cost import count_cost
 from workbench.network.finding.proof import find_groups
 from workbench.network.groups import UnitGroup, named_group
@@ -63,8 +65,9 @@ class Session(Planned, Recorded):
     a commit makes the moments downstream stale and they are measured again before use.
 
     `training`: batches of (inputs, targets) for what learns from labels, fine-tuning and the Taylor
-    criterion; by default the calibration data. `loss(outputs, targets)`: by default cross-entropy for
-    whole-number targets, the mean squared error for others.
+    criterion; by default the calibration data. `loss(outputs, targets)`: by default the one that goes with
+    the targets (`measure.reading`). `metric` ("accuracy", "label accuracy" or "R²") and `classes` ("last" or
+    "second" axis of the outputs) say how targets are read where that is not as they seem, or not clear.
 
     The given model is copied and never changed; hooks on it run on the copies too.
 
@@ -85,6 +88,8 @@ class Session(Planned, Recorded):
         example: str | None = None,
         training: Any = None,
         loss: Loss | None = None,
+        metric: str | None = None,
+        classes: str | None = None,
     ):
         if procedure not in PROCEDURES:
             raise ValueError(f"the procedure must be one of {', '.join(PROCEDURES)}; got {procedure!r}")
@@ -96,14 +101,15 @@ class Session(Planned, Recorded):
         if isinstance(model, torch.jit.ScriptModule):
             raise TypeError("a TorchScript module cannot be taken apart: give the nn.Module it was made from")
         device = device_of(model)
-        self.calibration = as_batches(calibration)
+        self.calibration = taken_by(model, as_batches(calibration))
         inputs = _example(first_inputs(self.calibration)) if example_input is None else example_input
         # A copy of its own: a tensor made in inference mode cannot be traced.
         self.example_input = mapped(moved(inputs, device), torch.clone)
         self.training = None if training is None else as_batches(training, "training")
-        self.loss = loss
+        self.loss = loss if metric is classes is None else loss or TaskLoss(metric, classes)
         self.evaluation = evaluation
-        self.metric = "" if evaluation is None else metric_name(evaluation)
+        self._reading = None if evaluation is None else reading_for(model, evaluation, metric, classes)
+        self.metric = "" if self._reading is None else self._reading.name
         original = explicit(_copied(model))
         # A probe of the shape before the groups, so that a wrong example is said as such.
         calls = call_order(original, self.example_input)
@@ -375,7 +381,9 @@ class Session(Planned, Recorded):
             listener(event)
 
     def _score(self, model, progress, cancel) -> float | None:
-        return None if self.evaluation is None else evaluate(model, self.evaluation, progress, cancel)
+        if self.evaluation is None:
+            return None
+        return evaluate(model, self.evaluation, progress, cancel, reading=self._reading)
 
     def _require_measured(self) -> None:
         if not self.measured:
