@@ -104,7 +104,10 @@ class Reading:
         scores = outputs.movedim(self.axis, -1).reshape(-1, outputs.shape[self.axis])
         classes, count = targets.reshape(-1).long(), scores.shape[1]
         if count < 2:
-            raise ValueError(f"outputs {tuple(outputs.shape)} have one class for targets above 1")
+            raise ValueError(
+                f"outputs {tuple(outputs.shape)} are one number a target, but targets go up to "
+                f"{int(classes.max())}: expected 0 or 1, or metric='R²' for values"
+            )
         ignored = _ignored(targets, count).reshape(-1)
         counted = classes[~ignored]
         if counted.numel() and not 0 <= int(counted.min()) <= int(counted.max()) < count:
@@ -349,7 +352,7 @@ def _misfit(outputs: Tensor, targets: Tensor) -> str:
     return (
         f"outputs {tuple(outputs.shape)} do not go with targets {tuple(targets.shape)} of {kind}: expected "
         "classes as whole numbers, one where the outputs have a number a class, along the second or the last "
-        "axis; or 0 and 1, or values, one for each output"
+        "axis; or 0 and 1, or values (floats, or metric='R²'), one for each output"
     )
 
 
