@@ -110,6 +110,96 @@ def test_nan_input_names_its_batch(net, groups):
         measure_moments(net, groups, [images(4), bad])
 
 
+class Masked(nn.Module):
+    """Attention with an additive mask among the inputs."""
+
+    def __init__(self, **options):
+        super().__init__()
+        self.stem, self.head, self.options = nn.Linear(5, 8), nn.Linear(8, 3), options
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x, mask):
+        hidden = self.stem(x).tanh()
+        return self.head(
+            self.attention(hidden, hidden, hidden, need_weights=False, **{self.options["as"]: mask})[0]
+        )
+
+
+def causal(length):
+    return torch.full((length, length), float("-inf")).triu(1)
+
+
+def padding(examples, length):
+    mask = torch.zeros(examples, length)
+    mask[::2, -2:] = float("-inf")
+    return mask
+
+
+MASKS = {
+    "causal": ("attn_mask", lambda: causal(7)),
+    "padding": ("key_padding_mask", lambda: padding(13, 7)),
+    "biases before it": ("attn_mask", lambda: causal(7) - torch.rand(7, 7)),
+}
+
+
+@pytest.mark.parametrize("kind", MASKS)
+@pytest.mark.parametrize("form", ["tuple", "dictionary"])
+def test_infinite_numbers_of_a_mask_are_no_fault(kind, form):
+    torch.manual_seed(5)
+    place, mask = MASKS[kind]
+    x, mask, y = torch.randn(13, 7, 5), mask(), torch.randint(3, (13, 7))
+    inputs = (x, mask) if form == "tuple" else {"x": x, "mask": mask}
+    data = [(inputs, y)] if form == "tuple" else [inputs | {"labels": y}]
+    model = Masked(**{"as": place})
+    session = Session(model, data, data)
+    session.measure()
+    session.measure_gradients()
+    with torch.no_grad():
+        hidden = model.stem(x).tanh().double().flatten(0, 1)
+    found = session.original_statistics()[session.groups[0].name].moments[0]
+    torch.testing.assert_close(found.matrix, hidden.T @ hidden / len(hidden), rtol=1e-5, atol=1e-7)
+    for reconstruction in ("channel", "kernel", "original"):
+        choice = session.preview(session.groups[0].name, width=5, reconstruction=reconstruction)
+        assert session.try_choice(choice) is not None
+
+
+def test_a_mask_that_leaves_nothing_is_told_as_such():
+    class Weighted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.head = nn.Linear(5, 8), nn.Linear(8, 3)
+
+        def forward(self, x, mask):
+            return self.head(mask.softmax(-1) @ self.stem(x).tanh())
+
+    x, mask = torch.randn(13, 7, 5), causal(7)
+    session = Session(Weighted(), [((x, mask), None)])
+    session.measure()
+    mask[3] = float("-inf")
+    with pytest.raises(ValueError, match=r"NaN at the input of layer head.*a mask must leave something"):
+        session.measure()
+
+
+def test_what_the_network_takes_out_itself_is_no_fault():
+    class Filled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = mlp(3, 5, 2)
+
+        def forward(self, x):
+            return self.net(x.nan_to_num(0.0, 0.0, 0.0))
+
+    x = torch.randn(13, 3)
+    gaps = x.clone()
+    gaps[2, 1], gaps[5, 0] = float("nan"), float("inf")
+    filled, model = x.clone(), Filled()
+    filled[2, 1] = filled[5, 0] = 0.0
+    groups = find_groups(model, x)
+    (name,) = (group.name for group in groups if group.prunable)
+    found, expected = (measure_moments(model, groups, data)[name].moments[0] for data in (gaps, filled))
+    assert torch.equal(found.matrix, expected.matrix)
+
+
 class Branching(nn.Module):
     """Which of two layers runs depends on the data."""
 

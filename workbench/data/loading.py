@@ -209,7 +209,9 @@ def _from_batches(batches: Batches, wishes: _Wishes) -> Batches:
         raise ValueError(TWICE)
     given = _targets(wishes.targets if batches.targets is None else batches.targets, batches.examples, wishes)
     for values in tensors_of(batches.inputs):
-        _check_finite(as_tensor(values, "input"), "input")
+        numbers = as_tensor(values, "input")
+        # −Inf alone is a mask, beside other inputs; whether it is a fault shows where it reaches a layer.
+        _check_finite(numbers.clamp(min=0) if numbers.is_floating_point() else numbers, "input")
     chosen = subset(batches.examples, given, wishes.limit, wishes.seed)
     inputs = mapped(batches.inputs, lambda tensor: tensor[chosen.to(tensor.device)])
     return Batches(inputs, None if given is None else given[chosen.to(given.device)], wishes.batch_size)

@@ -15,6 +15,7 @@ from workbench.data.batches import as_batches, batch_count, split_batch
 from workbench.data.progress import Cancelled, Progress
 from workbench.data.randomness import each_of
 from workbench.measure.intake import Intake
+from workbench.measure.passes import ActivationError
 from workbench.measure.reading import Loss, loss_for
 from workbench.network.groups import UnitGroup
 from workbench.network.running import call, main_output, one_line, received
@@ -62,6 +63,9 @@ def measure_taylor(
             copied.zero_grad(set_to_none=True)
             if progress is not None:
                 progress(index + 1, batch_count(data), f"measuring gradients, {count} examples")
+    for name, total in sums.items():
+        if not bool(torch.isfinite(total).all()):
+            raise ActivationError(f"the gradients at the readers of {name} have NaN or Inf: check the data")
     return {name: (total / max(count, 1)).abs() for name, total in sums.items()}
 
 

@@ -63,15 +63,31 @@ class ActivationError(ValueError):
     """An activation is NaN or infinite; the message names the batch and the layer."""
 
 
+def traced(error: ActivationError, inputs: Any, index: int) -> ValueError:
+    """The error that says where NaN or Inf came from: the inputs of batch `index`, where they hold any."""
+    bad = [t for t in tensors_of(inputs) if t.is_floating_point() and not bool(torch.isfinite(t).all())]
+    if not bad:
+        return error
+    if all(bool((t[~torch.isfinite(t)] < 0).all()) for t in bad):
+        return ActivationError(
+            f"{one_line(error)} (the batch has −Inf in its inputs: in data, remove those examples; a mask "
+            "must leave something of every row, since a softmax over nothing but −Inf is NaN)"
+        )
+    return ValueError(
+        f"calibration batch {index} has NaN or Inf in its inputs: remove those examples ({one_line(error)})"
+    )
+
+
 def run_batch(model: nn.Module, inputs: Any, index: int) -> Any:
-    """The model's output for calibration batch `index`, whose number and shape errors name."""
-    for tensor in tensors_of(inputs):
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise ValueError(f"calibration batch {index} has NaN or Inf in its inputs: remove those examples")
+    """The model's output for calibration batch `index`, whose number and shape errors name.
+
+    Inputs may hold NaN or Inf, as an attention mask does: they are a fault where they reach a reader's
+    features, of which the hook there tells by an ActivationError.
+    """
     try:
         return call(model, inputs)
-    except ActivationError:
-        raise
+    except ActivationError as error:
+        raise traced(error, inputs, index) from error
     except Exception as error:
         raise ValueError(
             f"calibration batch {index} of shape {shape_of(inputs)} does not go through the model: "

@@ -37,6 +37,10 @@ VOID = 255  # the mark of a mask of bytes
 SCANNED = 16  # batches that are looked at to tell yes and no from values
 
 
+class _MisfitError(ValueError):
+    """The targets do not fit the outputs; the message is complete as it is."""
+
+
 class AmbiguousError(ValueError):
     """The targets can be read in two ways, and the caller must say in which."""
 
@@ -100,7 +104,7 @@ class Reading:
         if self.kind == "one-hot":
             targets = _like(outputs, targets).argmax(self.axis)
         if self.axis not in _fitting_axes(outputs, targets):
-            raise ValueError(_misfit(outputs, targets))
+            raise _MisfitError(_misfit(outputs, targets))
         scores = outputs.movedim(self.axis, -1).reshape(-1, outputs.shape[self.axis])
         classes, count = targets.reshape(-1).long(), scores.shape[1]
         if count < 2:
@@ -194,16 +198,19 @@ def read(
     if metric is None and (told := _told_by_targets(targets)):
         return told
     inputs = Intake(model)(inputs)
+    parts = [targets] if _is_plain(targets) else _targets_of(data, what)
     try:
         with evaluating(model), torch.no_grad():
             outputs = main_output(call(model, inputs))
+        return reading_of(outputs, parts, metric, classes, model, inputs)
+    except AmbiguousError:
+        raise
     except Exception as error:
+        said = str(error) if isinstance(error, _MisfitError) else one_line(error)
         raise ValueError(
             f"{what} batch {index} (inputs {shape_of(inputs)}, targets {tuple(targets.shape)}) does not fit "
-            f"the model: {one_line(error)}"
+            f"the model: {said}"
         ) from error
-    parts = [targets] if _is_plain(targets) else _targets_of(data, what)
-    return reading_of(outputs, parts, metric, classes, model, inputs)
 
 
 def reading_of(
@@ -225,11 +232,11 @@ def reading_of(
     marks = all(_are_marks(part[~_ignored(part, 2)]) for part in targets)
     if metric == "R²" or (metric is None and first.is_floating_point() and not marks):
         if not same:
-            raise ValueError(_misfit(outputs, first))
+            raise _MisfitError(_misfit(outputs, first))
         return Reading("values", "R²")
     if same and (not several or not axes or outputs.shape[axes[0]] == 1):
         if not marks:
-            raise ValueError(_misfit(outputs, first))
+            raise _MisfitError(_misfit(outputs, first))
         axis = (
             _one_hot_axis(outputs, targets, classes)
             if several and not axes and metric != "label accuracy"
@@ -244,7 +251,7 @@ def reading_of(
         name = "label accuracy" if labels else _name(len(_squeezed(first)) - 1)
         return Reading("yes-no", name, probabilities=bool(asked))
     if not axes or metric == "label accuracy":
-        raise ValueError(_misfit(outputs, first))
+        raise _MisfitError(_misfit(outputs, first))
     axis = _chosen_axis(outputs, first, axes, classes, model, inputs)
     return Reading("classes", _name(len(_squeezed(first)) - 1), axis)
 
@@ -296,7 +303,7 @@ def _chosen_axis(
 ) -> int:
     if classes is not None and outputs.dim() > 2:
         if CLASSES[classes] not in axes:
-            raise ValueError(f"classes={classes!r}, but {_misfit(outputs, targets)}")
+            raise _MisfitError(f"classes={classes!r}, but {_misfit(outputs, targets)}")
         return CLASSES[classes]
     if len(axes) == 1:
         return axes[0]
@@ -330,7 +337,7 @@ def _one_hot_axis(outputs: Tensor, targets: Iterable[Tensor], classes: str | Non
 def _like(outputs: Tensor, targets: Tensor) -> Tensor:
     """The targets in the shape of the outputs. Raises ValueError where they are not one for each."""
     if _squeezed(outputs) != _squeezed(targets):
-        raise ValueError(_misfit(outputs, targets))
+        raise _MisfitError(_misfit(outputs, targets))
     return targets.reshape(outputs.shape)
 
 
