@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import itemgetter
@@ -9,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from workbench.data.arrays import as_tensor
@@ -157,6 +158,32 @@ def split_batch(batch: Any, index: int, what: str) -> tuple[Any, Tensor | None]:
         f"{what} batch {index} is a {type(batch).__name__}{several}; expected a tensor of inputs, (inputs, "
         "targets), or ((first, second, …), targets) for a model of several inputs, or a dictionary"
     )
+
+
+def pair_hint(model: nn.Module, data: Iterable, what: str = "calibration") -> str:
+    """How to write two inputs, where the first batch is a pair and the model takes several; else ''.
+
+    A pair in a list of batches is (inputs, targets), which is not what a model of two inputs wants.
+    """
+    batch = next(iter(each_of(data)), None)
+    pair = isinstance(batch, (tuple, list)) and len(batch) == 2 and all(map(_is_array, batch))
+    taken = [
+        one.name
+        for one in inspect.signature(model.forward).parameters.values()
+        if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
+    ]
+    if not pair or len(taken) < 2:
+        return ""
+    first, second = taken[:2]
+    return (
+        f" A {what} batch (a, b) of two tensors is read as (inputs, targets), but {type(model).__name__} "
+        f"takes {first} and {second}: if both are inputs, write ((a, b), targets) or ((a, b), None), or "
+        f"{{{first!r}: a, {second!r}: b}}"
+    )
+
+
+def _is_array(part: Any) -> bool:
+    return isinstance(part, (Tensor, np.ndarray))
 
 
 def first_inputs(data: Iterable, what: str = "calibration") -> Any:

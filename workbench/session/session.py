@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from workbench.data.batches import as_batches, first_inputs
+from workbench.data.batches import as_batches, first_inputs, pair_hint
 from workbench.data.progress import Progress
 from workbench.examples.catalogue import load_example
 from workbench.measure.evaluation import evaluate, reading_for
@@ -112,7 +112,11 @@ class Session(Planned, Recorded):
         self.metric = "" if self._reading is None else self._reading.name
         original = explicit(_copied(model))
         # A probe of the shape before the groups, so that a wrong example is said as such.
-        calls = call_order(original, self.example_input)
+        try:
+            calls = call_order(original, self.example_input)
+        except ValueError as error:
+            hint = pair_hint(model, self.calibration) if example_input is None else ""
+            raise ValueError(f"{error}{hint}") from error
         self._first_call = first_calls(calls)
         self._last_call = {name: index for index, name in enumerate(calls)}
         groups = find_groups(original, self.example_input)
