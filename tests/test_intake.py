@@ -109,6 +109,27 @@ def test_a_network_that_takes_another_type_gets_what_was_given():
     torch.testing.assert_close(found, hidden.T @ hidden / EXAMPLES, rtol=1e-5, atol=1e-8)
 
 
+def test_an_example_input_of_another_type_is_brought_to_the_network_s():
+    session = Session(net(), torch.from_numpy(numbers()), example_input=torch.from_numpy(numbers()[:4]))
+    assert session.example_input.dtype == torch.float32
+
+
+def test_opening_a_session_leaves_a_network_that_counts_its_calls_alone():
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net()
+            self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+        def forward(self, x):
+            self.calls += 1
+            return self.net(x)
+
+    model, x = Counting(), numbers()
+    Session(model, x, (x, classes() % 2))
+    assert int(model.calls) == 0
+
+
 def test_whole_numbers_and_networks_of_several_types_are_left_alone():
     tokens = torch.arange(6)
     assert Intake(net())(tokens) is tokens

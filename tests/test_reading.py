@@ -12,6 +12,7 @@ from workbench.measure.reading import IGNORED, VOID, AmbiguousError, TaskLoss, l
 from workbench.session.session import Session
 from workbench.tuning.finetuning import finetune
 from workbench.tuning.settings import Tuning
+from workbench.widgets.page_values import with_procedure
 
 EXAMPLES = 31
 
@@ -366,6 +367,19 @@ def test_a_session_passes_on_where_the_classes_lie(classes):
     assert session.evaluate() == pytest.approx(hits(outputs.argmax(axis), y))
     done = session.finetune(tuning=Tuning(steps=1))
     assert done.reports[0].loss == pytest.approx(float(cross(outputs.movedim(axis, 1), y)), rel=1e-4)
+
+
+def test_another_procedure_reads_the_targets_as_before():
+    model = nn.Sequential(nn.Linear(4, 9), nn.ReLU(), nn.Linear(9, 6))
+    x = normal(EXAMPLES, 4)
+    session = Session(model, (x, many.float()), (x, many.float()), metric="R²")
+    session.measure()
+    other = with_procedure(session, "sequential")
+    assert (other.metric, other.loss) == ("R²", TaskLoss("R²"))
+    done = other.finetune(tuning=Tuning(steps=1))
+    with torch.no_grad():
+        expected = functional.mse_loss(model(x), many.float())
+    assert done.reports[0].loss == pytest.approx(float(expected), rel=1e-4)
 
 
 def test_distillation_follows_the_classes_of_as_many_tokens():

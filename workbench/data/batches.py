@@ -18,6 +18,7 @@ from workbench.data.randomness import each_of
 from workbench.network.running import batch_length, mapped, tensors_of
 
 BATCH_SIZE = 256
+IGNORED = -100  # a target that does not count; torch's own mark
 TARGET_KEYS = ("labels", "label", "targets", "target")
 
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from workbench.data.batches import as_batches, split_batch
+from workbench.data.batches import IGNORED, as_batches, split_batch
 from workbench.data.randomness import each_of
 from workbench.measure.intake import Intake
 from workbench.measure.probing import class_axis, ends_in_probabilities
@@ -32,7 +32,6 @@ from workbench.network.running import batch_length, call, evaluating, main_outpu
 Loss = Callable[[Tensor, Tensor], Tensor]
 METRICS = ("accuracy", "label accuracy", "R²")
 CLASSES = {"second": 1, "last": -1}  # where the classes lie among the axes of the outputs
-IGNORED = -100  # torch's own mark
 VOID = 255  # the mark of a mask of bytes
 SCANNED = 16  # batches that are looked at to tell yes and no from values
 

@@ -17,7 +17,7 @@ from workbench.data.batches import as_batches, first_inputs, pair_hint
 from workbench.data.progress import Progress
 from workbench.examples.catalogue import load_example
 from workbench.measure.evaluation import evaluate, reading_for
-from workbench.measure.intake import taken_by
+from workbench.measure.intake import Intake, taken_by
 from workbench.measure.moments import measure_moments
 from workbench.measure.reading import TaskLoss
 from workbench.network.cost import count_cost
@@ -27,11 +27,9 @@ from workbench.network.rebuilt.explicit import explicit
 from workbench.network.running import (
     Inputs,
     call_order,
-    device_of,
     first_calls,
     first_examples,
     mapped,
-    moved,
     one_line,
     tensors_of,
 )
@@ -100,17 +98,17 @@ class Session(Planned, Recorded):
             raise TypeError(f"give the network as a torch module; got a {type(model).__name__}")
         if isinstance(model, torch.jit.ScriptModule):
             raise TypeError("a TorchScript module cannot be taken apart: give the nn.Module it was made from")
-        device = device_of(model)
-        self.calibration = taken_by(model, as_batches(calibration))
+        original = explicit(_copied(model))
+        self.calibration = taken_by(original, as_batches(calibration))
         inputs = _example(first_inputs(self.calibration)) if example_input is None else example_input
         # A copy of its own: a tensor made in inference mode cannot be traced.
-        self.example_input = mapped(moved(inputs, device), torch.clone)
+        self.example_input = mapped(Intake(original)(inputs), torch.clone)
         self.training = None if training is None else as_batches(training, "training")
-        self.loss = loss if metric is classes is None else loss or TaskLoss(metric, classes)
+        self.loss = loss or (TaskLoss(metric, classes) if metric or classes else None)
+        self.asked = {"metric": metric, "classes": classes}  # how targets are read, as it was given
         self.evaluation = evaluation
-        self._reading = None if evaluation is None else reading_for(model, evaluation, metric, classes)
+        self._reading = None if evaluation is None else reading_for(original, evaluation, metric, classes)
         self.metric = "" if self._reading is None else self._reading.name
-        original = explicit(_copied(model))
         # A probe of the shape before the groups, so that a wrong example is said as such.
         try:
             calls = call_order(original, self.example_input)

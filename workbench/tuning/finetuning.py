@@ -126,7 +126,8 @@ def _trainable(model: nn.Module, tuning: Tuning) -> nn.Module:
     """A copy to be trained: what needs a gradient of it, or all, where nothing does."""
     trained = copy.deepcopy(model).train(not tuning.keeps_norms)
     if not any(parameter.requires_grad for parameter in trained.parameters()):
-        trained.requires_grad_(True)
+        for parameter in trained.parameters():
+            parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
     return trained
 
 

@@ -180,6 +180,7 @@ def with_procedure(session: Session, procedure: str) -> Session:
         example=session.example_name,
         training=session.training,
         loss=session.loss,
+        **session.asked,
     )
     other.restore(session.original_statistics(), session.history[0].score)
     return other
