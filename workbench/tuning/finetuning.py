@@ -75,24 +75,19 @@ def finetune(
     Raises ValueError where labels are needed and missing, a batch does not fit, or the loss is not finite.
     """
     tuning = tuning or Tuning()
-    data = as_batches(training, "training")
     if tuning.distill > 0 and original is None:
         raise ValueError("distillation follows the original network: give it")
     if tuning.match > 0 and matching is None:
         raise ValueError("matching follows the original network's activations: give what is to be matched")
-    if isinstance(data, Batches):
-        data = replace(data, batch_size=tuning.batch)
+    data = _batched(training, tuning)
     total = tuning.steps or max(1, math.ceil(tuning.epochs * _steps_an_epoch(data)))
     trained = _trainable(model, tuning)
     randomness = OwnRandomness(tuning.seed, device_of(model))
     course = _Course(trained, tuning, total, original, matching, loss, data, randomness)
     best = _Best(model, score)
     reports: list[Progress] = []
-    every, shown, end = (
-        max(1, total // tuning.checks),
-        max(1, total // 100),
-        min(total, tuning.until or total),
-    )
+    every, shown = max(1, total // tuning.checks), max(1, total // 100)
+    end = min(total, tuning.until or total)
     losses: list[float] = []
     done = checked = 0
     for step, batch in enumerate(_endless(data, randomness, course.generator), start=1):
@@ -114,6 +109,12 @@ def finetune(
     for parameter, like in zip(best.model.parameters(), model.parameters(), strict=True):
         parameter.requires_grad_(like.requires_grad)
     return Tuned(best.model, best.score, tuple(reports), done, stopped)
+
+
+def _batched(training: Any, tuning: Tuning) -> Iterable:
+    """Whole tensors in batches of the size wished for; a loader's as they come."""
+    data = as_batches(training, "training")
+    return replace(data, batch_size=tuning.batch) if isinstance(data, Batches) else data
 
 
 def _steps_an_epoch(data: Iterable) -> int:
