@@ -14,13 +14,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from workbench.data.batches import as_batches, first_inputs
+from workbench.data.batches import as_batches, first_inputs, pair_hint
 from workbench.data.progress import Cancelled, Progress
 from workbench.examples.catalogue import load_example
 from workbench.export.folder import Point, export
-from workbench.measure.evaluation import evaluate, metric_name
+from workbench.measure.evaluation import evaluate, reading_for
 from workbench.measure.gradients import measure_taylor
+from workbench.measure.intake import Intake, taken_by
 from workbench.measure.moments import GroupStatistics, measure_moments
+from workbench.measure.reading import TaskLoss
 from workbench.network.cost import count_cost
 from workbench.network.cost_model import CostModel
 from workbench.network.finding.proof import find_groups
@@ -29,10 +31,8 @@ from workbench.network.rebuilt.explicit import explicit
 from workbench.network.running import (
     Inputs,
     call_order,
-    device_of,
     first_examples,
     mapped,
-    moved,
     one_line,
     tensors_of,
 )
@@ -80,8 +80,9 @@ class Session:
     a commit makes the moments downstream stale and they are measured again before use.
 
     `training`: batches of (inputs, targets) for what learns from labels, fine-tuning and the Taylor
-    criterion; by default the calibration data. `loss(outputs, targets)`: by default cross-entropy for
-    whole-number targets, the mean squared error for others.
+    criterion; by default the calibration data. `loss(outputs, targets)`: by default the one that goes with
+    the targets (`measure.reading`). `metric` ("accuracy", "label accuracy" or "R²") and `classes` ("last" or
+    "second" axis of the outputs) say how targets are read where that is not as they seem, or not clear.
 
     The given model is copied and never changed; hooks on it run on the copies too.
 
@@ -102,6 +103,8 @@ class Session:
         example: str | None = None,
         training: Any = None,
         loss: Loss | None = None,
+        metric: str | None = None,
+        classes: str | None = None,
     ):
         if procedure not in PROCEDURES:
             raise ValueError(f"the procedure must be one of {', '.join(PROCEDURES)}; got {procedure!r}")
@@ -112,18 +115,23 @@ class Session:
             raise TypeError(f"give the network as a torch module; got a {type(model).__name__}")
         if isinstance(model, torch.jit.ScriptModule):
             raise TypeError("a TorchScript module cannot be taken apart: give the nn.Module it was made from")
-        device = device_of(model)
-        self.calibration = as_batches(calibration)
+        original = explicit(_copied(model))
+        self.calibration = taken_by(original, as_batches(calibration))
         inputs = _example(first_inputs(self.calibration)) if example_input is None else example_input
         # A copy of its own: a tensor made in inference mode cannot be traced.
-        self.example_input = mapped(moved(inputs, device), torch.clone)
+        self.example_input = mapped(Intake(original)(inputs), torch.clone)
         self.training = None if training is None else as_batches(training, "training")
-        self.loss = loss
+        self.loss = loss or (TaskLoss(metric, classes) if metric or classes else None)
+        self.asked = {"metric": metric, "classes": classes}  # how targets are read, as it was given
         self.evaluation = evaluation
-        self.metric = "" if evaluation is None else metric_name(evaluation)
-        original = explicit(_copied(model))
+        self._reading = None if evaluation is None else reading_for(original, evaluation, metric, classes)
+        self.metric = "" if self._reading is None else self._reading.name
         # A probe of the shape before the groups, so that a wrong example is said as such.
-        self._calls = call_order(original, self.example_input)
+        try:
+            self._calls = call_order(original, self.example_input)
+        except ValueError as error:
+            hint = pair_hint(model, self.calibration) if example_input is None else ""
+            raise ValueError(f"{error}{hint}") from error
         groups = find_groups(original, self.example_input)
         units = {group.name: tuple(range(group.width)) for group in groups}
         state = State(original, groups, count_cost(original, self.example_input), units)
@@ -728,18 +736,30 @@ class Session:
         *,
         training: Any = None,
         loss: Loss | None = None,
+        metric: str | None = None,
+        classes: str | None = None,
     ) -> Session:
         """The session that was saved in `folder`, with its history and its branches, ready to go on.
 
-        `model`: the original network; `calibration`, `training`, `loss`: as for Session. Model and
-        calibration may be left out for a built-in example. Nothing is measured again under the simultaneous
-        procedure, and nothing fitted again whose result was saved; scores are the saved ones.
+        `model`: the original network; `calibration`, `training`, `loss`, `metric`, `classes`: as for
+        Session. Model and calibration may be left out for a built-in example. Nothing is measured again under
+        the simultaneous procedure, and nothing fitted again whose result was saved; scores are the saved
+        ones.
 
         Raises RecipeError for a damaged file (naming it) or another model; FileNotFoundError.
         """
         saved = store.read(folder)
         session = session_for(
-            saved.recipe, model, calibration, evaluation, None, training, loss, saved.recipe.get("data", "")
+            saved.recipe,
+            model,
+            calibration,
+            evaluation,
+            None,
+            training,
+            loss,
+            saved.recipe.get("data", ""),
+            metric,
+            classes,
         )
         where = Path(folder) / store.MOMENTS
         statistics = restoring.statistics_of(saved.moments, session.groups, str(where))
@@ -837,7 +857,7 @@ class Session:
         if self.evaluation is None:
             return None
         # A copy, which nobody else watches meanwhile.
-        return evaluate(sharing_copy(model), self.evaluation, progress, cancel)
+        return evaluate(sharing_copy(model), self.evaluation, progress, cancel, reading=self._reading)
 
     def _scored(self, cancel: Cancel | None) -> Callable[[nn.Module], float | None]:
         return lambda model: self._score(model, None, cancel)
@@ -872,6 +892,8 @@ def session_for(
     training: Any = None,
     loss: Loss | None = None,
     data_name: str = "",
+    metric: str | None = None,
+    classes: str | None = None,
 ) -> Session:
     """A fresh session on the model that `recipe` was made with, after its fingerprint was checked.
 
@@ -900,7 +922,7 @@ def session_for(
     session = Session(
         model, calibration, evaluation,
         procedure=procedure, name=name, data_name=data_name, example=example,
-        training=training, loss=loss,
+        training=training, loss=loss, metric=metric, classes=classes,
     )  # fmt: skip
     session._fingerprint = found
     return session
