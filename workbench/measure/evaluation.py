@@ -138,7 +138,6 @@ class _Variation:
         count = len(targets)
         if not count:
             return
-        outputs, targets = outputs.cpu(), targets.cpu()
         mean, total = targets.mean(0), self.count + count
         change = mean - self.mean
         # Σ(t − t̄)² of both parts together, from each one's own: a difference of large sums would lose it.

@@ -102,7 +102,7 @@ def _rises(
     handle = layer.register_forward_hook(raised)
     try:
         with evaluating(model), torch.no_grad():
-            change = main_output(call(model, inputs)).double() - outputs.double()
+            change = main_output(call(model, inputs)).cpu().double() - outputs.cpu().double()
     finally:
         handle.remove()
     return unit, {axis: change.movedim(axis, 0).flatten(1).sum(1) for axis in AXES}

@@ -94,9 +94,10 @@ class Reading:
         return functional.cross_entropy(scores, classes, ignore_index=IGNORED)
 
     def values(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Both as (n, outputs), float64."""
-        wanted = _like(outputs, targets)
-        return outputs.double().reshape(len(outputs), -1), wanted.double().reshape(len(outputs), -1)
+        """Both as (n, outputs), float64, on the CPU, since not every device has doubles."""
+        both = (outputs.cpu(), _like(outputs, targets).cpu())
+        found, wanted = (one.double().reshape(len(outputs), -1) for one in both)
+        return found, wanted
 
     def _classes(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Scores (answers, classes), and the class of each answer, IGNORED where it does not count."""
