@@ -197,14 +197,13 @@ def test_one_example_left_over_stops_nothing():
 def test_distillation_compares_classes_along_their_axis():
     generator = torch.Generator().manual_seed(7)
     wanted = torch.randn(3, 5, 11, generator=generator)  # (batch, time, classes)
-    tokens = torch.zeros(3, 5, dtype=torch.int64)
     offset = torch.randn(3, 5, 1, generator=generator)
-    assert _distance(wanted + offset, wanted, tokens, 2.0).abs() < 1e-6
-    assert _distance(wanted.flip(2), wanted, tokens, 2.0) > 0.1
+    assert _distance(wanted + offset, wanted, 2, 2.0).abs() < 1e-6
+    assert _distance(wanted.flip(2), wanted, 2, 2.0) > 0.1
     # Classes second, as cross-entropy has them.
     swapped = wanted.transpose(1, 2)
-    assert _distance(swapped.flip(1), swapped, tokens, 2.0) == pytest.approx(
-        float(_distance(wanted.flip(2), wanted, tokens, 2.0)), rel=1e-5
+    assert _distance(swapped.flip(1), swapped, 1, 2.0) == pytest.approx(
+        float(_distance(wanted.flip(2), wanted, 2, 2.0)), rel=1e-5
     )
 
 

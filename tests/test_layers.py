@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import subprocess
 import sys
 from pathlib import Path
 
@@ -80,20 +81,87 @@ def test_imports_go_down(path):
     assert upwards == set(), f"workbench.{name} is in layer {layer(name)} and imports from a later one"
 
 
-def test_no_layer_has_a_circle():
-    graph = {name_of(path): loaded_with(path) for path in MODULES if name_of(path)}
+def test_no_import_is_part_of_a_circle():
+    """Neither those at the top of a file, nor those in functions, nor those that types alone need."""
+    graph = {name_of(path): imports_of(path) for path in MODULES}
     order = list(graphlib.TopologicalSorter(graph).static_order())
-    assert set(order) >= set(graph)
+    assert set(order) == set(graph)
 
 
-def loaded_with(path: Path) -> set[str]:
-    """What a module imports as it loads: not what a function asks for when called, nor what types need."""
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        for_types = isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
-        if for_types or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            node.body = [ast.Pass()]
-    return imports(tree, name_of(path), is_package=path.name == "__init__.py") - {name_of(path)}
+HEAVY = {  # what a function imports, since it is slow to load and few need it → where
+    "matplotlib": ("plots", "widgets.compare_tab"),
+    "seaborn": ("plots",),
+    "sklearn": ("examples.datasets",),
+    "pooch": ("examples.download",),
+    "tqdm": ("data.progress",),
+    "jupyterlab": ("serve.lab",),
+    "jupyterlab_server": ("serve.lab",),
+}
+BRINGS = {  # our own modules that bring something heavy: it
+    "data.loading": "torch",
+    "data.models": "torch",
+    "examples.catalogue": "torch",
+    "session.replay": "torch",
+    "session.session": "torch",
+    "serve.lab": "jupyterlab",
+    "serve.app": "voila",
+    "serve.launch": "jupyter_core",
+}
+
+
+def late_imports(path: Path) -> set[str]:
+    """The modules that functions of a file import, by their full names."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            for inner in ast.walk(node):
+                if isinstance(inner, ast.Import):
+                    found |= {alias.name for alias in inner.names}
+                elif isinstance(inner, ast.ImportFrom):
+                    found.add(inner.module or "")
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_function_imports_only_what_is_slow_to_load(path):
+    name = name_of(path)
+    for module in late_imports(path):
+        own = own_module(module)
+        if own is not None:
+            assert own in BRINGS, f"workbench.{own} brings nothing heavy: import it at the top"
+            assert name == "cli", f"{name} loads {BRINGS[own]} in any case"
+        elif module != "importlib.metadata":
+            assert name in HEAVY.get(module.partition(".")[0], ()), f"{name} imports {module} late"
+
+
+def loaded_by(code: str, *modules: str) -> list[str]:
+    """Which of `modules` are loaded after `code` ran in a process of its own."""
+    code += f"; import sys; print(*[m for m in {modules!r} if m in sys.modules])"
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+
+
+def test_what_is_slow_to_load_is_left_out_where_it_is_not_needed():
+    heavy = ("torch", "ipywidgets", "anywidget", "matplotlib", "seaborn", "sklearn", "onnx", "transformers")
+    assert loaded_by("import workbench", *heavy) == []
+    assert loaded_by("import workbench.cli", *heavy) == []
+    later = ("ipywidgets", "anywidget", "matplotlib", "seaborn", "onnx", "transformers")
+    assert loaded_by("import workbench; workbench.Session", *later) == []
+
+
+LONGER = {"session/session.py"}  # the package's manual
+STILL_LONG = {"load_data", "fit_present", "fit_original", "finetune"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_files_and_functions_can_be_read_at_once(path):
+    text = path.read_text()
+    if path.relative_to(PACKAGE).as_posix() not in LONGER:
+        assert len(text.splitlines()) <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name not in STILL_LONG:
+            assert (node.end_lineno or 0) - node.lineno < 60, node.name
 
 
 def test_plots_import_nothing_of_ours():

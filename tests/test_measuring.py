@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from workbench.data.batches import as_batches, first_inputs
 from workbench.data.progress import Cancelled
-from workbench.measure.evaluation import evaluate, metric_name
+from workbench.measure.evaluation import evaluate, reading_for
 from workbench.measure.gradients import measure_taylor
 from workbench.measure.moments import GroupStatistics, measure_moments
 from workbench.measure.passes import ActivationError
@@ -128,6 +128,96 @@ def test_nan_input_names_its_batch(net, groups):
         measure_moments(net, groups, [images(4), bad])
 
 
+class Masked(nn.Module):
+    """Attention with an additive mask among the inputs."""
+
+    def __init__(self, **options):
+        super().__init__()
+        self.stem, self.head, self.options = nn.Linear(5, 8), nn.Linear(8, 3), options
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x, mask):
+        hidden = self.stem(x).tanh()
+        return self.head(
+            self.attention(hidden, hidden, hidden, need_weights=False, **{self.options["as"]: mask})[0]
+        )
+
+
+def causal(length):
+    return torch.full((length, length), float("-inf")).triu(1)
+
+
+def padding(examples, length):
+    mask = torch.zeros(examples, length)
+    mask[::2, -2:] = float("-inf")
+    return mask
+
+
+MASKS = {
+    "causal": ("attn_mask", lambda: causal(7)),
+    "padding": ("key_padding_mask", lambda: padding(13, 7)),
+    "biases before it": ("attn_mask", lambda: causal(7) - torch.rand(7, 7)),
+}
+
+
+@pytest.mark.parametrize("kind", MASKS)
+@pytest.mark.parametrize("form", ["tuple", "dictionary"])
+def test_infinite_numbers_of_a_mask_are_no_fault(kind, form):
+    torch.manual_seed(5)
+    place, mask = MASKS[kind]
+    x, mask, y = torch.randn(13, 7, 5), mask(), torch.randint(3, (13, 7))
+    inputs = (x, mask) if form == "tuple" else {"x": x, "mask": mask}
+    data = [(inputs, y)] if form == "tuple" else [inputs | {"labels": y}]
+    model = Masked(**{"as": place})
+    session = Session(model, data, data)
+    session.measure()
+    session.measure_gradients()
+    with torch.no_grad():
+        hidden = model.stem(x).tanh().double().flatten(0, 1)
+    found = session.original_statistics()[session.groups[0].name].moments[0]
+    torch.testing.assert_close(found.matrix, hidden.T @ hidden / len(hidden), rtol=1e-5, atol=1e-7)
+    for reconstruction in ("channel", "kernel", "original"):
+        choice = session.preview(session.groups[0].name, width=5, reconstruction=reconstruction)
+        assert session.try_choice(choice) is not None
+
+
+def test_a_mask_that_leaves_nothing_is_told_as_such():
+    class Weighted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.head = nn.Linear(5, 8), nn.Linear(8, 3)
+
+        def forward(self, x, mask):
+            return self.head(mask.softmax(-1) @ self.stem(x).tanh())
+
+    x, mask = torch.randn(13, 7, 5), causal(7)
+    session = Session(Weighted(), [((x, mask), None)])
+    session.measure()
+    mask[3] = float("-inf")
+    with pytest.raises(ValueError, match=r"NaN at the input of layer head.*a mask must leave something"):
+        session.measure()
+
+
+def test_what_the_network_takes_out_itself_is_no_fault():
+    class Filled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = mlp(3, 5, 2)
+
+        def forward(self, x):
+            return self.net(x.nan_to_num(0.0, 0.0, 0.0))
+
+    x = torch.randn(13, 3)
+    gaps = x.clone()
+    gaps[2, 1], gaps[5, 0] = float("nan"), float("inf")
+    filled, model = x.clone(), Filled()
+    filled[2, 1] = filled[5, 0] = 0.0
+    groups = find_groups(model, x)
+    (name,) = (group.name for group in groups if group.prunable)
+    found, expected = (measure_moments(model, groups, data)[name].moments[0] for data in (gaps, filled))
+    assert torch.equal(found.matrix, expected.matrix)
+
+
 class Branching(nn.Module):
     """Which of two layers runs depends on the data."""
 
@@ -205,7 +295,7 @@ def test_accuracy_is_the_share_of_right_answers():
     model = nn.Identity()
     outputs = torch.eye(4)
     assert evaluate(model, [(outputs, torch.tensor([0, 1, 2, 0]))]) == 0.75
-    assert metric_name([(outputs, torch.tensor([0, 1, 2, 0]))]) == "accuracy"
+    assert reading_for(model, [(outputs, torch.tensor([0, 1, 2, 0]))]).name == "accuracy"
 
 
 def test_regression_is_scored_by_r_squared():
@@ -214,12 +304,12 @@ def test_regression_is_scored_by_r_squared():
     y = x + 0.5 * noise
     expected = 1 - (0.25 * noise.square().sum() / (y - y.mean()).square().sum()).item()
     assert evaluate(nn.Identity(), [(x[:20], y[:20]), (x[20:], y[20:])]) == pytest.approx(expected, abs=1e-6)
-    assert metric_name([(x, y)]) == "R²"
+    assert reading_for(nn.Identity(), [(x, y)]).name == "R²"
 
 
 def test_a_function_scores_as_it_likes():
     assert evaluate(nn.Identity(), lambda model: 0.5) == 0.5
-    assert metric_name(lambda model: 0.5) == "score"
+    assert reading_for(nn.Identity(), lambda model: 0.5).name == "score"
 
 
 def test_scoring_needs_targets_that_fit():
@@ -256,7 +346,7 @@ def test_one_output_is_a_logit(kind):
 
 
 def test_targets_of_another_number_are_refused():
-    with pytest.raises(ValueError, match="one a target"):
+    with pytest.raises(ValueError, match="do not go with targets"):
         evaluate(nn.Identity(), [(torch.eye(4), torch.zeros(4, 3, dtype=torch.long))])
 
 
@@ -265,13 +355,13 @@ def test_every_output_of_a_regression_counts_by_itself():
     shift = torch.tensor([0.0, 100.0])
     targets = torch.randn(200, 2, generator=generator) + shift
     assert abs(evaluate(nn.Identity(), [(shift.expand(200, 2), targets)])) < 0.05
-    with pytest.raises(ValueError, match="all the same"):
-        evaluate(nn.Identity(), [(torch.randn(5, 1), torch.ones(5, 1))])
+    with pytest.raises(ValueError, match="two examples"):
+        evaluate(nn.Identity(), [(torch.randn(1, 1), torch.randn(1, 1))])
 
 
 def test_evaluation_data_without_targets_is_refused_at_once():
     with pytest.raises(ValueError, match="no targets"):
-        metric_name([torch.zeros(2, 3)])
+        reading_for(nn.Identity(), [torch.zeros(2, 3)])
 
 
 def test_scoring_gives_every_module_its_mode_back(net):

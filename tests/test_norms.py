@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from networks import conv_net, images, mlp
@@ -37,6 +38,64 @@ def test_norms_get_the_statistics_of_all_examples():
     assert found.bn1.momentum == model.bn1.momentum == 0.1
     assert not any(module.training for module in found.modules())
     assert all(torch.equal(value, model.state_dict()[key]) for key, value in before.state_dict().items())
+
+
+def samples_of(model, x):
+    """What the norm receives in all its calls, (channels, samples)."""
+    received = []
+    handle = model.norm.register_forward_pre_hook(
+        lambda _m, args: received.append(args[0].detach().transpose(0, 1).flatten(1).double())
+    )
+    with torch.no_grad():
+        model(x)
+    handle.remove()
+    return torch.cat(received, 1).numpy()
+
+
+class Repeated(nn.Module):
+    """One norm, called several times a pass on inputs of other distributions and sizes."""
+
+    def __init__(self, scales, pooled=(), dims=2):
+        super().__init__()
+        self.conv = (nn.Conv2d if dims == 2 else nn.Conv1d)(2, 3, 1)
+        self.norm = (nn.BatchNorm2d if dims == 2 else nn.BatchNorm1d)(3)
+        self.scales, self.pooled = scales, pooled
+
+    def forward(self, x):
+        outputs = []
+        for index, scale in enumerate(self.scales):
+            one = x[..., ::2] if index in self.pooled else x
+            outputs.append(self.norm(self.conv(one * scale + index)).flatten(2).mean(2))
+        return sum(outputs)
+
+
+REPEATED = {
+    "twice": Repeated((1.0, 4.0)),
+    "three times": Repeated((1.0, -2.0, 0.5)),
+    "at two sizes": Repeated((1.0, 3.0), pooled=(1,)),
+    "the smaller first": Repeated((1.0, 3.0, 2.0), pooled=(0,)),
+    "one axis": Repeated((1.0, 4.0), dims=1),
+    "once": Repeated((1.0,)),
+}
+
+
+@pytest.mark.parametrize("kind", REPEATED)
+def test_a_norm_called_several_times_has_the_statistics_of_all_it_receives(kind):
+    model = REPEATED[kind]
+    x = torch.randn(24, 2, 6, 8) if kind != "one axis" else torch.randn(24, 2, 8)
+    samples = samples_of(model, x)
+    found = reestimate_norms(model, x).norm
+    np.testing.assert_allclose(found.running_mean, samples.mean(1), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found.running_var, samples.var(1, ddof=1), rtol=1e-5)
+    assert found.momentum == model.norm.momentum == 0.1
+    assert not found._forward_hooks
+    # In two batches: every example counts the same, variances are those within a batch.
+    halves = [samples_of(model, x[:16]), samples_of(model, x[16:])]
+    found = reestimate_norms(model, [x[:16], x[16:]]).norm
+    mean = sum(share * half.mean(1) for share, half in zip((2 / 3, 1 / 3), halves, strict=True))
+    variance = sum(share * half.var(1, ddof=1) for share, half in zip((2 / 3, 1 / 3), halves, strict=True))
+    np.testing.assert_allclose(found.running_mean, mean, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found.running_var, variance, rtol=1e-5)
 
 
 @pytest.mark.parametrize("size", [1, 3, 8])

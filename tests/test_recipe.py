@@ -103,7 +103,9 @@ def test_files_are_written_whole(tmp_path):
         "model.safetensors",
         "moments.safetensors",
         "recipe.json",
+        "steps.safetensors",
     ]
+    assert {oct(p.stat().st_mode & 0o777) for p in tmp_path.iterdir()} == {"0o644"}
 
 
 def other_model():

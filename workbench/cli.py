@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.data.progress import Progress, progress_on
+
 if TYPE_CHECKING:
-    from workbench.data.progress import Progress
     from workbench.session.session import Session
 
 MODEL_HELP = (
@@ -197,7 +198,6 @@ def _replay(arguments: argparse.Namespace) -> None:
     if not arguments.recipe.is_file():
         raise ValueError(f"no file {arguments.recipe}; give the recipe.json that saving a session wrote")
     _check_output(arguments.output)
-    from workbench.data.progress import progress_on
     from workbench.session.replay import replay
 
     with progress_on(sys.stderr) as progress:
@@ -215,7 +215,6 @@ def _measure(arguments: argparse.Namespace) -> None:
     _check_output(arguments.output)
     if not arguments.example and not (arguments.model and arguments.calibration):
         raise ValueError("give --model and --calibration, or --example")
-    from workbench.data.progress import progress_on
     from workbench.session.session import Session
 
     example = None if arguments.model else arguments.example

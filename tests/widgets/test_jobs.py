@@ -9,9 +9,12 @@ import threading
 import time
 
 import pytest
+import torch
 from states import PATIENCE, idle, message, small_session
+from torch import nn
 
 from workbench.data.progress import Cancelled
+from workbench.session.session import Session
 from workbench.widgets.commands import check
 from workbench.widgets.jobs import Reporter, Worker
 from workbench.widgets.state import WorkbenchState
@@ -65,6 +68,66 @@ class TestCancelAndProgress:
         assert worker.wait(PATIENCE)
         assert done == [0, 1, 2, 3, 4]
         assert not worker.busy
+
+
+ENDINGS = [SystemExit(3), SystemExit(), KeyboardInterrupt(), GeneratorExit("gone"), MemoryError("no room")]
+
+
+@pytest.mark.parametrize("ending", ENDINGS, ids=repr)
+@pytest.mark.parametrize("place", ["model", "data", "score"])
+def test_what_a_user_s_code_ends_with_fails_its_job_and_the_next_one_runs(place, ending):
+    class Loader:
+        def __init__(self, inputs):
+            self.inputs = inputs
+
+        def __iter__(self):
+            if ends["data"] and threading.current_thread() is not threading.main_thread():
+                raise ending
+            yield self.inputs
+
+    class Ends(nn.Identity):
+        def forward(self, x):
+            if ends["model"]:
+                raise ending
+            return x
+
+    def score(_model):
+        if ends["score"]:
+            raise ending
+        return 0.5
+
+    ends = dict.fromkeys(("model", "data", "score"), False)
+    model = nn.Sequential(nn.Linear(5, 7), Ends(), nn.Linear(7, 3))
+    session = Session(model, Loader(torch.randn(31, 5)), score)
+    ends[place] = True
+    state = idle(WorkbenchState(session))
+    assert not state.measured
+    assert state.progress == {}
+    assert type(ending).__name__ in state.error or str(ending) in state.error
+    assert state.ended["how"] == "failed"
+    ends[place] = False
+    idle(message(state, "measure"))
+    assert (state.measured, state.error) == (True, "")
+    assert state._jobs._thread.is_alive()
+
+
+def test_a_worker_outlives_a_job_that_does_not_handle_its_error(monkeypatch):
+    shown = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: shown.append(str(args.exc_value)))
+    worker, done = Worker("test"), []
+    for ending in (SystemExit(2), ValueError("unhandled")):
+        worker.submit(failing_with(ending))
+        worker.submit(lambda: done.append(1))
+    assert worker.wait(PATIENCE)
+    assert (len(done), worker.busy) == (2, False)
+    assert shown == ["2", "unhandled"]
+
+
+def failing_with(ending):
+    def fail():
+        raise ending
+
+    return fail
 
 
 def test_results_are_applied_on_the_event_loop(session):

@@ -145,8 +145,10 @@ def _labels_beside(path: Path) -> Path | None:
     return next((p for p in (path.with_name(name), path.with_name(f"{name}.gz")) if p.is_file()), None)
 
 
-def as_tensor(value: Any, what: str) -> Tensor:
-    """An array, a sequence of numbers or a tensor as a detached tensor; float64 of NumPy becomes float32.
+def as_tensor(value: Any, what: str, narrow: bool = True) -> Tensor:
+    """An array, a sequence of numbers or a tensor as a detached tensor.
+
+    `narrow`: float64 of NumPy becomes float32; else it stays.
 
     Raises ValueError for what holds no plain numbers.
     """
@@ -163,7 +165,7 @@ def as_tensor(value: Any, what: str) -> Tensor:
         raise ValueError(f"the {what} array holds {array.dtype}, expected numbers")
     kind: np.dtype[Any]
     if array.dtype.kind == "f" and array.dtype.itemsize > 4:
-        kind = np.dtype(np.float32)
+        kind = np.dtype(np.float32 if narrow else np.float64)  # torch knows no longer ones
     elif array.dtype.kind == "u" and array.dtype.itemsize > 1:
         kind = np.dtype(np.int64)  # torch does little with its unsigned types
     else:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from workbench.data.arrays import as_tensor
+from workbench.data.randomness import each_of
 from workbench.network.running import batch_length, mapped, tensors_of
 
 BATCH_SIZE = 256
+IGNORED = -100  # a target that does not count; torch's own mark
 TARGET_KEYS = ("labels", "label", "targets", "target")
 
 
@@ -31,6 +35,7 @@ class Batches:
     inputs: Any
     targets: Tensor | None = None
     batch_size: int = BATCH_SIZE
+    draws_nothing: ClassVar[bool] = True  # iterating, for `each_of`
 
     def __post_init__(self) -> None:
         lengths = {len(t) if t.dim() else 0 for t in tensors_of(self.inputs)}
@@ -64,12 +69,12 @@ class Batches:
         alone = self.batch_size > 1 and self.examples % self.batch_size == 1 and len(self) > 1
         return len(self) - alone
 
-    def shuffled(self) -> Iterator[tuple[Any, Tensor | None]]:
-        """The batches of all examples in a new order, drawn from torch's own generator.
+    def shuffled(self, generator: torch.Generator) -> Iterator[tuple[Any, Tensor | None]]:
+        """The batches of all examples in a new order, drawn from `generator`.
 
         One example left over goes with the batch before it: alone it has no variance for a batch norm.
         """
-        parts = list(torch.randperm(self.examples).split(self.batch_size))
+        parts = list(torch.randperm(self.examples, generator=generator).split(self.batch_size))
         if len(parts) > self.shuffled_count:
             parts[-2:] = [torch.cat(parts[-2:])]
         for index in parts:
@@ -89,10 +94,7 @@ def as_batches(data: Any, what: str = "calibration") -> Iterable:
 
     Raises ValueError for an iterator that can be read only once, and TypeError for anything else.
     """
-    if isinstance(data, np.ndarray):
-        if data.dtype.kind not in "biuf":
-            raise TypeError(f"the {what} data is an array of {data.dtype}; give an array of numbers")
-        data = torch.from_numpy(data)
+    data = _with_tensors(data, what)
     if isinstance(data, Tensor):
         return Batches(data)
     if isinstance(data, Mapping) and data and all(isinstance(part, Tensor) for part in data.values()):
@@ -118,6 +120,19 @@ def as_batches(data: Any, what: str = "calibration") -> Iterable:
     return data
 
 
+def _with_tensors(data: Any, what: str) -> Any:
+    """Arrays as tensors of the same numbers: alone, in tuples and in dictionaries; all else as it is."""
+    if isinstance(data, np.ndarray):
+        if data.dtype.kind not in "biuf":
+            raise TypeError(f"the {what} data is an array of {data.dtype}; give an array of numbers")
+        return as_tensor(data, what, narrow=False)
+    if isinstance(data, Mapping) and any(isinstance(part, np.ndarray) for part in data.values()):
+        return {key: _with_tensors(part, what) for key, part in data.items()}
+    if type(data) is tuple or (type(data) is list and any(isinstance(part, np.ndarray) for part in data)):
+        return type(data)(_with_tensors(part, what) for part in data)
+    return data
+
+
 def split_batch(batch: Any, index: int, what: str) -> tuple[Any, Tensor | None]:
     """One batch as (inputs, targets or None).
 
@@ -125,6 +140,7 @@ def split_batch(batch: Any, index: int, what: str) -> tuple[Any, Tensor | None]:
     of arguments, in which "labels", "label", "targets" or "target" are the targets. Raises ValueError naming
     the batch.
     """
+    batch = _with_tensors(batch, what)
     if isinstance(batch, Tensor):
         return batch, None
     if isinstance(batch, Mapping) and tensors_of(batch):
@@ -145,9 +161,35 @@ def split_batch(batch: Any, index: int, what: str) -> tuple[Any, Tensor | None]:
     )
 
 
+def pair_hint(model: nn.Module, data: Iterable, what: str = "calibration") -> str:
+    """How to write two inputs, where the first batch is a pair and the model takes several; else ''.
+
+    A pair in a list of batches is (inputs, targets), which is not what a model of two inputs wants.
+    """
+    batch = next(iter(each_of(data)), None)
+    pair = isinstance(batch, (tuple, list)) and len(batch) == 2 and all(map(_is_array, batch))
+    taken = [
+        one.name
+        for one in inspect.signature(model.forward).parameters.values()
+        if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
+    ]
+    if not pair or len(taken) < 2:
+        return ""
+    first, second = taken[:2]
+    return (
+        f" A {what} batch (a, b) of two tensors is read as (inputs, targets), but {type(model).__name__} "
+        f"takes {first} and {second}: if both are inputs, write ((a, b), targets) or ((a, b), None), or "
+        f"{{{first!r}: a, {second!r}: b}}"
+    )
+
+
+def _is_array(part: Any) -> bool:
+    return isinstance(part, (Tensor, np.ndarray))
+
+
 def first_inputs(data: Iterable, what: str = "calibration") -> Any:
     """The inputs of the first batch. Raises ValueError where the data is empty."""
-    for batch in data:
+    for batch in each_of(data):
         inputs, _ = split_batch(batch, 0, what)
         if batch_length(inputs):
             return inputs

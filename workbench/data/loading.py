@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from workbench.data.arrays import as_tensor, find_idx, is_idx, pair_of, read_idx, read_idx_pair, read_numpy
-from workbench.data.batches import BATCH_SIZE, Batches, as_batches
+from workbench.data.batches import BATCH_SIZE, IGNORED, Batches, as_batches
 from workbench.data.factories import (
     call_factory,
     find_factory,
@@ -224,7 +224,9 @@ def _from_batches(batches: Batches, wishes: _Wishes) -> Batches:
         raise ValueError(TWICE)
     given = _targets(wishes.targets if batches.targets is None else batches.targets, batches.examples, wishes)
     for values in tensors_of(batches.inputs):
-        _check_finite(as_tensor(values, "input"), "input")
+        numbers = as_tensor(values, "input")
+        # −Inf alone is a mask, beside other inputs; whether it is a fault shows where it reaches a layer.
+        _check_finite(numbers.clamp(min=0) if numbers.is_floating_point() else numbers, "input")
     chosen = subset(batches.examples, given, wishes.limit, wishes.seed)
     inputs = mapped(batches.inputs, lambda tensor: tensor[chosen.to(tensor.device)])
     return Batches(inputs, None if given is None else given[chosen.to(given.device)], wishes.batch_size)
@@ -275,8 +277,11 @@ def _targets(given: Any, count: int, wishes: _Wishes) -> Tensor | None:
     classes = targets.long()
     if not torch.equal(classes.to(targets.dtype), targets):
         raise ValueError("the targets are no classes, which are whole numbers: give target_type='values'")
-    if classes.dim() == 1 and int(classes.min()) < 0:
-        raise ValueError(f"classes are numbered from 0, but a target is {int(classes.min())}")
+    counted = classes[classes != IGNORED]
+    if classes.dim() == 1 and counted.numel() and int(counted.min()) < 0:
+        raise ValueError(
+            f"classes are numbered from 0, but a target is {int(counted.min())} ({IGNORED}: does not count)"
+        )
     return classes
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from workbench.data.batches import Batches
 from workbench.data.checkpoints import load_checkpoint
 from workbench.data.progress import Progress
+from workbench.data.randomness import OwnRandomness
 from workbench.examples.architectures import NN3, VGG13, DigitsCNN
 from workbench.examples.datasets import Images, load_cifar10, load_digits, load_mnist
 
@@ -176,7 +177,8 @@ def load_example(name: str, progress: Progress | None = None) -> Example:
         DownloadError: the data is not on this machine and cannot be downloaded.
     """
     spec = example_spec(name)
-    model = build_model(name)
+    with OwnRandomness(0).drawing():  # layers draw weights before they get theirs
+        model = build_model(name)
     load_checkpoint(model, weights_file(name))
     calibration = spec.load("train", per_class=spec.per_class, progress=progress)
     evaluation = spec.load("test", progress=progress)

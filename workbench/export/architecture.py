@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from workbench.data.checkpoints import read_tensors
 from workbench.network.rebuilt.explicit import explicit
 from workbench.network.running import one_line
+from workbench.network.tensors import named_tensors, own_tensors
 
 RECIPE, MOMENTS, WEIGHTS = "recipe.json", "moments.safetensors", "model.safetensors"
 
@@ -128,13 +129,6 @@ def read_architecture(path: Path) -> dict[str, Any]:
     return found
 
 
-def named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Every parameter and buffer under every name that it has."""
-    for name, module in model.named_modules(remove_duplicate=False):
-        for key, tensor in _own(module).items():
-            yield f"{name}.{key}" if name else key, tensor
-
-
 def passing(model: nn.Module) -> set[str]:
     """Names of the buffers that the class makes by itself and that a state dict leaves out."""
     return {
@@ -144,13 +138,8 @@ def passing(model: nn.Module) -> set[str]:
     }
 
 
-def _own(module: nn.Module) -> dict[str, Tensor]:
-    both = {**module._parameters, **module._buffers}
-    return {key: tensor for key, tensor in both.items() if tensor is not None}
-
-
 def _shapes(module: nn.Module) -> dict[str, list[int]]:
-    return {key: list(tensor.shape) for key, tensor in _own(module).items()}
+    return {key: list(tensor.shape) for key, tensor in own_tensors(module).items()}
 
 
 def _numbers(module: nn.Module) -> dict[str, Any]:
@@ -221,7 +210,7 @@ def _reshape(module: nn.Module, layer: Mapping[str, Any]) -> None:
     for key, value in layer["attributes"].items():
         old = getattr(module, key)
         setattr(module, key, type(old)(value) if isinstance(old, (tuple, list)) else value)
-    own = _own(module)
+    own = own_tensors(module)
     like = next(iter(own.values()), torch.empty(0))
     for key, shape in layer["tensors"].items():
         if key in own and list(own[key].shape) == shape:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from threading import Event
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from workbench.data.batches import as_batches
 from workbench.data.progress import Progress
 from workbench.measure.passes import ActivationError, each_batch, run_batch
 from workbench.network.running import Inputs, batch_length, device_of, evaluating, joined, mapped, tensors_of
+from workbench.network.tensors import sharing_copy
 
 FEW = 16  # examples; smaller batches are put together
 LARGE = 1 << 22  # numbers that wait for that at most
@@ -32,39 +34,44 @@ def reestimate_norms(
     """A copy whose batch norms have the running statistics of `data`, in which every example counts the same.
 
     All else, the modes and the momentum too, is as in `model`; norms that keep no running statistics, or
-    that do not run, are as they were. Variances are those within a batch, so batches of a few examples are
-    put together.
+    that do not run, are as they were. A norm that runs several times in a pass has the statistics of all it
+    receives there. Variances are those within a batch, so batches of a few examples are put together.
 
     Raises:
         ValueError: data that is empty or does not go through the model; statistics that are not finite.
         Cancelled: `cancel` was set.
     """
-    found = copy.deepcopy(model)
+    found = sharing_copy(model)  # norms write into their buffers alone
     norms = _running_norms(found)
     if not norms:
         return found
     before = {name: (copy.deepcopy(norm.state_dict()), norm.momentum) for name, norm in norms.items()}
-    seen = largest = 0
+    calls = {name: _Calls() for name in norms}
+    largest = 0
 
     def use(index: int, inputs: Inputs) -> None:
-        nonlocal seen, largest
+        nonlocal largest
         count = batch_length(inputs)
-        seen, largest = seen + count, max(largest, count)
-        for norm in norms.values():
-            norm.momentum = count / seen
+        largest = max(largest, count)
         run_batch(found, inputs, index)
+        for one in calls.values():
+            one.end_pass(count)
 
     gathered = _Gathered(use)
-    with evaluating(found), torch.no_grad():
-        for norm in norms.values():
+    with evaluating(found), torch.no_grad(), ExitStack() as hooks:
+        for name, norm in norms.items():
             norm.reset_running_stats()
             norm.train()
+            norm.momentum = 1.0  # so that after a call its statistics are that call's alone
+            hooks.callback(norm.register_forward_hook(calls[name].note).remove)
         each_batch(as_batches(data), device_of(found), "re-estimating norms", gathered.add, progress, cancel)
         if not (gathered.examples == 1 and largest > 1):  # one example left over has no variance
             gathered.use_all()
     for name, norm in norms.items():
         state, norm.momentum = before[name]
-        if not int(norm.num_batches_tracked):
+        if calls[name].examples:
+            calls[name].write(norm)
+        else:
             norm.load_state_dict(state)
         if not bool(norm.running_mean.isfinite().all() and norm.running_var.isfinite().all()):
             raise ActivationError(f"the input of norm {name} has NaN or Inf: check the data and the weights")
@@ -77,6 +84,42 @@ def _running_norms(model: nn.Module) -> dict[str, Any]:
         for name, module in model.named_modules()
         if isinstance(module, _BatchNorm) and module.running_mean is not None
     }
+
+
+class _Calls:
+    """What one norm receives: the calls of a pass pooled, the passes weighted by their examples."""
+
+    def __init__(self) -> None:
+        self.examples = 0
+        self.mean = self.variance = torch.zeros((), dtype=torch.float64)
+        self._pass: list[tuple[int, Tensor, Tensor]] = []
+
+    def note(self, norm: Any, _args: tuple, output: Tensor) -> None:
+        """A call: its samples a channel, and their mean and variance, (channels,)."""
+        samples = output.numel() // max(norm.num_features, 1)
+        statistics = (value.double().cpu() for value in (norm.running_mean, norm.running_var))
+        self._pass.append((samples, *statistics))
+
+    def end_pass(self, examples: int) -> None:
+        if not self._pass:
+            return
+        counts = torch.tensor([count for count, _, _ in self._pass], dtype=torch.float64)[
+            :, None
+        ]  # (calls, 1)
+        means, variances = (torch.stack(values) for values in list(zip(*self._pass, strict=True))[1:])
+        total = counts.sum()
+        mean = (counts * means).sum(0) / total  # (channels,)
+        # Σ(x − x̄)² of all calls: within each, and of its own mean.
+        squares = ((counts - 1) * variances + counts * (means - mean).square()).sum(0)
+        self.examples += examples
+        share = examples / self.examples
+        self.mean = (1 - share) * self.mean + share * mean
+        self.variance = (1 - share) * self.variance + share * squares / (total - 1)
+        self._pass.clear()
+
+    def write(self, norm: Any) -> None:
+        norm.running_mean.copy_(self.mean)
+        norm.running_var.copy_(self.variance)
 
 
 @dataclass

@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from workbench.measure.passes import ActivationError, run_batch
+from workbench.measure.passes import ActivationError, run_batch, traced
 from workbench.network.running import Inputs, evaluating, received
 
 _ADDITIONS = (torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor)
@@ -97,10 +97,11 @@ class Watch:
         for seen in calls:
             seen.marks, seen.depends = [], set()
             if not all(_finite(t) for t in (seen.inputs, seen.output) if t is not None):
-                raise ActivationError(
+                error = ActivationError(
                     f"calibration batch {index} has NaN or Inf at layer {seen.layer}: check that batch, and "
                     "the weights before that layer"
                 )
+                raise traced(error, inputs, index)
         return calls
 
     def hooks(self) -> Iterator[Any]:

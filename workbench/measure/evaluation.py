@@ -8,32 +8,15 @@ from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from workbench.data.batches import as_batches, batch_count, split_batch
 from workbench.data.progress import Cancelled, Progress
-from workbench.network.running import (
-    batch_length,
-    call,
-    device_of,
-    evaluating,
-    main_output,
-    moved,
-    one_line,
-    shape_of,
-)
+from workbench.data.randomness import each_of
+from workbench.measure.intake import Intake
+from workbench.measure.reading import OWN, Reading, read
+from workbench.network.running import batch_length, call, evaluating, main_output, one_line, shape_of
 
-
-def metric_name(evaluation: Any) -> str:
-    """What `evaluate` returns for this evaluation data: 'accuracy', 'R²', or 'score' for a function."""
-    if _is_function(evaluation):
-        return "score"
-    for index, batch in enumerate(as_batches(evaluation, "evaluation")):
-        _, targets = split_batch(batch, index, "evaluation")
-        if targets is None:
-            raise ValueError("the evaluation data has no targets; a score needs (inputs, targets)")
-        return "R²" if targets.is_floating_point() else "accuracy"
-    raise ValueError("the evaluation data is empty: give at least one batch of (inputs, targets)")
+RESOLUTION = 16  # steps of the network's numbers within which targets are the same
 
 
 def evaluate(
@@ -41,20 +24,48 @@ def evaluate(
     evaluation: Iterable | Callable[[nn.Module], float],
     progress: Progress | None = None,
     cancel: Event | None = None,
+    *,
+    metric: str | None = None,
+    classes: str | None = None,
+    reading: Reading | None = None,
 ) -> float:
-    """Score `model`. `evaluation`: (inputs, targets) batch by batch, or a function of the model.
+    """Score `model` on its task.
 
-    Whole-number targets (n, …): accuracy, the share of targets that are the class of the largest output
-    (n, classes, …); with one output a target, the share on the right side of 0 (a logit). Floating-point
-    targets: the coefficient of determination R², averaged over the outputs. A function: what it returns.
-    The model is run in evaluation mode; every module gets its mode back.
+    Whole-number targets: accuracy, the share of targets that are the class of the largest output, the classes
+    along the second or the last axis; over tokens (n, length) or pixels (n, height, width) where there are
+    several targets an example. With one output a target, or one target of 0 or 1 for each output (labels):
+    the share on the right side, of 0 for a logit, of 1/2 where the network ends in a sigmoid or softmax.
+    −100, and 255 where there are several targets an example, do not count. Other floating-point targets: the
+    coefficient of determination R², see `_Variation`. The module `reading` says how they are told apart.
 
-    Raises ValueError where a batch has no targets or does not fit the model; Cancelled.
+    Args:
+        model: run in evaluation mode; every module gets its mode back.
+        evaluation: (inputs, targets) batch by batch, or a function of the model that returns its score.
+        progress: called after every batch.
+        cancel: set, it ends the scoring before the next batch.
+        metric: "accuracy", "label accuracy" or "R²", where the targets would be read otherwise.
+        classes: "last" or "second", the axis of the outputs along which the classes lie.
+        reading: how the targets are read, where that is known already.
+
+    Returns:
+        The score; higher is better.
+
+    Raises:
+        ValueError: a batch has no targets or does not fit the model, or the classes could lie along two axes.
+        Cancelled: `cancel` was set.
     """
     with evaluating(model):
         if _is_function(evaluation):
             return _own_score(evaluation(model))
-        return _score_batches(model, evaluation, progress, cancel)
+        found = reading or read(model, evaluation, metric, classes)
+        return _score_batches(model, evaluation, found, progress, cancel)
+
+
+def reading_for(
+    model: nn.Module, evaluation: Any, metric: str | None = None, classes: str | None = None
+) -> Reading:
+    """How the targets of evaluation data are read; of a score function, that it is one. Raises as `read`."""
+    return OWN if _is_function(evaluation) else read(model, evaluation, metric, classes)
 
 
 def _is_function(evaluation: Any) -> TypeGuard[Callable[[nn.Module], float]]:
@@ -73,12 +84,13 @@ def _own_score(score: Any) -> float:
     return value
 
 
-def _score_batches(model: nn.Module, data: Any, progress: Progress | None, cancel: Event | None) -> float:
+def _score_batches(
+    model: nn.Module, data: Any, reading: Reading, progress: Progress | None, cancel: Event | None
+) -> float:
     data = as_batches(data, "evaluation")
-    total, device = batch_count(data), device_of(model)
-    sums: Tensor | None = None
-    classes, count = True, 0
-    for index, batch in enumerate(data):
+    total, intake = batch_count(data), Intake(model)
+    right, variation, count = torch.zeros(2, dtype=torch.float64), _Variation(), 0
+    for index, batch in enumerate(each_of(data)):
         if cancel is not None and cancel.is_set():
             raise Cancelled(f"scoring was cancelled after {index} batches")
         inputs, targets = split_batch(batch, index, "evaluation")
@@ -86,57 +98,60 @@ def _score_batches(model: nn.Module, data: Any, progress: Progress | None, cance
             raise ValueError(f"evaluation batch {index} has no targets; a score needs (inputs, targets)")
         try:
             with torch.no_grad():
-                outputs = main_output(call(model, moved(inputs, device)))
-            classes = not targets.is_floating_point()
-            part = (_right if classes else _moments)(outputs, targets.to(device)).cpu()
+                outputs = main_output(call(model, intake(inputs)))
+            targets = targets.to(intake.device)
+            if reading.kind == "values":
+                variation.add(*reading.values(outputs, targets), torch.finfo(outputs.dtype).eps)
+            else:
+                right += reading.right(outputs, targets)
         except Exception as error:
             raise ValueError(
                 f"evaluation batch {index} (inputs {shape_of(inputs)}, targets {tuple(targets.shape)}) "
                 f"does not fit the model: {one_line(error)}"
             ) from error
-        sums = part if sums is None else sums + part
         count += batch_length(inputs)
         if progress is not None:
             progress(index + 1, total, f"scoring, {count} examples")
-    if sums is None or not count:
+    if not count:
         raise ValueError("the evaluation data is empty: give at least one batch of (inputs, targets)")
-    return float(sums[0] / sums[1]) if classes else _r_squared(sums)
+    if reading.kind == "values":
+        return variation.r_squared()
+    if not right[1]:
+        raise ValueError("no target of the evaluation data counts: all are marked as ignored")
+    return float(right[0] / right[1])
 
 
-def _right(outputs: Tensor, targets: Tensor) -> Tensor:
-    """(right answers, answers)."""
-    if targets.dim() == outputs.dim() and targets.shape[1:] == (1,):
-        targets = targets.squeeze(1)
-    single = outputs.dim() > 1 and outputs.shape[1] == 1
-    answers = (outputs.squeeze(1) > 0).to(targets.dtype) if single else outputs.argmax(1)
-    if answers.shape != targets.shape:
-        raise ValueError(f"outputs {tuple(outputs.shape)} give answers {tuple(answers.shape)}: one a target")
-    classes = 2 if single else outputs.shape[1]
-    if targets.numel() and not 0 <= int(targets.min()) <= int(targets.max()) < classes:
-        raise ValueError(
-            f"targets from {int(targets.min())} to {int(targets.max())} are not classes of {classes} outputs"
-        )
-    right = (answers == targets).sum()
-    return torch.tensor([float(right), float(targets.numel())], dtype=torch.float64)
+class _Variation:
+    """R² = 1 − Σ(y − t)²/Σ(t − t̄)², for each output by itself, averaged over the outputs.
 
+    An output whose targets are all the same, to the resolution of the network's numbers, has no variation to
+    explain: it counts as 1 where the network gives these targets to that resolution, else as 0. So it is in
+    scikit-learn's `r2_score` for targets that are exactly the same; there the resolution is 0.
+    """
 
-def _moments(outputs: Tensor, targets: Tensor) -> Tensor:
-    """(squared error, Σt, Σt², count) of every output, (4, outputs)."""
-    values = targets.double().reshape(outputs.shape).reshape(len(outputs), -1)
-    error = (outputs.double().reshape(len(outputs), -1) - values).square().sum(0)
-    return torch.stack(
-        [error, values.sum(0), values.square().sum(0), torch.full_like(error, float(len(values)))]
-    )
+    def __init__(self) -> None:
+        self.count, self.eps = 0, 0.0
+        self.mean = self.spread = self.error = self.largest = torch.zeros(())
 
+    def add(self, outputs: Tensor, targets: Tensor, eps: float) -> None:
+        """`outputs` and `targets` (n, outputs) float64; `eps`: that of the network's own numbers."""
+        count = len(targets)
+        if not count:
+            return
+        mean, total = targets.mean(0), self.count + count
+        change = mean - self.mean
+        # Σ(t − t̄)² of both parts together, from each one's own: a difference of large sums would lose it.
+        self.spread = self.spread + (targets - mean).square().sum(0)
+        self.spread = self.spread + change.square() * self.count * count / total  # (outputs,)
+        self.mean = self.mean + change * count / total
+        self.error = self.error + (outputs - targets).square().sum(0)
+        self.largest = torch.maximum(self.largest, targets.abs().amax(0))
+        self.count, self.eps = total, eps
 
-def _r_squared(sums: Tensor) -> float:
-    error, total, squares, count = sums
-    variation = squares - total**2 / count
-    if bool((variation <= 0).any()):
-        raise ValueError("R² is not defined for targets that are all the same: give a function of the model")
-    return float((1 - error / variation).mean())
-
-
-def default_loss(targets: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    """Cross-entropy for whole-number targets, the mean squared error for others."""
-    return functional.mse_loss if targets.is_floating_point() else functional.cross_entropy
+    def r_squared(self) -> float:
+        if self.count < 2:
+            raise ValueError("R² needs two examples or more: give more evaluation data")
+        finest = (RESOLUTION * self.eps * self.largest).square() * self.count  # (outputs,)
+        alike = self.spread <= finest
+        explained = 1 - self.error / torch.where(alike, 1.0, self.spread)
+        return float(torch.where(alike, (self.error <= finest).double(), explained).mean())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from threading import Event
 from typing import Any
 
@@ -12,76 +13,105 @@ from torch import Tensor, nn
 
 from workbench.data.batches import as_batches, batch_count, split_batch
 from workbench.data.progress import Cancelled, Progress
-from workbench.measure.evaluation import default_loss
+from workbench.data.randomness import each_of
+from workbench.measure.intake import Intake
+from workbench.measure.passes import ActivationError
+from workbench.measure.reading import Loss, loss_for
 from workbench.network.groups import UnitGroup
-from workbench.network.running import call, device_of, main_output, moved, one_line, received
+from workbench.network.running import call, main_output, one_line, received
 
 
 def measure_taylor(
     model: nn.Module,
     groups: Sequence[UnitGroup],
     data: Iterable,
-    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+    loss: Loss | None = None,
     progress: Progress | None = None,
     cancel: Event | None = None,
 ) -> dict[str, Tensor]:
     """|mean of gradient × activation| of every unit, (m,) float64 by group name (Molchanov et al. 2017).
 
-    `data` gives (inputs, targets). `loss`: by default cross-entropy for whole-number targets, the mean
-    squared error for others. A group with several readers adds their terms before the absolute value: that
-    is the first-order change of the loss where the unit goes. The model is copied, run in evaluation mode
-    and not changed.
+    `data` gives (inputs, targets). `loss`: by default the one that goes with the targets (`Reading.loss`).
+    Each reader's gradient is its own, also where several read one tensor, and the
+    terms of all readers, and of all calls of one, are added before the absolute value: that is the
+    first-order change of the loss where the unit goes. The model is copied, run in evaluation mode and not
+    changed.
 
     Raises ValueError where targets are missing or a batch does not fit; Cancelled.
     """
     prunable = [group for group in groups if group.prunable]
-    device = device_of(model)
-    copied = copy.deepcopy(model).eval().requires_grad_(True)
+    copied = copy.deepcopy(model).eval()
+    for parameter in copied.parameters():
+        parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
     sums = {group.name: torch.zeros(group.width, dtype=torch.float64) for group in prunable}
-    seen: list[tuple[UnitGroup, int, Tensor]] = []
-    handles = []
-    for group in prunable:
-        for index, reader in enumerate(group.readers):
-
-            def note(_m: nn.Module, args: tuple, kwargs: dict, g: UnitGroup = group, i: int = index) -> None:
-                value = received(args, kwargs)
-                if value.requires_grad:
-                    value.retain_grad()
-                    seen.append((g, i, value))
-
-            layer = copied.get_submodule(reader.module)
-            handles.append(layer.register_forward_pre_hook(note, with_kwargs=True))
-    data, count = as_batches(data), 0
-    try:
-        for index, batch in enumerate(data):
+    data, count, intake, own = as_batches(data), 0, Intake(model), None
+    with _aliases(copied, {reader.module for group in prunable for reader in group.readers}) as seen:
+        for index, batch in enumerate(each_of(data)):
             if cancel is not None and cancel.is_set():
                 raise Cancelled(f"measuring gradients was cancelled after {index} batches")
-            seen.clear()
-            count += _backward(copied, batch, index, loss, device)
-            for group, at, value in seen:
-                product = value.detach() * (value.grad if value.grad is not None else 0)
-                sums[group.name] += group.readers[at].samples(product).sum(0, dtype=torch.float64).cpu()
+            inputs, targets = _labelled(batch, index)
+            own = own or loss_for(loss, model, data, "calibration")
+            count += _backward(copied, intake(inputs), targets.to(intake.device), index, own)
+            for group in prunable:
+                for reader in group.readers:
+                    for value in seen[reader.module]:
+                        if value.grad is not None:  # else no gradient came by: a part computed a second time
+                            terms = reader.samples(value.detach() * value.grad)
+                            sums[group.name] += terms.sum(0, dtype=torch.float64).cpu()
+            for values in seen.values():
+                values.clear()
             copied.zero_grad(set_to_none=True)
             if progress is not None:
                 progress(index + 1, batch_count(data), f"measuring gradients, {count} examples")
-    finally:
-        for handle in handles:
-            handle.remove()
+    for name, total in sums.items():
+        if not bool(torch.isfinite(total).all()):
+            raise ActivationError(f"the gradients at the readers of {name} have NaN or Inf: check the data")
     return {name: (total / max(count, 1)).abs() for name, total in sums.items()}
 
 
-def _backward(model: nn.Module, batch: Any, index: int, loss: Any, device: torch.device) -> int:
+@contextmanager
+def _aliases(model: nn.Module, layers: Iterable[str]) -> Iterator[dict[str, list[Tensor]]]:
+    """Each call of each layer receives a copy of its input of its own, listed here, which keeps its gradient.
+
+    The tensor itself would collect the gradients of all who read it, and may be written to afterwards.
+    """
+    seen: dict[str, list[Tensor]] = {name: [] for name in layers}
+
+    def watch(name: str) -> Any:
+        def pass_on(_module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict] | None:
+            value = received(args, kwargs)
+            if not (value.requires_grad and torch.is_grad_enabled()):
+                return None
+            alias = value.clone()
+            alias.retain_grad()
+            seen[name].append(alias)
+            return ((alias, *args[1:]), kwargs) if args else (args, {**kwargs, next(iter(kwargs)): alias})
+
+        return model.get_submodule(name).register_forward_pre_hook(pass_on, with_kwargs=True)
+
+    handles = [watch(name) for name in seen]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _labelled(batch: Any, index: int) -> tuple[Any, Tensor]:
     inputs, targets = split_batch(batch, index, "calibration")
     if targets is None:
         raise ValueError(
             f"batch {index} has no targets; the Taylor criterion needs a task loss: give (inputs, targets) "
             "as training or calibration data"
         )
-    own = loss or default_loss(targets)
+    return inputs, targets
+
+
+def _backward(model: nn.Module, inputs: Any, targets: Tensor, index: int, loss: Loss) -> int:
+    """Gradients of the sum over examples; returns how many there are."""
     try:
         with torch.enable_grad():
-            value = own(main_output(call(model, moved(inputs, device))), targets.to(device))
-            (value * len(targets)).backward()
+            (loss(main_output(call(model, inputs)), targets) * len(targets)).backward()
     except Exception as error:
         raise ValueError(f"batch {index} does not fit the loss: {one_line(error)}") from error
     return len(targets)

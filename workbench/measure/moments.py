@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from workbench.data.batches import as_batches, batch_count, split_batch
 from workbench.data.progress import Cancelled, Progress
+from workbench.data.randomness import each_of
 from workbench.measure.passes import ActivationError, run_batch
 from workbench.network.finding.assembly import IDLE
 from workbench.network.groups import Reader, UnitGroup
@@ -76,14 +77,13 @@ class _Recorder:
         self.batch = 0
 
     def __call__(self, _module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        inputs = received(args, kwargs).detach()
-        if not torch.isfinite(inputs).all():
-            what = "NaN" if torch.isnan(inputs).any() else "Inf"
+        samples = self.reader.samples(received(args, kwargs).detach())
+        if not torch.isfinite(samples).all():
+            what = "NaN" if torch.isnan(samples).any() else "Inf"
             raise ActivationError(
                 f"calibration batch {self.batch} has {what} at the input of layer {self.reader.module}: "
                 f"check that batch, and the weights of {self.group.name}"
             )
-        samples = self.reader.samples(inputs)
         self.moment.update(samples)
         if self.primary:
             self.active += (samples != 0).sum(0).double().cpu()
@@ -103,8 +103,8 @@ def measure_moments(
     (method.md §1). `progress(done, total, what)` is called after every batch; a set `cancel` stops before
     the next one. The model is left as it was, hooks removed, whatever happens.
 
-    Raises ValueError where the data is empty, a batch does not go through the model, or an input or an
-    activation is not finite (naming batch and layer); Cancelled.
+    Raises ValueError where the data is empty, a batch does not go through the model, or what a reader
+    receives of a group is not finite (naming batch and layer); Cancelled.
     """
     prunable = [group for group in groups if group.prunable]
     idle = [group.writers[0].module for group in groups if group.why_not.endswith(IDLE)]
@@ -116,7 +116,7 @@ def measure_moments(
     total, device = batch_count(data), device_of(model)
     count = index = 0
     with _recording(model, [r for group in recorders.values() for r in group], idle) as started:
-        for index, batch in enumerate(data):
+        for index, batch in enumerate(each_of(data)):
             if cancel is not None and cancel.is_set():
                 raise Cancelled(f"measuring was cancelled after {index} batches")
             inputs, _ = split_batch(batch, index, "calibration")

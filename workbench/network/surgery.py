@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,6 +28,7 @@ from workbench.network.layers import (
     set_count,
     set_layer_weight,
 )
+from workbench.network.tensors import sharing_copy
 from workbench.spectral.reconstruction import fold
 
 
@@ -40,6 +40,8 @@ def remove_units(
     corrections: Sequence[Tensor] | None = None,
 ) -> tuple[nn.Module, tuple[UnitGroup, ...]]:
     """Keep only the units `kept` of group `name`; returns the new model and its groups.
+
+    Parameters that did not change share the memory of the given model's.
 
     `kept`: k distinct unit indices in [0, m), in ascending order. `corrections`: one a reader, either Â
     (m, k), folded into its weight (method.md §5), or the new weight of the kept units itself, (outputs, k,
@@ -55,7 +57,7 @@ def remove_units(
         raise ValueError(
             f"{group.name!r} has {len(group.readers)} readers, but {len(corrections)} corrections were given"
         )
-    pruned = copy.deepcopy(model)
+    pruned = sharing_copy(model)
     maps = shrink(pruned, group, lost, corrections)
     return pruned, renumbered(groups, name, kept, maps)
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from workbench.data.progress import Progress
 from workbench.fitting.norms import reestimate_norms
-from workbench.pruning.planning import walk
+from workbench.pruning.planning import falling, walk
 from workbench.pruning.problem import BUDGET_LAM
 from workbench.pruning.state import State
 from workbench.pruning.transitions import Ground, Options, applied, chosen
@@ -76,7 +76,16 @@ def compared(
     progress: Progress | None = None,
     cancel: Event | None = None,
 ) -> list[Row]:
-    """Every way at every budget, each from `state`, which is not changed."""
+    """Every way at every budget, each from `state`, which is not changed.
+
+    Raises ValueError for a group or width that does not exist and where no group gets narrower, Cancelled.
+    """
+    for number, widths in enumerate(budgets, start=1):
+        if not falling(state.groups, widths):
+            raise ValueError(
+                f"no group gets narrower in budget {number} of {len(budgets)}, so there is nothing to "
+                "compare: give smaller widths, or undo what is committed first"
+            )
     rows: list[Row] = []
     total = len(budgets) * len(ways)
     for index, widths in enumerate(budgets):
@@ -138,7 +147,13 @@ def swept(
     progress: Progress | None = None,
     cancel: Event | None = None,
 ) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
-    """Group names, scores and output losses of every prunable group alone at each share of its width."""
+    """Group names, scores and output losses of every prunable group alone at each share of its width.
+
+    Raises ValueError for a share outside (0, 1]; Cancelled.
+    """
+    for share in shares:
+        if not 0 < share <= 1:
+            raise ValueError(f"shares of the width lie in (0, 1], got {share!r}")
     names = tuple(group.name for group in state.groups if group.prunable)
     scores = np.full((len(names), len(shares)), np.nan)
     losses = np.full_like(scores, np.nan)

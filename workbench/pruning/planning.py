@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from threading import Event
 
 import numpy as np
@@ -17,8 +18,8 @@ from workbench.network.surgery import remove_units
 from workbench.pruning.budget import BudgetPlan, GroupBudget, Limits, solve
 from workbench.pruning.choice import Choice
 from workbench.pruning.problem import BUDGET_LAM
-from workbench.pruning.state import State
-from workbench.pruning.transitions import Ground, Options, applied, chosen, refreshed
+from workbench.pruning.state import Change, State
+from workbench.pruning.transitions import Ground, Options, applied, chosen, refreshed, said
 
 LATENCY_ROUNDS = 8
 
@@ -142,6 +143,31 @@ def walk(
         choice = chosen(state, name, widths[name], absolute, options)
         state = applied(ground, state, choice, report, cancel)
         yield choice, state
+
+
+def plan_changes(
+    ground: Ground,
+    state: State,
+    widths: Mapping[str, int],
+    options: Options,
+    lam: float | None = BUDGET_LAM,
+    progress: Progress | None = None,
+    cancel: Event | None = None,
+) -> Iterator[Change]:
+    """`walk` as steps; where norms are re-estimated, that is done once, with the last group.
+
+    Raises ValueError as `walk` does, and where no group gets narrower; Cancelled.
+    """
+    names = falling(state.groups, widths)
+    if not names:
+        raise ValueError("no group gets narrower in this plan: there is nothing to commit")
+    first, last = dict(widths), {}
+    if options.reestimate:
+        last = {names[-1]: first.pop(names[-1])}
+    for part, ways in ((first, replace(options, reestimate=False)), (last, options)):
+        for choice, after in walk(ground, state, part, ways, lam, progress, cancel):
+            state = after
+            yield Change(state, said(choice), choice)
 
 
 def falling(groups: tuple[UnitGroup, ...], widths: Mapping[str, int]) -> list[str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from threading import Event
 from typing import Any
@@ -24,11 +24,14 @@ from workbench.network.groups import UnitGroup, named_group
 from workbench.network.layers import layer_weight, output_count, set_layer_weight
 from workbench.network.running import Inputs, call_order
 from workbench.network.surgery import remove_units
+from workbench.network.tensors import sharing_copy, with_weights
 from workbench.pruning.choice import DEFAULT_THETA, RECONSTRUCTIONS, Choice, make_choice, resolve
-from workbench.pruning.state import State
+from workbench.pruning.state import Change, StaleMomentsError, State
 from workbench.spectral.regression import light_lam, spread_ridge, uniform_ridge
 from workbench.spectral.selection import SELECTIONS
+from workbench.tuning.settings import Tuning
 
+REFITTED = "refitted"  # what a step is called that fitted all layers once more
 Reporting = tuple[Progress | None, Event | None]
 
 
@@ -54,13 +57,17 @@ class Options:
 
 @dataclass(frozen=True)
 class Ground:
-    """What a choice is carried out against: the original network, the data, the procedure."""
+    """What a choice is carried out against: the original network, the data, the procedure.
+
+    `original` is run and watched, so it is one's own (`State.running`). `calls` are the names of the modules
+    in the order in which the original calls them.
+    """
 
     original: State
     calibration: Iterable
     example_input: Inputs
     simultaneous: bool
-    stale_after: Callable[[State, UnitGroup], dict[str, str]]
+    calls: tuple[str, ...]
     training: Any = None
     loss: Callable[[Tensor, Tensor], Tensor] | None = None
     cached_calls: CachedCalls | None = None
@@ -72,6 +79,19 @@ class Ground:
         found = cache_calls(self.original.model, layers, self.calibration, progress, cancel)
         return replace(self, cached_calls=found)
 
+    def stale_after(self, state: State, changed: UnitGroup) -> dict[str, str]:
+        """Stale groups after a commit to `changed`: under the sequential procedure those that are read after
+        its first reader ran."""
+        if self.simultaneous:
+            return {}
+        last = {name: index for index, name in enumerate(self.calls)}
+        first = min(self.calls.index(reader.module) for reader in changed.readers)
+        stale = dict(state.stale)
+        for group in state.groups:
+            if group.prunable and any(last[reader.module] > first for reader in group.readers):
+                stale[group.name] = f"measured before the commit to {changed.name}"
+        return stale
+
     def stale_after_all(self, state: State, change: str = "all layers changed") -> dict[str, str]:
         """Stale groups after a `change` of the whole network: all, under the sequential procedure."""
         if self.simultaneous:
@@ -82,12 +102,14 @@ class Ground:
 def refreshed(ground: Ground, state: State, progress: Progress | None, cancel: Event | None) -> State:
     """The state with its stale groups measured again, on the network as it stands."""
     stale = [group for group in state.groups if group.name in state.stale]
-    measured = measure_moments(state.model, stale, ground.calibration, progress, cancel)
+    if not stale:
+        return state
+    measured = measure_moments(state.running().model, stale, ground.calibration, progress, cancel)
     if any(state.statistics[group.name].taylor is not None for group in stale if group.prunable):
         source = ground.calibration if ground.training is None else ground.training
         taylor = measure_taylor(state.model, stale, source, ground.loss, progress, cancel)
         measured = {name: replace(one, taylor=taylor[name]) for name, one in measured.items()}
-    return replace(state, statistics=state.statistics | measured, stale={}, problems={})
+    return replace(state, statistics=state.statistics.updated(measured), stale={}, problems={})
 
 
 def chosen(
@@ -106,27 +128,91 @@ def chosen(
     return make_choice(problem, saved, lam=lam, width=width, order=order, **asdict(options))
 
 
+def check_choice(ground: Ground, state: State, choice: Choice) -> None:
+    """Raises ValueError where `choice` was made for another network than `state`'s, StaleMomentsError."""
+    group, units = named_group(state.groups, choice.group), state.units[choice.group]
+    if group.width != choice.of:
+        raise ValueError(
+            f"this choice was made for {choice.group} with {choice.of} units; it has {group.width} now: "
+            "preview it again"
+        )
+    if tuple(units[j] for j in choice.kept) != choice.units:
+        raise ValueError(
+            f"this choice was made on another branch of the history, where {choice.group} kept other "
+            "units: preview it again"
+        )
+    problem = state.problem(choice.group)
+    stale = state.stale.get(choice.group, "")
+    if not stale and not ground.simultaneous and (trace := problem.spectrum.trace) > 0:
+        # λ and its share of the trace say on which moments the choice was made.
+        same = math.isclose(choice.lam, choice.lam_relative * trace, rel_tol=1e-9)
+        stale = "" if same else "measured again since"
+    if stale:
+        raise StaleMomentsError(
+            f"this choice was made on moments of {choice.group} that were {stale}: preview it again"
+        )
+
+
 def applied(
-    ground: Ground, state: State, choice: Choice, progress: Progress | None, cancel: Event | None
+    ground: Ground,
+    state: State,
+    choice: Choice,
+    progress: Progress | None = None,
+    cancel: Event | None = None,
+    weights: Mapping[str, Tensor] | None = None,
 ) -> State:
     """The state after `choice` was carried out on `state` (method.md §5).
 
-    Raises ValueError where the reconstruction does not fit a layer or memory; Cancelled.
+    `weights`: tensors that this gave before, by name; then nothing is fitted.
+
+    Raises ValueError where the choice is not for this state, or the reconstruction does not fit a layer or
+    memory; StaleMomentsError; Cancelled.
     """
+    check_choice(ground, state, choice)
     group = named_group(state.groups, choice.group)
-    report = (progress, cancel)
+    units = state.units | {choice.group: choice.units}
+    stale = ground.stale_after(state, group)
+    if weights is not None:
+        cut, groups = remove_units(state.model, state.groups, choice.group, choice.kept)
+        model = with_weights(cut, weights)
+    else:
+        model, groups = _carried_out(ground, state, choice, units, (progress, cancel))
+    if choice.reestimate and has_running_statistics(model):
+        stale = ground.stale_after_all(state, "the norms were re-estimated")
+    statistics = state.statistics.restrict(choice.group, choice.kept)
+    cost = count_cost(model, ground.example_input)
+    return State(model, groups, cost, units, statistics, stale, state.measured)
+
+
+def _carried_out(
+    ground: Ground, state: State, choice: Choice, units: dict[str, tuple[int, ...]], report: Reporting
+) -> tuple[nn.Module, tuple[UnitGroup, ...]]:
+    """Surgery, the reconstruction, and the norms if that was asked for."""
+    group = named_group(state.groups, choice.group)
     corrections = _corrections(ground, state, group, choice, report)
     model, groups = remove_units(state.model, state.groups, choice.group, choice.kept, corrections)
-    units = state.units | {choice.group: choice.units}
     if choice.reconstruction == "original" and choice.width < group.width:
         _fit_readers(ground, state, model, groups, units, choice, report)
-    stale = ground.stale_after(state, group)
     if choice.reestimate and has_running_statistics(model):
-        model = reestimate_norms(model, ground.calibration, progress, cancel)
-        stale = ground.stale_after_all(state, "the norms were re-estimated")
-    statistics = state.statistics | {choice.group: state.statistics[choice.group].restrict(choice.kept)}
-    cost = count_cost(model, ground.example_input)
-    return State(model, groups, cost, units, statistics, stale)
+        model = reestimate_norms(model, ground.calibration, *report)
+    return model, groups
+
+
+def committed(
+    ground: Ground, state: State, choice: Choice, progress: Progress | None, cancel: Event | None
+) -> Change:
+    """`applied` as a step. Raises as it does."""
+    return Change(applied(ground, state, choice, progress, cancel), said(choice), choice)
+
+
+def said(choice: Choice) -> str:
+    """What a step that carries out `choice` is called."""
+    return f"{choice.group} {choice.of} → {choice.width}"
+
+
+def tuned(ground: Ground, state: State, model: nn.Module, tuning: Tuning) -> Change:
+    """A fine-tuned copy of the network in place of it."""
+    return Change(with_model(ground, state, model), f"fine-tuned, {tuning.length}", tuning=tuning)
 
 
 def _corrections(
@@ -138,7 +224,7 @@ def _corrections(
         return None
     if choice.reconstruction != "kernel":
         return problem.corrections(list(choice.kept), choice.lam)
-    source = ground.original if ground.simultaneous else state
+    source = ground.original if ground.simultaneous else state.running()
     present = state.units[choice.group] if ground.simultaneous else tuple(range(group.width))
     ridges = _light_ridges(state, choice)
     return [
@@ -194,14 +280,16 @@ def _fit_readers(
         _set_layer(layer, weight, bias)
 
 
-def refitted(ground: Ground, state: State, progress: Progress | None, cancel: Event | None) -> State:
+def refitted(ground: Ground, state: State, progress: Progress | None, cancel: Event | None) -> Change:
     """Every layer that writes or reads a pruned group, fitted once more to the original's outputs.
 
     Front to back, writers as well as readers, each on what the layers before it now give **[beyond the
     paper]**; layers that are no matrix times patches stay as they are. Raises ValueError where none can be
     fitted, or a fit does not fit memory; Cancelled.
     """
-    model = copy.deepcopy(state.model)
+    if all(len(kept) == _original_width(ground, name) for name, kept in state.units.items()):
+        raise ValueError("nothing is pruned yet, so there is nothing to fit again")
+    model = sharing_copy(state.model)
     ridges: dict[str, float] = {}
     for group in state.groups:
         if group.prunable and len(state.units[group.name]) < _original_width(ground, group.name):
@@ -238,6 +326,11 @@ def refitted(ground: Ground, state: State, progress: Progress | None, cancel: Ev
             cached_calls=ground.cached_calls,
         )
         _set_layer(module, *fitted)
+    return Change(with_model(ground, state, model), REFITTED)
+
+
+def with_model(ground: Ground, state: State, model: nn.Module) -> State:
+    """The same units in a network all of whose layers have changed."""
     cost = count_cost(model, ground.example_input)
     return replace(state, model=model, cost=cost, stale=ground.stale_after_all(state), problems={})
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from workbench.network.tensors import named_tensors
 from workbench.pruning.choice import Choice
+from workbench.pruning.folding import Folded, folded, refolded, shortened, unfolded
 from workbench.pruning.state import State
 from workbench.tuning.settings import Tuning
 
@@ -15,21 +20,95 @@ MAIN = "main"
 
 
 @dataclass(frozen=True)
-class Line:
-    """States, one a step, the original first, and which of them is the present one."""
+class Step:
+    """One point of the history: the start, the state after a commit, or after fine-tuning.
 
-    states: tuple[State, ...]
+    `choice`: what was committed, None at the start and for fine-tuning, whose settings are `tuning`. `plan`:
+    what steps that were committed together are called; they are undone together.
+
+    `score`: in the session's metric, None without evaluation data. `parameters`, `macs`: counts of the
+    model at this point. `seconds`: what the commit took.
+    """
+
+    label: str
+    choice: Choice | None
+    score: float | None
+    parameters: int
+    macs: int
+    seconds: float
+    plan: str = ""
+    tuning: Tuning | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """A state on a line: whole, or folded onto the one before; one of the two is there, or both."""
+
+    state: State | None
+    folded: Folded | None = None
+
+    def away(self) -> Place:
+        """The same, where nobody is."""
+        if self.state is None:
+            return self
+        self.state.problems.clear()
+        return self if self.folded is None else Place(None, refolded(self.folded, self.state))
+
+
+@dataclass(frozen=True)
+class Line:
+    """Points, one a step, the original first, and which of them is the present one."""
+
+    places: tuple[Place, ...]
     steps: tuple[Step, ...]
     position: int = 0
 
+    def state(self, position: int) -> State:
+        """The state at `position`, made from the nearest whole one before it."""
+        start = max(i for i in range(position + 1) if self.places[i].state is not None)
+        state = self.places[start].state
+        for place in self.places[start + 1 : position + 1]:
+            assert state is not None
+            assert place.folded is not None
+            state = unfolded(state, place.folded)
+        assert state is not None
+        return state
+
+    def changed(self) -> list[dict[str, Tensor]]:
+        """What each step up to the present one made beside cutting units out, tensors by name."""
+        found = []
+        for place in self.places[1 : self.position + 1]:
+            if place.folded is not None:
+                found.append({name: source.get() for name, source in place.folded.changed.items()})
+            else:
+                assert place.state is not None
+                found.append(dict(named_tensors(place.state.model)))
+        return found
+
+    def at(self, position: int) -> Line:
+        """The same line with that position as the present one: whole there, folded elsewhere."""
+        state = self.state(position)
+        places = [place.away() for place in self.places]
+        places[position] = replace(self.places[position], state=state)
+        return replace(self, places=tuple(places), position=position)
+
+    def left(self) -> Line:
+        """The same line where another one is present."""
+        return replace(self, places=tuple(place.away() for place in self.places))
+
 
 class History:
-    """Named lines of steps that all begin at the original; one of them is the present line."""
+    """Named lines of steps that all begin at the original; one of them is the present line.
+
+    The original and the present state are whole, all others are folded onto the one before.
+    """
 
     def __init__(self, state: State, step: Step):
-        self._lines = {MAIN: Line((state,), (step,))}
+        self._lines = {MAIN: Line((Place(state),), (step,))}
         self.branch = MAIN
         self._held = ""
+        self._given: tuple[nn.Module, nn.Module] | None = None  # the present network, and its copy given away
+        self._giving = threading.Lock()
 
     @property
     def line(self) -> Line:
@@ -41,11 +120,12 @@ class History:
 
     @property
     def present(self) -> State:
-        return self.line.states[self.line.position]
+        line = self.line
+        return line.state(line.position)
 
     @property
     def original(self) -> State:
-        return self.line.states[0]
+        return self.line.state(0)
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -64,6 +144,34 @@ class History:
     def _put(self, line: Line) -> None:
         self._lines[self.branch] = line
 
+    # The network that is given away
+
+    def given(self) -> nn.Module:
+        """The present network for somebody who may change it: a copy, the same one while one stays here."""
+        with self._giving:
+            model = self.present.model
+            if self._given is None or self._given[0] is not model:
+                self._given = model, copy.deepcopy(model)
+            return self._given[1]
+
+    def shown(self) -> nn.Module:
+        """The network that was given away, else the present one."""
+        given, model = self._given, self.present.model
+        return given[1] if given is not None and given[0] is model else model
+
+    def settle(self) -> None:
+        """Take over what somebody changed in the network that was given away; the original stays as it is."""
+        with self._giving:
+            state, given = self.present, self._given
+            if given is None or given[0] is not state.model or not self.position:
+                return
+            if not _same(given[1], state.model):
+                mine = copy.deepcopy(given[1])
+                self._given = mine, given[1]
+                self.replace_present(replace(state, model=mine, problems={}))
+
+    # Holding
+
     def hold(self, why: str) -> None:
         """Until `release`, whatever goes to another state raises ValueError with the words `why`."""
         self.check_free()
@@ -77,29 +185,42 @@ class History:
         if self._held:
             raise ValueError(self._held)
 
+    # Changing
+
     def amend(self, state: State, step: Step | None = None) -> None:
-        """Replace the present state (measured anew), and its step; the original is that of every line."""
-        old, position = self.present, self.position
+        """Replace the present state, whose network stays (measured anew), and its step; the original is that
+        of every line."""
+        old = self.line.places[self.position]
+        new = replace(old, state=state)
 
         def amended(line: Line) -> Line:
-            states = tuple(state if one is old else one for one in line.states)
+            places = tuple(new if one is old else one for one in line.places)
             steps = line.steps
             if step is not None:
                 steps = tuple(
-                    step if one is old else kept for one, kept in zip(line.states, line.steps, strict=True)
+                    step if one is old else kept for one, kept in zip(line.places, line.steps, strict=True)
                 )
-            return replace(line, states=states, steps=steps)
+            return replace(line, places=places, steps=steps)
 
-        if position == 0:
+        if self.position == 0:
             self._lines = {name: amended(line) for name, line in self._lines.items()}
         else:
             self._put(amended(self.line))
 
     def replace_present(self, state: State) -> None:
-        """Put another state in place of the present one, on the present line alone."""
-        states = list(self.line.states)
-        states[self.position] = state
-        self._put(replace(self.line, states=tuple(states)))
+        """Put a state with another network in place of the present one, on the present line alone."""
+        line = self.line
+        before = line.state(self.position - 1) if self.position else None
+        choice = line.steps[self.position].choice
+        places = list(line.places)
+        places[self.position] = Place(state, None if before is None else folded(before, state, choice))
+        self._pin(places, self.position + 1)
+        self._put(replace(line, places=tuple(places)))
+
+    def _pin(self, places: list[Place], position: int) -> None:
+        """What was folded onto a state that is replaced is made whole before."""
+        if position < len(places) and places[position].state is None:
+            places[position] = replace(places[position], state=self.line.state(position), folded=None)
 
     def rescore(self, scores: Sequence[float | None]) -> None:
         """Replace the scores of all steps of the present line."""
@@ -110,16 +231,27 @@ class History:
         """Go on from the present state; what redo would have brought back is dropped."""
         self.check_free()
         line, end = self.line, self.position + 1
-        states = (*line.states[:end], *(state for state, _ in found))
+        places, before = list(line.places[:end]), self.present
+        for state, step in found:
+            last = places[-1].folded
+            if last is not None:
+                places[-1] = replace(places[-1], folded=shortened(last, state, step.choice))
+            places[-1] = places[-1].away()
+            places.append(Place(state, folded(before, state, step.choice)))
+            before = state
         steps = (*line.steps[:end], *(step for _, step in found))
-        self._put(Line(states, steps, len(states) - 1))
+        self._given = None
+        self._put(Line(tuple(places), steps, len(places) - 1))
 
     def goto(self, position: int) -> None:
         """Raises ValueError outside of the history."""
         self.check_free()
         if not 0 <= position < len(self.line.steps):
             raise ValueError(f"the history has steps 0 to {len(self.line.steps) - 1}; got {position!r}")
-        self._put(replace(self.line, position=position))
+        if position != self.position:
+            self.settle()
+            self._given = None
+            self._put(self.line.at(position))
 
     def before(self) -> int:
         """Where undo goes: one step back, or before the whole plan that the present step ends."""
@@ -149,16 +281,22 @@ class History:
             raise ValueError(
                 f"a branch needs a name of its own; {name!r} is " + ("in use" if name.strip() else "empty")
             )
-        end = self.position + 1
-        line = Line(self.line.states[:end], self.line.steps[:end], self.position)
-        self._lines[name] = line
-        self.branch = name
+        self.settle()
+        end, line = self.position + 1, self.line
+        self._lines[name] = Line(line.places[:end], line.steps[:end], self.position)
+        before, self.branch = self.branch, name
+        self._lines[before] = line.left()
 
     def switch(self, name: str) -> None:
         """Raises ValueError listing the branches."""
         self.check_free()
-        self.named(name)
-        self.branch = name
+        line = self.named(name)
+        if name != self.branch:
+            self.settle()
+            self._given = None
+            self._lines[name] = line.at(line.position)
+            before, self.branch = self.branch, name
+            self._lines[before] = self._lines[before].left()
 
     def rename(self, name: str) -> None:
         """Call the present line otherwise. Raises ValueError for an empty name or one in use."""
@@ -175,29 +313,12 @@ class History:
         del self._lines[name]
 
 
-def _done(line: Line) -> list[tuple[nn.Module, Step]]:
-    """The steps of a line up to where it stands, without the start, each with its network."""
-    return [(state.model, step) for state, step in zip(line.states, line.steps, strict=True)][
-        1 : line.position + 1
-    ]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One point of the history: the start, the state after a commit, or after fine-tuning.
-
-    `choice`: what was committed, None at the start and for fine-tuning, whose settings are `tuning`. `plan`:
-    what steps that were committed together are called; they are undone together.
-
-    `score`: in the session's metric, None without evaluation data. `parameters`, `macs`: counts of the
-    model at this point. `seconds`: what the commit took.
-    """
-
-    label: str
-    choice: Choice | None
-    score: float | None
-    parameters: int
-    macs: int
-    seconds: float
-    plan: str = ""
-    tuning: Tuning | None = None
+def _same(a: nn.Module, b: nn.Module) -> bool:
+    """The same tensors under the same names, bit for bit, NaN for NaN."""
+    mine, its = dict(named_tensors(a)), dict(named_tensors(b))
+    return mine.keys() == its.keys() and all(
+        mine[key].shape == its[key].shape
+        and mine[key].device == its[key].device
+        and torch.equal(mine[key].nan_to_num(), its[key].nan_to_num())
+        for key in mine
+    )

@@ -6,10 +6,11 @@ import copy
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import torch
 from torch import nn
 
@@ -21,24 +22,13 @@ from workbench.tuning.settings import Tuning
 
 FORMAT = "spectral-pruning-recipe"
 VERSION = 1
-STEP_FIELDS = {
-    "group": str,
-    "of": int,
-    "width": int,
-    "kept": list,
-    "lam": float,
-    "theta": float,
-    "selection": str,
-    "reconstruction": str,
-}
 
 
 class RecipeError(ValueError):
     """A recipe that cannot be used: not ours, damaged, or of another model."""
 
 
-@dataclass(frozen=True)
-class RecipeStep:
+class RecipeStep(msgspec.Struct, frozen=True):
     """One commit, as it is written: units kept of those that were there, and how they were reconstructed."""
 
     group: str
@@ -52,9 +42,23 @@ class RecipeStep:
     reestimate: bool = False
     plan: str = ""
 
+    def __post_init__(self) -> None:
+        kept = list(self.kept)
+        if not kept or sorted(set(kept)) != kept or kept[0] < 0 or kept[-1] >= self.of:
+            raise ValueError(f"'kept' must be ascending, distinct unit indices in [0, {self.of})")
+        if len(kept) != self.width:
+            raise ValueError(f"{len(kept)} units are kept, but the width is {self.width}")
+        if not self.lam > 0 or not 0 <= self.theta <= 1:
+            raise ValueError(f"λ must be positive and θ in [0, 1], got {self.lam} and {self.theta}")
+        if self.selection not in SELECTIONS or self.reconstruction not in RECONSTRUCTIONS:
+            raise ValueError(
+                f"unknown selection or reconstruction: {self.selection!r}, {self.reconstruction!r}"
+            )
+
     @classmethod
-    def of_choice(cls, choice: Choice) -> RecipeStep:
-        return cls(**{name: getattr(choice, name) for name in (*STEP_FIELDS, "reestimate")})
+    def of_choice(cls, choice: Choice, plan: str = "") -> RecipeStep:
+        names = (name for name in cls.__struct_fields__ if name != "plan")
+        return cls(**{name: getattr(choice, name) for name in names}, plan=plan)
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,30 @@ class TuneStep:
 @dataclass(frozen=True)
 class RefitStep:
     """All layers fitted once more to the original."""
+
+
+class _Model(msgspec.Struct):
+    fingerprint: str
+    name: str = ""
+    example: str | None = None
+
+
+class _Recipe(msgspec.Struct):
+    """What every recipe must hold; its steps are read one by one."""
+
+    model: _Model
+    procedure: Literal["simultaneous", "sequential"]
+    steps: list[Any]
+    data: str = ""
+
+
+# What is wrong where one of the parts is: the words before those of msgspec, which name the place.
+_PARTS = {
+    "model": "the model's fingerprint is missing or damaged",
+    "procedure": "the procedure must be 'simultaneous' or 'sequential'",
+    "steps": "the list of steps is missing or damaged",
+    "data": "'data' must be a name",
+}
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -112,14 +140,15 @@ def record_of(step: Step) -> dict[str, Any]:
         return {"kind": "refit", "result": result}
     if step.choice is None:
         return {"kind": "finetune", "tuning": asdict(step.tuning or Tuning()), "result": result}
-    record = asdict(RecipeStep.of_choice(step.choice))
-    return record | {"kept": list(step.choice.kept), "plan": step.plan, "result": result}
+    record = msgspec.to_builtins(RecipeStep.of_choice(step.choice, step.plan))
+    return record | {"kept": list(step.choice.kept), "result": result}
 
 
 def read_recipe(source: dict | str | Path) -> dict[str, Any]:
     """A recipe from a dictionary or a JSON file, checked whole before anything is done with it.
 
-    Raises RecipeError saying what is wrong and where; OSError where the file cannot be read.
+    Raises RecipeError saying what is wrong and where in the file, as `$.steps[3].width`; OSError where the
+    file cannot be read.
     """
     where = "the recipe"
     if not isinstance(source, (dict, str, Path)):
@@ -136,63 +165,59 @@ def read_recipe(source: dict | str | Path) -> dict[str, Any]:
         raise RecipeError(
             f"{where} has version {source.get('version')!r}; this workbench reads version {VERSION}"
         )
-    model = source.get("model")
-    if not isinstance(model, dict) or not isinstance(model.get("fingerprint"), str):
-        raise RecipeError(f"{where} lacks the model's fingerprint")
-    if not isinstance(source.get("data", ""), str):
-        raise RecipeError(f"{where}: 'data' must be a name, got {source['data']!r}")
-    if source.get("procedure") not in ("simultaneous", "sequential"):
-        raise RecipeError(f"{where} has an unknown procedure: {source.get('procedure')!r}")
-    if not isinstance(source.get("steps"), list):
-        raise RecipeError(f"{where} lacks its list of steps")
-    for index, step in enumerate(source["steps"]):
-        parse_step(step, f"step {index + 1} of {where}")
+    try:
+        msgspec.convert(source, _Recipe)
+    except msgspec.ValidationError as error:
+        words = _quoted(error)
+        parts = (said for name, said in _PARTS.items() if f"$.{name}" in words or f"'{name}'" in words)
+        part = next(parts, "")
+        raise RecipeError(f"{where}: {part}{': ' if part else ''}{words}") from error
+    read_steps(source, where)
     return source
 
 
-def parse_step(step: Any, where: str) -> RecipeStep | TuneStep | RefitStep:
-    """One step of a recipe, its fields and their types checked. Raises RecipeError."""
-    if not isinstance(step, dict):
-        raise RecipeError(f"{where} is not an object")
-    if step.get("kind", "commit") == "refit":
-        return RefitStep()
-    if step.get("kind", "commit") == "finetune":
-        try:
-            return TuneStep(Tuning(**step.get("tuning", {})))
-        except (TypeError, ValueError) as error:
-            raise RecipeError(f"{where}: the fine-tuning cannot be read: {error}") from error
-    values: dict[str, Any] = {}
-    for name, kind in STEP_FIELDS.items():
-        value = step.get(name)
-        if kind is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise RecipeError(f"{where}: {name!r} must be a {kind.__name__}, got {value!r}")
-        values[name] = value
-    kept, of = values["kept"], values["of"]
-    whole = all(isinstance(unit, int) and not isinstance(unit, bool) for unit in kept)
-    if not whole or not kept or sorted(set(kept)) != kept or kept[0] < 0 or kept[-1] >= of:
-        raise RecipeError(f"{where}: 'kept' must be ascending, distinct unit indices in [0, {of})")
-    if len(kept) != values["width"]:
-        raise RecipeError(f"{where}: {len(kept)} units are kept, but the width is {values['width']}")
-    if not values["lam"] > 0 or not 0 <= values["theta"] <= 1:
-        raise RecipeError(f"{where}: λ must be positive and θ in [0, 1]")
-    if values["selection"] not in SELECTIONS or values["reconstruction"] not in RECONSTRUCTIONS:
-        raise RecipeError(f"{where}: unknown selection or reconstruction")
-    reestimate = step.get("reestimate", False)
-    if not isinstance(reestimate, bool):
-        raise RecipeError(f"{where}: 'reestimate' must be true or false, got {reestimate!r}")
-    plan = step.get("plan", "")
-    if not isinstance(plan, str):
-        raise RecipeError(f"{where}: 'plan' must be a name, got {plan!r}")
-    return RecipeStep(**values | {"kept": tuple(kept), "reestimate": reestimate, "plan": plan})
+def read_steps(recipe: dict[str, Any], where: str = "the recipe") -> list[RecipeStep | TuneStep | RefitStep]:
+    """The steps of a recipe, their fields and types checked. Raises RecipeError."""
+    return [_step(record, index, where) for index, record in enumerate(recipe["steps"])]
 
 
-def check_fingerprint(recipe: dict[str, Any], model: nn.Module) -> None:
-    """Refuse another model. Raises RecipeError with both fingerprints."""
+def _step(record: Any, index: int, where: str) -> RecipeStep | TuneStep | RefitStep:
+    kinds = {"commit": RecipeStep, "refit": RefitStep, "finetune": Tuning}
+    place = f"$.steps[{index}]"
+    try:
+        kind = msgspec.convert(record, dict[str, Any]).get("kind", "commit")
+        if kind not in kinds:
+            raise ValueError(f"unknown kind of step {kind!r}: the kinds are {', '.join(kinds)}")
+        if kind == "refit":
+            return RefitStep()
+        if kind == "commit":
+            return msgspec.convert(record, RecipeStep)
+        place += ".tuning"
+        settings = msgspec.convert(record.get("tuning", {}), dict[str, Any])
+        unknown = settings.keys() - {field.name for field in fields(Tuning)}
+        if unknown:
+            raise ValueError(f"unknown settings {', '.join(sorted(unknown))}")
+        return TuneStep(msgspec.convert(settings, Tuning))
+    except ValueError as error:
+        words = _quoted(error)
+        words = words.replace("$", place) if "$" in words else f"{words} - at '{place}'"
+        raise RecipeError(f"step {index + 1} of {where}: {words}") from error
+
+
+def _quoted(error: Exception) -> str:
+    """The words of msgspec, with the quotes of all other messages."""
+    return str(error).replace("`", "'")
+
+
+def check_fingerprint(recipe: dict[str, Any], model: nn.Module) -> str:
+    """The model's fingerprint; another model than the recipe's is refused.
+
+    Raises RecipeError with both fingerprints.
+    """
     wanted, found = recipe["model"]["fingerprint"], fingerprint(model)
     if wanted != found:
         raise RecipeError(
             f"the recipe was made for a model with fingerprint {wanted}, but this model has {found}; "
             "load the weights with which the recipe was made"
         )
+    return found

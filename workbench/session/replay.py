@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from workbench.data.progress import Progress
-from workbench.session.recipe import RecipeStep, TuneStep, parse_step, read_recipe
+from workbench.session.recipe import RecipeStep, TuneStep, read_recipe, read_steps
 from workbench.session.session import Session, session_for
 from workbench.tuning.finetuning import Loss, Report
 
@@ -35,8 +35,7 @@ def replay(
     recipe = read_recipe(recipe)
     session = session_for(recipe, model, calibration, evaluation, progress, training, loss, data_name)
     session.measure(progress)
-    for index, record in enumerate(recipe["steps"]):
-        step = parse_step(record, f"step {index + 1}")
+    for step in read_steps(recipe):
         if isinstance(step, RecipeStep):
             session.commit(session.choice_of(step), progress, plan=step.plan)
         elif isinstance(step, TuneStep):

@@ -1,54 +1,146 @@
-"""From what was written back to steps, branches and networks."""
+"""From what was saved back to moments, steps, branches and networks."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from workbench.network.running import one_line
-from workbench.session.recipe import RecipeStep, RefitStep, TuneStep
+from workbench.measure.moments import GroupStatistics
+from workbench.network.groups import UnitGroup
+from workbench.network.tensors import with_weights
+from workbench.pruning.choice import Choice
+from workbench.pruning.state import Change, State, Statistics
+from workbench.pruning.transitions import (
+    REFITTED,
+    Ground,
+    Options,
+    applied,
+    chosen,
+    refitted,
+    refreshed,
+    said,
+    tuned,
+    with_model,
+)
+from workbench.session.history import History, Step
+from workbench.session.recipe import RecipeError, RecipeStep, RefitStep, TuneStep
+from workbench.session.store import SavedBranch
 
 
-@dataclass(frozen=True)
-class SavedBranch:
-    """A branch as it was written: its steps, the scores (the start's first), the weights at its end.
-
-    Those weights replace the recomputed ones: rounding on another machine is no matter. `tuned`: the weights
-    after each fine-tuning, by its place among the steps.
-    """
-
-    name: str
-    steps: Sequence[RecipeStep | TuneStep | RefitStep]
-    scores: Sequence[float | None]
-    weights: Mapping[str, Tensor]
-    tuned: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
-
-    def shared(self, other: SavedBranch) -> int:
-        """How many steps both begin with, up to a fine-tuning: its settings do not say what it led to."""
-        count = 0
-        scores = zip(self.scores[1:], other.scores[1:], strict=False)
-        for mine, its, (a, b) in zip(self.steps, other.steps, scores, strict=False):
-            if mine != its or a != b or isinstance(mine, TuneStep):
-                break
-            count += 1
-        return count
-
-
-def _loaded(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
-    """A copy of `model` with these weights. Raises ValueError where they do not fit."""
-    model = copy.deepcopy(model)
+def statistics_of(
+    moments: Mapping[str, Mapping[str, Tensor]], groups: Sequence[UnitGroup], where: str
+) -> dict[str, GroupStatistics]:
+    """What was measured of every group. Raises RecipeError where it does not fit, with the words `where`."""
+    widths = {group.name: group for group in groups if group.prunable}
+    if moments and set(moments) != set(widths):
+        raise RecipeError(
+            f"{where} has moments of {', '.join(sorted(moments))}, but the model's prunable groups are "
+            f"{', '.join(sorted(widths))}"
+        )
+    for name, state in moments.items():
+        found = widths[name]
+        shapes = {tuple(value.shape) for key, value in state.items() if key.endswith((".total", "active"))}
+        wide = {(found.width, found.width), (found.width,)}
+        if shapes != wide or f"{len(found.readers)}.total" in state:
+            raise RecipeError(f"{where} has moments that do not fit {name} with its {found.width} units")
     try:
-        model.load_state_dict(weights)
-    except (RuntimeError, KeyError) as error:
-        raise ValueError(f"the saved weights do not fit the recipe: {one_line(error)}") from error
-    return model
+        return {name: GroupStatistics.from_state(dict(state)) for name, state in moments.items()}
+    except (KeyError, ValueError) as error:
+        raise RecipeError(f"{where} lacks a part of its moments: {error}") from error
+
+
+def measured_as(state: State, statistics: Mapping[str, GroupStatistics]) -> State:
+    """The original with what was measured of it before."""
+    measured = bool(statistics) or not any(group.prunable for group in state.groups)
+    return replace(state, statistics=Statistics(statistics), stale={}, measured=measured, problems={})
+
+
+def choice_of(state: State, step: RecipeStep) -> Choice:
+    """The choice that a recipe's step stands for, with its kept units. Raises ValueError."""
+    problem = state.problem(step.group)
+    if problem.group.width != step.of:
+        raise ValueError(
+            f"the step for {step.group} was made with {step.of} units; here it has {problem.group.width}"
+        )
+    options = Options(step.theta, step.selection, step.reconstruction, step.reestimate)
+    return chosen(state, step.group, step.width, step.lam, options, step.kept)
+
+
+def restore(history: History, ground: Ground, branches: Sequence[SavedBranch]) -> None:
+    """Put saved branches, the present one first, onto a history that has the original alone.
+
+    Raises ValueError where steps or weights do not fit; then the history is not to be used.
+    """
+    for index, saved in enumerate(branches):
+        if index == 0:
+            history.rename(saved.name)
+            _carry_out(history, ground, saved, 0)
+            continue
+        nearest = max(branches[:index], key=saved.shared)
+        shared = saved.shared(nearest)
+        history.switch(nearest.name)
+        end = history.position
+        history.goto(shared)
+        history.fork(saved.name)
+        _carry_out(history, ground, saved, shared)
+        history.switch(nearest.name)
+        history.goto(end)
+    if branches:
+        history.switch(branches[0].name)
+
+
+def _carry_out(history: History, ground: Ground, saved: SavedBranch, begin: int) -> None:
+    """The steps of `saved` from `begin` on, on the present branch, which has those before."""
+    steps = list(enumerate(zip(saved.steps, saved.changed, saved.scores, strict=True)))
+    for index, (step, changed, score) in steps[begin:]:
+        if isinstance(step, RecipeStep) and step.group in history.present.stale:
+            history.amend(refreshed(ground, history.present, None, None))
+        if changed is None and index + 1 == len(steps):
+            changed = saved.weights  # the end of a branch is there in every version
+        made = _again(ground, history.present, step, changed)
+        cost, plan = made.state.cost, step.plan if isinstance(step, RecipeStep) else ""
+        done = Step(
+            made.label, made.choice, score, cost.parameters, cost.macs, 0.0, plan=plan, tuning=made.tuning
+        )
+        history.push([(made.state, done)])
+    state = history.present
+    _check_whole(state.model, saved.weights)
+    model = with_weights(state.model, saved.weights)
+    if not _same_weights(model, state.model):
+        if not steps:
+            raise ValueError("the saved weights of an unchanged branch are not the original network's")
+        history.replace_present(replace(state, model=model, problems={}))
+
+
+def _again(
+    ground: Ground,
+    state: State,
+    step: RecipeStep | TuneStep | RefitStep,
+    weights: Mapping[str, Tensor] | None,
+) -> Change:
+    """One step once more; nothing is fitted where the `weights` that it gave are known."""
+    if isinstance(step, RecipeStep):
+        choice = choice_of(state, step)
+        return Change(applied(ground, state, choice, weights=weights), said(choice), choice)
+    if isinstance(step, TuneStep):
+        return tuned(ground, state, with_weights(state.model, weights or {}), step.tuning)
+    if weights is None:
+        return refitted(ground, state, None, None)
+    return Change(with_model(ground, state, with_weights(state.model, weights)), REFITTED)
+
+
+def _check_whole(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    missing = model.state_dict().keys() - weights.keys()
+    if missing:
+        raise ValueError(f"the saved weights do not fit the recipe: they lack {', '.join(sorted(missing))}")
 
 
 def _same_weights(a: nn.Module, b: nn.Module) -> bool:
     """Bit for bit, NaN for NaN."""
     mine, its = a.state_dict(), b.state_dict()
-    return all(torch.equal(mine[key].nan_to_num(), its[key].nan_to_num()) for key in mine)
+    return mine.keys() == its.keys() and all(
+        torch.equal(mine[key].nan_to_num(), its[key].nan_to_num()) for key in mine
+    )

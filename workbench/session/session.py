@@ -3,57 +3,74 @@
 from __future__ import annotations
 
 import copy
-import math
 import threading
-import time
-from collections.abc import Callable, Iterable
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import torch
 from torch import nn
 
-from workbench.data.batches import as_batches, first_inputs
-from workbench.data.progress import Progress
+from workbench.data.batches import as_batches, first_inputs, pair_hint
+from workbench.data.progress import Cancelled, Progress
 from workbench.examples.catalogue import load_example
-from workbench.measure.evaluation import evaluate, metric_name
-from workbench.measure.moments import measure_moments
+from workbench.export.folder import Point, export
+from workbench.measure.evaluation import evaluate, reading_for
+from workbench.measure.gradients import measure_taylor
+from workbench.measure.intake import Intake, taken_by
+from workbench.measure.moments import GroupStatistics, measure_moments
+from workbench.measure.reading import TaskLoss
 from workbench.network.cost import count_cost
+from workbench.network.cost_model import CostModel
 from workbench.network.finding.proof import find_groups
 from workbench.network.groups import UnitGroup, named_group
 from workbench.network.rebuilt.explicit import explicit
 from workbench.network.running import (
     Inputs,
     call_order,
-    device_of,
-    first_calls,
     first_examples,
     mapped,
-    moved,
     one_line,
     tensors_of,
 )
+from workbench.network.tensors import give_back_memory, sharing_copy
+from workbench.pruning.budget import BudgetPlan, GroupBudget, Limits
 from workbench.pruning.choice import DEFAULT_THETA, Choice
-from workbench.pruning.problem import GroupProblem, NotMeasuredError
-from workbench.pruning.state import StaleMomentsError, State
-from workbench.pruning.transitions import Ground, Options, applied, chosen, refreshed
-from workbench.session.history import History, Step
-from workbench.session.planned import Planned
-from workbench.session.recipe import RecipeStep, check_fingerprint
-from workbench.session.recorded import Recorded
+from workbench.pruning.comparing import Comparison, Sensitivity, compared, swept
+from workbench.pruning.planning import group_budgets, plan_changes, plan_for
+from workbench.pruning.problem import BUDGET_LAM
+from workbench.pruning.state import Change, StaleMomentsError, State, Statistics
+from workbench.pruning.transitions import (
+    Ground,
+    Options,
+    applied,
+    chosen,
+    committed,
+    refitted,
+    refreshed,
+    tuned,
+)
+from workbench.session import restoring, store
+from workbench.session.history import History, Line, Step
+from workbench.session.recipe import RecipeStep, check_fingerprint, fingerprint, make_recipe, record_of
 from workbench.spectral.moment import Moment
 from workbench.spectral.spectrum import Spectrum
-from workbench.tuning.finetuning import Loss
+from workbench.tuning.finetuning import Loss, Report, Tuned, finetune
+from workbench.tuning.matching import Matching
+from workbench.tuning.settings import Tuning
 
 GIVEN = "data of your own"  # what data is called that nobody named, in place of an example's
-
-
 PROCEDURES = ("simultaneous", "sequential")
 EXAMPLE_SIZE = 8  # examples of the first batch with which groups are proved
 LARGE_EXAMPLE = 1 << 16  # numbers an example from which two must do
+Widths = Mapping[str, int] | BudgetPlan
+Cancel = threading.Event
 
 
-class Session(Planned, Recorded):
+class Session:
     """Spectral pruning of one network, headless: everything that the widgets do.
 
     `calibration`: a tensor (n, …), a pair (inputs, targets), a dictionary of arguments, a DataLoader, or any
@@ -63,8 +80,9 @@ class Session(Planned, Recorded):
     a commit makes the moments downstream stale and they are measured again before use.
 
     `training`: batches of (inputs, targets) for what learns from labels, fine-tuning and the Taylor
-    criterion; by default the calibration data. `loss(outputs, targets)`: by default cross-entropy for
-    whole-number targets, the mean squared error for others.
+    criterion; by default the calibration data. `loss(outputs, targets)`: by default the one that goes with
+    the targets (`measure.reading`). `metric` ("accuracy", "label accuracy" or "R²") and `classes` ("last" or
+    "second" axis of the outputs) say how targets are read where that is not as they seem, or not clear.
 
     The given model is copied and never changed; hooks on it run on the copies too.
 
@@ -85,6 +103,8 @@ class Session(Planned, Recorded):
         example: str | None = None,
         training: Any = None,
         loss: Loss | None = None,
+        metric: str | None = None,
+        classes: str | None = None,
     ):
         if procedure not in PROCEDURES:
             raise ValueError(f"the procedure must be one of {', '.join(PROCEDURES)}; got {procedure!r}")
@@ -95,34 +115,36 @@ class Session(Planned, Recorded):
             raise TypeError(f"give the network as a torch module; got a {type(model).__name__}")
         if isinstance(model, torch.jit.ScriptModule):
             raise TypeError("a TorchScript module cannot be taken apart: give the nn.Module it was made from")
-        device = device_of(model)
-        self.calibration = as_batches(calibration)
+        original = explicit(_copied(model))
+        self.calibration = taken_by(original, as_batches(calibration))
         inputs = _example(first_inputs(self.calibration)) if example_input is None else example_input
         # A copy of its own: a tensor made in inference mode cannot be traced.
-        self.example_input = mapped(moved(inputs, device), torch.clone)
+        self.example_input = mapped(Intake(original)(inputs), torch.clone)
         self.training = None if training is None else as_batches(training, "training")
-        self.loss = loss
+        self.loss = loss or (TaskLoss(metric, classes) if metric or classes else None)
+        self.asked = {"metric": metric, "classes": classes}  # how targets are read, as it was given
         self.evaluation = evaluation
-        self.metric = "" if evaluation is None else metric_name(evaluation)
-        original = explicit(_copied(model))
+        self._reading = None if evaluation is None else reading_for(original, evaluation, metric, classes)
+        self.metric = "" if self._reading is None else self._reading.name
         # A probe of the shape before the groups, so that a wrong example is said as such.
-        calls = call_order(original, self.example_input)
-        self._first_call = first_calls(calls)
-        self._last_call = {name: index for index, name in enumerate(calls)}
+        try:
+            self._calls = call_order(original, self.example_input)
+        except ValueError as error:
+            hint = pair_hint(model, self.calibration) if example_input is None else ""
+            raise ValueError(f"{error}{hint}") from error
         groups = find_groups(original, self.example_input)
         units = {group.name: tuple(range(group.width)) for group in groups}
         state = State(original, groups, count_cost(original, self.example_input), units)
         first = Step("original", None, None, state.cost.parameters, state.cost.macs, 0.0)
         self._history = History(state, first)
-        self._measured = False
+        self._fingerprint = ""
+        self._given_original: Callable[[], nn.Module | None] = lambda: None
         self._lock = threading.RLock()
         self._listeners: list[Callable[[str], Any]] = []
 
     @classmethod
     def example(cls, name: str, *, procedure: str = "simultaneous", progress=None) -> Session:
         """A session on a built-in example; raises ValueError for an unknown name, listing the valid ones."""
-        from workbench.examples.catalogue import load_example
-
         ex = load_example(name, progress=progress)
         return cls(
             ex.model,
@@ -134,21 +156,25 @@ class Session(Planned, Recorded):
             example=ex.name,
         )
 
-    # What is there now -----------------------------------------------------------------------------
-
-    @property
-    def _state(self) -> State:
-        return self._history.present
+    # What is there now
 
     @property
     def model(self) -> nn.Module:
-        """The network as it stands now, in evaluation mode."""
-        return self._state.model
+        """The network as it stands now, in evaluation mode.
+
+        It is yours: what you change in it belongs to this step from then on and to no other, but for the
+        original, which stays as it was given.
+        """
+        return self._history.given()
 
     @property
     def original(self) -> nn.Module:
-        """The network as it was given."""
-        return self._history.original.model
+        """The network as it was given: a copy."""
+        model = self._given_original()
+        if model is None:
+            model = copy.deepcopy(self._history.original.model)
+            self._given_original = weakref.ref(model)
+        return model
 
     @property
     def groups(self) -> tuple[UnitGroup, ...]:
@@ -165,8 +191,21 @@ class Session(Planned, Recorded):
         return self._state.cost.macs
 
     @property
+    def cost_model(self) -> CostModel:
+        """Parameters and MACs of the present network at any widths."""
+        state = self._state
+        return CostModel.of(state.model, state.groups, state.cost)
+
+    @property
     def measured(self) -> bool:
-        return self._measured
+        return self._state.measured
+
+    @property
+    def has_gradients(self) -> bool:
+        """Whether the selection "taylor" has what it needs, for every prunable group as it is now."""
+        state = self._state
+        found = [state.statistics.get(group.name) for group in state.groups if group.prunable]
+        return all(one is not None and one.taylor is not None for one in found)
 
     @property
     def stale(self) -> dict[str, str]:
@@ -198,11 +237,11 @@ class Session(Planned, Recorded):
     def original_width(self, name: str) -> int:
         """Units that the group had in the original network."""
         self.group(name)
-        return next(g.width for g in self._history.original.groups if g.name == name)
+        return named_group(self._history.original.groups, name).width
 
-    # Measuring -------------------------------------------------------------------------------------
+    # Measuring
 
-    def measure(self, progress: Progress | None = None, cancel: threading.Event | None = None) -> None:
+    def measure(self, progress: Progress | None = None, cancel: Cancel | None = None) -> None:
         """Measure the moments of every group, and the original's score, in one pass over each data set.
 
         Measuring anew once something was committed is for the sequential procedure: see `remeasure`.
@@ -212,32 +251,57 @@ class Session(Planned, Recorded):
             if self.position:
                 raise ValueError("moments belong to the original network: reset before measuring them anew")
             state = self._state
-            statistics = measure_moments(state.model, state.groups, self.calibration, progress, cancel)
+            found = measure_moments(state.running().model, state.groups, self.calibration, progress, cancel)
             score = self._score(state.model, progress, cancel)
-            measured = replace(state, statistics=statistics, stale={}, problems={})
+            measured = replace(state, statistics=Statistics(found), stale={}, problems={}, measured=True)
             self._history.amend(measured, replace(self.history[0], score=score))
-            self._measured = True
         self._tell("measured")
 
-    def remeasure(self, progress: Progress | None = None, cancel: threading.Event | None = None) -> None:
+    def remeasure(self, progress: Progress | None = None, cancel: Cancel | None = None) -> None:
         """Measure the stale groups again, on the network as it stands. Raises as `measure` does."""
-        self._require_measured()
+        self._state.check_measured()
         if not self._state.stale:
             return  # without waiting for what runs
         with self._lock:
             if self._state.stale:  # else another has just done it
+                self._history.settle()
                 self._history.amend(refreshed(self._ground, self._state, progress, cancel))
+        self._tell("measured")
+
+    def measure_gradients(
+        self,
+        data: Any = None,
+        loss: Loss | None = None,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+    ) -> None:
+        """Measure activation × gradient on the present network, for the selection "taylor".
+
+        `data` gives (inputs, targets), by default the session's training data. Raises ValueError without
+        targets.
+        """
+        self._state.check_measured()
+        with self._lock:
+            self._history.settle()
+            state, source = self._state, self._training if data is None else data
+            found = measure_taylor(state.model, state.groups, source, loss or self.loss, progress, cancel)
+            statistics = {
+                name: replace(one, taylor=found[name])
+                for name, one in state.statistics.items()
+                if name in found
+            }
+            self._history.amend(replace(state, statistics=state.statistics.updated(statistics), problems={}))
         self._tell("measured")
 
     def spectrum(self, name: str) -> Spectrum:
         """The spectrum of the group's present units. Raises ValueError, NotMeasuredError."""
-        return self._problem(name).spectrum
+        return self._state.problem(name).spectrum
 
     def moment(self, name: str, reader: int = 0) -> Moment:
         """The moment of the group's present units at one of its readers."""
-        return self._problem(name).moments[reader]
+        return self._state.problem(name).moments[reader]
 
-    # Choosing --------------------------------------------------------------------------------------
+    # Choosing
 
     def preview(
         self,
@@ -265,49 +329,44 @@ class Session(Planned, Recorded):
         Raises ValueError for bad input, NotMeasuredError, StaleMomentsError.
         """
         options = Options(theta, selection, reconstruction, bool(reestimate))
-        if name in self._state.stale:
+        stale = self._state.stale.get(name)
+        if stale:
             if not remeasure:
-                raise StaleMomentsError(
-                    f"the moments of {name} were {self._state.stale[name]}: measure again"
-                )
+                raise StaleMomentsError(f"the moments of {name} were {stale}: measure again")
             self.remeasure()
-        self._problem(name)
         return chosen(self._state, name, width, lam, options)
 
     def choice_of(self, step: RecipeStep) -> Choice:
         """The choice that a recipe's step stands for, with its kept units, on the network as it stands."""
         if step.group in self._state.stale:
             self.remeasure()
-        problem = self._problem(step.group)
-        if problem.group.width != step.of:
-            raise ValueError(
-                f"the step for {step.group} was made with {step.of} units; here it has {problem.group.width}"
-            )
-        options = Options(step.theta, step.selection, step.reconstruction, step.reestimate)
-        return chosen(self._state, step.group, step.width, step.lam, options, step.kept)
+        return restoring.choice_of(self._state, step)
 
     def evaluate(
         self,
         model: nn.Module | None = None,
         progress: Progress | None = None,
-        cancel: threading.Event | None = None,
+        cancel: Cancel | None = None,
     ) -> float | None:
         """The score of `model`, by default the present one; None without evaluation data."""
-        return self._score(self.model if model is None else model, progress, cancel)
+        return self._score(self._history.shown() if model is None else model, progress, cancel)
 
     def try_choice(
-        self, choice: Choice, progress: Progress | None = None, cancel: threading.Event | None = None
+        self, choice: Choice, progress: Progress | None = None, cancel: Cancel | None = None
     ) -> float | None:
         """The score that the network would have with `choice`; nothing is kept. Raises as `commit` does."""
-        return self._score(self._applied(choice, progress, cancel).model, progress, cancel)
+        self._history.settle()
+        return self._score(
+            applied(self._ground, self._state, choice, progress, cancel).model, progress, cancel
+        )
 
-    # Committing ------------------------------------------------------------------------------------
+    # Committing
 
     def commit(
         self,
         choice: Choice,
         progress: Progress | None = None,
-        cancel: threading.Event | None = None,
+        cancel: Cancel | None = None,
         plan: str = "",
     ) -> Step:
         """Carry out `choice`: a new, smaller network, scored, and a step in the history.
@@ -317,23 +376,223 @@ class Session(Planned, Recorded):
         where it was made before its moments became stale, and whatever scoring raises; then nothing has
         changed.
         """
-        with self._lock:
-            self._history.check_free()
-            start = time.perf_counter()
-            state = self._applied(choice, progress, cancel)
-            score = self._score(state.model, progress, cancel)
-            step = Step(
-                f"{choice.group} {choice.of} → {choice.width}",
-                choice,
-                score,
-                state.cost.parameters,
-                state.cost.macs,
-                time.perf_counter() - start,
-                plan=plan,
-            )
-            self._history.push([(state, step)])
-        self._tell("history")
+        (step,) = self._advance(
+            lambda ground, state: [committed(ground, state, choice, progress, cancel)], progress, cancel, plan
+        )
         return step
+
+    # Budgets
+
+    def budget_groups(self, remeasure: bool = True) -> list[GroupBudget]:
+        """What the budget rules know of every prunable group. Raises NotMeasuredError.
+
+        Stale moments are measured again first, unless `remeasure` is False.
+        """
+        self._state.check_measured()
+        if remeasure:
+            self.remeasure()
+        return group_budgets(self._state)
+
+    def plan(
+        self,
+        target: float,
+        unit: str = "macs",
+        rule: str = "least",
+        *,
+        locks: Mapping[str, int] | None = None,
+        minimum: int = 1,
+        multiple: int = 1,
+        reconstruction: str = "channel",
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+    ) -> BudgetPlan:
+        """Widths of all prunable groups for a target (method.md §7); the network is not touched.
+
+        `target`: a number of "parameters", "macs" or "seconds" of a forward pass over the example. `rule`:
+        "equal", every group keeps the same share; "shared", ⌈N(λ)⌉ at one λ relative to the trace;
+        "least", least loss per cost [beyond the paper]. `locks`: widths that stay; `minimum`: units that
+        every group keeps; `multiple`: widths are multiples of it, or whole. `reconstruction`: what the plan
+        is to be committed with; "original" gives a bias to readers that have none, and these parameters
+        count. Stale moments are measured again first.
+
+        Raises ValueError for bad input, NotMeasuredError, Cancelled. A target that cannot be met is said in
+        the plan.
+        """
+        Options(reconstruction=reconstruction)  # raises ValueError for one that there is not
+        self.remeasure(progress, cancel)
+        limits = Limits(dict(locks or {}), minimum, multiple)
+        return plan_for(
+            self._state.running(), rule, target, unit, limits, self.example_input, reconstruction,
+            progress, cancel,
+        )  # fmt: skip
+
+    def commit_plan(
+        self,
+        widths: Widths,
+        *,
+        lam: float | None = BUDGET_LAM,
+        theta: float = DEFAULT_THETA,
+        selection: str = "greedy",
+        reconstruction: str = "channel",
+        reestimate: bool = False,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+    ) -> tuple[Step, ...]:
+        """Carry out widths for several groups, front to back; all of them are one step of undo.
+
+        `lam` is relative to each group's trace, by default the 1e-6 of the paper's Figure 1; None: it
+        follows from each width. The score is taken at the end; `reestimate` measures batch norms anew
+        there. Other options as for `preview`.
+
+        Raises ValueError for groups or widths that do not exist, Cancelled; then nothing has changed.
+        """
+        self._state.check_measured()
+        options = Options(theta, selection, reconstruction, reestimate)
+        return self._advance(
+            lambda ground, state: plan_changes(
+                ground, state, widths_of(widths), options, lam, progress, cancel
+            ),
+            progress,
+            cancel,
+            lambda count: self._plan_title(widths, count),
+        )
+
+    def _plan_title(self, widths: Widths, count: int) -> str:
+        number = 1 + len(
+            {step.plan for step in self._history.steps[: self._history.position + 1] if step.plan}
+        )
+        rule = f", {widths.rule}" if isinstance(widths, BudgetPlan) else ""
+        return f"plan {number}: {count} group{'s' * (count != 1)}{rule}"
+
+    # Comparing
+
+    def compare(
+        self,
+        budgets: Widths | Sequence[Widths],
+        selections: Sequence[str] = ("greedy", "leverage", "random", "magnitude-l1"),
+        reconstructions: Sequence[str] = ("none", "channel"),
+        *,
+        reestimate: bool = False,
+        theta: float = DEFAULT_THETA,
+        lam: float | None = BUDGET_LAM,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+    ) -> Comparison:
+        """Score every selection with every reconstruction at the same widths; nothing is committed.
+
+        `budgets`: widths by group name, or plans, one or several. `reestimate`: for all or for none.
+        Raises ValueError for unknown names and where no group gets narrower, NotMeasuredError (also for
+        "taylor" before `measure_gradients`), Cancelled.
+        """
+        self._state.check_measured()
+        several = [budgets] if isinstance(budgets, (Mapping, BudgetPlan)) else list(budgets)
+        ways = [Options(theta, s, r, reestimate) for s in selections for r in reconstructions]
+        self._history.settle()
+        rows = compared(
+            self._ground, self._state, [widths_of(one) for one in several], ways, self._scored(cancel), lam,
+            progress, cancel,
+        )  # fmt: skip
+        return Comparison(self.metric or "score", self.history[0].score, tuple(rows))
+
+    def sensitivity(
+        self,
+        shares: Sequence[float] = (0.75, 0.5, 0.25),
+        *,
+        theta: float = DEFAULT_THETA,
+        selection: str = "greedy",
+        reconstruction: str = "channel",
+        lam: float | None = BUDGET_LAM,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+    ) -> Sensitivity:
+        """Each group alone at several shares of its width: scores and output losses; nothing is committed.
+
+        Stale moments are measured again first. Raises ValueError for a share outside (0, 1],
+        NotMeasuredError, Cancelled.
+        """
+        self._state.check_measured()
+        options = Options(theta, selection, reconstruction)
+        self.remeasure(progress, cancel)
+        self._history.settle()
+        names, scores, losses = swept(
+            self._ground, self._state, shares, options, self._scored(cancel), lam, progress, cancel
+        )
+        start = self.history[0].score
+        return Sensitivity(self.metric or "score", start, names, tuple(shares), scores, losses)
+
+    # Fitting and training again
+
+    def refit(self, progress: Progress | None = None, cancel: Cancel | None = None) -> Step:
+        """Fit all layers around pruned groups once more to the original's outputs, and add it to the history.
+
+        Front to back, writers as well as readers, without labels, in a pass over the calibration data a
+        layer **[beyond the paper]**. Layers that are no matrix times patches stay as they are: embeddings,
+        grouped convolutions, and transposed ones whose blocks overlap or are cut. Raises ValueError where
+        nothing is pruned or no layer can be fitted, Cancelled.
+        """
+        self._state.check_measured()
+        (step,) = self._advance(
+            lambda ground, state: [refitted(ground, state, progress, cancel)], progress, cancel
+        )
+        return step
+
+    def finetune(
+        self,
+        training: Any = None,
+        tuning: Tuning | None = None,
+        *,
+        loss: Loss | None = None,
+        report: Report | None = None,
+        cancel: Cancel | None = None,
+        pause: Cancel | None = None,
+    ) -> Tuned:
+        """Fine-tune the present network and add it to the history; undo brings back the one before.
+
+        `training`: batches of (inputs, targets), by default the session's training data; with
+        `Tuning(distill=1)` or `Tuning(match=1)` targets are not needed. The best network by score is kept,
+        also where `cancel` ends it early.
+
+        While it runs, or waits in a pause, the session can be read and saved, and its history stands still.
+        Parameters that need no gradient stay as they are, unless none needs one.
+
+        Raises ValueError where data or loss do not fit, Cancelled before the first step; then nothing has
+        changed.
+        """
+        tuning = tuning or Tuning()
+        start = perf_counter()
+        with self._lock:
+            self._history.hold("fine-tuning is running: wait for its end, or stop it first")
+        try:
+            self._history.settle()
+            state = self._state
+            model = copy.deepcopy(state.model)  # is written into
+            before = self._ground.original
+            matching = None
+            if tuning.match > 0:
+                matching = Matching.of(before.model, before.groups, state.groups, state.units)
+            done = finetune(
+                model, self._training if training is None else training, tuning,
+                original=before.model, matching=matching, loss=loss or self.loss,
+                score=self._scored(None) if self.metric else None,
+                report=report, cancel=cancel, pause=pause,
+            )  # fmt: skip
+            if not done.steps:
+                raise Cancelled("fine-tuning was cancelled before its first step; nothing was changed")
+        finally:
+            self._history.release()
+        if done.stopped:
+            tuning = replace(tuning, until=done.steps)
+        self._advance(
+            lambda ground, state: [tuned(ground, state, done.model, tuning)],
+            known=(done.score, perf_counter() - start),
+        )
+        return done
+
+    @property
+    def _training(self) -> Any:
+        return self.calibration if self.training is None else self.training
+
+    # Going back, and branches
 
     def undo(self) -> None:
         """Back to the state before the last commit, exactly. Raises ValueError at the original.
@@ -368,75 +627,244 @@ class Session(Planned, Recorded):
         self._listeners.append(callback)
         return lambda: self._listeners.remove(callback)
 
-    # Inside ----------------------------------------------------------------------------------------
+    # Branches
+
+    @property
+    def branch(self) -> str:
+        """The name of the present branch."""
+        return self._history.branch
+
+    @property
+    def branches(self) -> dict[str, tuple[Step, ...]]:
+        """Every branch by name, with its steps."""
+        return {name: line.steps for name, line in self._history.branches.items()}
+
+    def fork(self, name: str) -> None:
+        """Go on from here under another name; the present branch is kept as it is. Raises ValueError."""
+        with self._lock:
+            self._history.fork(name)
+        self._tell("history")
+
+    def switch(self, name: str) -> None:
+        """To another branch, where it was left. Raises ValueError listing the branches."""
+        with self._lock:
+            self._history.switch(name)
+        self._tell("history")
+
+    def drop(self, name: str) -> None:
+        """Forget a branch that is not the present one. Raises ValueError."""
+        with self._lock:
+            self._history.drop(name)
+        self._tell("history")
+
+    # What is kept
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The record of the commits up to the present step, as plain values (see recipe.py)."""
+        return self._recipe_of(self._history.line)
+
+    def recipe_of(self, branch: str) -> dict[str, Any]:
+        """The record of any branch, up to where it was left. Raises ValueError listing the branches."""
+        return self._recipe_of(self._history.named(branch))
+
+    def _recipe_of(self, line: Line) -> dict[str, Any]:
+        self._fingerprint = self._fingerprint or fingerprint(self._history.original.model)
+        return make_recipe(
+            name=self.name,
+            data_name=self.data_name,
+            example=self.example_name,
+            model_fingerprint=self._fingerprint,
+            procedure=self.procedure,
+            steps=[record_of(step) for step in line.steps[1 : line.position + 1]],
+        )
+
+    def original_statistics(self) -> dict[str, GroupStatistics]:
+        """What was measured of every group on the original network; empty before `measure`."""
+        return dict(self._history.original.statistics)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the session into `folder`: recipe, moments, weights, every branch up to where it stands.
+
+        Raises ValueError where `folder` is a file, OSError; then what was saved there before is as it was.
+        """
+        with self._lock:
+            self._history.settle()
+            moments = {name: one.state() for name, one in self.original_statistics().items()}
+            present = self._history.branch
+            names = [present, *(name for name in self._history.branches if name != present)]
+            branches = [self._saved_branch(name) for name in names]
+            store.write(store.Saved(moments, self.history[0].score, branches), folder)
+
+    def _saved_branch(self, name: str) -> store.SavedBranch:
+        line = self._history.named(name)
+        weights = line.state(line.position).model.state_dict()
+        return store.SavedBranch(name, self._recipe_of(line), weights, line.changed())
+
+    def export(
+        self,
+        folder: str | Path,
+        formats: Iterable[str] = ("safetensors",),
+        example_input: Inputs | None = None,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+        replace: bool = False,
+    ) -> list[Path]:
+        """Write the network as it stands into `folder`, for use without the session (export/folder.py)."""
+        self._history.settle()
+        line = self._history.line  # as it is now, whoever goes back meanwhile
+        point = Point(
+            self.name,
+            self.data_name,
+            self.metric,
+            line.state(line.position).model,
+            line.state(0).model,
+            self._recipe_of(line),
+            line.steps[0],
+            line.steps[line.position],
+            self.example_input if example_input is None else example_input,
+        )
+        return export(point, folder, formats, progress, cancel, replace)
+
+    @classmethod
+    def open(
+        cls,
+        folder: str | Path,
+        model: nn.Module | None = None,
+        calibration: Any = None,
+        evaluation: Any = None,
+        *,
+        training: Any = None,
+        loss: Loss | None = None,
+        metric: str | None = None,
+        classes: str | None = None,
+    ) -> Session:
+        """The session that was saved in `folder`, with its history and its branches, ready to go on.
+
+        `model`: the original network; `calibration`, `training`, `loss`, `metric`, `classes`: as for
+        Session. Model and calibration may be left out for a built-in example. Nothing is measured again under
+        the simultaneous procedure, and nothing fitted again whose result was saved; scores are the saved
+        ones.
+
+        Raises RecipeError for a damaged file (naming it) or another model; FileNotFoundError.
+        """
+        saved = store.read(folder)
+        session = session_for(
+            saved.recipe,
+            model,
+            calibration,
+            evaluation,
+            None,
+            training,
+            loss,
+            saved.recipe.get("data", ""),
+            metric,
+            classes,
+        )
+        where = Path(folder) / store.MOMENTS
+        statistics = restoring.statistics_of(saved.moments, session.groups, str(where))
+        try:
+            session.restore(statistics, saved.start, saved.branches)
+        except ValueError as error:
+            raise restoring.RecipeError(f"{folder} cannot be opened: {error}") from error
+        return session
+
+    def restore(
+        self,
+        statistics: Mapping[str, GroupStatistics],
+        score: float | None,
+        branches: Sequence[store.SavedBranch] = (),
+    ) -> None:
+        """Take up what was measured of the original, its score, and saved branches, the present one first.
+
+        Raises ValueError where steps or weights do not fit; then the session is not to be used.
+        """
+        with self._lock:
+            original = restoring.measured_as(self._history.original, statistics)
+            self._history.amend(original, replace(self.history[0], score=score))
+            restoring.restore(self._history, self._ground, branches)
+
+    # Inside
+
+    @property
+    def _state(self) -> State:
+        return self._history.present
+
+    @property
+    def _ground(self) -> Ground:
+        return Ground(
+            self._history.original.running(),
+            self.calibration,
+            self.example_input,
+            self.procedure == "simultaneous",
+            self._calls,
+            self.training,
+            self.loss,
+        )
+
+    def _advance(
+        self,
+        work: Callable[[Ground, State], Iterable[Change]],
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+        plan: str | Callable[[int], str] = "",
+        known: tuple[float | None, float] | None = None,
+    ) -> tuple[Step, ...]:
+        """Go on to what `work` makes of the present state, a step a change, and score the last one.
+
+        All of it or nothing, while nobody else changes the session. `plan`: what the steps are called
+        together, or a function of their number. `known`: score and seconds, where they are.
+        """
+        with self._lock:
+            self._history.check_free()
+            self._history.settle()
+            found: list[tuple[State, Step]] = []
+            start = perf_counter()
+            for change in work(self._ground, self._state):
+                cost, seconds = change.state.cost, perf_counter() - start
+                step = Step(
+                    change.label,
+                    change.choice,
+                    None,
+                    cost.parameters,
+                    cost.macs,
+                    seconds,
+                    tuning=change.tuning,
+                )
+                found.append((change.state, step))
+                start = perf_counter()
+            title = plan if isinstance(plan, str) else plan(len(found))
+            found = [(state, replace(step, plan=title)) for state, step in found]
+            state, last = found[-1]
+            if known is None:
+                known = self._score(state.model, progress, cancel), last.seconds + perf_counter() - start
+            found[-1] = state, replace(last, score=known[0], seconds=known[1])
+            self._history.push(found)
+        steps = tuple(step for _, step in found)
+        del found, state
+        if len(steps) > 1:
+            give_back_memory()
+        self._tell("history")
+        return steps
 
     def _tell(self, event: str) -> None:
         for listener in list(self._listeners):
             listener(event)
 
-    def _score(self, model, progress, cancel) -> float | None:
-        return None if self.evaluation is None else evaluate(model, self.evaluation, progress, cancel)
+    def _score(
+        self, model: nn.Module, progress: Progress | None = None, cancel: Cancel | None = None
+    ) -> float | None:
+        if self.evaluation is None:
+            return None
+        # A copy, which nobody else watches meanwhile.
+        return evaluate(sharing_copy(model), self.evaluation, progress, cancel, reading=self._reading)
 
-    def _require_measured(self) -> None:
-        if not self.measured:
-            raise NotMeasuredError("nothing is measured yet: call session.measure() first")
+    def _scored(self, cancel: Cancel | None) -> Callable[[nn.Module], float | None]:
+        return lambda model: self._score(model, None, cancel)
 
-    def _problem(self, name: str) -> GroupProblem:
-        group = self.group(name)
-        if not group.prunable:
-            raise ValueError(f"{name} is not prunable: {group.why_not}")
-        self._require_measured()
-        return self._state.problem(name)
 
-    @property
-    def _ground(self) -> Ground:  # type: ignore[override]
-        return Ground(
-            self._history.original,
-            self.calibration,
-            self.example_input,
-            self.procedure == "simultaneous",
-            self._stale_after,
-            self.training,
-            self.loss,
-        )
-
-    def _applied(self, choice: Choice, progress=None, cancel=None) -> State:
-        """The state after `choice`; the present one is not changed."""
-        state, group = self._state, self.group(choice.group)
-        if group.width != choice.of:
-            raise ValueError(
-                f"this choice was made for {choice.group} with {choice.of} units; it has {group.width} now: "
-                "preview it again"
-            )
-        units = state.units[choice.group]
-        if tuple(units[j] for j in choice.kept) != choice.units:
-            raise ValueError(
-                f"this choice was made on another branch of the history, where {choice.group} kept other "
-                "units: preview it again"
-            )
-        problem = self._problem(choice.group)
-        stale = state.stale.get(choice.group, "")
-        if not stale and self.procedure == "sequential" and (trace := problem.spectrum.trace) > 0:
-            # λ and its share of the trace say on which moments the choice was made.
-            same = math.isclose(choice.lam, choice.lam_relative * trace, rel_tol=1e-9)
-            stale = "" if same else "measured again since"
-        if stale:
-            raise StaleMomentsError(
-                f"this choice was made on moments of {choice.group} that were {stale}: preview it again"
-            )
-        return applied(self._ground, state, choice, progress, cancel)
-
-    def _stale_after(self, state: State, changed: UnitGroup) -> dict[str, str]:
-        """Under the sequential procedure: groups read after the first reader of the changed one ran."""
-        if self.procedure == "simultaneous":
-            return {}
-        first = min(self._first_call[reader.module] for reader in changed.readers)
-        stale = dict(state.stale)
-        for group in state.groups:
-            later = any(self._last_call[reader.module] > first for reader in group.readers)
-            if group.prunable and later:
-                stale[group.name] = f"measured before the commit to {changed.name}"
-        return stale
+def widths_of(widths: Widths) -> dict[str, int]:
+    return dict(widths.widths if isinstance(widths, BudgetPlan) else widths)
 
 
 def _example(inputs: Inputs) -> Inputs:
@@ -464,6 +892,8 @@ def session_for(
     training: Any = None,
     loss: Loss | None = None,
     data_name: str = "",
+    metric: str | None = None,
+    classes: str | None = None,
 ) -> Session:
     """A fresh session on the model that `recipe` was made with, after its fingerprint was checked.
 
@@ -486,11 +916,13 @@ def session_for(
         evaluation = ex.evaluation if evaluation is None else evaluation
     if model is None:
         raise ValueError("the recipe was not made from a built-in example: give the original model")
-    check_fingerprint(recipe, model)
+    found = check_fingerprint(recipe, model)
     if calibration is None:
         raise ValueError("give the calibration data with which the model is to be measured")
-    return Session(
+    session = Session(
         model, calibration, evaluation,
         procedure=procedure, name=name, data_name=data_name, example=example,
-        training=training, loss=loss,
+        training=training, loss=loss, metric=metric, classes=classes,
     )  # fmt: skip
+    session._fingerprint = found
+    return session

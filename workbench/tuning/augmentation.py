@@ -14,12 +14,14 @@ def is_image_batch(tensor: Tensor) -> bool:
     return tensor.dim() == 4 and tensor.is_floating_point() and min(tensor.shape[2:]) > 1
 
 
-def augmented(inputs: Inputs, flips: bool = False, shifts: int = 0) -> Inputs:
+def augmented(
+    inputs: Inputs, flips: bool = False, shifts: int = 0, generator: torch.Generator | None = None
+) -> Inputs:
     """`inputs` with their images, (n, channels, height, width), changed at random, each on its own.
 
     `flips`: half of them are mirrored left to right. `shifts`: each is moved by up to so many pixels up or
     down and left or right; what comes in at an edge is the mirrored image. Several tensors of images change
-    alike. Draws from torch's own generator.
+    alike. Draws from `generator`, by default torch's own.
 
     Raises ValueError where there are no images, they have several sizes, or are not larger than `shifts`.
     """
@@ -33,8 +35,8 @@ def augmented(inputs: Inputs, flips: bool = False, shifts: int = 0) -> Inputs:
     count, height, width = sizes.pop()
     if shifts >= min(height, width):
         raise ValueError(f"shifts of up to {shifts} pixels need larger images than {height} × {width}")
-    mirrored = torch.rand(count) < 0.5 if flips else None
-    offsets = torch.randint(0, 2 * shifts + 1, (2, count)) if shifts else None
+    mirrored = torch.rand(count, generator=generator) < 0.5 if flips else None
+    offsets = torch.randint(0, 2 * shifts + 1, (2, count), generator=generator) if shifts else None
 
     def change(tensor: Tensor) -> Tensor:
         if not is_image_batch(tensor):

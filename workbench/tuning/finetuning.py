@@ -15,14 +15,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from workbench.data.batches import Batches, as_batches, batch_count, split_batch
-from workbench.measure.evaluation import default_loss
-from workbench.network.running import call, device_of, main_output, moved, one_line
+from workbench.data.randomness import OwnRandomness, each_of
+from workbench.measure.intake import Intake
+from workbench.measure.reading import AmbiguousError, Loss, Reading, TaskLoss
+from workbench.network.running import call, device_of, main_output, one_line
 from workbench.tuning.augmentation import augmented
 from workbench.tuning.layout import lay_channels_last, lay_out_like, lay_plain
 from workbench.tuning.matching import Matching
 from workbench.tuning.settings import Tuning
 
-Loss = Callable[[Tensor, Tensor], Tensor]
 WARM_UP = 0.2  # of all steps; of very few more, since torch's schedule divides by its steps less one
 PAUSE = 0.05  # seconds between two looks at whether a pause is over
 Report = Callable[["TuningReport"], Any]
@@ -64,68 +65,70 @@ def finetune(
 ) -> Tuned:
     """Fine-tune a copy of `model` on `training` batches; the given model is not changed.
 
-    `loss(outputs, targets)`: by default cross-entropy for whole-number targets, the mean squared error for
-    others. `original` is what `distill` follows, `matching` what `match` does. `score(model)` is taken
-    `checks` times or a few more; without it the last network counts as the best. A set `cancel` ends early
-    and keeps the best so far; while `pause` is set, nothing goes on. Parameters that need no gradient stay
-    as they are, unless none needs one.
+    `loss(outputs, targets)`: by default the one that goes with the targets (`Reading.loss`). `original` is
+    what `distill` follows, `matching` what `match` does. `score(model)` is taken `checks` times or a few
+    more; without it the last network counts as the best. A set `cancel` ends early and keeps the best so
+    far; while `pause` is set, nothing goes on. Parameters that need no gradient stay as they are, unless
+    none needs one. Random numbers (orders, dropout, changed images) come from `tuning.seed`; the caller's
+    generators are not moved.
 
     Raises ValueError where labels are needed and missing, a batch does not fit, or the loss is not finite.
     """
     tuning = tuning or Tuning()
-    data = as_batches(training, "training")
     if tuning.distill > 0 and original is None:
         raise ValueError("distillation follows the original network: give it")
     if tuning.match > 0 and matching is None:
         raise ValueError("matching follows the original network's activations: give what is to be matched")
-    if isinstance(data, Batches):
-        data = replace(data, batch_size=tuning.batch)
+    data = _batched(training, tuning)
     total = tuning.steps or max(1, math.ceil(tuning.epochs * _steps_an_epoch(data)))
     trained = _trainable(model, tuning)
-    course = _Course(trained, tuning, total, original, matching, loss, device_of(model))
+    randomness = OwnRandomness(tuning.seed, device_of(model))
+    course = _Course(trained, tuning, total, original, matching, loss, data, randomness)
     best = _Best(model, score)
     reports: list[TuningReport] = []
-    every, shown, end = (
-        max(1, total // tuning.checks),
-        max(1, total // 100),
-        min(total, tuning.until or total),
-    )
+    every, shown = max(1, total // tuning.checks), max(1, total // 100)
+    end = min(total, tuning.until or total)
     losses: list[float] = []
     done = checked = 0
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(tuning.seed)
-        for step, batch in enumerate(_endless(data), start=1):
-            stopped = _stopped(pause, cancel)
-            if not stopped:
-                losses.append(course.step(batch, step - 1))
-                done = step
-            last = stopped or done == end
-            found = None
-            if done > checked and (last or done % every == 0):
-                found, checked = best.offer(trained), done
-            if losses and (checked == done or done % shown == 0):
-                reports.append(TuningReport(done, total, sum(losses) / len(losses), found))
-                losses = []
-                if report is not None:
-                    report(reports[-1])
-            if last:
-                break
+    for step, batch in enumerate(_endless(data, randomness, course.generator), start=1):
+        stopped = _stopped(pause, cancel)
+        if not stopped:
+            losses.append(course.step(batch, step - 1))
+            done = step
+        last = stopped or done == end
+        found = None
+        if done > checked and (last or done % every == 0):
+            found, checked = best.offer(trained), done
+        if losses and (checked == done or done % shown == 0):
+            reports.append(TuningReport(done, total, sum(losses) / len(losses), found))
+            losses = []
+            if report is not None:
+                report(reports[-1])
+        if last:
+            break
     for parameter, like in zip(best.model.parameters(), model.parameters(), strict=True):
         parameter.requires_grad_(like.requires_grad)
     return Tuned(best.model, best.score, tuple(reports), done, stopped)
 
 
+def _batched(training: Any, tuning: Tuning) -> Iterable:
+    """Whole tensors in batches of the size wished for; a loader's as they come."""
+    data = as_batches(training, "training")
+    return replace(data, batch_size=tuning.batch) if isinstance(data, Batches) else data
+
+
 def _steps_an_epoch(data: Iterable) -> int:
     if isinstance(data, Batches):
         return data.shuffled_count
-    return batch_count(data) or sum(1 for _ in data)
+    return batch_count(data) or sum(1 for _ in each_of(data))
 
 
 def _trainable(model: nn.Module, tuning: Tuning) -> nn.Module:
     """A copy to be trained: what needs a gradient of it, or all, where nothing does."""
     trained = copy.deepcopy(model).train(not tuning.keeps_norms)
     if not any(parameter.requires_grad for parameter in trained.parameters()):
-        trained.requires_grad_(True)
+        for parameter in trained.parameters():
+            parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
     return trained
 
 
@@ -158,10 +161,11 @@ def _better(found: float | None, best: float | None) -> bool:
     return best is None or (found is not None and found > best)
 
 
-def _endless(data: Iterable) -> Iterator[Any]:
+def _endless(data: Iterable, randomness: OwnRandomness, generator: torch.Generator) -> Iterator[Any]:
     while True:
         seen = 0
-        for batch in data.shuffled() if isinstance(data, Batches) else data:
+        batches = data.shuffled(generator) if isinstance(data, Batches) else randomness.batches(data)
+        for batch in batches:
             seen += 1
             yield batch
         if not seen:
@@ -179,9 +183,14 @@ class _Course:
         original: nn.Module | None,
         matching: Matching | None,
         loss: Loss | None,
-        device: torch.device,
+        data: Iterable,
+        randomness: OwnRandomness,
     ):
-        self.model, self.tuning, self.loss, self.device = model, tuning, loss, device
+        self.randomness, self.generator = randomness, torch.Generator().manual_seed(tuning.seed)
+        self.model, self.tuning, self.data, self.intake = model, tuning, data, Intake(model)
+        self.task = loss if isinstance(loss, TaskLoss) else TaskLoss()
+        self.loss = None if isinstance(loss, TaskLoss) else loss  # the user's own
+        self.reading: Reading | None = None
         self.original, self.matching = original, matching
         self.laid_out: list[nn.Module] = []  # the networks that are channels last here
         learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -195,12 +204,16 @@ class _Course:
 
     def step(self, batch: Any, index: int) -> float:
         inputs, targets = split_batch(batch, index, "training")
-        inputs = moved(inputs, self.device)
-        targets = None if targets is None else targets.to(self.device)
+        inputs = self.intake(inputs)
+        targets = None if targets is None else targets.to(self.intake.device)
         if index == 0:
             self._lay_out(inputs)
         try:
-            value = self._tried(self._augmented(inputs, targets), targets)
+            inputs = self._augmented(inputs, targets)
+            with self.randomness.drawing():  # dropout
+                value = self._tried(inputs, targets)
+        except AmbiguousError:
+            raise
         except Exception as error:
             raise ValueError(f"training batch {index} does not fit: {one_line(error)}") from error
         if not torch.isfinite(value):
@@ -257,7 +270,7 @@ class _Course:
                 f"targets of shape {tuple(targets.shape)} lie on the image, but flips and shifts move the "
                 "image alone: leave them off, or follow the original alone (distill=1 or match=1)"
             )
-        return augmented(inputs, flips, shifts)
+        return augmented(inputs, flips, shifts, self.generator)
 
     def _value(self, inputs: Any, targets: Tensor | None) -> Tensor:
         tuning = self.tuning
@@ -272,32 +285,42 @@ class _Course:
                 raise ValueError(
                     "it has no targets; give labels, or follow the original alone (distill=1 or match=1)"
                 )
-            own = self.loss or default_loss(targets)
+            own = self.loss or self._read(outputs, targets, inputs).loss
             value = value + tuning.labels * own(outputs, targets)
         if tuning.distill > 0:
             assert self.original is not None
             if wanted is None:
                 with torch.no_grad():
                     wanted = main_output(call(self.original, inputs))
-            value = value + tuning.distill * _distance(outputs, wanted, targets, tuning.temperature)
+            axis = self._class_axis(outputs, targets, inputs)
+            value = value + tuning.distill * _distance(outputs, wanted, axis, tuning.temperature)
         return value
 
+    def _read(self, outputs: Tensor, targets: Tensor, inputs: Any) -> Reading:
+        """How the targets are read, found out once."""
+        if self.reading is None:
+            found = outputs.detach()
+            self.reading = self.task.reading_of(found, targets, self.model, inputs, self.data)
+        return self.reading
 
-def _distance(outputs: Tensor, wanted: Tensor, targets: Tensor | None, temperature: float) -> Tensor:
-    """Kullback–Leibler divergence of softened classes, where whole-number targets say that these are classes;
-    else the mean squared error."""
-    axis = None if targets is None or targets.is_floating_point() else _class_axis(outputs, targets)
-    if axis is None or outputs.shape[axis] < 2:
+    def _class_axis(self, outputs: Tensor, targets: Tensor | None, inputs: Any) -> int | None:
+        """Where the original alone is followed, or by a loss of the user's own, targets may be anything."""
+        if targets is None:
+            return None
+        try:
+            return self._read(outputs, targets, inputs).class_axis
+        except AmbiguousError:
+            raise
+        except ValueError:
+            return None
+
+
+def _distance(outputs: Tensor, wanted: Tensor, axis: int | None, temperature: float) -> Tensor:
+    """Kullback–Leibler divergence of softened classes, where the targets say that these are classes, along
+    `axis` of the outputs; else the mean squared error."""
+    if axis is None or outputs.dim() < 2 or outputs.shape[axis] < 2:
         return functional.mse_loss(outputs, wanted)
     ours, theirs = (functional.log_softmax(one / temperature, axis) for one in (outputs, wanted))
     answers = ours.numel() / ours.shape[axis] / len(ours)
     divergence = functional.kl_div(ours, theirs, reduction="batchmean", log_target=True)
     return temperature**2 * divergence / answers
-
-
-def _class_axis(outputs: Tensor, targets: Tensor) -> int | None:
-    """The axis of the classes: 1, or the last where the targets have the shape of the rest; None: neither."""
-    if outputs.dim() == 2:
-        return 1
-    axes = (axis for axis in (1, outputs.dim() - 1) if outputs.dim() > 1)
-    return next((axis for axis in axes if outputs.select(axis, 0).shape == targets.shape), None)

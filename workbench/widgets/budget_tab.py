@@ -54,7 +54,7 @@ class Budgets(t.HasTraits):
     _current: Any
     _deliver: Delivery
     _set: Callable[[dict], None]
-    _fail: Callable[[str, Exception], None]
+    _fail: Callable[[str, BaseException], None]
     _start: Callable[..., None]
 
     def _begin_budgets(self) -> None:
@@ -152,7 +152,7 @@ class Budgets(t.HasTraits):
             return
         try:
             groups = session.budget_groups(remeasure=False)
-        except Exception as error:
+        except BaseException as error:
             if revision == self.revision:
                 self._fail("plan", error)
             return

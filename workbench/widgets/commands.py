@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from workbench.data.progress import Cancelled
 from workbench.session.session import Session
 from workbench.widgets.folders import folder_for, in_the_way
-from workbench.widgets.jobs import Delivery, Reporter, Worker
+from workbench.widgets.jobs import Delivery, Reporter, Worker, in_words
 from workbench.widgets.load_form import own_session
 from workbench.widgets.page_values import preview_of, with_procedure
 
@@ -218,7 +218,7 @@ class Commands:
             except Cancelled:
                 how = "cancelled"
                 self._note(f"Cancelled: {what}")
-            except Exception as error:
+            except BaseException as error:  # SystemExit too, which a user's code may raise
                 self._fail(command, error)
             finally:
                 self._cancels.remove(cancel)
@@ -234,10 +234,9 @@ class Commands:
         self._set({"progress": {}, "ended": ended} | ({} if self.session else {"name": ""}))
         self._ask()
 
-    def _fail(self, command: str, error: Exception) -> None:
+    def _fail(self, command: str, error: BaseException) -> None:
         """Put the error's own words where the hand is."""
-        expected = isinstance(error, (ValueError, RuntimeError, OSError))
-        words = str(error) if expected and str(error) else f"{type(error).__name__}: {error}"
+        words = in_words(error)
         place = self._table("PLACES").get(command, "header")
         self._deliver(lambda: self._set({"error": words, "error_at": place}))
 

@@ -7,7 +7,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from workbench.export.architecture import MOMENTS, RECIPE, WEIGHTS
+from workbench.export.architecture import ARCHITECTURE, MOMENTS, RECIPE, WEIGHTS
+from workbench.export.folder import ALWAYS, PROGRAMS
 
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
@@ -35,9 +36,6 @@ def in_the_way(folder: Path, command: str, formats: Sequence[str] = ()) -> list[
     Raises ValueError where `folder` is a file, or holds what the other command writes: files of two networks
     under the same names would make neither.
     """
-    from workbench.export.architecture import ARCHITECTURE
-    from workbench.export.folder import ALWAYS, PROGRAMS  # brings torch.export, which is slow
-
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file: name a folder")
     other, what = (ARCHITECTURE, "an export") if command == "save" else (MOMENTS, "a saved session")

@@ -29,7 +29,8 @@ def _stop_workers() -> None:
 class Worker:
     """Runs jobs one after another in one thread. With `newest_only`, a new job replaces those that wait.
 
-    A job handles its own errors. The thread does not keep the process alive. `cancels`, which may change
+    A job handles its own errors; one that does not is shown as threads show theirs, and the next one runs.
+    The thread does not keep the process alive. `cancels`, which may change
     while jobs run, are set when the worker stops, for jobs that look at them.
     """
 
@@ -85,10 +86,26 @@ class Worker:
                 job, self._running = self._waiting.popleft(), True
             try:
                 job()
+            except BaseException as error:  # SystemExit too: a job's code may say it, the thread goes on
+                shown = (type(error), error, error.__traceback__, self._thread)
+                threading.excepthook(threading.ExceptHookArgs(shown))
             finally:
                 with self._changed:
                     self._running = False
                     self._changed.notify_all()
+
+
+def in_words(error: BaseException) -> str:
+    """What a job failed with, as the page says it."""
+    if not isinstance(error, Exception):
+        what = type(error).__name__
+        said = f" with {error}" if str(error) else ""
+        return (
+            f"the model's, the data's or the score's own code ended with {what}{said} instead of a result: "
+            "take sys.exit() and the like out of it"
+        )
+    expected = isinstance(error, (ValueError, RuntimeError, OSError))
+    return str(error) if expected and str(error) else f"{type(error).__name__}: {error}"
 
 
 class Delivery:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from workbench.data.batches import Batches, split_batch
+from workbench.data.randomness import each_of
 from workbench.fitting.norms import has_running_statistics
 from workbench.network.groups import UnitGroup
 from workbench.network.running import tensors_of
@@ -107,9 +108,9 @@ def learning_values(session: Session) -> dict[str, Any]:
     if isinstance(data, Batches):
         targets, size = data.targets is not None, data.examples
     else:
-        # What is wrong with the data is said when it is used; torch's generator is not moved by a look.
-        with suppress(Exception), torch.random.fork_rng(devices=[]):
-            targets = split_batch(next(iter(data)), 0, "training")[1] is not None
+        # What is wrong with the data is said when it is used.
+        with suppress(Exception, SystemExit, GeneratorExit):
+            targets = split_batch(next(each_of(data)), 0, "training")[1] is not None
     return {
         "targets": targets,
         "size": size,
@@ -179,6 +180,7 @@ def with_procedure(session: Session, procedure: str) -> Session:
         example=session.example_name,
         training=session.training,
         loss=session.loss,
+        **session.asked,
     )
     other.restore(session.original_statistics(), session.history[0].score)
     return other

@@ -199,7 +199,7 @@ class WorkbenchState(Commands, Branches, Budgets, Comparisons, Tunings, anywidge
         except NotMeasuredError:
             self._deliver(lambda: self._find_gradients(session))
             return
-        except Exception as error:
+        except BaseException as error:
             if (
                 session is self.session
                 and request == self.request()

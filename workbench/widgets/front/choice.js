@@ -149,7 +149,7 @@ function draw(state, el, on) {
     const stale = layerOf(state)?.stale;
     tried.dataset.value = mine ? answer.score : "";
     if (stale) return setText(tried, `${state.get("selected")} was ${stale}: measure again.`);
-    const change = mine && answer.change !== null ? ` (${state.get("metric") === "accuracy" ? points(answer.change) : signed(answer.change)})` : "";
+    const change = mine && answer.change !== null ? ` (${state.get("metric").endsWith("accuracy") ? points(answer.change) : signed(answer.change)})` : "";
     setText(tried, mine ? `${state.get("metric")} with this choice ${score(answer.score)}${change}, nothing kept` : useOfLam(state)[1]);
   });
   on("layers selected spectra progress kernel width metric norms", () => {

@@ -139,7 +139,7 @@ function draw(state, el, on) {
     const start = steps[0] ?? {};
     const now = steps[state.get("position")] ?? {};
     const part = (from, to) => (from > 0 ? percent(to / from) : "");
-    const gained = (from, to) => (to === from ? "" : state.get("metric") === "accuracy" ? points(to - from) : signed(to - from));
+    const gained = (from, to) => (to === from ? "" : state.get("metric").endsWith("accuracy") ? points(to - from) : signed(to - from));
     meters[0].paint(start.parameters, now.parameters, count, part);
     meters[1].paint(start.macs, now.macs, count, part);
     meters[2].paint(start.score, now.score, score, gained);

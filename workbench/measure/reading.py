@@ -1,0 +1,372 @@
+"""How targets are read: as classes, as yes or no, or as values; the score and the loss that go with each.
+
+What the targets are decides, with the shape of the outputs:
+
+- whole numbers, one where the outputs have a number a class: **classes**. The classes lie along the second
+  axis of the outputs, (n, classes, …), or along the last one, (n, …, classes). Where both fit, the network is
+  asked (`probing.class_axis`), else the caller must say;
+- whole numbers or floats that are all 0 or 1, one for each output: **yes or no**, for one output an example
+  (a logit) or several labels. Where exactly one of each example's is 1, they are classes, **one-hot**;
+- any other floats, one for each output: **values**.
+
+Targets that do not count: −100, and 255 (of a mask) where there are several targets an example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from workbench.data.batches import IGNORED, as_batches, split_batch
+from workbench.data.randomness import each_of
+from workbench.measure.intake import Intake
+from workbench.measure.probing import class_axis, ends_in_probabilities
+from workbench.network.running import batch_length, call, evaluating, main_output, one_line, shape_of
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+METRICS = ("accuracy", "label accuracy", "R²")
+CLASSES = {"second": 1, "last": -1}  # where the classes lie among the axes of the outputs
+VOID = 255  # the mark of a mask of bytes
+SCANNED = 16  # batches that are looked at to tell yes and no from values
+
+
+class _MisfitError(ValueError):
+    """The targets do not fit the outputs; the message is complete as it is."""
+
+
+class AmbiguousError(ValueError):
+    """The targets can be read in two ways, and the caller must say in which."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How targets are read.
+
+    `kind`: "classes", "one-hot", "yes-no", "values", or "own" for a score function. `name`: what the score is
+    called on the screen. `axis` of the outputs along which the classes lie. `probabilities`: the network ends
+    in a sigmoid or softmax, so that yes is more than a half; else more than 0, as of a logit.
+    """
+
+    kind: str
+    name: str
+    axis: int = 1
+    probabilities: bool = False
+
+    @property
+    def class_axis(self) -> int | None:
+        """The axis of the outputs along which classes exclude each other; None without such classes."""
+        return self.axis if self.kind in ("classes", "one-hot") else None
+
+    def right(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """(right answers, answers that count), float64. Raises ValueError where the two do not fit."""
+        if self.kind == "yes-no":
+            numbers, wanted = self._yes_no(outputs, targets)
+            hits = (numbers > (0.5 if self.probabilities else 0.0)) == (wanted > 0.5)
+        else:
+            scores, classes = self._classes(outputs, targets)
+            counted = classes != IGNORED
+            hits = scores.argmax(1)[counted] == classes[counted]
+        return torch.tensor([float(hits.sum()), float(hits.numel())], dtype=torch.float64)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss of this reading, a scalar, the mean over what counts; 0 where nothing does.
+
+        Classes: cross-entropy. Yes or no: binary cross-entropy. Values: the mean squared error.
+        """
+        if self.kind in ("values", "own"):
+            return functional.mse_loss(outputs, _like(outputs, targets).to(outputs.dtype))
+        if self.kind == "yes-no":
+            numbers, wanted = self._yes_no(outputs, targets)
+            if not numbers.numel():
+                return outputs.sum() * 0
+            if self.probabilities:
+                return functional.binary_cross_entropy(numbers, wanted.to(numbers.dtype))
+            return functional.binary_cross_entropy_with_logits(numbers, wanted.to(numbers.dtype))
+        scores, classes = self._classes(outputs, targets)
+        if not bool((classes != IGNORED).any()):
+            return outputs.sum() * 0
+        return functional.cross_entropy(scores, classes, ignore_index=IGNORED)
+
+    def values(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Both as (n, outputs), float64, on the CPU, since not every device has doubles."""
+        both = (outputs.cpu(), _like(outputs, targets).cpu())
+        found, wanted = (one.double().reshape(len(outputs), -1) for one in both)
+        return found, wanted
+
+    def _classes(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores (answers, classes), and the class of each answer, IGNORED where it does not count."""
+        if self.kind == "one-hot":
+            targets = _like(outputs, targets).argmax(self.axis)
+        if self.axis not in _fitting_axes(outputs, targets):
+            raise _MisfitError(_misfit(outputs, targets))
+        scores = outputs.movedim(self.axis, -1).reshape(-1, outputs.shape[self.axis])
+        classes, count = targets.reshape(-1).long(), scores.shape[1]
+        if count < 2:
+            raise ValueError(
+                f"outputs {tuple(outputs.shape)} are one number a target, but targets go up to "
+                f"{int(classes.max())}: expected 0 or 1, or metric='R²' for values"
+            )
+        ignored = _ignored(targets, count).reshape(-1)
+        counted = classes[~ignored]
+        if counted.numel() and not 0 <= int(counted.min()) <= int(counted.max()) < count:
+            raise ValueError(
+                f"targets from {int(counted.min())} to {int(counted.max())} are not classes of {count} "
+                f"outputs; mark what is not to count with {IGNORED}"
+            )
+        return scores, classes.masked_fill(ignored, IGNORED)
+
+    def _yes_no(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The numbers and targets that count, each (count,)."""
+        wanted = _like(outputs, targets)
+        counted = ~_ignored(wanted, 2)
+        numbers, wanted = outputs[counted], wanted[counted]
+        if not _are_marks(wanted):
+            raise ValueError(
+                f"targets from {float(wanted.min()):g} to {float(wanted.max()):g} for one output each: "
+                f"expected 0 or 1 ({IGNORED} for what does not count)"
+            )
+        return numbers, wanted
+
+
+OWN = Reading("own", "score")
+
+
+@dataclass(frozen=True)
+class TaskLoss:
+    """The loss that goes with the targets, as `metric` and `classes` say where they can be read two ways."""
+
+    metric: str | None = None
+    classes: str | None = None
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return reading_of(outputs, [targets], self.metric, self.classes).loss(outputs, targets)
+
+    def reading(self, model: nn.Module, data: Any, what: str) -> Reading:
+        """How the targets of `data` are read, once for all batches."""
+        return read(model, data, self.metric, self.classes, what)
+
+    def reading_of(
+        self, outputs: Tensor, targets: Tensor, model: nn.Module, inputs: Any, data: Any
+    ) -> Reading:
+        """How the targets of training data are read of which one batch gave these `outputs`."""
+        parts = [targets] if _is_plain(targets) else [targets, *_targets_of(data, "training")]
+        return reading_of(outputs, parts, self.metric, self.classes, model, inputs)
+
+
+def loss_for(loss: Loss | None, model: nn.Module, data: Any, what: str) -> Loss:
+    """`loss`, where it is the user's own; by default the one that goes with the targets of `data`."""
+    if loss is None or isinstance(loss, TaskLoss):
+        return (loss or TaskLoss()).reading(model, data, what).loss
+    return loss
+
+
+def read(
+    model: nn.Module,
+    data: Any,
+    metric: str | None = None,
+    classes: str | None = None,
+    what: str = "evaluation",
+) -> Reading:
+    """How the targets of `data` are read for `model`, which runs on the first batch where that must tell.
+
+    Args:
+        model: the network; it is left as it was.
+        data: batches of (inputs, targets), as `as_batches` takes them.
+        metric: one of `METRICS`, where the targets would be read otherwise; None: as the targets are.
+        classes: "last" or "second", the axis of the outputs along which the classes lie; None: as it fits.
+        what: what the data is called in errors.
+
+    Raises:
+        ValueError: no example, no targets, an unknown option, or targets that do not fit the outputs.
+        AmbiguousError: the classes may lie along two axes, and neither the network nor `classes` says which.
+    """
+    _check(metric, classes)
+    for index, batch in enumerate(each_of(as_batches(data, what))):
+        inputs, targets = split_batch(batch, index, what)
+        if targets is None:
+            raise ValueError(f"the {what} data has no targets; a score needs (inputs, targets)")
+        if batch_length(inputs):
+            break
+    else:
+        raise ValueError(f"the {what} data is empty: give at least one batch of (inputs, targets)")
+    if metric is None and (told := _told_by_targets(targets)):
+        return told
+    inputs = Intake(model)(inputs)
+    parts = [targets] if _is_plain(targets) else _targets_of(data, what)
+    try:
+        with evaluating(model), torch.no_grad():
+            outputs = main_output(call(model, inputs))
+        return reading_of(outputs, parts, metric, classes, model, inputs)
+    except AmbiguousError:
+        raise
+    except Exception as error:
+        said = str(error) if isinstance(error, _MisfitError) else one_line(error)
+        raise ValueError(
+            f"{what} batch {index} (inputs {shape_of(inputs)}, targets {tuple(targets.shape)}) does not fit "
+            f"the model: {said}"
+        ) from error
+
+
+def reading_of(
+    outputs: Tensor,
+    targets: list[Tensor],
+    metric: str | None = None,
+    classes: str | None = None,
+    model: nn.Module | None = None,
+    inputs: Any = None,
+) -> Reading:
+    """How `targets`, of which the first batch belongs to `outputs`, are read. `model`, `inputs`: who to ask.
+
+    Raises ValueError where they do not fit, AmbiguousError.
+    """
+    _check(metric, classes)
+    first = targets[0].to(outputs.device)
+    same, axes = _squeezed(outputs) == _squeezed(first), _fitting_axes(outputs, first)
+    several = outputs[:1].numel() > 1
+    marks = all(_are_marks(part[~_ignored(part, 2)]) for part in targets)
+    if metric == "R²" or (metric is None and first.is_floating_point() and not marks):
+        if not same:
+            raise _MisfitError(_misfit(outputs, first))
+        return Reading("values", "R²")
+    if same and (not several or not axes or outputs.shape[axes[0]] == 1):
+        if not marks:
+            raise _MisfitError(_misfit(outputs, first))
+        axis = (
+            _one_hot_axis(outputs, targets, classes)
+            if several and not axes and metric != "label accuracy"
+            else None
+        )
+        if axis is not None:
+            return Reading("one-hot", _name(first.dim() - 2), axis)
+        if metric == "accuracy" and several and not axes:
+            raise ValueError("these targets are labels, not one class an example: metric='label accuracy'")
+        asked = None if model is None else ends_in_probabilities(model, inputs)
+        labels = metric == "label accuracy" or (several and not axes)
+        name = "label accuracy" if labels else _name(len(_squeezed(first)) - 1)
+        return Reading("yes-no", name, probabilities=bool(asked))
+    if not axes or metric == "label accuracy":
+        raise _MisfitError(_misfit(outputs, first))
+    axis = _chosen_axis(outputs, first, axes, classes, model, inputs)
+    return Reading("classes", _name(len(_squeezed(first)) - 1), axis)
+
+
+def _told_by_targets(targets: Tensor) -> Reading | None:
+    """What needs no run of the network: one class an example, and floats that are not all 0 or 1."""
+    if targets.is_floating_point():
+        return None if _are_marks(targets[~_ignored(targets, 2)]) else Reading("values", "R²")
+    one = targets.numel() == len(targets)
+    return Reading("classes", "accuracy") if one and int(targets.max()) > 1 else None
+
+
+def _targets_of(data: Any, what: str) -> list[Tensor]:
+    parts = islice(enumerate(each_of(as_batches(data, what))), SCANNED)
+    found = [split_batch(batch, index, what)[1] for index, batch in parts]
+    return [targets for targets in found if targets is not None and targets.numel()]
+
+
+def _is_plain(targets: Tensor) -> bool:
+    """Whole numbers, one an example: the first batch tells all."""
+    return not targets.is_floating_point() and targets.numel() == len(targets)
+
+
+def _name(axes: int) -> str:
+    """The name of an accuracy over targets with that many axes an example."""
+    return ("accuracy", "token accuracy", "pixel accuracy")[min(max(axes, 0), 2)]
+
+
+def _squeezed(tensor: Tensor) -> tuple[int, ...]:
+    """The shape without axes of length 1, the first kept."""
+    return (*tensor.shape[:1], *(size for size in tensor.shape[1:] if size != 1))
+
+
+def _fitting_axes(outputs: Tensor, targets: Tensor) -> list[int]:
+    """Axes of the outputs, 1 and −1, without which they have the shape of the targets."""
+    if outputs.dim() < 2:
+        return []
+    found = [axis for axis in (1, -1) if _squeezed(outputs.select(axis, 0)) == _squeezed(targets)]
+    return found[:1] if outputs.dim() == 2 or outputs[:1].numel() == 1 else found
+
+
+def _chosen_axis(
+    outputs: Tensor,
+    targets: Tensor,
+    axes: list[int],
+    classes: str | None,
+    model: nn.Module | None,
+    inputs: Any,
+) -> int:
+    if classes is not None and outputs.dim() > 2:
+        if CLASSES[classes] not in axes:
+            raise _MisfitError(f"classes={classes!r}, but {_misfit(outputs, targets)}")
+        return CLASSES[classes]
+    if len(axes) == 1:
+        return axes[0]
+    found = None if model is None else class_axis(model, inputs, outputs)
+    if found is None:
+        rest = ", …" if outputs.dim() > 3 else ""
+        raise AmbiguousError(
+            f"outputs {tuple(outputs.shape)} for targets {tuple(targets.shape)} can be read as (n, classes, "
+            f"length{rest}) or as (n, length{rest}, classes): say which with classes='second' or "
+            "classes='last'"
+        )
+    return found
+
+
+def _one_hot_axis(outputs: Tensor, targets: Iterable[Tensor], classes: str | None) -> int | None:
+    """The axis along which exactly one target is 1 everywhere; None where there is none."""
+    axes = [1, -1] if outputs.dim() > 2 else [1]
+    if classes is not None and outputs.dim() > 2:
+        axes = [CLASSES[classes]]
+    whole = [
+        part.reshape(len(part), *outputs.shape[1:])
+        for part in targets
+        if _squeezed(part)[1:] == _squeezed(outputs)[1:]
+    ]
+    for axis in axes:
+        if outputs.shape[axis] > 1 and all(bool((part.sum(axis) == 1).all()) for part in whole):
+            return axis
+    return None
+
+
+def _like(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The targets in the shape of the outputs. Raises ValueError where they are not one for each."""
+    if _squeezed(outputs) != _squeezed(targets):
+        raise _MisfitError(_misfit(outputs, targets))
+    return targets.reshape(outputs.shape)
+
+
+def _ignored(targets: Tensor, classes: int) -> Tensor:
+    """Which targets do not count."""
+    ignored = targets == IGNORED
+    if targets.numel() > len(targets) and classes <= VOID:
+        ignored = ignored | (targets == VOID)
+    return ignored
+
+
+def _are_marks(targets: Tensor) -> bool:
+    """All are 0 or 1."""
+    return bool(((targets == 0) | (targets == 1)).all())
+
+
+def _misfit(outputs: Tensor, targets: Tensor) -> str:
+    kind = str(targets.dtype).removeprefix("torch.")
+    return (
+        f"outputs {tuple(outputs.shape)} do not go with targets {tuple(targets.shape)} of {kind}: expected "
+        "classes as whole numbers, one where the outputs have a number a class, along the second or the last "
+        "axis; or 0 and 1, or values (floats, or metric='R²'), one for each output"
+    )
+
+
+def _check(metric: str | None, classes: str | None) -> None:
+    if metric is not None and metric not in METRICS:
+        raise ValueError(f"metric must be one of {', '.join(METRICS)}; got {metric!r}")
+    if classes is not None and classes not in CLASSES:
+        raise ValueError(
+            f"classes must be 'last' or 'second', the axis of the outputs where they lie; got {classes!r}"
+        )
