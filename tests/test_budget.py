@@ -232,7 +232,7 @@ def test_a_norm_over_other_channels_than_a_layers_outputs_does_not_scale_its_los
 
 def test_a_target_in_seconds_is_measured():
     session = measured("vgg-bn", 32)
-    from workbench.network.cost import measure_latency
+    from workbench.network.latency import measure_latency
 
     now = measure_latency(session.model, session.example_input)
     plan = session.plan(0.9 * now, "seconds", "equal")

@@ -19,7 +19,7 @@ from workbench.network.cost_model import CostModel
 from workbench.pruning.budget import BudgetPlan, GroupBudget, Limits
 from workbench.pruning.choice import DEFAULT_THETA
 from workbench.pruning.comparing import Comparison, Sensitivity, compared, swept
-from workbench.pruning.planning import falling, group_budgets, plan_for, walk
+from workbench.pruning.planning import falling, group_budgets, plan_for, predicted_losses, walk
 from workbench.pruning.problem import BUDGET_LAM
 from workbench.pruning.state import State
 from workbench.pruning.transitions import Ground, Options, refitted
@@ -49,15 +49,34 @@ class Planned:
 
     # Budgets
 
-    def budget_groups(self, remeasure: bool = True) -> list[GroupBudget]:
-        """What the budget rules know of every prunable group. Raises NotMeasuredError.
+    def budget_groups(
+        self,
+        remeasure: bool = True,
+        *,
+        theta: float = DEFAULT_THETA,
+        selection: str = "greedy",
+        lam: float | None = BUDGET_LAM,
+    ) -> list[GroupBudget]:
+        """What the budget rules know of every prunable group: losses by the choices that these options make.
 
-        Stale moments are measured again first, unless `remeasure` is False.
+        Stale moments are measured again first, unless `remeasure` is False. Raises NotMeasuredError.
         """
         self._require_measured()
         if remeasure:
             self.remeasure()
-        return group_budgets(self._history.present)
+        return group_budgets(self._history.present, Options(theta, selection), lam)
+
+    def predicted_losses(
+        self,
+        widths: Mapping[str, int],
+        *,
+        theta: float = DEFAULT_THETA,
+        selection: str = "greedy",
+        lam: float | None = BUDGET_LAM,
+    ) -> dict[str, float]:
+        """Output loss of each group alone at its width in `widths`, exactly as `preview` says it."""
+        self._require_measured()
+        return predicted_losses(self._history.present, widths, Options(theta, selection), lam)
 
     @property
     def cost_model(self) -> CostModel:
@@ -74,7 +93,11 @@ class Planned:
         locks: Mapping[str, int] | None = None,
         minimum: int = 1,
         multiple: int = 1,
+        theta: float = DEFAULT_THETA,
+        selection: str = "greedy",
         reconstruction: str = "channel",
+        lam: float | None = BUDGET_LAM,
+        reference: float | None = None,
         progress: Progress | None = None,
         cancel: Event | None = None,
     ) -> BudgetPlan:
@@ -83,19 +106,25 @@ class Planned:
         `target`: a number of "parameters", "macs" or "seconds" of a forward pass over the example. `rule`:
         "equal", every group keeps the same share; "shared", ⌈N(λ)⌉ at one λ relative to the trace;
         "least", least loss per cost [beyond the paper]. `locks`: widths that stay; `minimum`: units that
-        every group keeps; `multiple`: widths are multiples of it, or whole. `reconstruction`: what the plan
-        is to be committed with; "original" gives a bias to readers that have none, and these parameters
-        count. Stale moments are measured again first.
+        every group keeps; `multiple`: widths are multiples of it, or whole.
+
+        `theta`, `selection`, `lam` and `reconstruction` are what the plan is to be committed with, as for
+        `commit_plan`: the losses by which "least" plans, and those the plan tells, are of these choices;
+        "original" gives a bias to readers that have none, and these parameters count.
+
+        Seconds are measured: networks of the widths in question run in turn with the original, and the plan
+        says the interval. `reference`: what the original took when the target was set, so that another load
+        of the machine does not change what is asked for. Stale moments are measured again first.
 
         Raises ValueError for bad input, NotMeasuredError, Cancelled. A target that cannot be met is said in
         the plan.
         """
-        Options(reconstruction=reconstruction)  # raises ValueError for one that there is not
+        options = Options(theta, selection, reconstruction)  # raises ValueError for one that there is not
         self.remeasure(progress, cancel)
         limits = Limits(dict(locks or {}), minimum, multiple)
         return plan_for(
-            self._history.present, rule, target, unit, limits, self.example_input, reconstruction,
-            progress, cancel,
+            self._history.present, self._history.original.model, rule, target, unit, limits,
+            self.example_input, options, lam, reference, progress, cancel,
         )  # fmt: skip
 
     def commit_plan(
