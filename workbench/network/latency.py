@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from math import comb
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -171,12 +172,16 @@ def time_pair(
 def median_interval(values: Sequence[float]) -> tuple[float, float]:
     """The 95 % interval of the median of what `values` are drawn from, whatever its distribution.
 
-    Between the order statistics that as many as n/2 ± 0.98·√n of n values lie below: each lies below the
-    median with probability 1/2 (David and Nagaraja, Order Statistics, 2003, §7.1).
+    From the (k+1)-th smallest to the (k+1)-th largest of n values, for the largest k with
+    Σ_{i≤k} C(n, i)/2ⁿ ≤ 2.5 %: each value lies below the median with probability 1/2, so this is how often k
+    or fewer of them do (David and Nagaraja, Order Statistics, 2003, §7.1). Under 6 values: all of them.
     """
-    ordered = sorted(values)
-    skipped = max(0, int(len(ordered) / 2 - 0.98 * len(ordered) ** 0.5))
-    return ordered[skipped], ordered[-1 - skipped]
+    ordered, n = sorted(values), len(values)
+    k, below = 0, 1 + n  # how many of the 2ⁿ ways have k + 1 or fewer values below the median
+    while below <= 0.025 * 2**n:
+        k += 1
+        below += comb(n, k + 1)
+    return ordered[k], ordered[-1 - k]
 
 
 def _pass(model: nn.Module, inputs: Inputs, wait: Callable[[], None]) -> float:

@@ -27,12 +27,12 @@ class GroupBudget:
     Attributes:
         name: the group's.
         width: its units m.
-        losses: (m+1,), r at every width, relative to keeping none, on the scale that compares across layers:
-            see least_loss.py.
+        losses: (m+1,), what a choice of each width predicts, `Choice.output_loss`, by the θ, λ and selection
+            of the commit: near to 1e-3 between the widths m, m/2, m/4, … (`GroupProblem.width_losses`).
         eigenvalues: (m,), for the shared λ.
         weight: ω, how much of the network's signal goes through the group; 1 for a plain layer.
-        predicted: (m+1,), what a choice of each width predicts, `Choice.output_loss`, for the same θ, λ,
-            selection and kept units; near to 1e-3 between the widths m, m/2, m/4, … (`GroupProblem`).
+        comparable: (m+1,), r at every width, relative to keeping none, on the scale on which the rule "least"
+            compares layers (least_loss.py); None: `losses`.
     """
 
     name: str
@@ -40,12 +40,12 @@ class GroupBudget:
     losses: np.ndarray = field(repr=False, compare=False)
     eigenvalues: np.ndarray = field(repr=False, compare=False)
     weight: float = 1.0
-    predicted: np.ndarray | None = field(default=None, repr=False, compare=False)
+    comparable: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property
     def decay(self) -> np.ndarray:
         """−ω · log(1 − r) at every width, (m+1,), see `least_loss.decay`."""
-        return decay(self.losses, self.weight)
+        return decay(self.losses if self.comparable is None else self.comparable, self.weight)
 
     def degrees_of_freedom(self, lam: float) -> float:
         """N(λ), λ relative to the trace."""

@@ -45,16 +45,16 @@ def group_budgets(
     for group in state.groups:
         if group.prunable:
             problem = state.problem(group.name)
-            losses = problem.width_losses(lam, options.theta, options.selection)
-            whole = float(losses.comparable[0])
+            absolute = problem.comparable_losses
+            whole = float(absolute[0])
             found.append(
                 GroupBudget(
                     group.name,
                     group.width,
-                    losses.comparable / whole if whole > 0 else np.zeros(group.width + 1),
+                    problem.width_losses(lam, options.theta, options.selection),
                     problem.spectrum.eigenvalues.numpy(),
                     branch_weight(len(group.readers), whole, streams.get(group.readers[0].module, 0.0)),
-                    losses.predicted,
+                    absolute / whole if whole > 0 else np.zeros_like(absolute),
                 )
             )
     return found

@@ -50,23 +50,12 @@ class LossCurve:
     combined: Tensor
 
 
-@dataclass(frozen=True)
-class WidthLosses:
-    """What a group loses at every width, (m+1,) float64 each, by the choice of that width.
-
-    `predicted`: relative output loss, as `Choice.output_loss` says it. `comparable`: the same choices' loss
-    on the scale of `least_loss.comparable_readout`, absolute: its first entry is what there is to lose.
-    """
-
-    predicted: np.ndarray
-    comparable: np.ndarray
-
-
 class GroupProblem:
     """All that a choice for one group needs; what does not depend on λ, θ or the width is computed once.
 
-    With several readers the spectrum shown is that of their mean moment, and a λ means the same share of
-    the trace at each of them.
+    With several readers the spectrum shown is that of their mean moment Σ, and a λ means the same share of
+    the trace at each of them: reader r has λ_r = λ·Tr Σ_r/Tr Σ, and τ_r = λ_r·m♯·τ'(λ_r) by its own Σ_r
+    (method.md §10).
     """
 
     def __init__(
@@ -78,7 +67,7 @@ class GroupProblem:
             reader.readout(weight) for reader, weight in zip(group.readers, weights, strict=True)
         ]
         self.scales = [_norm_scale(model, reader.norm) for reader in group.readers]
-        self._width_losses: dict[tuple[float | None, float, str], WidthLosses] = {}
+        self._width_losses: dict[tuple[float | None, float, str], np.ndarray] = {}
         self._predicted: dict[tuple[int, float | None, float, str], float] = {}
         writers = [(_weight(model, w.module), w.rows) for w in group.writers]
         self.evidence = Evidence(
@@ -107,14 +96,23 @@ class GroupProblem:
         return Spectrum.of(torch.stack([moment.matrix for moment in self.moments]).mean(0))
 
     @cached_property
-    def _comparable(self) -> list[Tensor]:
-        """Z of every reader on a scale that compares across layers: `least_loss.comparable_readout`."""
-        return [
+    def comparable_losses(self) -> np.ndarray:
+        """The objective of least loss per cost at every width, (m+1,): least_loss.py.
+
+        Σ_readers Tr[Z C_J Zᵀ] along the greedy path of θ = 0 with Z on the comparable scale, at the λ of the
+        paper's Figure 1 and the ridge of the whole width. Its first entry is what there is to lose.
+        """
+        readouts = [
             comparable_readout(z, moment.matrix, scale, len(weight))
             for moment, z, scale, weight in zip(
                 self.moments, self.readouts, self.scales, self.evidence.readers or (), strict=True
             )
         ]
+        pairs = list(zip(self.moments, readouts, strict=True))
+        whole = sum(float(((z @ m.matrix) * z).sum()) for m, z in pairs)  # Σ Tr[Z Σ Zᵀ]
+        ridges = self.ridges(BUDGET_LAM * self.spectrum.trace or 1.0, self.group.width)
+        path = GreedySelector(list(self.moments), readouts).path(ridges, theta=0.0)
+        return path.losses.numpy() * whole
 
     def absolute(self, lam: float | None, width: int) -> float:
         """λ in the units of Σ, for one relative to the trace; None: the λ with N(λ) = `width`."""
@@ -123,8 +121,8 @@ class GroupProblem:
             return 1.0
         return self.spectrum.lam_for(width) if lam is None else lam * trace
 
-    def width_losses(self, lam: float | None, theta: float, selection: str) -> WidthLosses:
-        """Losses at every width w, by the units that `selection` keeps at w and by the ridge of w.
+    def width_losses(self, lam: float | None, theta: float, selection: str) -> np.ndarray:
+        """Relative output losses at every width w, (m+1,), by the units that are kept at w and its ridge.
 
         τ = λ·w·τ'(λ) grows with w, and a path has one τ, so an exact curve takes m paths. Here it takes
         log₂ m: one at each of m, m/2, m/4, …, 1 units, up to twice its width; between two of them the loss of
@@ -154,26 +152,25 @@ class GroupProblem:
             self._predicted[key] = float(self.curve(order, absolute, width, theta).output[width])
         return self._predicted[key]
 
-    def _find_width_losses(self, lam: float | None, theta: float, selection: str) -> WidthLosses:
+    def _find_width_losses(self, lam: float | None, theta: float, selection: str) -> np.ndarray:
         m = self.group.width
         anchors = [m]
         while anchors[-1] > 1:
             anchors.append(anchors[-1] // 2)
-        rows = np.empty((2, m + 1))  # predicted, comparable
+        losses = np.empty(m + 1)
         above: np.ndarray | None = None  # the losses of the anchor above, at its own ridge
         order: list[int] = []
         for anchor, limit in zip(anchors, [m, *anchors], strict=False):
             absolute = self.absolute(lam, anchor)
             order = self._order_from(order, absolute, anchor, limit, theta, selection)
-            here = self._along(order[:limit], absolute, anchor)
+            here = self.curve(order[:limit], absolute, anchor, theta).output.numpy()
             widths = np.arange(anchor, limit + 1)
             far = (widths - anchor) / max(limit - anchor, 1)  # (τ_w − τ_anchor)/(τ_limit − τ_anchor)
             other = here if above is None else above
-            rows[:, widths] = (1 - far) * here[:, widths] + far * other[:, widths]
+            losses[widths] = (1 - far) * here[widths] + far * other[widths]
+            losses[0] = here[0]
             above = here
-        assert above is not None
-        rows[:, 0] = above[:, 0]
-        return WidthLosses(*rows)
+        return losses
 
     def _order_from(
         self, above: list[int], lam: float, width: int, limit: int, theta: float, selection: str
@@ -186,24 +183,12 @@ class GroupProblem:
         chosen = set(first)
         return first + [unit for unit in above if unit not in chosen]
 
-    def _along(self, order: list[int], lam: float, width: int) -> np.ndarray:
-        """Losses of the prefixes of `order` at the ridge of `width`: predicted, comparable, (2, k+1)."""
-        taus = self.ridges(lam, width)
-        found = [
-            sum(
-                losses_along(moment, order, tau, z)
-                for moment, tau, z in zip(self.moments, taus, readouts, strict=True)
-            )
-            for readouts in (self.readouts, self._comparable)
-        ]
-        return np.stack([_relative(torch.as_tensor(found[0])).numpy(), torch.as_tensor(found[1]).numpy()])
-
     @cached_property
     def selector(self) -> GreedySelector:
         return GreedySelector(list(self.moments), self.readouts)
 
     def ridges(self, lam: float, width: int) -> list[Tensor]:
-        """τ (m,) at every reader, for the absolute λ of the shown spectrum."""
+        """τ (m,) at every reader, for the absolute λ of the shown spectrum: λ_r = λ·Tr Σ_r/Tr Σ."""
         return shared_ridges(self.reader_spectra, self.spectrum.trace, lam, width)
 
     def order(self, lam: float, width: int, theta: float, selection: str) -> list[int]:

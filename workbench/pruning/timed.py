@@ -34,6 +34,7 @@ class Measured:
     aim: float
     plan: BudgetPlan
     times: PairedTimes
+    settled: bool = False
 
     def is_met(self, target: float) -> bool:
         return self.times.interval[1] <= target
@@ -65,23 +66,34 @@ class TimedSearch:
 
     def plan(self) -> BudgetPlan:
         """The plan, with what was measured of it and what there is to say."""
-        widest = self._measure(self.highest)
+        widest = self._measure(self.highest) or self.found[0]
         if widest.may_meet(self.ratio):
-            return self._said(self._again(widest))
-        smallest = self._measure(self.lowest)
-        if not smallest.may_meet(self.ratio):
-            return self._said(smallest)
-        low, high = smallest, widest
+            self._settle(widest)
+        if not widest.is_met(self.ratio):
+            smallest = self._measure(self.lowest) or self.found[0]
+            if smallest.may_meet(self.ratio):
+                self._search(smallest, widest)
+        return self._said(self._settled())
+
+    def _search(self, low: Measured, high: Measured) -> None:
+        """Measure networks between one that may meet the target and one that does not surely meet it."""
         while len(self.found) < STEPS and not (low.is_met(self.ratio) and self._is_near(low)):
             middle = self._measure(self._between(low, high))
-            if middle.plan.widths in (low.plan.widths, high.plan.widths):
-                self.found.pop()
-                break  # no width lies between them
+            if middle is None:
+                return
             if middle.is_met(self.ratio):
                 low = middle
             else:
                 high = middle
-        return self._said(self._again(self._best()))
+
+    def _settled(self) -> Measured:
+        """The best network, measured again: the best of several measurements is too good to be true."""
+        while not (best := self._best()).settled:
+            self._settle(best)
+            below = max(self._sure, key=lambda one: one.times.ratio, default=best)
+            if not best.is_met(self.ratio) and below.aim < best.aim and len(self.found) < STEPS:
+                self._measure(self._between(below, best))
+        return best
 
     @property
     def whole(self) -> float:
@@ -110,35 +122,48 @@ class TimedSearch:
             share = 0.5
         return low.aim + share * (high.aim - low.aim)
 
-    def _measure(self, aim: float) -> Measured:
+    def _measure(self, aim: float) -> Measured | None:
+        """The network whose cost by the layers' times is `aim`; None where it was measured before."""
         plan = self.solve(aim)
-        one = Measured(aim, plan, self._time(plan, settled=False))
+        if any(one.plan.widths == plan.widths for one in self.found):
+            return None
+        one = Measured(aim, plan, self._time(plan, decided=True))
         self.found.append(one)
         return one
 
-    def _again(self, one: Measured) -> Measured:
-        """The same widths in fresh rounds: the best of several measurements is too good to be true."""
-        return replace(one, times=self._time(one.plan, settled=True))
+    def _settle(self, one: Measured) -> None:
+        """Put fresh rounds in the place of those by which it was found."""
+        one.times, one.settled = self._time(one.plan, decided=False), True
 
-    def _time(self, plan: BudgetPlan, settled: bool) -> PairedTimes:
+    def _time(self, plan: BudgetPlan, decided: bool) -> PairedTimes:
+        """Rounds until the interval is narrow, or where it is enough to be `decided`, on one side."""
+
         def check() -> None:
             self.check(min(len(self.found), STEPS - 1), STEPS)
 
         def enough(times: PairedTimes) -> bool:
-            if times.is_narrow:
-                return True
+            if times.is_narrow or not decided:
+                return times.is_narrow
             whole = self.reference if self.reference is not None else median(self._passes + times.first)
-            return not settled and times.excludes(self.target / whole)
+            return times.excludes(self.target / whole)
 
         return time_pair(self.original, self.build(plan.widths), self.inputs, enough, check)
 
+    @property
+    def _sure(self) -> list[Measured]:
+        return [one for one in self.found if one.is_met(self.ratio)]
+
     def _best(self) -> Measured:
-        """The slowest that meets the target; where that is far below it, the slowest that may meet it."""
-        sure = [one for one in self.found if one.is_met(self.ratio)]
-        maybe = [one for one in self.found if one.may_meet(self.ratio)]
-        best = max(sure, key=lambda one: one.times.ratio, default=None)
+        """The slowest that meets the target; where that is far below it, the slowest that may meet it.
+
+        Where none may, the fastest.
+        """
+        best = max(self._sure, key=lambda one: one.times.ratio, default=None)
         if best is not None and best.times.ratio >= _FAR * self.ratio:
             return best
+        maybe = [one for one in self.found if one.may_meet(self.ratio)]
+        if not maybe:
+            return min(self.found, key=lambda one: one.times.ratio)
         return max(maybe, key=lambda one: one.times.ratio)
 
     def _said(self, one: Measured) -> BudgetPlan:

@@ -109,8 +109,8 @@ class Planned:
         every group keeps; `multiple`: widths are multiples of it, or whole.
 
         `theta`, `selection`, `lam` and `reconstruction` are what the plan is to be committed with, as for
-        `commit_plan`: the losses by which "least" plans, and those the plan tells, are of these choices;
-        "original" gives a bias to readers that have none, and these parameters count.
+        `commit_plan`: the losses that the plan tells are of these choices; "original" gives a bias to readers
+        that have none, and these parameters count.
 
         Seconds are measured: networks of the widths in question run in turn with the original, and the plan
         says the interval. `reference`: what the original took when the target was set, so that another load

@@ -259,8 +259,9 @@ class Session(Planned, Recorded):
         `reconstruction`: "channel", the paper's Â; "kernel", least squares on the patches of a convolution
         [beyond]; "original", against the unpruned network's outputs, with a bias and the drift of a residual
         stream [beyond]; "none". The two [beyond] are fitted when the choice is tried or committed, in a pass
-        over the calibration data a reader. `reestimate` measures the running statistics of batch norms anew
-        after the commit.
+        over the calibration data a reader, with the ridge of min(λ, 1e-6·Tr Σ) (method.md §10): there λ
+        chooses the width and the units, and a larger one shrinks nothing. `reestimate` measures the running
+        statistics of batch norms anew after the commit.
 
         Raises ValueError for bad input, NotMeasuredError, StaleMomentsError.
         """
@@ -312,6 +313,7 @@ class Session(Planned, Recorded):
     ) -> Step:
         """Carry out `choice`: a new, smaller network, scored, and a step in the history.
 
+        "kernel" and "original" fit with the ridge of min(λ, 1e-6·Tr Σ), whatever the λ of the choice.
         Steps in a row with the same `plan` are undone together. What redo would have brought back is
         dropped. Raises ValueError where the choice was made for another width of its group, StaleMomentsError
         where it was made before its moments became stale, and whatever scoring raises; then nothing has

@@ -200,7 +200,7 @@ def losses_of(session: Session, widths: Mapping[str, int], theta: float, selecti
     exact = session.predicted_losses(inside, theta=theta, selection=selection)
     rows = []
     for group in groups:
-        row = np.array(group.predicted, dtype=np.float64)
+        row = group.losses.copy()
         if group.name in exact and row[0] > 0:
             row[inside[group.name]] = exact[group.name]
         rows.append(row)
