@@ -1,4 +1,4 @@
-"""What a plan predicts is what is committed, by the same θ, λ, ridge and units, and what readers give then."""
+"""What a plan predicts is what is committed, by the same θ, λ, ridge and units, and what readers then get."""
 
 import copy
 from functools import cache

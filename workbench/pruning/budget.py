@@ -76,7 +76,8 @@ class BudgetPlan:
         interval: where that median lies 95 times in 100, in seconds.
         doubtful: whether the target is missed, or the answer uncertain or far below the target.
         losses: predicted output loss of each group alone at its width, relative to keeping none, by the
-            choice with which the plan is committed: `Session.preview` gives the same.
+            choice with which the plan is committed: `Session.preview` gives the same on the network as it
+            stands. A commit before it changes rows that criteria of weights look at, and a reader's outputs.
     """
 
     rule: str
