@@ -1,8 +1,10 @@
 """Seconds of a forward pass: of a network, of each of its modules, and of two networks side by side.
 
-A machine that is busy for a moment slows whatever runs then. So two networks are compared in rounds, one
-pass of each a round, and what counts is the ratio within a round: the median over the rounds, with an
-interval for it that supposes nothing about how the times are spread.
+Two things spoil times on a busy machine. A pass that is interrupted takes many times its time: so a time here
+is the fastest of a few passes in a row, a burst. And a machine that is slow for a while slows whatever runs
+then: so two networks are compared in rounds, a burst of each in every round, pass by pass in turn, and what
+counts is the ratio within a round: the median over the rounds, with an interval for it that supposes nothing
+about how the times are spread.
 """
 
 from __future__ import annotations
@@ -20,12 +22,14 @@ from torch import nn
 from workbench.network.running import Inputs, call, evaluating, tensors_of
 
 WARM_UP = 2  # passes before the first that counts
-_FEWEST, _MOST = 9, 41  # rounds; odd, so that the median is one of them
-_NARROW = 0.015  # half the interval's width over the median: more rounds would tell nothing new
+BURST = 5  # passes of which the fastest counts, unless one takes longer than interruptions do
+_LONG = 0.1  # seconds that a burst is to take at the most
+_FEWEST, _MOST = 9, 31  # rounds; odd, so that the median is one of them
+_NARROW = 0.02  # half the interval's width over the median: more rounds would tell nothing new
 
 
 def measure_latency(model: nn.Module, inputs: Inputs, repeats: int = 20) -> float:
-    """Median seconds of a forward pass over `inputs`.
+    """Seconds of a forward pass over `inputs` that nothing interrupts.
 
     Args:
         model: run in evaluation mode, without gradients; every module keeps the mode it had.
@@ -33,13 +37,14 @@ def measure_latency(model: nn.Module, inputs: Inputs, repeats: int = 20) -> floa
         repeats: passes, after two that do not count.
 
     Returns:
-        Seconds, the device's work included.
+        The median over bursts of the fastest pass in each, the device's work included. Bursts are of 5
+        passes, of fewer where those take longer than 0.1 s.
     """
     wait = _device_wait(model, inputs)
     with evaluating(model), torch.no_grad():
-        for _ in range(WARM_UP):
-            call(model, inputs)
-        return median(_pass(model, inputs, wait) for _ in range(repeats))
+        burst = _burst([_pass(model, inputs, wait) for _ in range(WARM_UP)])
+        seconds = [_pass(model, inputs, wait) for _ in range(repeats)]
+    return median(min(seconds[i : i + burst]) for i in range(0, repeats, burst))
 
 
 def time_by_module(model: nn.Module, inputs: Inputs, repeats: int = 7) -> dict[str, float]:
@@ -52,7 +57,7 @@ def time_by_module(model: nn.Module, inputs: Inputs, repeats: int = 7) -> dict[s
     Args:
         model: as for `measure_latency`.
         inputs: one batch, on the model's device.
-        repeats: passes; each module's time is the median over them.
+        repeats: passes; each module's time is that of its fastest.
 
     Returns:
         Seconds by the module's name; '' is `measure_latency(model, inputs)`.
@@ -69,7 +74,7 @@ def time_by_module(model: nn.Module, inputs: Inputs, repeats: int = 7) -> dict[s
     finally:
         watch.end()
     names = {name for one in passes for name in one}
-    own = {name: median(one.get(name, 0.0) for one in passes) for name in names}
+    own = {name: min(one.get(name, 0.0) for one in passes) for name in names}
     watched, whole = sum(own.values()), measure_latency(model, inputs)
     scale = whole / watched if watched > 0 else 0.0  # Σ own = the whole, the work outside included
     return {name: scale * seconds for name, seconds in own.items() if name} | {"": whole}
@@ -109,7 +114,7 @@ class _Watch:
 
 @dataclass
 class PairedTimes:
-    """Seconds of two networks, a pass of each in every round."""
+    """Seconds of two networks, of each in every round."""
 
     first: list[float] = field(default_factory=list)
     second: list[float] = field(default_factory=list)
@@ -148,22 +153,23 @@ def time_pair(
     enough: Callable[[PairedTimes], bool] = lambda times: times.is_narrow,
     check: Callable[[], None] = lambda: None,
 ) -> PairedTimes:
-    """Passes of two networks in turn, until `enough` after 9 rounds or more, and 41 at the most.
+    """Bursts of two networks, pass by pass in turn, until `enough` after 9 rounds or more, 31 at the most.
 
-    Which of the two is first changes from round to round, so that neither always runs on what the other left
+    Which of the two is first changes from pass to pass, so that neither always runs on what the other left
     behind. `check` is called before every round and may raise, to give up.
     """
     times = PairedTimes()
-    waits = [_device_wait(model, inputs) for model in (first, second)]
+    turns = [(model, _device_wait(model, inputs)) for model in (first, second)]
     with evaluating(first), evaluating(second), torch.no_grad():
-        for _ in range(WARM_UP):
-            call(first, inputs)
-            call(second, inputs)
+        burst = _burst([_pass(model, inputs, wait) for _ in range(WARM_UP) for model, wait in turns])
         while len(times.first) < _MOST:
             check()
-            turns = [(first, waits[0], times.first), (second, waits[1], times.second)]
-            for model, wait, seconds in turns if len(times.first) % 2 == 0 else turns[::-1]:
-                seconds.append(_pass(model, inputs, wait))
+            fastest = {0: float("inf"), 1: float("inf")}
+            for count in range(burst):
+                for which in (0, 1) if (count + len(times.first)) % 2 == 0 else (1, 0):
+                    fastest[which] = min(fastest[which], _pass(turns[which][0], inputs, turns[which][1]))
+            times.first.append(fastest[0])
+            times.second.append(fastest[1])
             if len(times.first) >= _FEWEST and enough(times):
                 break
     return times
@@ -182,6 +188,11 @@ def median_interval(values: Sequence[float]) -> tuple[float, float]:
         k += 1
         below += comb(n, k + 1)
     return ordered[k], ordered[-1 - k]
+
+
+def _burst(seconds: Sequence[float]) -> int:
+    """How many passes a burst has, by the seconds of a few."""
+    return min(BURST, max(1, int(_LONG / max(min(seconds), 1e-9))))
 
 
 def _pass(model: nn.Module, inputs: Inputs, wait: Callable[[], None]) -> float:

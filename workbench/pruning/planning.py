@@ -160,7 +160,7 @@ def _timed(
     times = time_by_module(present.model, example_input)
     lowest, highest = at(_NOTHING, times).cost, at(float("inf"), times).cost
     return TimedSearch(
-        lambda aim: at(max(aim, _NOTHING), times), lambda widths: skeleton(present, widths),
+        lambda aim: at(aim if aim > lowest else _NOTHING, times), lambda widths: skeleton(present, widths),
         first, example_input, target, lowest, highest, reference, check,
     ).plan()  # fmt: skip
 

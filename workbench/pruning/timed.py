@@ -1,9 +1,9 @@
 """Widths for a target in seconds: networks of the widths in question are built, and measured.
 
 Times of layers, normalised so that they add up to the measured whole, say where to look; what a width is
-worth is measured. Every network is timed in turn with the original, a pass each a round, and judged by the
-ratio within a round, so that a machine that is busy slows both (latency.py). The target becomes a ratio too:
-over the time of the original by which it was set, or else over the original's median in these rounds.
+worth is measured. Every network is timed in turn with the original and judged by the ratio within a round, so
+that a machine that is busy slows both (latency.py). The target becomes a ratio too: over the time of the
+original by which it was set, or else over the original's median in these rounds.
 
 The cost by the layers' times is bisected between the smallest and the widest network allowed. A network meets
 the target where the whole 95 % interval of its ratio lies at or under it; the answer is measured once more.
