@@ -18,7 +18,7 @@ from workbench.widgets.constants import GOAL, NEEDS_LABELS, OPTIONS, START_LAM
 from workbench.widgets.jobs import Delivery, Reporter, Worker
 from workbench.widgets.traits import synced
 
-REST = 0.2  # seconds in which no width moves, before the losses are computed for those that are set
+STILL = 0.2  # seconds in which no width moves, before the losses are computed for those that are set
 SCALES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
 # A number, which may have commas between its thousands and nowhere else, and what it counts in.
 TARGET = re.compile(r"((?:[1-9]\d{0,2}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+)\s*([%x×]|[kKmMgG])?")
@@ -164,7 +164,7 @@ class Budgets(t.HasTraits):
         known = self.losses_of == self.revision
         looked_at = self.tab == "budget" and self.measured
         if session is not None and looked_at and not (known and self._losses_for == wanted):
-            self._losses.submit(lambda: self._find_losses(session, wanted, REST if known else 0.0))
+            self._losses.submit(lambda: self._find_losses(session, wanted, STILL if known else 0.0))
 
     def _find_losses(self, session: Session, wanted: tuple, rest: float) -> None:
         time.sleep(rest)
