@@ -27,8 +27,8 @@ from workbench.spectral.spectrum import Spectrum
 
 WHOLE_PATH = 512  # units up to which a greedy path takes all of them
 
-# λ over the trace in plans, comparisons and sweeps: the paper's Figure 1 (method.md §2), and the most that the
-# fits use (§10), so that a plan's λ is the one that every reconstruction takes.
+# λ over the trace in plans, comparisons and sweeps: the paper's Figure 1 (method.md §2), and the most that
+# the fits use (§10), so that a plan's λ is the one that every reconstruction takes.
 BUDGET_LAM = FIT_LAM
 
 
