@@ -11,7 +11,7 @@ from torch import nn
 
 from workbench.data.progress import Cancelled
 from workbench.network.cost import count_cost
-from workbench.network.cost_model import CostModel
+from workbench.network.cost_model import CostModel, Total
 from workbench.pruning.budget import RULES, GroupBudget, Limits, solve, widths_at
 from workbench.session.session import Session
 
@@ -230,17 +230,6 @@ def test_a_norm_over_other_channels_than_a_layers_outputs_does_not_scale_its_los
     assert session.plan(session.macs / 2).met
 
 
-def test_a_target_in_seconds_is_measured():
-    session = measured("vgg-bn", 32)
-    from workbench.network.cost import measure_latency
-
-    now = measure_latency(session.model, session.example_input)
-    plan = session.plan(0.9 * now, "seconds", "equal")
-    assert plan.unit == "seconds"
-    assert plan.cost > 0
-    assert plan.met == (plan.cost <= 0.9 * now)
-
-
 def test_a_target_in_seconds_tells_its_progress_and_is_cancelled():
     session, cancel, said = measured("vgg-bn", 8), Event(), []
 
@@ -253,16 +242,15 @@ def test_a_target_in_seconds_tells_its_progress_and_is_cancelled():
     assert said == [(0, 8, "measuring latency")]
 
 
-def test_sixty_wide_groups_are_solved_within_three_seconds():
-    from time import perf_counter
-
+def test_the_work_for_sixty_wide_groups_grows_as_the_units_that_go(monkeypatch):
+    counted, saving = [], Total.saving
+    monkeypatch.setattr(Total, "saving", lambda *args: counted.append(1) or saving(*args))
     groups, cost = long_chain(60, 512)
-    start = perf_counter()
     plan = solve("least", groups, cost, 0.4 * cost.macs, limits=Limits(minimum=8))
-    seconds = perf_counter() - start
-    print(f"\n60 groups of width 512, least loss per cost: {seconds:.2f} s")
+    gone = sum(512 - width for width in plan.widths.values())
     assert plan.met
-    assert seconds < 3
+    # For each unit its own saving, and the prices of the three groups at most that share a layer with it.
+    assert gone <= len(counted) <= 4 * gone + 3 * 60
 
 
 def long_chain(count, width):

@@ -5,9 +5,10 @@ import torch
 from networks import Residual, conv_net, images, mlp
 from torch import nn
 
-from workbench.network.cost import count_cost, measure_latency
+from workbench.network.cost import count_cost
 from workbench.network.cost_model import cost_saved
 from workbench.network.finding.proof import find_groups
+from workbench.network.latency import measure_latency
 from workbench.network.surgery import remove_units
 
 

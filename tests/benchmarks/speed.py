@@ -15,7 +15,7 @@ from cifar_resnets import calibration, resnet
 from reconstructions import halved
 
 import workbench as wb
-from workbench.network.cost import measure_latency
+from workbench.network.latency import measure_latency
 from workbench.spectral.greedy import GreedySelector
 from workbench.spectral.moment import Moment
 from workbench.spectral.regression import ridge

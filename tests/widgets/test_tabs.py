@@ -9,6 +9,7 @@ import pytest
 import torch
 from states import idle, message, small_session
 
+from workbench.pruning.problem import BUDGET_LAM
 from workbench.widgets.budget_tab import target_of
 from workbench.widgets.state import WorkbenchState
 from workbench.widgets.tune_tab import SETTINGS, tuning_of
@@ -28,6 +29,80 @@ class TestBudget:
         assert state.losses_of == state.revision
         expected = np.concatenate([group.losses for group in session.budget_groups()])
         np.testing.assert_array_equal(np.frombuffer(state.losses), expected)
+
+    def shown(self, state, name):
+        """The losses of a group at its widths 0 to m, as the page draws them: over the first."""
+        ends = np.cumsum([width + 1 for width in state.budget["widths"]])
+        rows = np.split(np.frombuffer(state.losses), ends[:-1])
+        row = rows[state.budget["names"].index(name)]
+        return row / row[0]
+
+    def previewed(self, session, name, width, **options):
+        lam = BUDGET_LAM * session.spectrum(name).trace
+        return session.preview(name, width=width, lam=lam, **options).output_loss
+
+    def test_a_rows_loss_is_what_its_width_is_previewed_and_committed_with(self, state, session):
+        state.tab = "budget"
+        for theta, selection in ((0.3, "greedy"), (0.8, "magnitude-l2"), (0.8, "greedy")):
+            state.theta, state.selection = theta, selection
+            for widths in ({}, {"0": 9, "2": 7}, {"0": 13, "2": 3, "4": 10}):
+                state.widths = widths
+                idle(state)
+                assert state.losses_of == state.revision
+                for name in state.budget["names"]:
+                    width = widths.get(name, session.group(name).width)
+                    loss = self.previewed(session, name, width, theta=theta, selection=selection)
+                    assert self.shown(state, name)[width] == loss
+        options = {
+            "theta": 0.8,
+            "selection": "greedy",
+            "reconstruction": "channel",
+            "reestimate": False,
+        }
+        expected = [self.shown(state, name)[widths[name]] for name in state.budget["names"]]
+        idle(message(state, "commit_plan", widths=widths, options=options, revision=state.revision))
+        committed = [step.choice.output_loss for step in session.history[1:]]
+        assert committed == pytest.approx(expected, rel=1e-9)
+
+    def test_losses_of_another_choice_are_not_shown_as_those_of_this_one(self, state):
+        state.tab = "budget"
+        idle(state)
+        state.tab = "layer"
+        state.theta = 0.9
+        idle(state)
+        assert state.losses_of == -1
+        state.tab = "budget"
+        idle(state)
+        assert state.losses_of == state.revision
+
+    def test_losses_by_taylor_come_once_its_gradients_are_there(self, state, session):
+        state.tab = "budget"
+        session.training = [
+            (session.example_input, torch.zeros(len(session.example_input), dtype=torch.long))
+        ]
+        state.selection = "taylor"
+        for _ in range(3):
+            idle(state)
+        assert state.error == ""
+        assert session.has_gradients
+        assert state.losses_of == state.revision
+        loss = self.previewed(session, "2", 8, selection="taylor")
+        assert self.shown(state, "2")[8] == pytest.approx(loss, abs=1e-6)
+
+    def test_a_share_of_the_time_is_one_of_what_it_was_measured_to_be(self, state, session, monkeypatch):
+        asked = {}
+        monkeypatch.setattr("workbench.widgets.budget_tab.measure_latency", lambda *_: 0.5)
+
+        def plan(target, unit, rule, **options):
+            asked.update(options, target=target, unit=unit)
+            raise ValueError("enough")
+
+        monkeypatch.setattr(session, "plan", plan)
+        for text, target, reference in (("80 %", 0.4, 0.5), ("2x", 0.25, 0.5), ("12.5", 0.0125, None)):
+            goal = {"target": text, "unit": "ms"}
+            idle(message(state, "plan", rule="least", goal=goal, locks=[], widths={}))
+            assert (asked["unit"], asked["reference"]) == ("seconds", reference)
+            assert asked["target"] == pytest.approx(target)
 
     @pytest.mark.parametrize("rule", ["equal", "shared", "least"])
     def test_a_rule_gives_the_sessions_plan(self, state, session, rule):

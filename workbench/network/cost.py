@@ -1,13 +1,10 @@
-"""What a network costs: parameters, MACs, measured latency."""
+"""What a network costs: parameters and MACs. Seconds are in latency.py."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from statistics import median
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -15,7 +12,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from workbench.network.running import Inputs, batch_length, call, evaluating, first_examples, tensors_of
+from workbench.network.running import Inputs, batch_length, call, evaluating, first_examples
 
 
 @dataclass(frozen=True)
@@ -81,43 +78,3 @@ def _stepwise(model: nn.Module) -> Iterator[None]:
     finally:
         for layer, value in zip(layers, before, strict=True):
             layer.stepwise = value
-
-
-def measure_latency(model: nn.Module, inputs: Inputs, repeats: int = 20) -> float:
-    """Median seconds of a forward pass over `inputs` after two warm-up passes, `repeats` times."""
-    seconds = []
-    with evaluating(model), torch.no_grad():
-        for _ in range(2):
-            call(model, inputs)
-        for _ in range(repeats):
-            start = time.perf_counter()
-            call(model, inputs)
-            if any(t.is_cuda for t in tensors_of(inputs)):
-                torch.cuda.synchronize()
-            seconds.append(time.perf_counter() - start)
-    return median(seconds)
-
-
-def time_by_module(model: nn.Module, inputs: Inputs, repeats: int = 7) -> dict[str, float]:
-    """Median seconds in each layer without children, and of the whole under ''."""
-    times: dict[str, list[float]] = {}
-    started: dict[str, float] = {}
-    handles = []
-    for name, module in model.named_modules():
-        if name and not list(module.children()):
-
-            def begin(_module: nn.Module, _args: Any, name: str = name) -> None:
-                started[name] = perf_counter()
-
-            def end(_module: nn.Module, _args: Any, _output: Any, name: str = name) -> None:
-                times.setdefault(name, []).append(perf_counter() - started[name])
-
-            handles += [module.register_forward_pre_hook(begin), module.register_forward_hook(end)]
-    try:
-        with evaluating(model), torch.no_grad():
-            for _ in range(repeats):
-                call(model, inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return {name: median(found) for name, found in times.items()} | {"": measure_latency(model, inputs)}

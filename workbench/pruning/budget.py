@@ -24,8 +24,15 @@ _BISECTIONS = 60
 class GroupBudget:
     """What the rules know of one group.
 
-    `losses` (m+1,): output loss r at every width, relative to keeping none. `weight`: how much of the
-    network's signal goes through the group; 1 for a plain layer. `eigenvalues` (m,): for the shared λ.
+    Attributes:
+        name: the group's.
+        width: its units m.
+        losses: (m+1,), what a choice of each width predicts, `Choice.output_loss`, by the θ, λ and selection
+            of the commit: near to 1e-3 between the widths m, m/2, m/4, … (`GroupProblem.width_losses`).
+        eigenvalues: (m,), for the shared λ.
+        weight: ω, how much of the network's signal goes through the group; 1 for a plain layer.
+        comparable: (m+1,), r at every width, relative to keeping none, on the scale on which the rule "least"
+            compares layers (least_loss.py); None: `losses`.
     """
 
     name: str
@@ -33,11 +40,12 @@ class GroupBudget:
     losses: np.ndarray = field(repr=False, compare=False)
     eigenvalues: np.ndarray = field(repr=False, compare=False)
     weight: float = 1.0
+    comparable: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property
     def decay(self) -> np.ndarray:
-        """−weight · log(1 − r) at every width, (m+1,), see `least_loss.decay`."""
-        return decay(self.losses, self.weight)
+        """−ω · log(1 − r) at every width, (m+1,), see `least_loss.decay`."""
+        return decay(self.losses if self.comparable is None else self.comparable, self.weight)
 
     def degrees_of_freedom(self, lam: float) -> float:
         """N(λ), λ relative to the trace."""
@@ -52,8 +60,24 @@ class GroupBudget:
 class BudgetPlan:
     """Widths for all prunable groups, and what the network would cost with them.
 
-    `cost` is in the target's unit; `met`: whether it is at or under the target; `message` says what the
-    nearest is where it is not. `lam`: the shared λ, relative to the trace, for the rule "shared".
+    Attributes:
+        rule: one of `RULES`.
+        unit: one of `UNITS`, what `target` and `cost` count.
+        target: what was asked for.
+        widths: by the group's name.
+        cost: of the network with these widths; in seconds it is measured.
+        parameters: exact.
+        macs: of one example, exact.
+        met: whether the cost is at or under the target; in seconds, whether all of `interval` is.
+        message: what the nearest is where the target is not met; in seconds always what was measured: the
+            network's time and its spread, the target, the original's time.
+        lam: the shared λ, relative to the trace, for the rule "shared".
+        seconds: measured, for the unit "seconds": the median ratio to the original, times its seconds.
+        interval: where that median lies 95 times in 100, in seconds.
+        doubtful: whether the target is missed, or the answer uncertain or far below the target.
+        losses: predicted output loss of each group alone at its width, relative to keeping none, by the
+            choice with which the plan is committed: `Session.preview` gives the same on the network as it
+            stands. A commit before it changes rows that criteria of weights look at, and a reader's outputs.
     """
 
     rule: str
@@ -66,6 +90,10 @@ class BudgetPlan:
     met: bool
     message: str = ""
     lam: float | None = None
+    seconds: float | None = None
+    interval: tuple[float, float] | None = None
+    doubtful: bool = False
+    losses: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -119,7 +147,7 @@ def solve(
     or no width of it.
     """
     limits = limits or Limits()
-    _check(rule, groups, target, unit, limits)
+    check_request(rule, groups, target, unit, limits)
     cost = _cost(model, unit, seconds, biased)
     allowed = [_allowed(group, limits) for group in groups]
     smallest = [choices[0] for choices in allowed]
@@ -138,7 +166,9 @@ def solve(
     found = cost.total(widths)
     met = found <= target
     message = "" if met else f"{_said(target, unit)} cannot be met: the nearest is {_said(found, unit)}"
-    return BudgetPlan(rule, unit, float(target), named, found, parameters, macs, met, message, lam)
+    return BudgetPlan(
+        rule, unit, float(target), named, found, parameters, macs, met, message, lam, doubtful=not met
+    )
 
 
 def _said(cost: float, unit: str) -> str:
@@ -147,7 +177,8 @@ def _said(cost: float, unit: str) -> str:
     return f"{cost:,.0f} {'MACs' if unit == 'macs' else unit}"
 
 
-def _check(rule: str, groups: Sequence[GroupBudget], target: float, unit: str, limits: Limits) -> None:
+def check_request(rule: str, groups: Sequence[GroupBudget], target: float, unit: str, limits: Limits) -> None:
+    """Raises ValueError for what `solve` cannot be asked."""
     if rule not in RULES:
         raise ValueError(f"the rule must be one of {', '.join(RULES)}; got {rule!r}")
     if unit not in UNITS:
@@ -182,7 +213,7 @@ def _cost(model: CostModel, unit: str, seconds: Mapping[str, float] | None, bias
         return Total(model, model.macs, lambda t: (spread(t, t.macs), 0.0))
     if not seconds:
         raise ValueError("a target in seconds needs the time of every module: give seconds")
-    times = dict(seconds)
+    times = dict(seconds)  # `time_by_module`: the layers' times add up to the whole at most
     return Total(model, times[""], lambda t: (spread(t, times.get(t.name, 0.0)), 0.0))
 
 

@@ -15,7 +15,11 @@ from workbench.spectral.bounds import guaranteed_width, suggested_width
 from workbench.spectral.spectrum import Spectrum
 
 RECONSTRUCTIONS = ("channel", "kernel", "original", "none")
-"""The paper's Â; [beyond] least squares on patches; [beyond] against the original's outputs; nothing."""
+"""The paper's Â; [beyond] least squares on patches; [beyond] against the original's outputs; nothing.
+
+The two fits use the ridge of min(λ, 1e-6·Tr Σ), `FIT_LAM` (method.md §10): there λ chooses the width and the
+units, and does not shrink what is fitted, since with more they came out worse than with less.
+"""
 DEFAULT_THETA = 0.3  # the paper's best for VGG-13 on CIFAR-10 (method.md §3)
 
 
@@ -26,12 +30,15 @@ class Choice:
     `kept`: ascending unit indices in [0, `of`), `width` of them, where `of` is the group's present width;
     `units`: the same as they are numbered in the original network.
     `reestimate`: running statistics of batch norms are measured anew on the calibration data afterwards.
-    `lam` is absolute, `lam_relative` is λ/Tr Σ. Losses are relative to keeping none, in [0, 1].
+    `lam` is absolute, `lam_relative` is λ/Tr Σ. With several readers Σ is here the mean of their moments, and
+    each reader's own λ is the same share of its own trace: λ_r = λ·Tr Σ_r/Tr Σ. For the reconstructions
+    "kernel" and "original" λ chooses the width and the units alone: `RECONSTRUCTIONS`.
+    Losses are relative to keeping none, in [0, 1].
     `predicted_error` is the root-mean-square change at the readers' outputs over their root mean square
-    (biases left out), as the paper's Â leaves it, on the activations that were measured: an upper bound there
-    where `predicted_error_exact`, else an estimate, since channel moments ignore the correlation between
-    kernel positions (method.md §6). Under the simultaneous procedure these are the original's, which is not
-    what a reader behind an earlier commit receives.
+    (biases left out), as the paper's Â leaves it at this λ, on the activations that were measured: an upper
+    bound there where `predicted_error_exact`, else an estimate, since channel moments ignore the correlation
+    between kernel positions (method.md §6). Under the simultaneous procedure these are the original's, which
+    is not what a reader behind an earlier commit receives.
     `parameters_saved`, `macs_saved`: counts, exact.
     """
 

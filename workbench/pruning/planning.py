@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from threading import Event
 
@@ -10,38 +10,69 @@ import numpy as np
 from torch import nn
 
 from workbench.data.progress import Cancelled, Progress
-from workbench.network.cost import measure_latency, time_by_module
 from workbench.network.cost_model import CostModel
 from workbench.network.groups import UnitGroup, named_group
+from workbench.network.latency import time_by_module
 from workbench.network.running import Inputs
 from workbench.network.surgery import remove_units
-from workbench.pruning.budget import BudgetPlan, GroupBudget, Limits, solve
+from workbench.pruning.budget import BudgetPlan, GroupBudget, Limits, check_request, solve
 from workbench.pruning.choice import Choice
+from workbench.pruning.least_loss import branch_weight
 from workbench.pruning.problem import BUDGET_LAM
 from workbench.pruning.state import Change, State
+from workbench.pruning.timed import STEPS, TimedSearch
 from workbench.pruning.transitions import Ground, Options, applied, chosen, refreshed, said
 
-LATENCY_ROUNDS = 8
+_NOTHING = 1e-300  # seconds: a target that every network misses
 
 
-def group_budgets(state: State) -> list[GroupBudget]:
-    """What the rules of budget.py need of every prunable group, from the moments measured."""
+def group_budgets(
+    state: State, options: Options | None = None, lam: float | None = BUDGET_LAM
+) -> list[GroupBudget]:
+    """What the rules of budget.py need of every prunable group, from the moments measured.
+
+    Args:
+        options: θ and selection by which the plan is to be carried out, by default those of a commit.
+        lam: λ over the trace, as for `walk`.
+
+    Raises:
+        NotMeasuredError: the selection needs gradients that are not measured.
+    """
+    options = options or Options()
     streams = _streams(state)
     found = []
     for group in state.groups:
         if group.prunable:
             problem = state.problem(group.name)
-            losses = problem.budget_losses
-            whole = float(losses[0])
-            weight = float(len(group.readers))
-            stream = streams.get(group.readers[0].module, 0.0)
-            if len(group.readers) == 1 and whole + stream > 0:
-                weight = whole / (whole + stream)  # the branch's share of the sum that it is added to
-            relative = losses / whole if whole > 0 else np.zeros_like(losses)
+            absolute = problem.comparable_losses
+            whole = float(absolute[0])
             found.append(
-                GroupBudget(group.name, group.width, relative, problem.spectrum.eigenvalues.numpy(), weight)
+                GroupBudget(
+                    group.name,
+                    group.width,
+                    problem.width_losses(lam, options.theta, options.selection),
+                    problem.spectrum.eigenvalues.numpy(),
+                    branch_weight(len(group.readers), whole, streams.get(group.readers[0].module, 0.0)),
+                    absolute / whole if whole > 0 else np.zeros_like(absolute),
+                )
             )
     return found
+
+
+def predicted_losses(
+    state: State, widths: Mapping[str, int], options: Options, lam: float | None = BUDGET_LAM
+) -> dict[str, float]:
+    """Relative output loss of each group of `widths` alone, exactly as `chosen` says it at that width.
+
+    Raises:
+        ValueError: a group or width that does not exist.
+        NotMeasuredError: the selection needs gradients that are not measured.
+    """
+    falling(state.groups, widths)
+    return {
+        name: state.problem(name).predicted_loss(width, lam, options.theta, options.selection)
+        for name, width in widths.items()
+    }
 
 
 def _streams(state: State) -> dict[str, float]:
@@ -57,45 +88,78 @@ def _streams(state: State) -> dict[str, float]:
 
 def plan_for(
     state: State,
+    original: nn.Module,
     rule: str,
     target: float,
     unit: str,
     limits: Limits,
     example_input: Inputs,
-    reconstruction: str = "channel",
+    options: Options | None = None,
+    lam: float | None = BUDGET_LAM,
+    reference: float | None = None,
     progress: Progress | None = None,
     cancel: Event | None = None,
 ) -> BudgetPlan:
-    """Widths for `target`; one in seconds is checked by measuring networks of those widths.
+    """Widths for `target`; one in seconds is found by measuring networks of such widths (timed.py).
 
-    Raises ValueError as `solve` does, Cancelled.
+    Args:
+        state: what is to be pruned; it stays as it is, and its network is run and watched here alone.
+        original: the network with which times are compared, run here alone too.
+        rule: as for `solve`, like `target`, `unit` and `limits`.
+        example_input: what a pass runs on.
+        options: how the plan is to be carried out: the losses are those of these choices.
+        lam: λ over the trace, as for `walk`.
+        reference: seconds of the original by the measurement that set the target, for the unit "seconds".
+
+    Raises:
+        ValueError: as `solve`; a reference that is not positive.
+        NotMeasuredError: the selection needs gradients that are not measured.
+        Cancelled: `cancel` was set.
     """
+    options = options or Options()
     model = CostModel.of(state.model, state.groups, state.cost)
-    budgets = group_budgets(state)
-    biased = reconstruction == "original"
+    budgets = group_budgets(state, options, lam)
+    biased = options.reconstruction == "original"
     if unit != "seconds":
-        return solve(rule, budgets, model, target, unit, limits, biased=biased)
-    seconds = time_by_module(state.model, example_input)
-    aim, best = float(target), None
-    for done in range(LATENCY_ROUNDS):
-        if progress is not None:
-            progress(done, LATENCY_ROUNDS, "measuring latency")
+        plan = solve(rule, budgets, model, target, unit, limits, biased=biased)
+    else:
+        check_request(rule, budgets, target, unit, limits)
+        if reference is not None and not reference > 0:
+            raise ValueError(f"the reference must be the original's seconds, above 0; got {reference!r}")
+        plan = _timed(
+            state, original, lambda aim, times: solve(rule, budgets, model, aim, unit, limits, times, biased),
+            float(target), example_input, reference, progress, cancel,
+        )  # fmt: skip
+    return replace(plan, losses=predicted_losses(state, plan.widths, options, lam))
+
+
+def _timed(
+    state: State,
+    original: nn.Module,
+    at: Callable[[float, Mapping[str, float]], BudgetPlan],
+    target: float,
+    example_input: Inputs,
+    reference: float | None,
+    progress: Progress | None,
+    cancel: Event | None,
+) -> BudgetPlan:
+    """`at`: the plan for a cost by the layers' times, and these."""
+
+    def check(done: int, steps: int) -> None:
         if cancel is not None and cancel.is_set():
             raise Cancelled("cancelled while measuring latency")
-        plan = solve(rule, budgets, model, aim, unit, limits, seconds, biased)
-        found = measure_latency(skeleton(state, plan.widths), example_input)
-        message = "" if found <= target else f"the fastest network found takes {1000 * found:.3g} ms"
-        measured = BudgetPlan(
-            rule, unit, float(target), plan.widths, found, plan.parameters, plan.macs,
-            found <= target, message, plan.lam,
-        )  # fmt: skip
-        if best is None or (measured.met, -abs(found - target)) > (best.met, -abs(best.cost - target)):
-            best = measured
-        if (found <= target and found > 0.97 * target) or not plan.met:
-            break
-        aim *= min(1.5, max(0.6, target / found)) if found > target else 1 + 0.5 * (target / found - 1)
-    assert best is not None
-    return best
+        if progress is not None and (not told or told[-1] != done):
+            told.append(done)
+            progress(done, steps, "measuring latency")
+
+    told: list[int] = []
+    check(0, STEPS)
+    times = time_by_module(state.model, example_input)
+    lowest, highest = at(_NOTHING, times).cost, at(float("inf"), times).cost
+    return TimedSearch(
+        lambda aim: at(aim if aim > lowest else _NOTHING, times), lambda widths: skeleton(state, widths),
+        original, example_input, target, lowest, highest, reference, check,
+    ).plan()  # fmt: skip
 
 
 def skeleton(state: State, widths: Mapping[str, int]) -> nn.Module:
@@ -138,8 +202,7 @@ def walk(
         report(0, None, "choosing")
         if name in state.stale:
             state = refreshed(ground, state, report, cancel)
-        trace = state.problem(name).spectrum.trace
-        absolute = None if lam is None or trace == 0 else lam * trace
+        absolute = state.problem(name).absolute(lam, widths[name])
         choice = chosen(state, name, widths[name], absolute, options)
         state = applied(ground, state, choice, report, cancel)
         yield choice, state

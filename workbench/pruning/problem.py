@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from workbench.measure.moments import GroupStatistics
 from workbench.network.groups import UnitGroup
 from workbench.network.layers import layer_weight
+from workbench.pruning.least_loss import comparable_readout
 from workbench.spectral.bounds import local_error, removal_error
 from workbench.spectral.greedy import GreedySelector
 from workbench.spectral.losses import losses_along
@@ -26,7 +27,9 @@ from workbench.spectral.spectrum import Spectrum
 
 WHOLE_PATH = 512  # units up to which a greedy path takes all of them
 
-BUDGET_LAM = FIT_LAM  # of the trace
+# λ over the trace in plans, comparisons and sweeps: the paper's Figure 1 (method.md §2), and the most that
+# the fits use (§10), so that a plan's λ is the one that every reconstruction takes.
+BUDGET_LAM = FIT_LAM
 
 
 class NotMeasuredError(RuntimeError):
@@ -50,8 +53,9 @@ class LossCurve:
 class GroupProblem:
     """All that a choice for one group needs; what does not depend on λ, θ or the width is computed once.
 
-    With several readers the spectrum shown is that of their mean moment, and a λ means the same share of
-    the trace at each of them.
+    With several readers the spectrum shown is that of their mean moment Σ, and a λ means the same share of
+    the trace at each of them: reader r has λ_r = λ·Tr Σ_r/Tr Σ, and τ_r = λ_r·m♯·τ'(λ_r) by its own Σ_r
+    (method.md §10).
     """
 
     def __init__(
@@ -63,6 +67,8 @@ class GroupProblem:
             reader.readout(weight) for reader, weight in zip(group.readers, weights, strict=True)
         ]
         self.scales = [_norm_scale(model, reader.norm) for reader in group.readers]
+        self._width_losses: dict[tuple[float | None, float, str], np.ndarray] = {}
+        self._predicted: dict[tuple[int, float | None, float, str], float] = {}
         writers = [(_weight(model, w.module), w.rows) for w in group.writers]
         self.evidence = Evidence(
             width=group.width,
@@ -90,34 +96,99 @@ class GroupProblem:
         return Spectrum.of(torch.stack([moment.matrix for moment in self.moments]).mean(0))
 
     @cached_property
-    def budget_losses(self) -> np.ndarray:
-        """Output loss of the greedy path at every width, (m+1,), on a scale that compares across layers.
+    def comparable_losses(self) -> np.ndarray:
+        """The objective of least loss per cost at every width, (m+1,): least_loss.py.
 
-        Each reader's outputs count in standard deviations of the batch norm that takes them, times its
-        scale; without one, in root mean squares of all its outputs **[beyond the paper]** (method.md §7).
+        Σ_readers Tr[Z C_J Zᵀ] along the greedy path of θ = 0 with Z on the comparable scale, at the λ of the
+        paper's Figure 1 and the ridge of the whole width. Its first entry is what there is to lose.
         """
-        readouts = []
-        for moment, z, scale, weight in zip(
-            self.moments, self.readouts, self.scales, self.evidence.readers or (), strict=True
-        ):
-            if scale is None:
-                mean = float(((z @ moment.matrix) * z).sum()) / len(weight)
-                readouts.append(z / mean**0.5 if mean > 0 else z)
-            else:
-                times = len(z) // len(scale)  # every kernel position of an output stands below the last
-                readouts.append(z * scale.repeat_interleave(times)[:, None])
+        readouts = [
+            comparable_readout(z, moment.matrix, scale, len(weight))
+            for moment, z, scale, weight in zip(
+                self.moments, self.readouts, self.scales, self.evidence.readers or (), strict=True
+            )
+        ]
         pairs = list(zip(self.moments, readouts, strict=True))
-        whole = sum(float(((z @ m.matrix) * z).sum()) for m, z in pairs)
+        whole = sum(float(((z @ m.matrix) * z).sum()) for m, z in pairs)  # Σ Tr[Z Σ Zᵀ]
         ridges = self.ridges(BUDGET_LAM * self.spectrum.trace or 1.0, self.group.width)
         path = GreedySelector(list(self.moments), readouts).path(ridges, theta=0.0)
         return path.losses.numpy() * whole
+
+    def absolute(self, lam: float | None, width: int) -> float:
+        """λ in the units of Σ, for one relative to the trace; None: the λ with N(λ) = `width`."""
+        trace = self.spectrum.trace
+        if trace == 0:
+            return 1.0
+        return self.spectrum.lam_for(width) if lam is None else lam * trace
+
+    def width_losses(self, lam: float | None, theta: float, selection: str) -> np.ndarray:
+        """Relative output losses at every width w, (m+1,), by the units that are kept at w and its ridge.
+
+        τ = λ·w·τ'(λ) grows with w, and a path has one τ, so an exact curve takes m paths. Here it takes
+        log₂ m: one at each of m, m/2, m/4, …, 1 units, up to twice its width; between two of them the loss of
+        each is weighed by how near its τ is, which is linear in w. Against m paths, for all groups of the
+        tested families at λ = 1e-6·Tr Σ: apart by 1e-3 of the whole at most, 1e-6 at most in twenty of the
+        twenty-six; exact at m, m/2, … themselves. What is shown of a chosen width is computed for it.
+
+        Args:
+            lam: λ over the trace; None: it follows from each width.
+            theta: θ of the selection "greedy".
+            selection: one of `SELECTIONS`.
+
+        Raises:
+            NotMeasuredError: the selection needs gradients that are not measured.
+        """
+        key = (lam, theta, selection)
+        if key not in self._width_losses:
+            self._width_losses[key] = self._find_width_losses(lam, theta, selection)
+        return self._width_losses[key]
+
+    def predicted_loss(self, width: int, lam: float | None, theta: float, selection: str) -> float:
+        """`Choice.output_loss` of the choice of `width` units; arguments and errors as for `width_losses`."""
+        key = (width, lam, theta, selection)
+        if key not in self._predicted:
+            absolute = self.absolute(lam, width)
+            order = self.order(absolute, width, theta, selection)
+            self._predicted[key] = float(self.curve(order, absolute, width, theta).output[width])
+        return self._predicted[key]
+
+    def _find_width_losses(self, lam: float | None, theta: float, selection: str) -> np.ndarray:
+        m = self.group.width
+        anchors = [m]
+        while anchors[-1] > 1:
+            anchors.append(anchors[-1] // 2)
+        losses = np.empty(m + 1)
+        above: np.ndarray | None = None  # the losses of the anchor above, at its own ridge
+        order: list[int] = []
+        for anchor, limit in zip(anchors, [m, *anchors], strict=False):
+            absolute = self.absolute(lam, anchor)
+            order = self._order_from(order, absolute, anchor, limit, theta, selection)
+            here = self.curve(order[:limit], absolute, anchor, theta).output.numpy()
+            widths = np.arange(anchor, limit + 1)
+            far = (widths - anchor) / max(limit - anchor, 1)  # (τ_w − τ_anchor)/(τ_limit − τ_anchor)
+            other = here if above is None else above
+            losses[widths] = (1 - far) * here[widths] + far * other[widths]
+            losses[0] = here[0]
+            above = here
+        return losses
+
+    def _order_from(
+        self, above: list[int], lam: float, width: int, limit: int, theta: float, selection: str
+    ) -> list[int]:
+        """`limit` units or more in the order of `width`; a long greedy path ends in the order `above`."""
+        if selection != "greedy":
+            return self.order(lam, width, theta, selection)
+        reach = limit if limit <= WHOLE_PATH else width
+        first = self.selector.path(self.ridges(lam, width), theta, reach).order.tolist()
+        chosen = set(first)
+        return first + [unit for unit in above if unit not in chosen]
 
     @cached_property
     def selector(self) -> GreedySelector:
         return GreedySelector(list(self.moments), self.readouts)
 
     def ridges(self, lam: float, width: int) -> list[Tensor]:
-        """τ (m,) at every reader, for the absolute λ of the shown spectrum."""
+        """τ (m,) at every reader, for the absolute λ of the shown spectrum: λ_r = λ·Tr Σ_r/Tr Σ."""
         return shared_ridges(self.reader_spectra, self.spectrum.trace, lam, width)
 
     def order(self, lam: float, width: int, theta: float, selection: str) -> list[int]:

@@ -40,7 +40,7 @@ from workbench.network.tensors import give_back_memory, sharing_copy
 from workbench.pruning.budget import BudgetPlan, GroupBudget, Limits
 from workbench.pruning.choice import DEFAULT_THETA, Choice
 from workbench.pruning.comparing import Comparison, Sensitivity, compared, swept
-from workbench.pruning.planning import group_budgets, plan_changes, plan_for
+from workbench.pruning.planning import group_budgets, plan_changes, plan_for, predicted_losses
 from workbench.pruning.problem import BUDGET_LAM
 from workbench.pruning.state import Change, StaleMomentsError, State, Statistics
 from workbench.pruning.transitions import (
@@ -323,8 +323,9 @@ class Session:
         `reconstruction`: "channel", the paper's Â; "kernel", least squares on the patches of a convolution
         [beyond]; "original", against the unpruned network's outputs, with a bias and the drift of a residual
         stream [beyond]; "none". The two [beyond] are fitted when the choice is tried or committed, in a pass
-        over the calibration data a reader. `reestimate` measures the running statistics of batch norms anew
-        after the commit.
+        over the calibration data a reader, with the ridge of min(λ, 1e-6·Tr Σ) (method.md §10): there λ
+        chooses the width and the units, and a larger one shrinks nothing. `reestimate` measures the running
+        statistics of batch norms anew after the commit.
 
         Raises ValueError for bad input, NotMeasuredError, StaleMomentsError.
         """
@@ -371,6 +372,8 @@ class Session:
     ) -> Step:
         """Carry out `choice`: a new, smaller network, scored, and a step in the history.
 
+        "kernel" and "original" fit with the ridge of min(λ, 1e-6·Tr Σ), whatever the λ of the choice.
+        "kernel" and "original" fit with the ridge of min(λ, 1e-6·Tr Σ), whatever the λ of the choice.
         Steps in a row with the same `plan` are undone together. What redo would have brought back is
         dropped. Raises ValueError where the choice was made for another width of its group, StaleMomentsError
         where it was made before its moments became stale, and whatever scoring raises; then nothing has
@@ -383,15 +386,34 @@ class Session:
 
     # Budgets
 
-    def budget_groups(self, remeasure: bool = True) -> list[GroupBudget]:
-        """What the budget rules know of every prunable group. Raises NotMeasuredError.
+    def budget_groups(
+        self,
+        remeasure: bool = True,
+        *,
+        theta: float = DEFAULT_THETA,
+        selection: str = "greedy",
+        lam: float | None = BUDGET_LAM,
+    ) -> list[GroupBudget]:
+        """What the budget rules know of every prunable group: losses by the choices that these options make.
 
-        Stale moments are measured again first, unless `remeasure` is False.
+        Stale moments are measured again first, unless `remeasure` is False. Raises NotMeasuredError.
         """
         self._state.check_measured()
         if remeasure:
             self.remeasure()
-        return group_budgets(self._state)
+        return group_budgets(self._state, Options(theta, selection), lam)
+
+    def predicted_losses(
+        self,
+        widths: Mapping[str, int],
+        *,
+        theta: float = DEFAULT_THETA,
+        selection: str = "greedy",
+        lam: float | None = BUDGET_LAM,
+    ) -> dict[str, float]:
+        """Output loss of each group alone at its width in `widths`, exactly as `preview` says it."""
+        self._state.check_measured()
+        return predicted_losses(self._state, widths, Options(theta, selection), lam)
 
     def plan(
         self,
@@ -402,7 +424,11 @@ class Session:
         locks: Mapping[str, int] | None = None,
         minimum: int = 1,
         multiple: int = 1,
+        theta: float = DEFAULT_THETA,
+        selection: str = "greedy",
         reconstruction: str = "channel",
+        lam: float | None = BUDGET_LAM,
+        reference: float | None = None,
         progress: Progress | None = None,
         cancel: Cancel | None = None,
     ) -> BudgetPlan:
@@ -411,19 +437,25 @@ class Session:
         `target`: a number of "parameters", "macs" or "seconds" of a forward pass over the example. `rule`:
         "equal", every group keeps the same share; "shared", ⌈N(λ)⌉ at one λ relative to the trace;
         "least", least loss per cost [beyond the paper]. `locks`: widths that stay; `minimum`: units that
-        every group keeps; `multiple`: widths are multiples of it, or whole. `reconstruction`: what the plan
-        is to be committed with; "original" gives a bias to readers that have none, and these parameters
-        count. Stale moments are measured again first.
+        every group keeps; `multiple`: widths are multiples of it, or whole.
+
+        `theta`, `selection`, `lam` and `reconstruction` are what the plan is to be committed with, as for
+        `commit_plan`: the losses that the plan tells are of these choices; "original" gives a bias to readers
+        that have none, and these parameters count.
+
+        Seconds are measured: networks of the widths in question run in turn with the original, and the plan
+        says the interval. `reference`: what the original took when the target was set, so that another load
+        of the machine does not change what is asked for. Stale moments are measured again first.
 
         Raises ValueError for bad input, NotMeasuredError, Cancelled. A target that cannot be met is said in
         the plan.
         """
-        Options(reconstruction=reconstruction)  # raises ValueError for one that there is not
+        options = Options(theta, selection, reconstruction)  # raises ValueError for one that there is not
         self.remeasure(progress, cancel)
         limits = Limits(dict(locks or {}), minimum, multiple)
         return plan_for(
-            self._state.running(), rule, target, unit, limits, self.example_input, reconstruction,
-            progress, cancel,
+            self._state.running(), self._history.original.running().model, rule, target, unit, limits,
+            self.example_input, options, lam, reference, progress, cancel,
         )  # fmt: skip
 
     def commit_plan(

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 import traitlets as t
 
-from workbench.network.cost import measure_latency
+from workbench.network.latency import measure_latency
 from workbench.pruning.budget import BudgetPlan
+from workbench.pruning.problem import NotMeasuredError
 from workbench.session.session import Session
 from workbench.widgets.constants import GOAL, NEEDS_LABELS, OPTIONS, START_LAM
 from workbench.widgets.jobs import Delivery, Reporter, Worker
 from workbench.widgets.traits import synced
 
+STILL = 0.2  # seconds in which no width moves, before the losses are computed for those that are set
 SCALES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
 # A number, which may have commas between its thousands and nowhere else, and what it counts in.
 TARGET = re.compile(r"((?:[1-9]\d{0,2}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+)\s*([%x×]|[kKmMgG])?")
@@ -25,9 +28,10 @@ class Budgets(t.HasTraits):
     """The part of the shared state that is about all groups at once.
 
     `budget` is the cost of any widths (page_values.py), `losses` the float64 output losses of all its groups,
-    of each at its widths 0 to m, once they are known for the revision `losses_of`. `widths` are those that
-    the page has set, by group name; a group that is not named keeps all its units. `locks` are names of
-    groups that neither λ nor a rule moves. `planned` is what the last rule answered.
+    of each at its widths 0 to m, once they are known for the revision `losses_of`: by the θ and selection
+    with which they are committed, near between m, m/2, … and exact at the widths that are set. `widths` are
+    those that the page has set, by group name; a group that is not named keeps all its units. `locks` are
+    names of groups that neither λ nor a rule moves. `planned` is what the last rule answered.
     """
 
     COMMANDS: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -50,6 +54,8 @@ class Budgets(t.HasTraits):
     revision: Any
     measured: Any
     tab: Any
+    theta: Any
+    selection: Any
     reconstruction: Any
     _current: Any
     _deliver: Delivery
@@ -59,6 +65,7 @@ class Budgets(t.HasTraits):
 
     def _begin_budgets(self) -> None:
         self._losses = Worker("workbench-losses", newest_only=True)
+        self._losses_for: tuple | None = None
         self._plan: BudgetPlan | None = None
 
     def plan(
@@ -76,16 +83,19 @@ class Budgets(t.HasTraits):
         wanted: dict[str, Any] = GOAL | dict(self.goal if goal is None else goal)
         held = list(self.locks if locks is None else locks)
         now = dict(self.widths if widths is None else widths)
-        reconstruction = self.reconstruction
+        ways = {name: getattr(self, name) for name in ("theta", "selection", "reconstruction")}
 
         def work(progress: Reporter, cancel: Any) -> None:
             session = self._current
+            need_gradients(session, [ways["selection"]], progress, cancel)
+            target, reference = _asked(session, str(wanted["target"]), str(wanted["unit"]))
             found = session.plan(
-                target_of(session, str(wanted["target"]), str(wanted["unit"])),
+                target,
                 "seconds" if wanted["unit"] == "ms" else str(wanted["unit"]),
                 rule,
                 **limits_of(session, wanted, held, now),
-                reconstruction=reconstruction,
+                **ways,
+                reference=reference,
                 progress=progress,
                 cancel=cancel,
             )
@@ -136,29 +146,65 @@ class Budgets(t.HasTraits):
             "locks": [name for name in locks if name in present],
         }
 
-    @t.observe("tab")
+    @t.observe("tab", "widths")
     def _on_tab(self, change: dict) -> None:
         self._ask_losses()
 
+    @t.observe("theta", "selection")
+    def _on_ways(self, change: dict) -> None:
+        self.losses_of = -1  # those shown belong to another choice
+        self._ask_losses()
+
+    def _wanted_losses(self) -> tuple:
+        return self.revision, self.theta, self.selection, tuple(sorted(self.widths.items()))
+
     def _ask_losses(self) -> None:
         """The losses at every width, in the background, once they are looked at."""
-        session, revision = self.session, self.revision
-        wanted = self.tab == "budget" and self.measured and self.losses_of != revision
-        if session is not None and wanted:
-            self._losses.submit(lambda: self._find_losses(session, revision))
+        session, wanted = self.session, self._wanted_losses()
+        known = self.losses_of == self.revision
+        looked_at = self.tab == "budget" and self.measured
+        if session is not None and looked_at and not (known and self._losses_for == wanted):
+            self._losses.submit(lambda: self._find_losses(session, wanted, STILL if known else 0.0))
 
-    def _find_losses(self, session: Session, revision: int) -> None:
-        if revision != self.revision:
+    def _find_losses(self, session: Session, wanted: tuple, rest: float) -> None:
+        time.sleep(rest)
+        if wanted != self._wanted_losses():
             return
+        revision, theta, selection, widths = wanted
         try:
-            groups = session.budget_groups(remeasure=False)
+            losses = losses_of(session, dict(widths), theta, selection)
+        except NotMeasuredError:
+            return  # the preview of this selection measures what is missing; then they are asked for again
         except BaseException as error:
             if revision == self.revision:
                 self._fail("plan", error)
             return
-        losses = np.concatenate([group.losses for group in groups]) if groups else np.zeros(0)
         values = {"losses": losses.astype(np.float64).tobytes(), "losses_of": revision}
-        self._deliver(lambda: self._set(values) if revision == self.revision else None)
+
+        def show() -> None:
+            if wanted == self._wanted_losses():
+                self._losses_for = wanted
+                self._set(values)
+
+        self._deliver(show)
+
+
+def losses_of(session: Session, widths: Mapping[str, int], theta: float, selection: str) -> np.ndarray:
+    """Predicted losses of all groups in a row, of each at its widths 0 to m; at `widths` as previewed.
+
+    Raises NotMeasuredError.
+    """
+    groups = session.budget_groups(remeasure=False, theta=theta, selection=selection)
+    present = {group.name: group.width for group in groups}
+    inside = {name: min(width, present[name]) for name, width in widths.items() if name in present}
+    exact = session.predicted_losses(inside, theta=theta, selection=selection)
+    rows = []
+    for group in groups:
+        row = group.losses.copy()
+        if group.name in exact and row[0] > 0:
+            row[inside[group.name]] = exact[group.name]
+        rows.append(row)
+    return np.concatenate(rows) if rows else np.zeros(0)
 
 
 def limits_of(
@@ -184,7 +230,9 @@ def need_gradients(session: Session, selections: Iterable[str], progress: Report
 
 def plan_values(plan: BudgetPlan) -> dict[str, Any]:
     """A plan as the page shows it."""
-    names = ("rule", "unit", "target", "widths", "cost", "parameters", "macs", "met", "message", "lam")
+    names = (
+        "rule", "unit", "target", "widths", "cost", "parameters", "macs", "met", "message", "lam", "doubtful",
+    )  # fmt: skip
     return {name: getattr(plan, name) for name in names}
 
 
@@ -193,6 +241,11 @@ def target_of(session: Session, text: str, unit: str) -> float:
 
     `text`: "50 %" or "2x" less, of the original; "1.2 M"; milliseconds for the unit "ms". Raises ValueError.
     """
+    return _asked(session, text, unit)[0]
+
+
+def _asked(session: Session, text: str, unit: str) -> tuple[float, float | None]:
+    """The target, and where it is a share of the original's time, what that was measured to be."""
     found = TARGET.fullmatch(text.strip().replace("\u202f", " "))
     number = float(found[1].replace(",", "")) if found else float("nan")
     mark = (found[2] or "").lower() if found else ""
@@ -203,11 +256,12 @@ def target_of(session: Session, text: str, unit: str) -> float:
             f"decimals; got {text!r}"
         )
     if mark in SCALES:
-        return number * SCALES[mark] / (1000 if unit == "ms" else 1)
+        return number * SCALES[mark] / (1000 if unit == "ms" else 1), None
     start = session.history[0]
     wholes = {"parameters": start.parameters, "macs": start.macs}
-    size = wholes[unit] if unit in wholes else measure_latency(session.original, session.example_input)
-    return size * number / 100 if mark == "%" else size / number
+    seconds = None if unit in wholes else measure_latency(session.original, session.example_input)
+    size = wholes[unit] if seconds is None else seconds
+    return size * number / 100 if mark == "%" else size / number, seconds
 
 
 def whole(value: Any, what: str, least: int = 1) -> int:

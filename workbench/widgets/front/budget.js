@@ -36,7 +36,7 @@ function plannedWords(state, widths, parameters) {
   if (!plan.rule || names.some((name, i) => plan.widths[name] !== widths[i])) return ["", true];
   const left = widths.some((width, i) => width < state.get("budget").widths[i]); // else it is committed
   if (left && plan.unit === "parameters" && plan.parameters !== parameters) return ["Planned with another reconstruction, which adds other biases: press a rule again.", false];
-  if (plan.message) return [`${plan.message}.`, false];
+  if (plan.message) return [`${plan.message}.`, !plan.doubtful];
   const cost = plan.unit === "seconds" ? `${(1000 * plan.cost).toPrecision(3)}${THIN}ms measured` : `${count(plan.cost)} ${UNIT_NAMES[plan.unit]}`;
   return [`By ${RULE_NAMES[plan.rule]}: ${cost}`, true];
 }
