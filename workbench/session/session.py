@@ -18,6 +18,7 @@ from workbench.data.batches import as_batches, first_inputs, pair_hint
 from workbench.data.progress import Cancelled, Progress
 from workbench.examples.catalogue import load_example
 from workbench.export.folder import Point, export
+from workbench.fitting.norms import has_running_statistics
 from workbench.measure.evaluation import evaluate, reading_for
 from workbench.measure.gradients import measure_taylor
 from workbench.measure.intake import Intake, taken_by
@@ -199,6 +200,11 @@ class Session:
     @property
     def measured(self) -> bool:
         return self._state.measured
+
+    @property
+    def has_norms(self) -> bool:
+        """Whether a norm keeps statistics of the data, which `reestimate` would measure anew."""
+        return has_running_statistics(self._state.model)
 
     @property
     def has_gradients(self) -> bool:
