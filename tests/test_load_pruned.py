@@ -103,6 +103,12 @@ def dropped(name):
         (edited("aliases", {"a": 1}), "'aliases'"),
         (edited("layers/conv2", {"class": "Conv2d"}), "layer 'conv2' lacks"),
         (edited("layers/conv2/tensors/weight", [5, "3"]), "not a list of whole numbers"),
+        (
+            edited("layers/conv2/tensors/weight", [5, -3]),
+            r"whole numbers.*\$\.layers\.conv2\.tensors",
+        ),
+        (edited("layers/conv2/class", 3), r"Expected 'str', got 'int' - at '\$\.layers\.conv2\.class'"),
+        (edited("aliases", []), r"Expected 'object', got 'array' - at '\$\.aliases'"),
         (edited("layers/conv2/tensors/weight", [10**12, 10**6]), r"conv2\.weight has shape"),
         (edited("layers/conv2/tensors/forward", [3]), "cannot have a tensor 'forward'"),
         (edited("layers/conv2/attributes", {"forward": 1}), "no such whole number"),

@@ -2,6 +2,7 @@
 
 import gc
 import random
+import threading
 from types import FunctionType, ModuleType
 
 import pytest
@@ -215,3 +216,30 @@ def test_fine_tuning_and_norms_write_into_networks_of_their_own():
     session.reset()
     x = images(64)
     assert same(weights(session), weights(Session(conv_net(), [(x, TARGETS)])))
+
+
+def test_a_score_function_may_write_into_the_network_that_it_gets():
+    @torch.no_grad()
+    def noisy(model):
+        for parameter in model.parameters():
+            parameter.add_(1)
+        return float(model(images(8)).mean())
+
+    session = Session(conv_net(), [(images(64), TARGETS)], noisy)
+    original = weights(session)
+    session.measure()
+    session.commit_plan(HALF)
+    before = weights(session)
+    session.evaluate()
+    session.try_choice(session.preview("fc1", width=3))
+    session.compare({"fc1": 3}, ["greedy"], ["none"])
+    assert same(weights(session), before)
+    session.undo()
+    assert same(weights(session), original)
+
+
+def test_a_network_that_cannot_be_copied_is_scored_as_it_is():
+    session = session_of()
+    mine = conv_net()
+    mine.lock = threading.Lock()
+    assert session.evaluate(mine) == session.evaluate()

@@ -10,8 +10,9 @@ import copy
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -27,6 +28,28 @@ FORMAT = "spectral-pruning-architecture"
 VERSION = 1
 ARCHITECTURE = "architecture.json"
 LAYER_FIELDS = ("class", "tensors", "original", "attributes")
+Size = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Layer(msgspec.Struct, rename={"kind": "class"}):
+    """A layer that changed: its class, the shapes of its tensors now and before, and new whole numbers."""
+
+    kind: str
+    tensors: dict[str, list[Size]]
+    original: dict[str, list[Size]]
+    attributes: dict[str, Any]
+
+
+class Architecture(msgspec.Struct, rename={"kind": "class"}):
+    """What `architecture.json` holds that is read again: see the head of this file.
+
+    `aliases`: second names of tied tensors. `files`: those of the export.
+    """
+
+    kind: str
+    layers: dict[str, Layer]
+    aliases: dict[str, str]
+    files: list[str] = []
 
 
 def packed(model: nn.Module, original: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -92,17 +115,20 @@ def load_pruned(model: nn.Module, folder: str | Path) -> nn.Module:
         rebuilt = explicit(copy.deepcopy(model))
     except Exception as error:
         raise ValueError(f"the model cannot be copied: {one_line(error)}") from error
-    _check_class("the network", architecture["class"], rebuilt)
-    for name, layer in architecture["layers"].items():
+    _check_class("the network", architecture.kind, rebuilt)
+    for name, layer in architecture.layers.items():
         _check_layer(rebuilt, name, layer, path)
-    for name, layer in architecture["layers"].items():
+    for name, layer in architecture.layers.items():
         _reshape(rebuilt.get_submodule(name), layer)
-    _fill(rebuilt, tensors, architecture["aliases"], path)
+    _fill(rebuilt, tensors, architecture.aliases, path)
     return rebuilt.eval()
 
 
-def read_architecture(path: Path) -> dict[str, Any]:
-    """The description of an export, checked. Raises FileNotFoundError, ValueError naming the file."""
+def read_architecture(path: Path) -> Architecture:
+    """The description of an export, checked.
+
+    Raises FileNotFoundError, ValueError naming the file and the place in it, as `$.layers.conv2.tensors`.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: give the folder that Session.export wrote")
     try:
@@ -115,18 +141,36 @@ def read_architecture(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} has version {found.get('version')!r}; this workbench reads version {VERSION}"
         )
-    layers: Any = found.get("layers")
-    aliases = found.get("aliases")
-    if not isinstance(found.get("class"), str) or not _is_table(aliases, str) or not _is_table(layers, dict):
-        raise ValueError(f"{path} lacks its 'class', 'layers' or 'aliases', or they are damaged")
-    for name, layer in layers.items():
-        whole = isinstance(layer.get("class"), str) and isinstance(layer.get("attributes"), dict)
-        if not whole or not all(_is_table(layer.get(key), list) for key in ("tensors", "original")):
-            raise ValueError(f"{path}: layer {name!r} lacks one of {', '.join(LAYER_FIELDS)}, or is damaged")
-        shapes = [*layer["tensors"].values(), *layer["original"].values()]
-        if not all(_is_whole(size) and size >= 0 for shape in shapes for size in shape):
-            raise ValueError(f"{path}: layer {name!r} has a shape that is not a list of whole numbers")
-    return found
+    layers = found.get("layers")
+    if isinstance(layers, dict):  # one by one, so that an error says which
+        layers = {name: _read_layer(layer, name, path) for name, layer in layers.items()}
+    try:
+        return msgspec.convert(found | {"layers": layers}, Architecture)
+    except msgspec.ValidationError as error:
+        raise ValueError(
+            f"{path} lacks its 'class', 'layers' or 'aliases', or they are damaged: {_quoted(error)}"
+        ) from error
+
+
+def _read_layer(layer: Any, name: str, path: Path) -> Layer:
+    try:
+        return msgspec.convert(layer, Layer)
+    except msgspec.ValidationError as error:
+        words = _quoted(error)
+        sizes = "[...][" in words or ">= 0" in words
+        what = (
+            "has a shape that is not a list of whole numbers"
+            if sizes
+            else (f"lacks one of {', '.join(LAYER_FIELDS)}, or is damaged")
+        )
+        place = f"$.layers.{name}"
+        words = words.replace("$", place) if "$" in words else f"{words} - at '{place}'"
+        raise ValueError(f"{path}: layer {name!r} {what}: {words}") from error
+
+
+def _quoted(error: Exception) -> str:
+    """The words of msgspec, with the quotes of all other messages."""
+    return str(error).replace("`", "'")
 
 
 def passing(model: nn.Module) -> set[str]:
@@ -159,10 +203,6 @@ def _are_whole(value: Any) -> bool:
     return isinstance(value, (tuple, list)) and bool(value) and all(_is_whole(part) for part in value)
 
 
-def _is_table(value: Any, kind: type | tuple[type, ...]) -> bool:
-    return isinstance(value, dict) and all(isinstance(part, kind) for part in value.values())
-
-
 def _check_class(what: str, expected: str, module: nn.Module) -> None:
     if type(module).__name__ != expected:
         raise ValueError(
@@ -171,28 +211,28 @@ def _check_class(what: str, expected: str, module: nn.Module) -> None:
         )
 
 
-def _check_layer(model: nn.Module, name: str, layer: Mapping[str, Any], path: Path) -> None:
+def _check_layer(model: nn.Module, name: str, layer: Layer, path: Path) -> None:
     """Refuse a model whose layer is not what was pruned."""
     try:
         module = model.get_submodule(name)
     except AttributeError as error:
         raise ValueError(
             f"layer {name!r} is missing in the {type(model).__name__} given; the network that was pruned had "
-            f"a {layer['class']} there"
+            f"a {layer.kind} there"
         ) from error
-    _check_class(f"layer {name!r}", layer["class"], module)
+    _check_class(f"layer {name!r}", layer.kind, module)
     found = _shapes(module)
-    if found != layer["original"]:
+    if found != layer.original:
         raise ValueError(
-            f"layer {name!r} had {_in_words(layer['original'])} before it was pruned, but has "
+            f"layer {name!r} had {_in_words(layer.original)} before it was pruned, but has "
             f"{_in_words(found)} in the model given: build it with the widths of the original"
         )
     places = module._parameters.keys() | module._buffers.keys()
-    for key in layer["tensors"].keys() - places:
+    for key in layer.tensors.keys() - places:
         if not key.isidentifier() or hasattr(module, key):
             raise ValueError(f"{path.with_name(ARCHITECTURE)}: layer {name!r} cannot have a tensor {key!r}")
     numbers = _numbers(module)
-    for key, value in layer["attributes"].items():
+    for key, value in layer.attributes.items():
         fits = _is_whole(value) or _are_whole(value)
         if not fits or type(numbers.get(key)) is not type(value):
             raise ValueError(
@@ -205,21 +245,21 @@ def _in_words(shapes: Mapping[str, Any]) -> str:
     return " and ".join(f"{key} {tuple(shape)}" for key, shape in shapes.items()) or "no tensors"
 
 
-def _reshape(module: nn.Module, layer: Mapping[str, Any]) -> None:
+def _reshape(module: nn.Module, layer: Layer) -> None:
     """Give a layer its new numbers and places for its new tensors, still empty."""
-    for key, value in layer["attributes"].items():
+    for key, value in layer.attributes.items():
         old = getattr(module, key)
         setattr(module, key, type(old)(value) if isinstance(old, (tuple, list)) else value)
     own = own_tensors(module)
     like = next(iter(own.values()), torch.empty(0))
-    for key, shape in layer["tensors"].items():
+    for key, shape in layer.tensors.items():
         if key in own and list(own[key].shape) == shape:
             continue
         old = own.get(key, like)
         new = old.detach().new_empty(()).expand(shape)  # takes no memory, whatever the file says
         wanted = old.requires_grad if key in own else True
         setattr(module, key, new if key in module._buffers else nn.Parameter(new, requires_grad=wanted))
-    for key in own.keys() - layer["tensors"].keys():
+    for key in own.keys() - layer.tensors.keys():
         setattr(module, key, None)
 
 

@@ -137,11 +137,10 @@ def _earlier(folder: Path, files: Iterable[str], replace: bool) -> set[str]:
     ours: set[str] = set()
     if (folder / ARCHITECTURE).is_file() and not (folder / MOMENTS).exists():
         try:
-            listed = read_architecture(folder / ARCHITECTURE).get("files")
+            listed = read_architecture(folder / ARCHITECTURE).files
         except ValueError:  # not an export, or no longer
-            listed = None
-        known = {*ALWAYS, *PROGRAMS.values()}
-        ours = known & set(listed) if isinstance(listed, list) else set()
+            listed = []
+        ours = {*ALWAYS, *PROGRAMS.values()} & set(listed)
     for file in files:
         there = folder / file
         if there.is_dir() or (there.exists() and not replace and file not in ours):

@@ -140,7 +140,8 @@ def record_of(step: Step) -> dict[str, Any]:
         return {"kind": "refit", "result": result}
     if step.choice is None:
         return {"kind": "finetune", "tuning": asdict(step.tuning or Tuning()), "result": result}
-    record = msgspec.to_builtins(RecipeStep.of_choice(step.choice, step.plan))
+    written = RecipeStep.of_choice(step.choice, step.plan)
+    record = {name: getattr(written, name) for name in written.__struct_fields__}
     return record | {"kept": list(step.choice.kept), "result": result}
 
 

@@ -18,6 +18,7 @@ from workbench.data.batches import as_batches, first_inputs, pair_hint
 from workbench.data.progress import Cancelled, Progress
 from workbench.examples.catalogue import load_example
 from workbench.export.folder import Point, export
+from workbench.fitting.norms import has_running_statistics
 from workbench.measure.evaluation import evaluate, reading_for
 from workbench.measure.gradients import measure_taylor
 from workbench.measure.intake import Intake, taken_by
@@ -201,6 +202,11 @@ class Session:
         return self._state.measured
 
     @property
+    def has_norms(self) -> bool:
+        """Whether a norm keeps statistics of the data, which `reestimate` would measure anew."""
+        return has_running_statistics(self._state.model)
+
+    @property
     def has_gradients(self) -> bool:
         """Whether the selection "taylor" has what it needs, for every prunable group as it is now."""
         state = self._state
@@ -350,7 +356,9 @@ class Session:
         cancel: Cancel | None = None,
     ) -> float | None:
         """The score of `model`, by default the present one; None without evaluation data."""
-        return self._score(self._history.shown() if model is None else model, progress, cancel)
+        if model is None or self.evaluation is None:
+            return self._score(self._history.shown(), progress, cancel)
+        return evaluate(model, self.evaluation, progress, cancel, reading=self._reading)
 
     def try_choice(
         self, choice: Choice, progress: Progress | None = None, cancel: Cancel | None = None
@@ -610,14 +618,17 @@ class Session:
             )  # fmt: skip
             if not done.steps:
                 raise Cancelled("fine-tuning was cancelled before its first step; nothing was changed")
-        finally:
+        except BaseException:
             self._history.release()
+            raise
         if done.stopped:
             tuning = replace(tuning, until=done.steps)
-        self._advance(
-            lambda ground, state: [tuned(ground, state, done.model, tuning)],
-            known=(done.score, perf_counter() - start),
-        )
+        with self._lock:  # nobody comes between
+            self._history.release()
+            self._advance(
+                lambda ground, state: [tuned(ground, state, done.model, tuning)],
+                known=(done.score, perf_counter() - start),
+            )
         return done
 
     @property
@@ -888,8 +899,9 @@ class Session:
     ) -> float | None:
         if self.evaluation is None:
             return None
-        # A copy, which nobody else watches meanwhile.
-        return evaluate(sharing_copy(model), self.evaluation, progress, cancel, reading=self._reading)
+        # A copy, which nobody else watches meanwhile; a person's function may write into it.
+        copied = sharing_copy(model) if isinstance(self.evaluation, Iterable) else copy.deepcopy(model)
+        return evaluate(copied, self.evaluation, progress, cancel, reading=self._reading)
 
     def _scored(self, cancel: Cancel | None) -> Callable[[nn.Module], float | None]:
         return lambda model: self._score(model, None, cancel)

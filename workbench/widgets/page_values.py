@@ -9,7 +9,6 @@ import torch
 
 from workbench.data.batches import Batches, split_batch
 from workbench.data.randomness import each_of
-from workbench.fitting.norms import has_running_statistics
 from workbench.network.groups import UnitGroup
 from workbench.network.running import tensors_of
 from workbench.pruning.choice import Choice
@@ -63,7 +62,7 @@ def read_session(session: Session) -> dict[str, Any]:
         "metric": session.metric,
         "procedure": session.procedure,
         "measured": measured,
-        "norms": has_running_statistics(session.model),
+        "norms": session.has_norms,
         "layers": layers,
         "budget": cost_terms(session),
         "spectra": b"".join(spectra),
