@@ -193,7 +193,7 @@ def test_halved_vgg16_and_resnet50_cost_what_networks_built_at_half_the_width_do
     for make, built in ((vgg16, vgg), (resnet50, residual)):
         torch.manual_seed(0)
         model = make()
-        groups = discover(model.eval(), torch.randn(2, 3, 32, 32))
+        groups = discover(model.eval(), torch.randn(2, 3, 32, 32)).groups
         whole = CostModel.of(model, groups, count_cost(model.to("meta"), image))
         halves = {g.name: g.width // 2 for g in groups if g.prunable}
         expected = count_cost(built, image)
