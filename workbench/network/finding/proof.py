@@ -111,12 +111,14 @@ class _Proof:
     def groups(self) -> tuple[UnitGroup, ...]:
         """Every group with its verdict, in the order of running."""
         passed, failures = self._passing(self.candidates)
-        links = self._links([group for group in self.candidates if group.name in failures])
+        failing = [group for group in self.candidates if group.name in failures]
+        links = self._links(failing, passed)
         linked = {name for one in links for name in one.units}
+        passed = [group for group in passed if group.name not in linked]
         mended = [
             better
-            for group in self.candidates
-            if group.name in failures and group.name not in linked
+            for group in failing
+            if group.name not in linked
             if (better := self._mended(group)) is not None
         ]
         kept = [*passed, *mended, *(one.group for one in links)]
@@ -153,26 +155,37 @@ class _Proof:
         second, more = self._halved([*base, *first], groups[middle:], round_, failed=not failures)
         return first + second, failures | more
 
-    def _links(self, failing: Sequence[UnitGroup]) -> list[Link]:
-        """Links that pass for themselves, of groups that fail for themselves."""
+    def _links(self, failing: Sequence[UnitGroup], passed: Sequence[UnitGroup]) -> list[Link]:
+        """Links that pass for themselves, of groups that fail for themselves.
+
+        Where these find no partners among each other, groups that could go alone are taken in: the last
+        part of a split may be the shorter one, but not while the others are to go.
+        """
         out: list[Link] = []
-        used: set[str] = set()
         left = {group.name: group for group in failing if bound_to(group.name, self.found)}
-        for fold in range(FOLDS):
-            if not left:
-                break
-            free = left | {n: group for n, group in self.singles.items() if n not in used}
-            live = {name: free[name] for name in self.all if name in free}
-            links = link(live, self.found, fold)
-            good, _ = self._halved([], [one.group for one in links], 0) if links else ([], {})
-            names = {group.name for group in good}
-            for one in links:
-                if one.group.name in names:
-                    out.append(one)
-                elif (better := self._mended(one.group)) is not None:
-                    out.append(replace(one, group=better))
-            used = {name for one in out for name in one.units}
-            left = {name: group for name, group in left.items() if name not in used}
+        free = dict(self.singles)
+        for others in ([], passed):
+            free |= {group.name: group for group in others}
+            for fold in range(FOLDS):
+                live = {name: (left | free)[name] for name in self.all if name in left or name in free}
+                links = [one for one in link(live, self.found, fold) if left.keys() & one.units.keys()]
+                out += self._proved(links)
+                for name in {name for one in out for name in one.units}:
+                    left.pop(name, None)
+                    free.pop(name, None)
+                if not left:
+                    return out
+        return out
+
+    def _proved(self, links: Sequence[Link]) -> list[Link]:
+        """Those of the links that pass a first round, mended where they need it."""
+        good, _ = self._halved([], [one.group for one in links], 0) if links else ([], {})
+        names, out = {group.name for group in good}, []
+        for one in links:
+            if one.group.name in names:
+                out.append(one)
+            elif (better := self._mended(one.group)) is not None:
+                out.append(replace(one, group=better))
         return out
 
     def _mended(self, group: UnitGroup) -> UnitGroup | None:
