@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import workbench as wb
+from workbench.network.groups import UnitGroup
+from workbench.network.surgery import remove_units
 
 CHANNEL_AXIS = {"Conv1d": -2, "Conv2d": -3, "Conv3d": -4}
 CHANNEL_AXIS |= {f"ConvTranspose{n}d": CHANNEL_AXIS[f"Conv{n}d"] for n in (1, 2, 3)}
@@ -25,7 +27,9 @@ def tensors(value: Any) -> list[Tensor]:
 
 
 @torch.no_grad()
-def silenced_outputs(model: nn.Module, lost: Mapping[str, Sequence[int]], groups, x: Tensor) -> list[Tensor]:
+def silenced_outputs(
+    model: nn.Module, lost: Mapping[str, Sequence[int]], groups: Sequence[UnitGroup], x: Tensor
+) -> list[Tensor]:
     """What the whole network returns while the readers of each group receive 0 for its lost units."""
     gone: dict[str, set[int]] = {}
     for group in groups:
@@ -56,7 +60,7 @@ def silenced_outputs(model: nn.Module, lost: Mapping[str, Sequence[int]], groups
 
 
 def random_kept(width: int, generator: random.Random) -> list[int]:
-    return sorted(generator.sample(range(width), generator.randint(1, width)))
+    return sorted(generator.sample(range(width), generator.randint(1, width - 1)))
 
 
 def difference(ours: list[Tensor], theirs: list[Tensor]) -> float:
@@ -86,11 +90,15 @@ def open_session(model: nn.Module, x: Tensor) -> wb.Session:
     return session
 
 
-def worst_alone(model: nn.Module, groups, x: Tensor, seed: int = 0, times: int = 1) -> dict[str, float]:
-    """Every prunable group alone at random kept units: how far removal is from silencing."""
-    from workbench.network.surgery import remove_units
+def each_alone(
+    model: nn.Module, groups: Sequence[UnitGroup], x: Tensor, seed: int = 0, times: int = 1
+) -> dict[str, tuple[float, float]]:
+    """Every prunable group alone at random kept units: how far removal is from silencing, and that from whole.
 
-    generator, worst = random.Random(seed), {}
+    Both are relative to the largest output; the larger of `times` tries.
+    """
+    generator, out = random.Random(seed), {}
+    whole = silenced_outputs(model, {}, groups, x)
     for group in groups:
         for _ in range(times if group.prunable else 0):
             kept = random_kept(group.width, generator)
@@ -98,9 +106,10 @@ def worst_alone(model: nn.Module, groups, x: Tensor, seed: int = 0, times: int =
             with torch.no_grad():
                 ours = tensors(pruned(x))
             lost = {group.name: sorted(set(range(group.width)) - set(kept))}
-            found = difference(ours, silenced_outputs(model, lost, groups, x))
-            worst[group.name] = max(found, worst.get(group.name, 0.0))
-    return worst
+            silent = silenced_outputs(model, lost, groups, x)
+            found = (difference(ours, silent), difference(silent, whole))
+            out[group.name] = tuple(map(max, found, out.get(group.name, found)))
+    return out
 
 
 def worst_of_plans(session: wb.Session, x: Tensor, plans: int, seed: int = 0) -> float:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from networks_in_step import NETWORKS, REFUSED, TwoBranches
-from silencing import lively, open_session, worst_alone, worst_of_plans
+from silencing import each_alone, lively, open_session, worst_of_plans
 from torch import nn
 
 from workbench.network.finding.assembly import discover
@@ -21,8 +21,8 @@ def opened(name):
 def test_every_group_alone_and_plans_of_unequal_widths_are_silencing(name):
     model, x = opened(name)
     session = open_session(model, x)
-    alone = worst_alone(session.original, session.groups, x, times=4)
-    assert max(alone.values(), default=0.0) < 1e-9, alone
+    alone = each_alone(session.original, session.groups, x, times=4)
+    assert all(wrong < 1e-9 < effect for wrong, effect in alone.values()), alone
     if alone:
         assert worst_of_plans(session, x, plans=4) < 1e-9
 

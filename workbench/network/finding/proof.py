@@ -105,12 +105,17 @@ class _Proof:
         self.model, self.found, self.singles = model, found, singles
         self.all = {group.name: group for group in groups}
         self.candidates = [group for group in groups if group.prunable]
+        # Bound ones mostly fail: each for itself, not by halving all.
+        self.bound = {group.name: bound_to(group.name, found) for group in groups}
         self.trials = Trials(model, example, [*self.candidates, *singles.values()])
         self.mended_by: tuple[str, ...] = ()  # the numbers that mended the last group
 
     def groups(self) -> tuple[UnitGroup, ...]:
         """Every group with its verdict, in the order of running."""
-        passed, failures = self._passing(self.candidates)
+        tied = {g.name: self.trials.failure([g], 0) for g in self.candidates if self.bound[g.name]}
+        failures = {name: reason for name, reason in tied.items() if reason}
+        passed, more = self._passing([g for g in self.candidates if g.name not in failures])
+        failures |= more
         failing = [group for group in self.candidates if group.name in failures]
         links = self._links(failing, passed)
         linked = {name for one in links for name in one.units}
@@ -162,7 +167,7 @@ class _Proof:
         part of a split may be the shorter one, but not while the others are to go.
         """
         out: list[Link] = []
-        left = {group.name: group for group in failing if bound_to(group.name, self.found)}
+        left = {group.name: group for group in failing if self.bound[group.name]}
         free = dict(self.singles)
         for others in ([], passed):
             free |= {group.name: group for group in others}
@@ -225,10 +230,14 @@ class _Proof:
         return tuple(out)
 
     def _reason(self, name: str, reason: str) -> str:
-        others = sorted(bound_to(name, self.found) - {name})
+        others = sorted(self.bound[name] - {name})
         if not others:
             return reason
-        return f"{reason}; the network takes them apart together with {', '.join(others)}"
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        return (
+            f"{reason}; the network takes them apart together with {', '.join(others[:3])}{more}, and no step "
+            "was found in which all of these can go"
+        )
 
 
 def _unmatched(group: UnitGroup, taken: set[str]) -> UnitGroup:
