@@ -202,6 +202,74 @@ def last_three(x):
     return torch.cat([x[:, :-3].relu(), x[:, -3:].tanh()], 1)
 
 
+def unbound(x):
+    a, b = x.unflatten(1, (2, -1)).unbind(1)
+    return torch.cat([b.relu(), a.tanh()], 1)
+
+
+def nested(x):
+    a, b = x.chunk(2, 1)
+    c, d = b.chunk(2, 1)
+    return torch.cat([a.relu(), c.tanh(), d.sigmoid()], 1)
+
+
+def negative(x):
+    half = x.shape[1] // 2
+    return torch.cat([x[:, -half:].relu(), x[:, :-half].tanh()], 1)
+
+
+def largest_of_pairs(x):
+    b, c, *rest = x.shape
+    return x.view(b, c // 2, 2, *rest).amax(2)
+
+
+def gated_halves(x):
+    a, b = x.tensor_split(2, 1)
+    c, d = a.chunk(2, 1)
+    return torch.cat([c * d.sigmoid(), b.relu()], 1)
+
+
+class Stacked(nn.Module):
+    """Two branches stacked, which asks for equal widths, then laid side by side or alternating."""
+
+    def __init__(self, dim=1):
+        super().__init__()
+        self.dim = dim
+        self.first, self.second, self.out = nn.Linear(4, 9), nn.Linear(4, 9), nn.Linear(18, 3)
+
+    def forward(self, x):
+        return self.out(torch.stack([self.first(x).relu(), self.second(x).tanh()], self.dim).flatten(1))
+
+
+class Widths(nn.Module):
+    """Branches of different widths in a shuffle: one unit of the one goes with two of the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.out = nn.Conv2d(3, 6, 3), nn.Conv2d(3, 12, 3), nn.Conv2d(18, 4, 1)
+
+    def forward(self, x):
+        return self.out(shuffled(torch.cat([self.first(x).relu(), self.second(x).tanh()], 1), 3))
+
+
+class CspStage(nn.Module):
+    """A cross-stage block: one layer in two, one half through a residual block with a depthwise stage."""
+
+    def __init__(self):
+        super().__init__()
+        self.expand, self.norm = nn.Conv2d(3, 20, 1, bias=False), nn.BatchNorm2d(20)
+        self.inner = nn.Sequential(
+            nn.Conv2d(10, 7, 1), nn.ReLU(), nn.Conv2d(7, 7, 3, padding=1, groups=7), nn.Conv2d(7, 10, 1)
+        )
+        self.mix, self.out = nn.Conv2d(10, 11, 1), nn.Conv2d(21, 4, 1)
+
+    def forward(self, x):
+        x = self.norm(self.expand(x)).relu()
+        passed, taken = x.split(self.expand.out_channels // 2, 1)
+        taken = self.mix(taken + self.inner(taken))
+        return self.out(torch.cat([taken.relu(), passed], 1)).mean((2, 3))
+
+
 IMAGE, ROW = (3, 9, 9), (4,)
 NETWORKS = {
     "two branches and a shuffle": (TwoBranches, IMAGE),
@@ -224,8 +292,18 @@ NETWORKS = {
     "three readers of three parts": (ReadersOfTheirOwn, ROW),
     "parts of a kept width": (FixedWidth, IMAGE),
     "a quarter apart": (Quarter, IMAGE),
+    "a view taken apart": (lambda: Parts(unbound), IMAGE),
+    "a half of a half": (lambda: Parts(nested), IMAGE),
+    "a half from the end": (lambda: Parts(negative), IMAGE),
+    "the larger of two neighbours": (lambda: Parts(largest_of_pairs, 16, 8), IMAGE),
+    "a gate in one half": (lambda: Parts(gated_halves, 16, 12), IMAGE),
+    "two branches stacked": (Stacked, ROW),
+    "two branches alternating": (lambda: Stacked(2), ROW),
+    "branches of 6 and 12 in a shuffle": (Widths, IMAGE),
+    "a cross-stage block": (CspStage, IMAGE),
 }
 REFUSED = {
+    "halves of an odd number": (lambda: Parts(activated, 15), IMAGE),
     "a stage with an odd half": (lambda: ShuffleStage(20, 3), IMAGE),
     "one branch returned too": (AlsoReturned, IMAGE),
     "a place written in the code": (lambda: Parts(literal), IMAGE),

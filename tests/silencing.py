@@ -70,17 +70,27 @@ def difference(ours: list[Tensor], theirs: list[Tensor]) -> float:
     return max(float((a - b).abs().max()) for a, b in zip(ours, theirs, strict=True)) / (largest or 1.0)
 
 
-def lively(model: nn.Module) -> nn.Module:
-    """In float64 and evaluation mode; no scale is 0, no norm is the identity."""
+def lively(model: nn.Module, x: Tensor | None = None) -> nn.Module:
+    """In float64 and evaluation mode; no scale is 0, no norm the identity; `x` settles batch norms.
+
+    With the statistics of a network's start a signal fades, and so does what a wrong removal would change.
+    """
     torch.manual_seed(0)
+    model.double().eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.dim() < 2 or "gamma" in name or "layer_scale" in name:
                 parameter.add_(0.3 * torch.rand_like(parameter) + 0.1)
-        for name, buffer in model.named_buffers():
-            if name.endswith(("running_mean", "running_var")):
-                buffer.add_(0.3 * torch.rand_like(buffer))
-    return model.double().eval()
+        norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        for norm in norms if x is None else ():
+            norm.running_mean.add_(0.3 * torch.rand_like(norm.running_mean))
+            norm.running_var.add_(0.3 * torch.rand_like(norm.running_var))
+        if x is not None:
+            for norm in norms:
+                norm.train()
+                norm.momentum = 1.0
+            model(x)
+    return model.eval()
 
 
 def open_session(model: nn.Module, x: Tensor) -> wb.Session:
@@ -93,7 +103,7 @@ def open_session(model: nn.Module, x: Tensor) -> wb.Session:
 def each_alone(
     model: nn.Module, groups: Sequence[UnitGroup], x: Tensor, seed: int = 0, times: int = 1
 ) -> dict[str, tuple[float, float]]:
-    """Every prunable group alone at random kept units: how far removal is from silencing, and that from whole.
+    """Every prunable group alone at random kept units: removal from silencing, silencing from whole.
 
     Both are relative to the largest output; the larger of `times` tries.
     """

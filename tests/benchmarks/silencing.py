@@ -20,15 +20,26 @@ from vision import NETWORKS, versions
 from workbench.network.finding.proof import find_groups
 
 LIMIT = 1e-9
-HEAD = "| network | groups | prunable | linked | forward passes to find them | worst alone | smallest effect | worst plan | seconds |"
+COLUMNS = (
+    "network",
+    "groups",
+    "prunable",
+    "linked",
+    "forward passes to find them",
+    "worst alone",
+    "smallest effect",
+    "worst plan",
+    "seconds",
+)
+HEAD = f"| {' | '.join(COLUMNS)} |"
 
 
 def row(name: str, plans: int) -> tuple[str, bool]:
     """A line of the table, and whether removal was silencing."""
     build, size = NETWORKS[name]
     torch.manual_seed(0)
-    model = lively(build())
-    x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1)).double()
+    images = torch.randn(8, 3, size, size, generator=torch.Generator().manual_seed(1)).double()
+    model, x = lively(build(), images), images[:2]
     start, passes = time.perf_counter(), []
     handle = model.register_forward_pre_hook(lambda _m, _args: passes.append(1))
     find_groups(model, x)
@@ -59,7 +70,7 @@ def main() -> int:
     parser.add_argument("--plans", type=int, default=2)
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
-    lines, right = [f"{versions()}; float64, 2 examples", "", HEAD, "|---" * 9 + "|"], True
+    lines, right = [f"{versions()}; float64, 2 examples", "", HEAD, "|---" * len(COLUMNS) + "|"], True
     for name in chosen.networks:
         try:
             line, good = row(name, chosen.plans)

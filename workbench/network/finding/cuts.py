@@ -37,6 +37,20 @@ class Cut:
     labels: Tensor
     sizes: tuple[int, ...] = ()
 
+    @property
+    def shares(self) -> tuple[int, ...]:
+        """In which proportion the parts must lose units.
+
+        One of each where they are alike, also where one is shorter by what a division leaves: `chunk` and
+        `split` make their last part of the rest.
+        """
+        *first, last = self.sizes
+        if max(self.sizes) - min(self.sizes) <= 1 or (
+            len(set(first)) == 1 and first[0] / 2 < last < first[0]
+        ):
+            return (1,) * len(self.sizes)
+        return tuple(size // math.gcd(*self.sizes) for size in self.sizes)
+
 
 def note_cut(
     labels: Labels, name: str, given: Mapping[str, Any], found: Tensor, outputs: list[Tensor]
@@ -65,6 +79,17 @@ def note_cut(
         start = start + length if start < 0 else start
         stop = start + outputs[0].shape[axis]
         _remember(labels, Cut(along, tuple(n for n in (start, stop - start, length - stop) if n)))
+
+
+def note_stack(labels: Labels, given: Mapping[str, Any], out: Tensor) -> None:
+    """Remember that stacked tensors must be alike: what stands at one place of each goes together."""
+    found = labels.of(out)
+    if found is None:
+        return
+    dim = int(given.get("dim", 0)) % out.dim()
+    for axis in (d for d in range(out.dim()) if d != dim and out.shape[d] > 1):
+        along = _along(found, sorted((dim, axis))).reshape([out.shape[d] for d in sorted((dim, axis))])
+        _remember(labels, Cut(along))
 
 
 def _along(found: Tensor, axes: list[int]) -> Tensor:
@@ -127,7 +152,7 @@ def is_kept(cut: Cut) -> bool:
     """Whether units that go one by one leave the cut in proportion anyway."""
     if not cut.sizes:
         return any(bool((table == table[0]).all()) for table in divided(cut))
-    shares = [size // math.gcd(*cut.sizes) for size in cut.sizes]
+    shares = cut.shares
     counts = [Counter(part.tolist()) for part in torch.split(cut.labels, list(cut.sizes))]
     units = set().union(*counts) - {0}
     return all(

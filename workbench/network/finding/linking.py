@@ -7,7 +7,6 @@ with the j-th of the next, until every match leaves every cut in proportion. Wha
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -103,8 +102,7 @@ def _imbalance(cut: Cut) -> Callable[[Atom], tuple[int, ...]]:
     for index, part in enumerate(torch.split(cut.labels, list(cut.sizes))):
         for label in part.tolist():
             counts[label][index] += 1
-    common = math.gcd(*cut.sizes)
-    sizes = np.array([size // common for size in cut.sizes])
+    sizes = np.array(cut.shares)
     nothing = np.zeros(len(sizes), dtype=np.int64)
 
     def of(atom: Atom) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
-from workbench.network.finding.cuts import CUTTING, note_cut
+from workbench.network.finding.cuts import CUTTING, note_cut, note_stack
 from workbench.network.finding.labels import Labels
 
 # Numbers move and stay what they are: the same operation moves their labels.
@@ -92,6 +92,8 @@ def propagate(
         return
     rule = next((rule for names, rule in RULES if name in names), _unknown)
     rule(labels, name, given, outputs, where)
+    if name == "stack":
+        note_stack(labels, given, outputs[0])
 
 
 def _is_pointwise(func: Any, name: str) -> bool:

@@ -235,8 +235,8 @@ class _Proof:
             return reason
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
         return (
-            f"{reason}; the network takes them apart together with {', '.join(others[:3])}{more}, and no step "
-            "was found in which all of these can go"
+            f"{reason}; the network takes them apart together with {', '.join(others[:3])}{more}, and no "
+            "step was found in which all of these can go"
         )
 
 
