@@ -6,9 +6,13 @@ from networks_in_step import NETWORKS, REFUSED, TwoBranches
 from silencing import each_alone, lively, open_session, worst_of_plans
 from torch import nn
 
+import workbench as wb
+from workbench.network.cost import count_cost
+from workbench.network.cost_model import cost_saved
 from workbench.network.finding.assembly import discover
 from workbench.network.finding.proof import find_groups
 from workbench.network.finding.trials import ROUNDS, Trials, lost_in_round
+from workbench.network.surgery import remove_units
 
 
 def opened(name):
@@ -153,11 +157,31 @@ def test_every_reconstruction_takes_linked_units(name, reconstruction):
     assert torch.equal(session.model(x), whole)
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_linked_units_save_is_counted(name):
+    model, x = opened(name)
+    groups, whole = find_groups(model, x), count_cost(model, x)
+    for group in (g for g in groups if g.prunable):
+        kept = list(range(0, group.width, 2))
+        left = count_cost(remove_units(model, groups, group.name, kept)[0], x)
+        saved = cost_saved(whole, group, len(kept), model)
+        assert saved == (whole.parameters - left.parameters, whole.macs - left.macs), group.name
+
+
+def test_linked_units_are_saved_and_open_again(tmp_path):
+    model, x = opened("C2f")
+    session = open_session(model, x)
+    session.commit_plan({"cv1[0:8]": 5, "m.0": 3})
+    session.save(tmp_path / "saved")
+    again = wb.Session.open(tmp_path / "saved", model, [x])
+    assert torch.equal(again.model(x), session.model(x))
+
+
 def test_reconstruction_of_linked_units_is_better_than_none():
     model, x = opened("C2f")
     session, errors = open_session(model, x), {}
     for reconstruction in ("none", "channel", "kernel"):
         session.commit(session.preview("cv1[0:8]", width=5, reconstruction=reconstruction))
-        errors[reconstruction] = float((session.model(x) - session.original(x)).norm())
+        errors[reconstruction] = (session.model(x) - session.original(x)).norm().item()
         session.undo()
     assert errors["kernel"] < errors["channel"] < errors["none"]
