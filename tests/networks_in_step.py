@@ -164,6 +164,20 @@ class AlsoReturned(nn.Module):
         return self.out(shuffled(torch.cat([self.first(x).relu(), second], 1), 2)), second
 
 
+class OneNumber(nn.Module):
+    """Two layers laid out by one number that the module keeps."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts = 6
+        self.first, self.second, self.out = nn.Linear(4, 6), nn.Linear(4, 6), nn.Linear(12, 3)
+
+    def forward(self, x):
+        first = self.first(x).relu().reshape(-1, self.parts)
+        second = self.second(x).tanh().reshape(-1, self.parts)
+        return self.out(torch.cat([second, first], 1))
+
+
 def activated(x):
     a, b = x.chunk(2, 1)
     return torch.cat([a.relu(), b.tanh()], 1)
@@ -301,6 +315,7 @@ NETWORKS = {
     "two branches alternating": (lambda: Stacked(2), ROW),
     "branches of 6 and 12 in a shuffle": (Widths, IMAGE),
     "a cross-stage block": (CspStage, IMAGE),
+    "two layers by one number": (OneNumber, ROW),
 }
 REFUSED = {
     "halves of an odd number": (lambda: Parts(activated, 15), IMAGE),

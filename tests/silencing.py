@@ -122,18 +122,37 @@ def each_alone(
     return out
 
 
-def worst_of_plans(session: wb.Session, x: Tensor, plans: int, seed: int = 0) -> float:
-    """Random plans with unequal widths, committed and undone: how far the result is from silencing."""
+def worst_together(
+    model: nn.Module, groups: Sequence[UnitGroup], x: Tensor, times: int = 1, seed: int = 0
+) -> float:
+    """Units of all groups at once, of each another share: how far removal is from silencing."""
     generator, worst = random.Random(seed), 0.0
-    groups = session.groups
+    for _ in range(times):
+        kept = {g.name: random_kept(g.width, generator) for g in groups if g.prunable}
+        pruned, left = model, tuple(groups)
+        for name, units in kept.items():
+            pruned, left = remove_units(pruned, left, name, units)
+        lost = {g.name: sorted(set(range(g.width)) - set(kept[g.name])) for g in groups if g.prunable}
+        with torch.no_grad():
+            ours = tensors(pruned(x))
+        worst = max(worst, difference(ours, silenced_outputs(model, lost, groups, x)))
+    return worst
+
+
+def worst_of_plans(session: wb.Session, x: Tensor, plans: int, seed: int = 0, memory: float = 2e9) -> float:
+    """Random plans with unequal widths, committed and undone: how far the result is from silencing.
+
+    A plan takes as many groups as there may be copies of the network in `memory` bytes.
+    """
+    generator, worst = random.Random(seed), 0.0
+    groups = [g for g in session.groups if g.prunable]
+    size = sum(t.numel() * t.element_size() for t in session.original.parameters())
     for _ in range(plans):
-        widths = {g.name: generator.randint(1, g.width - 1) for g in groups if g.prunable}
-        session.commit_plan(widths, reconstruction="none")
-        lost = {
-            g.name: sorted(set(range(g.width)) - set(session._state.units[g.name]))
-            for g in groups
-            if g.prunable
-        }
+        chosen = generator.sample(groups, min(len(groups), max(2, int(memory / size))))
+        session.commit_plan(
+            {g.name: generator.randint(1, g.width - 1) for g in chosen}, reconstruction="none"
+        )
+        lost = {g.name: sorted(set(range(g.width)) - set(session._state.units[g.name])) for g in groups}
         with torch.no_grad():
             ours = tensors(session.model(x))
         found = difference(ours, silenced_outputs(copy.deepcopy(session.original), lost, groups, x))

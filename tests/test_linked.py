@@ -3,7 +3,7 @@
 import pytest
 import torch
 from networks_in_step import NETWORKS, REFUSED, TwoBranches
-from silencing import each_alone, lively, open_session, worst_of_plans
+from silencing import each_alone, lively, open_session, worst_of_plans, worst_together
 from torch import nn
 
 import workbench as wb
@@ -29,6 +29,7 @@ def test_every_group_alone_and_plans_of_unequal_widths_are_silencing(name):
     assert all(wrong < 1e-9 < effect for wrong, effect in alone.values()), alone
     if alone:
         assert worst_of_plans(session, x, plans=4) < 1e-9
+        assert worst_together(session.original, session.groups, x, times=4) < 1e-9
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from silencing import each_alone, lively, open_session, worst_of_plans
+from silencing import each_alone, lively, open_session, worst_of_plans, worst_together
 from vision import NETWORKS, versions
 
 from workbench.network.finding.proof import find_groups
@@ -28,6 +28,7 @@ COLUMNS = (
     "forward passes to find them",
     "worst alone",
     "smallest effect",
+    "worst of all at once",
     "worst plan",
     "seconds",
 )
@@ -46,6 +47,7 @@ def row(name: str, plans: int) -> tuple[str, bool]:
     handle.remove()
     session = open_session(model, x)
     alone = each_alone(session.original, session.groups, x)
+    together = worst_together(session.original, session.groups, x, plans)
     plan = worst_of_plans(session, x, plans) if alone else 0.0
     worst = max((wrong for wrong, _ in alone.values()), default=0.0)
     effect = min((effect for _, effect in alone.values()), default=0.0)
@@ -58,10 +60,11 @@ def row(name: str, plans: int) -> tuple[str, bool]:
         len(passes),
         f"{worst:.1e}",
         f"{effect:.1e}",
+        f"{together:.1e}",
         f"{plan:.1e}",
         f"{time.perf_counter() - start:.0f}",
     ]
-    return "| " + " | ".join(map(str, cells)) + " |", max(worst, plan) < LIMIT
+    return "| " + " | ".join(map(str, cells)) + " |", max(worst, together, plan) < LIMIT
 
 
 def main() -> int:

@@ -8,7 +8,7 @@ with the j-th of the next, until every match leaves every cut in proportion. Wha
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -61,7 +61,7 @@ def link(groups: Mapping[str, UnitGroup], found: Discovery, fold: int = 0) -> li
         if len(same) > 1 and not unchanged:
             units = _units([[places[label] for label in atom] for atom in same], list(groups))
             taken = {one.group.name for one in out}
-            out.append(Link(_merged(units, groups, found.position, taken), units))
+            out.append(Link(merged(units, groups, found.position, taken), units))
     return out
 
 
@@ -170,13 +170,16 @@ def _units(atoms: list[list[Place]], order: Sequence[str]) -> dict[str, Tensor]:
     return {name: table[ascending] for name, table in tables.items()}
 
 
-def _merged(
+def merged(
     units: Mapping[str, Tensor],
     groups: Mapping[str, UnitGroup],
     position: Mapping[str, int],
-    taken: set[str],
+    taken: Collection[str] = (),
 ) -> UnitGroup:
-    """One group whose j-th unit is the units of every row j."""
+    """One group whose j-th unit is the units in row j of every table, (m, n), by a group's name.
+
+    `position`: of modules in the order of running; `taken`: names that other groups have.
+    """
     members = [(groups[name], at) for name, at in units.items()]
     first, width = members[0][0], len(members[0][1])
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.network.finding.assembly import Discovery, discover
-from workbench.network.finding.linking import Link, bound_to, link, without_units
+from workbench.network.finding.linking import Link, bound_to, link, merged, without_units
 from workbench.network.finding.trials import ROUNDS, Trials
 from workbench.network.groups import Attribute, UnitGroup
 from workbench.network.layers import is_linear_layer
@@ -126,6 +126,8 @@ class _Proof:
             if group.name not in linked
             if (better := self._mended(group)) is not None
         ]
+        done = linked | {group.name for group in mended}
+        links += self._alike([group for group in failing if group.name not in done])
         kept = [*passed, *mended, *(one.group for one in links)]
         if mended or links:
             kept, more = self._passing(kept)
@@ -181,6 +183,19 @@ class _Proof:
                 if not left:
                     return out
         return out
+
+    def _alike(self, failing: Sequence[UnitGroup]) -> list[Link]:
+        """Links of groups of one width in one module that the trace does not bind: one number may hold both."""
+        near: dict[tuple[int, str], list[UnitGroup]] = {}
+        for group in failing:
+            home = group.writers[0].module.rpartition(".")[0]
+            near.setdefault((group.width, home), []).append(group)
+        links = []
+        for (width, _), groups in near.items():
+            if len(groups) > 1:
+                units = {group.name: torch.arange(width)[:, None] for group in groups}
+                links.append(Link(merged(units, self.all, self.found.position), units))
+        return self._proved(links)
 
     def _proved(self, links: Sequence[Link]) -> list[Link]:
         """Those of the links that pass a first round, mended where they need it."""
