@@ -185,7 +185,10 @@ class _Proof:
         return out
 
     def _alike(self, failing: Sequence[UnitGroup]) -> list[Link]:
-        """Links of groups of one width in one module that the trace does not bind: one number may hold both."""
+        """Links of groups of one width in one module, which one number may hold and the trace does not bind.
+
+        Only a trial tells.
+        """
         near: dict[tuple[int, str], list[UnitGroup]] = {}
         for group in failing:
             home = group.writers[0].module.rpartition(".")[0]

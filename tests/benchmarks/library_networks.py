@@ -1,19 +1,17 @@
-"""Removal against silencing for networks of torchvision and timm: `python tests/benchmarks/silencing.py`.
+"""Removal against silencing in networks of torchvision and timm (`python tests/benchmarks/library_networks.py`).
 
 Every group alone at random kept units and random plans of unequal widths, in float64, against hooks that
-silence the readers. Names after the command choose networks; `--out FILE` writes the table as Markdown.
+silence the readers. Needs torchvision and timm, in the versions that go with torch. Names choose networks.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
-from pathlib import Path
+from collections.abc import Sequence
 
+import results
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from silencing import each_alone, lively, open_session, worst_of_plans, worst_together
 from vision import NETWORKS, versions
 
@@ -32,7 +30,6 @@ COLUMNS = (
     "worst plan",
     "seconds",
 )
-HEAD = f"| {' | '.join(COLUMNS)} |"
 
 
 def row(name: str, plans: int) -> tuple[str, bool]:
@@ -67,23 +64,24 @@ def row(name: str, plans: int) -> tuple[str, bool]:
     return "| " + " | ".join(map(str, cells)) + " |", max(worst, together, plan) < LIMIT
 
 
+def table(rows: Sequence[str]) -> str:
+    head = f"| {' | '.join(COLUMNS)} |\n|---{'|---:' * (len(COLUMNS) - 1)}|"
+    return "\n".join([f"{versions()}; float64, two examples.", "", head, *rows])
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = results.options(__doc__)
     parser.add_argument("networks", nargs="*", default=list(NETWORKS))
-    parser.add_argument("--plans", type=int, default=2)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--plans", type=int, default=1)
     chosen = parser.parse_args()
-    lines, right = [f"{versions()}; float64, 2 examples", "", HEAD, "|---" * len(COLUMNS) + "|"], True
+    lines, right = [], True
     for name in chosen.networks:
-        try:
-            line, good = row(name, chosen.plans)
-        except Exception as error:
-            line, good = f"| {name} | {type(error).__name__}: {str(error)[:200]} |", False
+        line, good = row(name, chosen.plans)
         lines.append(line)
         right = right and good
         print(line, flush=True)
-    if chosen.out:
-        chosen.out.write_text("\n".join(lines) + "\n")
+    if chosen.write:
+        results.put("silencing", table(lines))
     return 0 if right else 1
 
 
