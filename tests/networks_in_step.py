@@ -178,6 +178,17 @@ class OneNumber(nn.Module):
         return self.out(torch.cat([second, first], 1))
 
 
+class Squeezed(nn.Module):
+    """A careless squeeze() takes the channel axis too where a single channel is left."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.out = nn.Conv2d(3, 8, 3), nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.out(functional.adaptive_avg_pool2d(self.first(x).relu(), 1).squeeze())
+
+
 def activated(x):
     a, b = x.chunk(2, 1)
     return torch.cat([a.relu(), b.tanh()], 1)
@@ -323,5 +334,6 @@ REFUSED = {
     "one branch returned too": (AlsoReturned, IMAGE),
     "a place written in the code": (lambda: Parts(literal), IMAGE),
     "an order written in the code": (lambda: Parts(backwards), IMAGE),
+    "a careless squeeze": (Squeezed, IMAGE),
     "the last three apart": (lambda: Parts(last_three), IMAGE),
 }

@@ -65,6 +65,17 @@ def test_halves_of_one_layer_under_two_activations_are_one_group():
     assert "parts of it go in step" in group.details()
 
 
+def test_a_network_that_breaks_at_a_single_unit_keeps_two():
+    model, x = opened("a careless squeeze")
+    first, stays, _ = find_groups(model, x)
+    assert (first.name, first.width, first.prunable) == ("first", 7, True)
+    assert (stays.width, stays.prunable) == (1, False)
+    assert "a single unit" in stays.why_not
+    session = open_session(model, x)
+    session.commit_plan({"first": 1})
+    assert session.model(x).shape == (6, 4)
+
+
 def test_groups_that_are_not_bound_stay_groups_of_their_own():
     torch.manual_seed(0)
     model = nn.Sequential(*[nn.Linear(9, 9) if i % 2 == 0 else nn.ReLU() for i in range(11)])

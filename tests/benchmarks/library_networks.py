@@ -1,4 +1,4 @@
-"""Removal against silencing in networks of torchvision and timm (`python tests/benchmarks/library_networks.py`).
+"""Removal is silencing in networks of torchvision and timm: `python tests/benchmarks/library_networks.py`.
 
 Every group alone at random kept units and random plans of unequal widths, in float64, against hooks that
 silence the readers. Needs torchvision and timm, in the versions that go with torch. Names choose networks.

@@ -25,6 +25,8 @@ TRACED_EXAMPLES = 2
 PROVED_EXAMPLES = 8
 FOLDS = 2  # axes of a folded one that are tried as the one that adapts
 ATTRIBUTE_CANDIDATES = 6  # numbers of the modules around that may have to fall with the units
+UNMATCHED = "no units are left elsewhere with which they could go in step"
+ONE_STAYS = "the network breaks where a single unit is left: this one stays beside it"
 Failures = dict[str, str]  # why a group cannot go, by its name
 
 
@@ -128,8 +130,10 @@ class _Proof:
         ]
         done = linked | {group.name for group in mended}
         links += self._alike([group for group in failing if group.name not in done])
-        kept = [*passed, *mended, *(one.group for one in links)]
-        if mended or links:
+        done |= {name for one in links for name in one.units}
+        spared = [self._spared(group) for group in failing if group.name not in done]
+        kept = [*passed, *mended, *(one.group for one in links), *filter(None, spared)]
+        if len(kept) > len(passed):
             kept, more = self._passing(kept)
             failures |= more
         return self._listed(kept, failures, links)
@@ -223,6 +227,13 @@ class _Proof:
                 return trial
         return None
 
+    def _spared(self, group: UnitGroup) -> UnitGroup | None:
+        """The group less its first unit, which stays, where the network breaks at a single one (`squeeze`)."""
+        rest = None if self.bound[group.name] or group.width < 3 else without_units(group, [0])
+        if rest is None or any(self.trials.failure([rest], round_) for round_ in range(ROUNDS)):
+            return None
+        return rest
+
     def _listed(
         self, kept: Sequence[UnitGroup], failures: Failures, links: Sequence[Link]
     ) -> tuple[UnitGroup, ...]:
@@ -238,9 +249,12 @@ class _Proof:
             out += [good[one.group.name] for one in whole if next(iter(one.units)) == name]
             if name in used:
                 rest = without_units(self.singles.get(name, group), used[name])
-                out += [] if rest is None else [_unmatched(rest, {g.name for g in out} | set(self.all))]
+                out += [] if rest is None else [_left(rest, {g.name for g in out} | set(self.all), UNMATCHED)]
             elif name in good:
                 out.append(good[name])
+                if good[name].width < group.width:
+                    first = without_units(group, range(1, group.width))
+                    out += [] if first is None else [_left(first, set(self.all), ONE_STAYS)]
             elif group.prunable:
                 out.append(replace(group, prunable=False, why_not=self._reason(name, failures[name])))
             else:
@@ -258,13 +272,12 @@ class _Proof:
         )
 
 
-def _unmatched(group: UnitGroup, taken: set[str]) -> UnitGroup:
-    """Units left over by a link, under a name of their own."""
+def _left(group: UnitGroup, taken: set[str], reason: str) -> UnitGroup:
+    """Units left over, under a name of their own."""
     rows = group.writers[0].rows
     name = f"{group.writers[0].module}[{int(rows.min())}:{int(rows.max()) + 1}]"
     while name in taken:
         name += "′"
-    reason = "no units are left elsewhere with which they could go in step"
     return replace(group, name=name, prunable=False, why_not=reason)
 
 
