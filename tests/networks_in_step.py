@@ -178,6 +178,29 @@ class OneNumber(nn.Module):
         return self.out(torch.cat([second, first], 1))
 
 
+class Partial(nn.Module):
+    """FasterNet's stage: in every block a part of the stream of a kept width goes through a convolution."""
+
+    class Block(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.taken, self.left = width // 4, width - width // 4
+            self.conv = nn.Conv2d(self.taken, self.taken, 3, padding=1)
+            self.mlp = nn.Sequential(nn.Conv2d(width, 7, 1), nn.ReLU(), nn.Conv2d(7, width, 1))
+
+        def forward(self, x):
+            taken, left = torch.split(x, [self.taken, self.left], 1)
+            return x + self.mlp(torch.cat([self.conv(taken), left], 1))
+
+    def __init__(self, width=16, blocks=3):
+        super().__init__()
+        self.first, self.out = nn.Conv2d(3, width, 1), nn.Conv2d(width, 4, 1)
+        self.blocks = nn.Sequential(*[self.Block(width) for _ in range(blocks)])
+
+    def forward(self, x):
+        return self.out(self.blocks(self.first(x)).relu())
+
+
 class Squeezed(nn.Module):
     """A careless squeeze() takes the channel axis too where a single channel is left."""
 
@@ -327,6 +350,7 @@ NETWORKS = {
     "branches of 6 and 12 in a shuffle": (Widths, IMAGE),
     "a cross-stage block": (CspStage, IMAGE),
     "two layers by one number": (OneNumber, ROW),
+    "a part of a kept width in every block": (Partial, IMAGE),
 }
 REFUSED = {
     "halves of an odd number": (lambda: Parts(activated, 15), IMAGE),

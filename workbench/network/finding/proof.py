@@ -9,22 +9,21 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
 
 import torch
 from torch import Tensor, nn
 
 from workbench.network.finding.assembly import Discovery, discover
 from workbench.network.finding.linking import Link, bound_to, link, merged, without_units
+from workbench.network.finding.mending import choices, names_of
 from workbench.network.finding.trials import ROUNDS, Trials
-from workbench.network.groups import Attribute, UnitGroup
+from workbench.network.groups import UnitGroup
 from workbench.network.layers import is_linear_layer
 from workbench.network.running import Inputs, call, call_order, first_examples, mapped, tensors_of
 
 TRACED_EXAMPLES = 2
 PROVED_EXAMPLES = 8
 FOLDS = 2  # axes of a folded one that are tried as the one that adapts
-ATTRIBUTE_CANDIDATES = 6  # numbers of the modules around that may have to fall with the units
 UNMATCHED = "no units are left elsewhere with which they could go in step"
 ONE_STAYS = "the network breaks where a single unit is left: this one stays beside it"
 Failures = dict[str, str]  # why a group cannot go, by its name
@@ -217,18 +216,16 @@ class _Proof:
 
     def _mended(self, group: UnitGroup) -> UnitGroup | None:
         """The group with the numbers of the modules around that must fall with its units, found by trying."""
-        candidates = _attributes(group, self.model)
-        choices = [chosen for size in (1, 2, 3) for chosen in combinations(candidates, size)]
-        choices.sort(key=lambda chosen: tuple(one.name for one in chosen) != self.mended_by)
-        for chosen in choices:
+        mends = sorted(choices(group, self.model), key=lambda chosen: names_of(chosen) != self.mended_by)
+        for chosen in mends:
             trial = replace(group, attributes=chosen)
             if not self.trials.failure([trial], 0):
-                self.mended_by = tuple(one.name for one in chosen)
+                self.mended_by = names_of(chosen)
                 return trial
         return None
 
     def _spared(self, group: UnitGroup) -> UnitGroup | None:
-        """The group less its first unit, which stays, where the network breaks at a single one (`squeeze`)."""
+        """The group less its first unit, which stays, where the network breaks at a single one."""
         rest = None if self.bound[group.name] or group.width < 3 else without_units(group, [0])
         if rest is None or any(self.trials.failure([rest], round_) for round_ in range(ROUNDS)):
             return None
@@ -279,21 +276,6 @@ def _left(group: UnitGroup, taken: set[str], reason: str) -> UnitGroup:
     while name in taken:
         name += "′"
     return replace(group, name=name, prunable=False, why_not=reason)
-
-
-def _attributes(group: UnitGroup, model: nn.Module) -> list[Attribute]:
-    """Whole numbers of the enclosing modules that count the group's units or its rows, the nearest first."""
-    layers = [w.module for w in group.writers] + [r.module for r in group.readers]
-    around = {name.rsplit(".", depth)[0] for name in layers for depth in range(1, name.count(".") + 1)} | {""}
-    each = {w.rows.shape[1] for w in group.writers} | {r.positions for r in group.readers} | {1}
-    found = []
-    for name in sorted(around, key=lambda n: -n.count(".") - bool(n)):
-        for key, value in vars(model.get_submodule(name)).items():
-            if key.startswith("_") or isinstance(value, bool) or not isinstance(value, int):
-                continue
-            found += [Attribute(name, key, r) for r in sorted(each) if value == group.width * r]
-    found.sort(key=lambda a: "head" not in a.name)
-    return found[:ATTRIBUTE_CANDIDATES]
 
 
 def _in_double(model: nn.Module, example: Inputs) -> tuple[nn.Module, Inputs]:
