@@ -32,12 +32,13 @@ class Link:
     units: Mapping[str, Tensor]
 
 
-def bound_to(name: str, found: Discovery) -> set[str]:
-    """Names of the groups with which `name` is taken apart, its own where parts of it are."""
-    bound: set[str] = set()
+def bonds(found: Discovery) -> dict[str, set[str]]:
+    """With which groups each is taken apart, by name; with itself where parts of it are."""
+    bound: dict[str, set[str]] = {group.name: set() for group in found.groups}
     for cut in found.cuts:
         names = {found.places[x][0] for x in cut.labels.unique().tolist() if x in found.places}
-        bound |= names if name in names else set()
+        for name in names:
+            bound[name] |= names
     return bound
 
 
@@ -48,10 +49,12 @@ def link(groups: Mapping[str, UnitGroup], found: Discovery, fold: int = 0) -> li
     """
     places, cuts = found.places, found.cuts
     live = [label for label, (name, _) in places.items() if name in groups]
-    cuts = [cut for cut in cuts if set(cut.labels.unique().tolist()) & set(live)]
+    alive = set(live)
+    cuts = [cut for cut in cuts if not alive.isdisjoint(cut.labels.unique().tolist())]
     atoms = _folded(live, [cut for cut in cuts if not cut.sizes], fold)
-    for cut, later in _with_later([cut for cut in cuts if cut.sizes]):
-        atoms = _matched(atoms, cut, later)
+    splits = [cut for cut in cuts if cut.sizes]
+    for index, cut in enumerate(splits):
+        atoms = _matched(atoms, cut, splits[index + 1 :])
     alike: dict[tuple, list[Atom]] = defaultdict(list)
     for atom in atoms:
         alike[tuple(sorted(Counter(places[label][0] for label in atom).items()))].append(atom)
@@ -63,10 +66,6 @@ def link(groups: Mapping[str, UnitGroup], found: Discovery, fold: int = 0) -> li
             taken = {one.group.name for one in out}
             out.append(Link(merged(units, groups, found.position, taken), units))
     return out
-
-
-def _with_later(cuts: Sequence[Cut]) -> Iterable[tuple[Cut, Sequence[Cut]]]:
-    return ((cut, cuts[index + 1 :]) for index, cut in enumerate(cuts))
 
 
 def _folded(live: Sequence[int], boxes: Sequence[Cut], fold: int) -> list[Atom]:
@@ -135,6 +134,7 @@ def _matched(atoms: Sequence[Atom], cut: Cut, later: Sequence[Cut]) -> list[Atom
 
 
 def _order(atom: Atom, ahead: Sequence[Callable[[Atom], tuple[int, ...]]]) -> tuple:
+    """By weight in the cuts ahead, then as the units ascend."""
     return (tuple(tuple(-w for w in weighs(atom)) for weighs in ahead), min(atom))
 
 
@@ -142,7 +142,8 @@ def _multiples(weights: list[tuple[int, ...]]) -> dict[tuple[int, ...], int]:
     """The smallest numbers of each weight that cancel; empty where there are none, or more than one way."""
     if len(weights) < 2:
         return {}
-    table = np.array(weights, dtype=float)
+    # n with Σ nᵢ wᵢ = 0, unique up to a factor where the weights' rank is one less than their number
+    table = np.array(weights, dtype=float)  # (weights, parts)
     _, values, vectors = np.linalg.svd(table.T, full_matrices=True)
     rank = int((values > 1e-9 * values[0]).sum())
     if rank != len(weights) - 1:

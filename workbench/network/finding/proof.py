@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.network.finding.assembly import Discovery, discover
-from workbench.network.finding.linking import Link, bound_to, link, merged, without_units
+from workbench.network.finding.linking import Link, bonds, link, merged, without_units
 from workbench.network.finding.mending import choices, names_of
 from workbench.network.finding.trials import ROUNDS, Trials
 from workbench.network.groups import UnitGroup
@@ -107,7 +107,7 @@ class _Proof:
         self.all = {group.name: group for group in groups}
         self.candidates = [group for group in groups if group.prunable]
         # Bound ones mostly fail: each for itself, not by halving all.
-        self.bound = {group.name: bound_to(group.name, found) for group in groups}
+        self.bound = bonds(found)
         self.trials = Trials(model, example, [*self.candidates, *singles.values()])
         self.mended_by: tuple[str, ...] = ()  # the numbers that mended the last group
 
