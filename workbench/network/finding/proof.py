@@ -32,10 +32,17 @@ Failures = dict[str, str]  # why a group cannot go, by its name
 def find_groups(model: nn.Module, example_input: Inputs) -> tuple[UnitGroup, ...]:
     """Every group of units of `model`, proved prunable or with the reason why not (method.md §1).
 
-    `example_input` (batch, …), on the model's device, is run through copies of the model; the model is not
-    changed. Groups come in the order in which the network runs them.
+    Args:
+        model: any network; copies of it are run, itself is not changed.
+        example_input: one batch (batch, …) as the model takes it, on its device; a few examples are enough
+            where they reach every layer.
 
-    Raises ValueError where the example does not go through the model.
+    Returns:
+        The groups in the order in which the network runs them. Those that can only go in step with others
+        are one linked group with them.
+
+    Raises:
+        ValueError: the example does not go through the model.
     """
     reference = copy.deepcopy(model).eval().requires_grad_(False)
     traced = first_examples(example_input, TRACED_EXAMPLES)
