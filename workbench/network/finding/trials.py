@@ -7,7 +7,6 @@ only at balanced places, fails in one of them.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +18,7 @@ from workbench.network.groups import Reader, UnitGroup, features_last, renumbere
 from workbench.network.layers import output_count
 from workbench.network.running import Inputs, call, one_line, received, tensors_of
 from workbench.network.surgery import shrink
+from workbench.network.tensors import sharing_copy
 
 TOLERANCE = 1e-5
 SHARES = ("one", "run", "most")
@@ -152,7 +152,7 @@ def _differs(whole: Tensor, removed: Tensor, zeroed: Tensor) -> bool:
 
 def _without(model: nn.Module, groups: Sequence[UnitGroup], lost: dict[str, Tensor]) -> nn.Module:
     """A copy of the model with the lost units of every group removed."""
-    pruned, left = copy.deepcopy(model), {group.name: group for group in groups}
+    pruned, left = sharing_copy(model), {group.name: group for group in groups}
     sharing: dict[str, set[str]] = {}
     for group in groups:
         for module in _modules(group):
