@@ -4,6 +4,7 @@
 """
 
 import copy
+import random
 import re
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 from families import FAMILIES, resnet50, vgg16
 from family_images import VGG, Bottleneck, ResNet
+from silencing import random_kept
 
 from workbench.network.cost import count_cost
 from workbench.network.cost_model import CostModel, cost_saved
@@ -56,12 +58,16 @@ def half(group):
     return list(range(0, group.width, 2))
 
 
-def silenced(model, groups):
-    """A copy in which the readers' columns of every second unit are zero: an independent oracle."""
+def silenced(model, groups, kept=None):
+    """A copy in which the readers' columns of lost units are zero: an independent oracle.
+
+    Lost is every second unit, or what is not in `kept`, by a group's name.
+    """
     model = copy.deepcopy(model)
     with torch.no_grad():
         for group in groups:
-            lost = [j for j in range(group.width) if j % 2]
+            stays = half(group) if kept is None else kept[group.name]
+            lost = sorted(set(range(group.width)) - set(stays))
             for reader in group.readers:
                 layer_weight(model.get_submodule(reader.module))[:, reader.columns[lost].flatten()] = 0
     return model
@@ -123,6 +129,23 @@ def test_half_of_every_group_at_once_is_silencing_them_at_every_batch_size(name)
     assert {g.name: g.width for g in left if g.prunable and g.width > 1} == {
         g.name: again[g.name].width for g in left if g.prunable and g.width > 1
     }
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_units_taken_at_unequal_widths_are_silenced_units(name):
+    model, groups = family(name)
+    inputs, generator = wide(FAMILIES[name].inputs(3)), random.Random(0)
+    found = [group for group in groups if group.prunable]
+    for _ in range(3):
+        kept = {g.name: random_kept(g.width, generator) for g in found}
+        pruned, left = model, groups
+        for group in found:
+            pruned, left = remove_units(pruned, left, group.name, kept[group.name])
+        close(outputs(pruned, inputs), outputs(silenced(model, found, kept), inputs), 1e-9)
+    for group in found:
+        kept = {group.name: random_kept(group.width, generator)}
+        pruned, _ = remove_units(model, groups, group.name, kept[group.name])
+        close(outputs(pruned, inputs), outputs(silenced(model, [group], kept), inputs), 1e-9)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -193,7 +216,7 @@ def test_halved_vgg16_and_resnet50_cost_what_networks_built_at_half_the_width_do
     for make, built in ((vgg16, vgg), (resnet50, residual)):
         torch.manual_seed(0)
         model = make()
-        groups = discover(model.eval(), torch.randn(2, 3, 32, 32))
+        groups = discover(model.eval(), torch.randn(2, 3, 32, 32)).groups
         whole = CostModel.of(model, groups, count_cost(model.to("meta"), image))
         halves = {g.name: g.width // 2 for g in groups if g.prunable}
         expected = count_cost(built, image)

@@ -99,7 +99,8 @@ class UnitGroup:
     between that keep a channel to itself, depthwise and grouped convolutions too. The units are numbered as
     the first writer's rows. `held` tensors lose entries and `attributes` fall with the units. `why_not` says
     in words why a group is not prunable. `work`: multiply–accumulates a unit and example beside those of
-    layers, as in the products of an attention head.
+    layers, as in the products of an attention head. `linked`: names of the groups that became this one,
+    since they can only go together; a unit is then one or several of each.
     """
 
     name: str
@@ -113,11 +114,15 @@ class UnitGroup:
     held: tuple[Held, ...] = ()
     attributes: tuple[Attribute, ...] = ()
     work: int = 0
+    linked: tuple[str, ...] = ()
 
     def details(self) -> str:
         """One line in words, for a log or a tooltip."""
         writes = ", ".join(w.module for w in self.writers)
         reads = ", ".join(r.module for r in self.readers) or "nothing linear"
+        if self.linked:
+            parts = f"units of {', '.join(self.linked)}" if len(self.linked) > 1 else "parts of it"
+            reads += f"; linked: {parts} go in step"
         tail = "" if self.prunable else f"; not prunable: {self.why_not}"
         return f"{self.name}: {self.width} units written by {writes}, read by {reads}{tail}"
 

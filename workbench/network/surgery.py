@@ -66,7 +66,8 @@ def shrink(
     model: nn.Module, group: UnitGroup, lost: Tensor, corrections: Sequence[Tensor] | None = None
 ) -> Renumbering:
     """`remove_units` in place, on a model of one's own; returns how indices changed."""
-    kept = [unit for unit in range(group.width) if unit not in set(lost.tolist())]
+    gone = set(lost.tolist())
+    kept = [unit for unit in range(group.width) if unit not in gone]
     rows: dict[str, Tensor] = {}
     columns: dict[str, Tensor] = {}
     held: dict[tuple[str, str, int], Tensor] = {}
@@ -75,8 +76,7 @@ def shrink(
         correction = None if corrections is None else corrections[index]
         columns[reader.module] = _shrink_reader(layer, reader, kept, lost, correction)
     for writer in (*group.writers, *group.norms):
-        gone = writer.rows[lost].flatten()
-        rows[writer.module] = _shrink_writer(model.get_submodule(writer.module), gone)
+        rows[writer.module] = _shrink_writer(model.get_submodule(writer.module), writer.rows[lost].flatten())
     for part in group.held:
         held[part.module, part.tensor, part.dim] = _shrink_held(model.get_submodule(part.module), part, lost)
     for attribute in group.attributes:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from workbench.network.finding.cuts import Cut, is_kept, settled
 from workbench.network.finding.tracing import Trace, trace
 from workbench.network.groups import Held, Reader, UnitGroup, Writer, is_grouped
 from workbench.network.layers import is_linear_layer, kind_of, width_of
@@ -23,21 +24,40 @@ from workbench.network.running import (
     one_line,
 )
 
+SINGLE = "it has a single unit"
 IDLE = "does not run on the example input"
 Use = tuple[str, Any]  # ("writer" | "norm" | "reader", module) or ("held", (module, tensor, dim))
 
 
-def discover(model: nn.Module, example: Inputs) -> list[UnitGroup]:
-    """Every group of units that a trace finds and every layer that it does not, in the order of running.
+@dataclass(frozen=True)
+class Discovery:
+    """What a trace finds.
 
-    `prunable` says only that nothing spoke against the group so far. `model` is in evaluation mode;
-    `example` is on its device.
+    `groups`: all groups of units, and every layer that is in none, in the order of running; `prunable` says
+    only that nothing spoke against a group so far. `places`: (group name, unit) of every label. `cuts`:
+    where axes of units that are not in proportion anyway are taken apart. `singles`: by name, the groups of a
+    single unit against which nothing else speaks. `position`: of each module in the order of running.
     """
+
+    groups: list[UnitGroup]
+    places: dict[int, tuple[str, int]] = field(default_factory=dict)
+    cuts: list[Cut] = field(default_factory=list)
+    singles: dict[str, UnitGroup] = field(default_factory=dict)
+    position: dict[str, int] = field(default_factory=dict)
+
+
+def discover(model: nn.Module, example: Inputs) -> Discovery:
+    """Trace `model`, in evaluation mode, on `example`, which is on its device."""
     layers = {n: m for n, m in model.named_modules() if is_linear_layer(m) or isinstance(m, nn.Embedding)}
     order: list[str] = []
+    places: dict[int, tuple[str, int]] = {}
+    cuts: list[Cut] = []
+    singles: dict[str, UnitGroup] = {}
     try:
         found = trace(*_on_cpu(model, example))
-        groups, order = _Assembly(model, found, batch_length(example)).groups(), found.calls
+        assembly, order = _Assembly(model, found, batch_length(example)), found.calls
+        groups, places, singles = assembly.groups(), assembly.places, assembly.singles
+        cuts = [cut for c in found.labels.cuts.values() if not is_kept(cut := settled(found.labels, c))]
     except Exception as error:  # whatever a network does inside: it is said, not hidden
         reason = f"the network could not be traced: {one_line(error)}"
         groups = [_refused(name, module, reason) for name, module in layers.items()]
@@ -48,7 +68,8 @@ def discover(model: nn.Module, example: Inputs) -> list[UnitGroup]:
         ):
             groups.append(_refused(name, module, _why_left_over(name, module, order)))
     position = first_calls(order)
-    return sorted(groups, key=lambda g: position.get(g.writers[0].module, len(position)))
+    groups = sorted(groups, key=lambda g: position.get(g.writers[0].module, len(position)))
+    return Discovery(groups, places, cuts, singles, position)
 
 
 def _on_cpu(model: nn.Module, example: Inputs) -> tuple[nn.Module, Inputs]:
@@ -75,6 +96,8 @@ class _Assembly:
             roots = found.labels.roots(torch.from_numpy(made)).tolist()
             for label, count in zip(roots, counts.tolist(), strict=True):
                 self.work[label] += count
+        self.places: dict[int, tuple[str, int]] = {}
+        self.singles: dict[str, UnitGroup] = {}
         self.found, self.modules = found, dict(model.named_modules())
         self.position = first_calls(found.calls)
         self.uses: dict[int, dict[Use, list[int]]] = defaultdict(lambda: defaultdict(list))
@@ -118,14 +141,35 @@ class _Assembly:
                     self.uses[unit]["held", (module, name, axis)].append(index)
 
     def groups(self) -> list[UnitGroup]:
+        """The groups; `places` and `singles` are known afterwards."""
         alike: dict[tuple, list[int]] = defaultdict(list)
         for unit, uses in self.uses.items():
             if any(role in ("writer", "norm") for role, _ in uses):
                 signature = sorted((role, str(where), len(at)) for (role, where), at in uses.items())
                 alike[tuple(signature)].append(unit)
-        return self._named([self._group(units) for units in alike.values()])
+        made = [self._group(units) for units in alike.values()]
+        groups = named([self._listed(group) for group, _ in made])
+        for listed, (group, units) in zip(groups, made, strict=True):
+            self.places |= {unit: (listed.name, index) for index, unit in enumerate(units)}
+            if group.width == 1 and group.prunable:
+                self.singles[listed.name] = replace(group, name=listed.name)
+        return groups
 
-    def _group(self, units: list[int]) -> UnitGroup:
+    @staticmethod
+    def _listed(group: UnitGroup) -> UnitGroup:
+        """What cannot be told apart is listed by its rows."""
+        if group.width > 1:
+            return group
+        writers, norms = (
+            tuple(Writer(part.module, part.rows.reshape(-1, 1)) for part in parts)
+            for parts in (group.writers, group.norms)
+        )
+        return UnitGroup(
+            group.name, group.kind, len(writers[0].rows), writers, norms, (), False, group.why_not or SINGLE
+        )
+
+    def _group(self, units: list[int]) -> tuple[UnitGroup, list[int]]:
+        """A group and its units in order."""
         uses = list(self.uses[units[0]])
 
         def in_order(role: str) -> list[str]:
@@ -143,13 +187,7 @@ class _Assembly:
 
         readers = in_order("reader")
         reason = self._reason(units, bool(readers))
-        if len(units) == 1:  # what cannot be told apart is listed by its rows
-            merged = tuple(Writer(n, table((role, n)).reshape(-1, 1)) for n in writers)
-            kind, width = kind_of(self.modules[writers[0]]), len(merged[0].rows)
-            between = tuple(Writer(n, table(("norm", n)).reshape(-1, 1)) for n in norms)
-            reason = reason or "it has a single unit"
-            return UnitGroup(writers[0], kind, width, merged, between, (), False, reason)
-        return UnitGroup(
+        group = UnitGroup(
             name=writers[0],
             kind=kind_of(self.modules[writers[0]]),
             width=len(units),
@@ -161,6 +199,7 @@ class _Assembly:
             work=self.work[units[0]] // self.examples,
             held=tuple(Held(at[0], at[1], at[2], table((r, at))) for r, at in uses if r == "held"),
         )
+        return group, units
 
     def _reader(self, name: str, columns: Tensor) -> Reader:
         return Reader(name, kind_of(self.modules[name]), columns, self.found.normalised.get(name, ""))
@@ -178,23 +217,24 @@ class _Assembly:
             return "no linear layer reads its units"
         return ""
 
-    @staticmethod
-    def _named(groups: list[UnitGroup]) -> list[UnitGroup]:
-        """Groups that share a first writer are told apart by their rows of it."""
-        count: dict[str, int] = defaultdict(int)
-        for group in groups:
-            count[group.name] += 1
-        out, used = [], set()
-        for group in groups:
-            name = group.name
-            if count[name] > 1:
-                rows = group.writers[0].rows
-                name = f"{name}[{int(rows.min())}:{int(rows.max()) + 1}]"
-                while name in used:
-                    name += "′"
-            used.add(name)
-            out.append(replace(group, name=name))
-        return out
+
+def named(groups: Sequence[UnitGroup]) -> list[UnitGroup]:
+    """The groups, called by their first writers; those that share one are told apart by their rows of it."""
+    count: dict[str, int] = defaultdict(int)
+    for group in groups:
+        count[group.name] += 1
+    out: list[UnitGroup] = []
+    used: set[str] = set()
+    for group in groups:
+        name = group.name
+        if count[name] > 1:
+            rows = group.writers[0].rows
+            name = f"{name}[{int(rows.min())}:{int(rows.max()) + 1}]"
+            while name in used:
+                name += "′"
+        used.add(name)
+        out.append(replace(group, name=name))
+    return out
 
 
 def _unit_axis(at: tuple[np.ndarray, ...], units: np.ndarray) -> int | None:

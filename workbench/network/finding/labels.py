@@ -7,6 +7,7 @@ or buffer, 0 for a constant. Units that must go together get one label, by union
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ class Labels:
         self.reasons: list[tuple[int, str]] = []  # why the unit of this label cannot go
         self.work: list[tuple[np.ndarray, np.ndarray]] = []  # multiply–accumulates by label, beside layers
         self.mixers: list[tuple[int, str]] = []  # what made one unit of several
+        self.cuts: dict[bytes, Any] = {}  # where an axis of units is taken apart
 
     # Making and reading
 

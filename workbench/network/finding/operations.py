@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
+from workbench.network.finding.cuts import CUTTING, note_cut, note_stack
 from workbench.network.finding.labels import Labels
 
 # Numbers move and stay what they are: the same operation moves their labels.
@@ -82,6 +83,8 @@ def propagate(
     known = [labels.of(t) for t in inputs]
     if not any(k is not None for k in known) or name in NEUTRAL:
         return
+    if name in CUTTING and known[0] is not None:
+        note_cut(labels, name, given, known[0], outputs)
     if outputs and not func._schema.is_mutable and _aliases(outputs, inputs):
         return  # a view: its labels lie where its numbers lie
     if _is_pointwise(func, name):
@@ -89,6 +92,8 @@ def propagate(
         return
     rule = next((rule for names, rule in RULES if name in names), _unknown)
     rule(labels, name, given, outputs, where)
+    if name == "stack":
+        note_stack(labels, given, outputs[0])
 
 
 def _is_pointwise(func: Any, name: str) -> bool:

@@ -1,65 +1,70 @@
-"""Proof on a batch: a group is prunable only if removing units equals zeroing what their readers get."""
+"""Proof on a batch: a group is prunable only if removing units equals zeroing what their readers get.
+
+Groups that fail alone are linked where the trace says what binds them, or mended by the numbers of modules
+around that must fall with their units; all that is left is proved once more, together.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from workbench.network.finding.assembly import discover
-from workbench.network.groups import Attribute, Reader, UnitGroup, features_last, renumbered
-from workbench.network.layers import is_linear_layer, output_count
-from workbench.network.running import (
-    Inputs,
-    call,
-    call_order,
-    first_examples,
-    mapped,
-    one_line,
-    received,
-    tensors_of,
-)
-from workbench.network.surgery import shrink
+from workbench.network.finding.assembly import Discovery, discover
+from workbench.network.finding.linking import Link, bonds, link, merged, without_units
+from workbench.network.finding.mending import choices, names_of
+from workbench.network.finding.trials import ROUNDS, Trials
+from workbench.network.groups import UnitGroup
+from workbench.network.layers import is_linear_layer
+from workbench.network.running import Inputs, call, call_order, first_examples, mapped, tensors_of
 
-PROOF_TOLERANCE = 1e-5
 TRACED_EXAMPLES = 2
-ATTRIBUTE_CANDIDATES = 6  # numbers of the modules around that may have to fall with the units
+PROVED_EXAMPLES = 8
+FOLDS = 2  # axes of a folded one that are tried as the one that adapts
+UNMATCHED = "no units are left elsewhere with which they could go in step"
+ONE_STAYS = "the network breaks where a single unit is left: this one stays beside it"
+Failures = dict[str, str]  # why a group cannot go, by its name
 
 
 def find_groups(model: nn.Module, example_input: Inputs) -> tuple[UnitGroup, ...]:
     """Every group of units of `model`, proved prunable or with the reason why not (method.md §1).
 
-    `example_input` (batch, …), on the model's device, is run through copies of the model; the model is not
-    changed. Groups come in the order in which the network runs them.
+    Args:
+        model: any network; copies of it are run, itself is not changed.
+        example_input: one batch (batch, …) as the model takes it, on its device; a few examples are enough
+            where they reach every layer.
 
-    Raises ValueError where the example does not go through the model.
+    Returns:
+        The groups in the order in which the network runs them. Those that can only go in step with others
+        are one linked group with them.
+
+    Raises:
+        ValueError: the example does not go through the model.
     """
     reference = copy.deepcopy(model).eval().requires_grad_(False)
     traced = first_examples(example_input, TRACED_EXAMPLES)
     ran = set(call_order(reference, traced))  # so that a wrong example is said as such
+    proved = first_examples(example_input, PROVED_EXAMPLES)
     if any(name not in ran for name, module in reference.named_modules() if is_linear_layer(module)):
-        traced = example_input  # experts and branches that other examples may reach
-    groups = discover(reference, traced)
-    reference, example_input = _in_double(reference, example_input)
-    if _is_random(reference, first_examples(example_input, TRACED_EXAMPLES)):
+        traced = proved = example_input  # experts and branches that other examples may reach
+    found = discover(reference, traced)
+    reference, proved = _in_double(reference, proved)
+    if _is_random(reference, first_examples(proved, TRACED_EXAMPLES)):
         reason = (
             "the network gives other outputs when it is run twice, even in evaluation mode: it is random, or "
             "keeps a state, so nothing can be proved of it"
         )
-        return tuple(replace(g, prunable=False, why_not=g.why_not or reason) for g in groups)
-    found, owners = {}, _owners(reference)
-    for group in groups:
+        return tuple(replace(g, prunable=False, why_not=g.why_not or reason) for g in found.groups)
+    owners = _owners(reference)
+    groups = []
+    for group in found.groups:
         reason = group.why_not or _structural_reason(group, reference, owners)
-        found[group.name] = replace(group, prunable=not reason, why_not=reason)
-    candidates = [group for group in found.values() if group.prunable]
-    found |= {group.name: group for group in _proved(candidates, reference, example_input)}
-    return tuple(found.values())
+        groups.append(replace(group, prunable=not reason, why_not=reason))
+    singles = {n: g for n, g in found.singles.items() if not _structural_reason(g, reference, owners)}
+    return _Proof(reference, proved, found, groups, singles).groups()
 
 
 @torch.no_grad()
@@ -94,161 +99,190 @@ def _structural_reason(group: UnitGroup, model: nn.Module, owners: dict[int, lis
     return ""
 
 
-def _proved(groups: list[UnitGroup], model: nn.Module, example: Inputs) -> list[UnitGroup]:
-    """All at once where that holds; else each half for itself."""
-    if not groups:
-        return []
-    reason, broken = _disproof(groups, model, example)
-    if not reason:
-        return groups
-    if len(groups) > 1:
+class _Proof:
+    """The groups of one network, on the way to be proved, linked, mended or refused."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        example: Inputs,
+        found: Discovery,
+        groups: Sequence[UnitGroup],
+        singles: Mapping[str, UnitGroup],
+    ):
+        self.model, self.found, self.singles = model, found, singles
+        self.all = {group.name: group for group in groups}
+        self.candidates = [group for group in groups if group.prunable]
+        # Bound ones mostly fail: each for itself, not by halving all.
+        self.bound = bonds(found)
+        self.trials = Trials(model, example, [*self.candidates, *singles.values()])
+        self.mended_by: tuple[str, ...] = ()  # the numbers that mended the last group
+
+    def groups(self) -> tuple[UnitGroup, ...]:
+        """Every group with its verdict, in the order of running."""
+        tied = {g.name: self.trials.failure([g], 0) for g in self.candidates if self.bound[g.name]}
+        failures = {name: reason for name, reason in tied.items() if reason}
+        passed, more = self._passing([g for g in self.candidates if g.name not in failures])
+        failures |= more
+        failing = [group for group in self.candidates if group.name in failures]
+        links = self._links(failing, passed)
+        linked = {name for one in links for name in one.units}
+        passed = [group for group in passed if group.name not in linked]
+        mended = [
+            better
+            for group in failing
+            if group.name not in linked
+            if (better := self._mended(group)) is not None
+        ]
+        done = linked | {group.name for group in mended}
+        links += self._alike([group for group in failing if group.name not in done])
+        done |= {name for one in links for name in one.units}
+        spared = [self._spared(group) for group in failing if group.name not in done]
+        kept = [*passed, *mended, *(one.group for one in links), *filter(None, spared)]
+        if len(kept) > len(passed):
+            kept, more = self._passing(kept)
+            failures |= more
+        return self._listed(kept, failures, links)
+
+    def _passing(self, groups: Sequence[UnitGroup]) -> tuple[list[UnitGroup], Failures]:
+        """Those that pass every round, all of them together, and why the others do not."""
+        passed, failures = list(groups), Failures()
+        round_, since = 0, 0  # rounds passed since a group was left out
+        while passed and since < ROUNDS:
+            passed, failed = self._halved([], passed, round_)
+            failures |= failed
+            since = 1 if failed else since + 1
+            round_ = (round_ + 1) % ROUNDS
+        return passed, failures
+
+    def _halved(
+        self, base: list[UnitGroup], groups: list[UnitGroup], round_: int, failed: bool = False
+    ) -> tuple[list[UnitGroup], Failures]:
+        """The groups that can go beside `base`: all at once where that holds; else each half after another.
+
+        `failed`: that all of them at once do not is known.
+        """
+        reason = "" if failed and len(groups) > 1 else self.trials.failure([*base, *groups], round_)
+        if not failed and not reason:
+            return groups, {}
+        if len(groups) == 1:
+            return ([], {groups[0].name: reason}) if reason else (groups, {})
         middle = len(groups) // 2
-        return _proved(groups[:middle], model, example) + _proved(groups[middle:], model, example)
-    (group,) = groups
-    repaired = _repaired(group, model, example) if broken else None
-    return [repaired or replace(group, prunable=False, why_not=reason)]
+        first, failures = self._halved(base, groups[:middle], round_)
+        second, more = self._halved([*base, *first], groups[middle:], round_, failed=not failures)
+        return first + second, failures | more
 
+    def _links(self, failing: Sequence[UnitGroup], passed: Sequence[UnitGroup]) -> list[Link]:
+        """Links that pass for themselves, of groups that fail for themselves.
 
-def _repaired(group: UnitGroup, model: nn.Module, example: Inputs) -> UnitGroup | None:
-    """The group with the numbers of the modules around that must fall with its units, found by trying."""
-    candidates = _attributes(group, model)
-    for size in (1, 2, 3):
-        for chosen in combinations(candidates, size):
+        Where these find no partners among each other, groups that could go alone are taken in: the last
+        part of a split may be the shorter one, but not while the others are to go.
+        """
+        out: list[Link] = []
+        left = {group.name: group for group in failing if self.bound[group.name]}
+        free = dict(self.singles)
+        for others in ([], passed):
+            free |= {group.name: group for group in others}
+            for fold in range(FOLDS):
+                live = {name: (left | free)[name] for name in self.all if name in left or name in free}
+                links = [one for one in link(live, self.found, fold) if left.keys() & one.units.keys()]
+                out += self._proved(links)
+                for name in {name for one in out for name in one.units}:
+                    left.pop(name, None)
+                    free.pop(name, None)
+                if not left:
+                    return out
+        return out
+
+    def _alike(self, failing: Sequence[UnitGroup]) -> list[Link]:
+        """Links of groups of one width in one module, which one number may hold and the trace does not bind.
+
+        Only a trial tells.
+        """
+        near: dict[tuple[int, str], list[UnitGroup]] = {}
+        for group in failing:
+            home = group.writers[0].module.rpartition(".")[0]
+            near.setdefault((group.width, home), []).append(group)
+        links = []
+        for (width, _), groups in near.items():
+            if len(groups) > 1:
+                units = {group.name: torch.arange(width)[:, None] for group in groups}
+                links.append(Link(merged(units, self.all, self.found.position), units))
+        return self._proved(links)
+
+    def _proved(self, links: Sequence[Link]) -> list[Link]:
+        """Those of the links that pass a first round, mended where they need it."""
+        good, _ = self._halved([], [one.group for one in links], 0) if links else ([], {})
+        names, out = {group.name for group in good}, []
+        for one in links:
+            if one.group.name in names:
+                out.append(one)
+            elif (better := self._mended(one.group)) is not None:
+                out.append(replace(one, group=better))
+        return out
+
+    def _mended(self, group: UnitGroup) -> UnitGroup | None:
+        """The group with the numbers of the modules around that must fall with its units, found by trying."""
+        mends = sorted(choices(group, self.model), key=lambda chosen: names_of(chosen) != self.mended_by)
+        for chosen in mends:
             trial = replace(group, attributes=chosen)
-            if not _disproof([trial], model, example)[0]:
+            if not self.trials.failure([trial], 0):
+                self.mended_by = names_of(chosen)
                 return trial
-    return None
+        return None
 
+    def _spared(self, group: UnitGroup) -> UnitGroup | None:
+        """The group less its first unit, which stays, where the network breaks at a single one."""
+        rest = None if self.bound[group.name] or group.width < 3 else without_units(group, [0])
+        if rest is None or any(self.trials.failure([rest], round_) for round_ in range(ROUNDS)):
+            return None
+        return rest
 
-def _attributes(group: UnitGroup, model: nn.Module) -> list[Attribute]:
-    """Whole numbers of the enclosing modules that count the group's units or its rows, the nearest first."""
-    layers = [w.module for w in group.writers] + [r.module for r in group.readers]
-    around = {name.rsplit(".", depth)[0] for name in layers for depth in range(1, name.count(".") + 1)} | {""}
-    each = {w.rows.shape[1] for w in group.writers} | {r.positions for r in group.readers} | {1}
-    found = []
-    for name in sorted(around, key=lambda n: -n.count(".") - bool(n)):
-        for key, value in vars(model.get_submodule(name)).items():
-            if key.startswith("_") or isinstance(value, bool) or not isinstance(value, int):
-                continue
-            found += [Attribute(name, key, r) for r in sorted(each) if value == group.width * r]
-    found.sort(key=lambda a: "head" not in a.name)
-    return found[:ATTRIBUTE_CANDIDATES]
+    def _listed(
+        self, kept: Sequence[UnitGroup], failures: Failures, links: Sequence[Link]
+    ) -> tuple[UnitGroup, ...]:
+        """What passed, what was refused, and units that found no partner, in the order of running."""
+        good = {group.name: group for group in kept}
+        whole = [one for one in links if one.group.name in good]
+        used: dict[str, set[int]] = {}
+        for one in whole:
+            for name, units in one.units.items():
+                used.setdefault(name, set()).update(units.flatten().tolist())
+        out = []
+        for name, group in self.all.items():
+            out += [good[one.group.name] for one in whole if next(iter(one.units)) == name]
+            if name in used:
+                rest = without_units(self.singles.get(name, group), used[name])
+                out += [] if rest is None else [_left(rest, {g.name for g in out} | set(self.all), UNMATCHED)]
+            elif name in good:
+                out.append(good[name])
+                if good[name].width < group.width:
+                    first = without_units(group, range(1, group.width))
+                    out += [] if first is None else [_left(first, set(self.all), ONE_STAYS)]
+            elif group.prunable:
+                out.append(replace(group, prunable=False, why_not=self._reason(name, failures[name])))
+            else:
+                out.append(group)
+        return tuple(out)
 
-
-def _half(group: UnitGroup) -> Tensor:
-    """The units that the proof removes: a random half, at least one stays."""
-    generator = torch.Generator().manual_seed(group.width)
-    return torch.randperm(group.width, generator=generator)[max(1, group.width // 2) :].sort().values
-
-
-def _disproof(groups: Sequence[UnitGroup], model: nn.Module, example: Inputs) -> tuple[str, bool]:
-    """Why removing half of the units is not zeroing their columns in the readers ('' where it is), and
-    whether the network broke on it.
-
-    Compared are the network's outputs and those of the readers, where nothing can hide a difference.
-    """
-    lost = {group.name: _half(group) for group in groups}
-    alive = _surviving_rows(groups, lost, model)
-    try:
-        removed = _outputs(_without(model, groups, lost), groups, {}, example)
-        whole = _outputs(model, groups, alive, example)
-        with _zeroed(model, groups, lost):
-            zeroed = _outputs(model, groups, alive, example)
-    except Exception as error:
-        return f"removing its units breaks the network, whose code fixes a size: {one_line(error)}", True
-    if not len(whole) == len(removed) == len(zeroed):
-        return "removing its units changes what the network returns", True
-    for w, r, z in zip(whole, removed, zeroed, strict=True):
-        if r.shape != z.shape:
-            return "removing its units changes the shape of the network's output", True
-        if _differs(w, r, z):
-            return (
-                "removing its units is not the same as silencing them: what reaches their readers depends on "
-                "how many units there are, or on their places"
-            ), False
-    return "", False
-
-
-def _without(model: nn.Module, groups: Sequence[UnitGroup], lost: dict[str, Tensor]) -> nn.Module:
-    pruned, left = copy.deepcopy(model), {group.name: group for group in groups}
-    sharing: dict[str, set[str]] = {}
-    for group in groups:
-        for module in _modules(group):
-            sharing.setdefault(module, set()).add(group.name)
-    for group in groups:
-        maps = shrink(pruned, left[group.name], lost[group.name])
-        gone = set(lost[group.name].tolist())
-        kept = [j for j in range(group.width) if j not in gone]
-        touched = sorted(set().union(*(sharing[module] for module in _modules(group))))
-        changed = renumbered([left[name] for name in touched], group.name, kept, maps)
-        left |= {one.name: one for one in changed}
-    return pruned
-
-
-def _modules(group: UnitGroup) -> list[str]:
-    layers = [part.module for part in (*group.writers, *group.norms)]
-    return layers + [reader.module for reader in group.readers] + [part.module for part in group.held]
-
-
-def _surviving_rows(
-    groups: Sequence[UnitGroup], lost: dict[str, Tensor], model: nn.Module
-) -> dict[str, Tensor]:
-    """Of layers that lose rows: the rows that stay."""
-    gone: dict[str, list[Tensor]] = {}
-    for group in groups:
-        for writer in group.writers:
-            gone.setdefault(writer.module, []).append(writer.rows[lost[group.name]].flatten())
-    out = {}
-    for name, parts in gone.items():
-        module: Any = model.get_submodule(name)
-        stays = torch.ones(output_count(module), dtype=torch.bool)
-        stays[torch.cat(parts)] = False
-        out[name] = stays.nonzero().flatten()
-    return out
-
-
-def _differs(whole: Tensor, removed: Tensor, zeroed: Tensor) -> bool:
-    """Whether `removed` is not `zeroed`, measured against what zeroing did to `whole`."""
-    if not zeroed.is_floating_point():
-        return not torch.equal(removed, zeroed)
-    if not zeroed.numel():
-        return False
-    finite = whole.isfinite() & removed.isfinite() & zeroed.isfinite()
-    alike = (removed == zeroed) | (removed.isnan() & zeroed.isnan())  # infinities of a mask
-    if not bool((finite | alike).all()):
-        return True
-    whole, removed, zeroed = (torch.where(finite, t, 0.0) for t in (whole, removed, zeroed))
-    rounding = 1e4 * torch.finfo(zeroed.dtype).eps * zeroed.abs().max()
-    effect = (whole - zeroed).abs().max()
-    return not bool((removed - zeroed).abs().max() <= PROOF_TOLERANCE * effect + rounding)
-
-
-@torch.no_grad()
-def _outputs(
-    model: nn.Module, groups: Sequence[UnitGroup], alive: dict[str, Tensor], example: Inputs
-) -> list[Tensor]:
-    """Outputs of the groups' readers at the rows `alive`, their biases left out, then the network's own."""
-    seen: list[Tensor] = []
-    kinds = {reader.module: reader.kind for group in groups for reader in group.readers}
-
-    def note(name: str, kind: str, module: Any, output: Tensor) -> None:
-        output = features_last(output, kind)
-        if module.bias is not None:
-            output = output - module.bias
-        seen.append(output[..., alive[name]] if name in alive else output)
-
-    handles = [
-        model.get_submodule(name).register_forward_hook(
-            lambda module, _args, output, name=name, kind=kind: note(name, kind, module, output)
+    def _reason(self, name: str, reason: str) -> str:
+        others = sorted(self.bound[name] - {name})
+        if not others:
+            return reason
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        return (
+            f"{reason}; the network takes them apart together with {', '.join(others[:3])}{more}, and no "
+            "step was found in which all of these can go"
         )
-        for name, kind in kinds.items()
-    ]
-    try:
-        own = tensors_of(call(model, example))
-        return [*seen, *own]
-    finally:
-        for handle in handles:
-            handle.remove()
+
+
+def _left(group: UnitGroup, taken: set[str], reason: str) -> UnitGroup:
+    """Units left over, under a name of their own."""
+    rows = group.writers[0].rows
+    name = f"{group.writers[0].module}[{int(rows.min())}:{int(rows.max()) + 1}]"
+    while name in taken:
+        name += "′"
+    return replace(group, name=name, prunable=False, why_not=reason)
 
 
 def _in_double(model: nn.Module, example: Inputs) -> tuple[nn.Module, Inputs]:
@@ -261,29 +295,3 @@ def _in_double(model: nn.Module, example: Inputs) -> tuple[nn.Module, Inputs]:
     except Exception:  # a model or a device that fixes its own dtype is proved in that dtype
         return model, example
     return double, wide
-
-
-@contextmanager
-def _zeroed(model: nn.Module, groups: Sequence[UnitGroup], lost: dict[str, Tensor]) -> Iterator[None]:
-    """Within: the readers of the groups receive zero for the lost units."""
-
-    def zero(args: tuple, kwargs: dict, reader: Reader, units: Tensor) -> tuple[tuple, dict]:
-        inputs = received(args, kwargs).clone()
-        features_last(inputs, reader.kind)[..., reader.columns[units].flatten()] = 0
-        if args:
-            return (inputs, *args[1:]), kwargs
-        return (), {**kwargs, next(iter(kwargs)): inputs}
-
-    handles = [
-        model.get_submodule(reader.module).register_forward_pre_hook(
-            lambda _m, args, kwargs, r=reader, units=lost[group.name]: zero(args, kwargs, r, units),
-            with_kwargs=True,
-        )
-        for group in groups
-        for reader in group.readers
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -1,0 +1,161 @@
+"""An oracle of its own for pruning: hooks that zero what readers receive, nothing taken from the surgery."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import workbench as wb
+from workbench.network.groups import UnitGroup
+from workbench.network.surgery import remove_units
+
+CHANNEL_AXIS = {"Conv1d": -2, "Conv2d": -3, "Conv3d": -4}
+CHANNEL_AXIS |= {f"ConvTranspose{n}d": CHANNEL_AXIS[f"Conv{n}d"] for n in (1, 2, 3)}
+
+
+def tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [t for part in value for t in tensors(part)] if isinstance(value, (list, tuple)) else []
+
+
+@torch.no_grad()
+def silenced_outputs(
+    model: nn.Module, lost: Mapping[str, Sequence[int]], groups: Sequence[UnitGroup], x: Tensor
+) -> list[Tensor]:
+    """What the whole network returns while the readers of each group receive 0 for its lost units."""
+    gone: dict[str, set[int]] = {}
+    for group in groups:
+        for reader in group.readers:
+            columns = [c for unit in lost.get(group.name, ()) for c in reader.columns[unit].tolist()]
+            gone.setdefault(reader.module, set()).update(columns)
+
+    def zero(columns: list[int], axis: int):
+        def hook(_module: nn.Module, args: tuple) -> tuple:
+            given = args[0].clone()
+            given.index_fill_(axis, torch.tensor(columns, dtype=torch.long), 0.0)
+            return (given, *args[1:])
+
+        return hook
+
+    modules = dict(model.named_modules())
+    handles = [
+        modules[name].register_forward_pre_hook(
+            zero(sorted(columns), CHANNEL_AXIS.get(type(modules[name]).__name__, -1))
+        )
+        for name, columns in gone.items()
+    ]
+    try:
+        return tensors(model(x))
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def random_kept(width: int, generator: random.Random) -> list[int]:
+    return sorted(generator.sample(range(width), generator.randint(1, width - 1)))
+
+
+def difference(ours: list[Tensor], theirs: list[Tensor]) -> float:
+    """Largest difference, relative to the largest number."""
+    assert [t.shape for t in ours] == [t.shape for t in theirs]
+    largest = max(float(t.abs().max()) for t in theirs)
+    return max(float((a - b).abs().max()) for a, b in zip(ours, theirs, strict=True)) / (largest or 1.0)
+
+
+def lively(model: nn.Module, x: Tensor | None = None) -> nn.Module:
+    """In float64 and evaluation mode; no scale is 0, no norm the identity; `x` settles batch norms.
+
+    With the statistics of a network's start a signal fades, and so does what a wrong removal would change.
+    """
+    torch.manual_seed(0)
+    model.double().eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() < 2 or "gamma" in name or "layer_scale" in name:
+                parameter.add_(0.3 * torch.rand_like(parameter) + 0.1)
+        norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        for norm in norms if x is None else ():
+            norm.running_mean.add_(0.3 * torch.rand_like(norm.running_mean))
+            norm.running_var.add_(0.3 * torch.rand_like(norm.running_var))
+        if x is not None:
+            for norm in norms:
+                norm.train()
+                norm.momentum = 1.0
+            model(x)
+    return model.eval()
+
+
+def open_session(model: nn.Module, x: Tensor) -> wb.Session:
+    """A measured session on the model itself."""
+    session = wb.Session(model, [x])
+    session.measure()
+    return session
+
+
+def each_alone(
+    model: nn.Module, groups: Sequence[UnitGroup], x: Tensor, seed: int = 0, times: int = 1
+) -> dict[str, tuple[float, float]]:
+    """Every prunable group alone at random kept units: removal from silencing, silencing from whole.
+
+    Both are relative to the largest output; the larger of `times` tries.
+    """
+    generator, out = random.Random(seed), {}
+    whole = silenced_outputs(model, {}, groups, x)
+    for group in groups:
+        for _ in range(times if group.prunable else 0):
+            kept = random_kept(group.width, generator)
+            pruned, _ = remove_units(model, groups, group.name, kept)
+            with torch.no_grad():
+                ours = tensors(pruned(x))
+            lost = {group.name: sorted(set(range(group.width)) - set(kept))}
+            silent = silenced_outputs(model, lost, groups, x)
+            found = (difference(ours, silent), difference(silent, whole))
+            out[group.name] = tuple(map(max, found, out.get(group.name, found)))
+    return out
+
+
+def worst_together(
+    model: nn.Module, groups: Sequence[UnitGroup], x: Tensor, times: int = 1, seed: int = 0
+) -> float:
+    """Units of all groups at once, of each another share: how far removal is from silencing."""
+    generator, worst = random.Random(seed), 0.0
+    for _ in range(times):
+        kept = {g.name: random_kept(g.width, generator) for g in groups if g.prunable}
+        pruned, left = model, tuple(groups)
+        for name, units in kept.items():
+            pruned, left = remove_units(pruned, left, name, units)
+        lost = {g.name: sorted(set(range(g.width)) - set(kept[g.name])) for g in groups if g.prunable}
+        with torch.no_grad():
+            ours = tensors(pruned(x))
+        worst = max(worst, difference(ours, silenced_outputs(model, lost, groups, x)))
+    return worst
+
+
+def worst_of_plans(session: wb.Session, x: Tensor, plans: int, seed: int = 0, memory: float = 2e9) -> float:
+    """Random plans with unequal widths, committed and undone: how far the result is from silencing.
+
+    A plan takes as many groups as there may be copies of the network in `memory` bytes.
+    """
+    generator, worst = random.Random(seed), 0.0
+    groups = [g for g in session.groups if g.prunable]
+    size = sum(t.numel() * t.element_size() for t in session.original.parameters())
+    for _ in range(plans):
+        chosen = generator.sample(groups, min(len(groups), max(2, int(memory / size))))
+        session.commit_plan(
+            {g.name: generator.randint(1, g.width - 1) for g in chosen}, reconstruction="none"
+        )
+        lost = {g.name: sorted(set(range(g.width)) - set(session._state.units[g.name])) for g in groups}
+        with torch.no_grad():
+            ours = tensors(session.model(x))
+        found = difference(ours, silenced_outputs(copy.deepcopy(session.original), lost, groups, x))
+        worst = max(worst, found)
+        session.reset()
+    return worst

@@ -1,0 +1,219 @@
+"""Trials on a batch: a few units of many groups go at once, and the network must be the silenced one.
+
+A trial removes units for real, silences the same units in the whole network at their readers' inputs, and
+compares. Each round takes other shares of other groups, no two alike: what holds only at equal widths, or
+only at balanced places, fails in one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from workbench.network.groups import Reader, UnitGroup, features_last, renumbered
+from workbench.network.layers import output_count
+from workbench.network.running import Inputs, call, one_line, received, tensors_of
+from workbench.network.surgery import shrink
+from workbench.network.tensors import sharing_copy
+
+TOLERANCE = 1e-5
+SHARES = ("one", "run", "most")
+ROUNDS = len(SHARES) + 2  # the scattered one, each share, and one in which a group stays whole
+Seen = list[tuple[str, Tensor]]  # a reader's name ('' for the network's own outputs) and what it gave
+
+BREAKS = "removing its units breaks the network, whose code fixes a size: "
+DIFFERS = (
+    "removing its units is not the same as silencing them: what reaches their readers depends on how many "
+    "units there are, or on their places"
+)
+
+
+def lost_in_round(round_: int, index: int, width: int) -> Tensor:
+    """The units, ascending, that a trial takes of the `index`-th group, `width` wide; at least one stays.
+
+    Round 0 takes a quarter to a half of every group, scattered; the later ones one unit, a run of about a
+    third, all but one, and none, in an order of the group's own.
+    """
+    generator = torch.Generator().manual_seed(7919 * index + 31 * width)
+    shares = [SHARES[i] for i in torch.randperm(len(SHARES), generator=generator).tolist()]
+    shares.insert(index % (ROUNDS - 1), "none")  # neighbours, the likeliest to be bound, rest in other rounds
+    share = ["scattered", *shares][round_]
+    generator.manual_seed(7919 * index + 31 * width + 1_000_003 * (round_ + 1))
+    scattered = torch.randperm(width, generator=generator)
+
+    def between(low: int, high: int) -> int:
+        return int(torch.randint(low, max(low, high) + 1, (), generator=generator))
+
+    if width < 2 or share == "none":
+        return scattered[:0]
+    if share == "run":
+        count = between(max(1, width // 4), max(1, 2 * width // 5))
+        start = between(0, width - count)
+        return torch.arange(start, start + count)
+    count = {"scattered": between(max(1, width // 4), width // 2), "one": 1, "most": width - 1}[share]
+    return scattered[:count].sort().values
+
+
+class Trials:
+    """Trials of one network on one batch. The whole network runs once, for all of them.
+
+    `passes` counts the forward passes. `model` is in evaluation mode and is not changed.
+    """
+
+    def __init__(self, model: nn.Module, example: Inputs, groups: Sequence[UnitGroup]):
+        self.model, self.example, self.passes = model, example, 0
+        self._index = {group.name: index for index, group in enumerate(groups)}
+        self._kinds = {reader.module: reader.kind for group in groups for reader in group.readers}
+        self._whole: Seen | None = None
+
+    def failure(self, groups: Sequence[UnitGroup], round_: int) -> str:
+        """Why removal is not silencing in this round, '' where it is.
+
+        Compared are the network's outputs and those of the readers, where nothing can hide a difference.
+        """
+        lost = {g.name: lost_in_round(round_, self._index_of(g.name), g.width) for g in groups}
+        if not any(len(units) for units in lost.values()):
+            return ""
+        alive = _surviving_rows(groups, lost, self.model)
+        try:
+            removed = self._outputs(_without(self.model, groups, lost), groups)
+            if self._whole is None:
+                self._whole = self._outputs(self.model, None)
+            with silenced(self.model, groups, lost):
+                zeroed = _at_rows(self._outputs(self.model, groups), alive)
+        except Exception as error:
+            return BREAKS + one_line(error)
+        names = {reader.module for group in groups for reader in group.readers} | {""}
+        whole = _at_rows([(name, seen) for name, seen in self._whole if name in names], alive)
+        return _difference(whole, removed, zeroed)
+
+    def _index_of(self, name: str) -> int:
+        return self._index.setdefault(name, len(self._index))
+
+    @torch.no_grad()
+    def _outputs(self, model: nn.Module, groups: Sequence[UnitGroup] | None) -> Seen:
+        """Outputs of the readers (None: of all) less their biases, then the network's own."""
+        seen: Seen = []
+        names = self._kinds if groups is None else {r.module for group in groups for r in group.readers}
+
+        def note(name: str, module: Any, output: Tensor) -> None:
+            output = features_last(output, self._kinds[name])
+            seen.append((name, output if module.bias is None else output - module.bias))
+
+        handles = [
+            model.get_submodule(name).register_forward_hook(
+                lambda module, _args, output, name=name: note(name, module, output)
+            )
+            for name in names
+        ]
+        self.passes += 1
+        try:
+            own = tensors_of(call(model, self.example))
+            return seen + [("", tensor) for tensor in own]
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def _at_rows(seen: Seen, alive: dict[str, Tensor]) -> Seen:
+    return [(name, t[..., alive[name].to(t.device)] if name in alive else t) for name, t in seen]
+
+
+def _difference(whole: Seen, removed: Seen, zeroed: Seen) -> str:
+    if not [n for n, _ in whole] == [n for n, _ in removed] == [n for n, _ in zeroed]:
+        return "removing its units changes what the network runs or returns"
+    for (_, w), (_, r), (_, z) in zip(whole, removed, zeroed, strict=True):
+        if r.shape != z.shape:
+            return "removing its units changes the shape of the network's output"
+        if _differs(w, r, z):
+            return DIFFERS
+    return ""
+
+
+def _differs(whole: Tensor, removed: Tensor, zeroed: Tensor) -> bool:
+    """Whether `removed` is not `zeroed`, measured against what zeroing did to `whole`."""
+    if not zeroed.is_floating_point():
+        return not torch.equal(removed, zeroed)
+    if not zeroed.numel():
+        return False
+    finite = whole.isfinite() & removed.isfinite() & zeroed.isfinite()
+    alike = (removed == zeroed) | (removed.isnan() & zeroed.isnan())  # infinities of a mask
+    if not bool((finite | alike).all()):
+        return True
+    whole, removed, zeroed = (torch.where(finite, t, 0.0) for t in (whole, removed, zeroed))
+    rounding = 1e4 * torch.finfo(zeroed.dtype).eps * zeroed.abs().max()
+    effect = (whole - zeroed).abs().max()
+    return not bool((removed - zeroed).abs().max() <= TOLERANCE * effect + rounding)
+
+
+def _without(model: nn.Module, groups: Sequence[UnitGroup], lost: dict[str, Tensor]) -> nn.Module:
+    """A copy of the model with the lost units of every group removed."""
+    pruned, left = sharing_copy(model), {group.name: group for group in groups}
+    sharing: dict[str, set[str]] = {}
+    for group in groups:
+        for module in _modules(group):
+            sharing.setdefault(module, set()).add(group.name)
+    for group in groups:
+        if not len(lost[group.name]):
+            continue
+        maps = shrink(pruned, left[group.name], lost[group.name])
+        stays = torch.ones(group.width, dtype=torch.bool)
+        stays[lost[group.name]] = False
+        touched = sorted(set().union(*(sharing[module] for module in _modules(group))))
+        kept = stays.nonzero().flatten().tolist()
+        changed = renumbered([left[name] for name in touched], group.name, kept, maps)
+        left |= {one.name: one for one in changed}
+    return pruned
+
+
+def _modules(group: UnitGroup) -> list[str]:
+    layers = [part.module for part in (*group.writers, *group.norms)]
+    return layers + [reader.module for reader in group.readers] + [part.module for part in group.held]
+
+
+def _surviving_rows(
+    groups: Sequence[UnitGroup], lost: dict[str, Tensor], model: nn.Module
+) -> dict[str, Tensor]:
+    """Of layers that lose rows: the rows that stay."""
+    gone: dict[str, list[Tensor]] = {}
+    for group in groups:
+        for writer in group.writers:
+            gone.setdefault(writer.module, []).append(writer.rows[lost[group.name]].flatten())
+    out = {}
+    for name, parts in gone.items():
+        module: Any = model.get_submodule(name)
+        stays = torch.ones(output_count(module), dtype=torch.bool)
+        stays[torch.cat(parts)] = False
+        out[name] = stays.nonzero().flatten()
+    return out
+
+
+@contextmanager
+def silenced(model: nn.Module, groups: Sequence[UnitGroup], lost: dict[str, Tensor]) -> Iterator[None]:
+    """Within: the readers of the groups receive zero for the lost units."""
+
+    def zero(args: tuple, kwargs: dict, reader: Reader, units: Tensor) -> tuple[tuple, dict]:
+        inputs = received(args, kwargs).clone()
+        features_last(inputs, reader.kind)[..., reader.columns[units].flatten()] = 0
+        if args:
+            return (inputs, *args[1:]), kwargs
+        return (), {**kwargs, next(iter(kwargs)): inputs}
+
+    handles = [
+        model.get_submodule(reader.module).register_forward_pre_hook(
+            lambda _m, args, kwargs, r=reader, units=lost[group.name]: zero(args, kwargs, r, units),
+            with_kwargs=True,
+        )
+        for group in groups
+        for reader in group.readers
+        if len(lost[group.name])
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
