@@ -1,8 +1,8 @@
 """MACs against counts made by hand and against torch's own counter."""
 
 import pytest
+import small_transformers
 import torch
-import transformers
 from torch import nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -175,3 +175,32 @@ def test_bilinear_layers_are_counted_as_a_mac_a_weight():
 def test_projected_states_are_counted():
     layer = nn.LSTM(7, 13, proj_size=4, batch_first=True)
     assert count_cost(layer, torch.randn(2, 6, 7)).macs == 6 * (4 * 13 * (7 + 4) + 4 * 13)
+
+
+def torchs_count(model, inputs):
+    """MACs by torch's own counter: the whole network's, and each module's with its children."""
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:  # it sees no fused attention on the CPU
+        model(**inputs)
+    root = type(model).__name__
+    by_module = {
+        name.removeprefix(root).removeprefix("."): sum(flops.values()) // 2
+        for name, flops in counter.get_flop_counts().items()
+    }
+    return counter.get_total_flops() // 2, by_module
+
+
+@pytest.mark.parametrize("name", small_transformers.NETWORKS)
+def test_networks_of_transformers_cost_what_torchs_counter_says(name):
+    model, inputs = small_transformers.build(name), small_transformers.NETWORKS[name][1]
+    total, by_module = torchs_count(model, inputs(1))
+    cost = count_cost(model, inputs(3))
+    assert cost.macs == total > 0
+    assert cost.parameters == model.num_parameters()
+    assert sum(macs for _, macs in cost.by_module.values()) == total
+    for module, macs in by_module.items():  # a layer that is called twice counts twice
+        if module != "Global":
+            below = [
+                m for n, (_, m) in cost.by_module.items() if f"{n}.".startswith(f"{module}.") or not module
+            ]
+            assert sum(below) == macs, module

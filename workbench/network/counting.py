@@ -2,8 +2,8 @@
 
 Counted with the formulas of PyTorch's own counter, `torch.utils.flop_counter` (two FLOPs a MAC). It has none
 for products with vectors, bilinear layers, recurrent layers in one piece, sparse matrices and nested tensors:
-those are below. Fused attention and the fast path of `nn.TransformerEncoderLayer` escape it: they are kept from
-running. Element-wise work, sums, norms and look-ups do not count; a causal mask saves nothing.
+those are below. Fused attention and the fast path of `nn.TransformerEncoderLayer` escape it: they are kept
+from running. Element-wise work, sums, norms and look-ups do not count; a causal mask saves nothing.
 """
 
 from __future__ import annotations
@@ -125,7 +125,14 @@ def _linear(inputs: Tensor, weight: Tensor, *_: Any, **__: Any) -> int:
 
 
 def _trilinear(
-    a: Tensor, b: Tensor, c: Tensor, wider_a: list[int], wider_b: list[int], wider_c: list[int], *_: Any, **__: Any
+    a: Tensor,
+    b: Tensor,
+    c: Tensor,
+    wider_a: list[int],
+    wider_b: list[int],
+    wider_c: list[int],
+    *_: Any,
+    **__: Any,
 ) -> int:
     """Σ_ij a (n, i) W (o, i, j) c (n, j), as `nn.Bilinear` calls it: a MAC a weight and example, n·o·i·j."""
     shapes = []
