@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from workbench.network.finding.tracing import Trace, trace
 from workbench.network.groups import Held, Reader, UnitGroup, Writer, is_grouped
-from workbench.network.layers import is_linear_layer, kind_of, width_of
+from workbench.network.layers import is_flipped, is_linear_layer, kind_of, width_of
 from workbench.network.running import (
     Inputs,
     batch_length,
@@ -83,7 +83,7 @@ class _Assembly:
         for name, labels in found.carriers.items():
             self._use(("norm", name), labels)
         for name, labels in found.columns.items():
-            self._use(("reader", name), labels)
+            self._use(self._reading(name), labels)
         self._use_held()
         self.outputs = set(found.labels.roots(found.outputs).tolist())
         self.reasons = self._by_root(found.labels.reasons)
@@ -93,6 +93,12 @@ class _Assembly:
         for index, label in enumerate(labels.tolist()):
             if label > 0:
                 self.uses[label][use].append(index)
+
+    def _reading(self, name: str) -> Use:
+        """What training mode alone calls receives nothing in evaluation: its weight is cut, no more."""
+        if name in self.position:
+            return "reader", name
+        return "held", (name, "weight", 0 if is_flipped(self.modules[name]) else 1)
 
     def _by_root(self, notes: list[tuple[int, str]]) -> dict[int, str]:
         out: dict[int, str] = {}
@@ -142,7 +148,7 @@ class _Assembly:
             return torch.tensor([self.uses[unit][use] for unit in units])
 
         readers = in_order("reader")
-        reason = self._reason(units, bool(readers))
+        reason = self._training_only(writers, uses, bool(readers)) or self._reason(units, bool(readers))
         if len(units) == 1:  # what cannot be told apart is listed by its rows
             merged = tuple(Writer(n, table((role, n)).reshape(-1, 1)) for n in writers)
             kind, width = kind_of(self.modules[writers[0]]), len(merged[0].rows)
@@ -164,6 +170,14 @@ class _Assembly:
 
     def _reader(self, name: str, columns: Tensor) -> Reader:
         return Reader(name, kind_of(self.modules[name]), columns, self.found.normalised.get(name, ""))
+
+    def _training_only(self, writers: list[str], uses: list[Use], read: bool) -> str:
+        if writers[0] not in self.position:
+            return "the layer runs in training mode alone"
+        held = [
+            where[0] for role, where in uses if role == "held" and is_linear_layer(self.modules[where[0]])
+        ]
+        return "" if read or not held else f"only training mode reads its units, in {', '.join(held)}"
 
     def _reason(self, units: list[int], read: bool) -> str:
         if self.outputs.intersection(units):

@@ -33,12 +33,16 @@ class Labels:
         self._parent = np.concatenate([self._parent, np.arange(start, start + count)])
         return torch.arange(start, start + count)
 
-    def hold(self, tensor: Tensor) -> int | None:
-        """Give every entry of a bare parameter its own negative label; the first entry's, negated."""
+    def hold(self, tensor: Tensor, start: int = 0) -> int | None:
+        """Give every entry of a bare parameter its own negative label; the first entry's, negated.
+
+        `start`: that of the parameter of which this one is a copy.
+        """
         if self._key(tensor) in self._storages or not tensor.numel():
             return None
-        start = self._held + 1
-        self._held += tensor.numel()
+        if not start:
+            start = self._held + 1
+            self._held += tensor.numel()
         self.write(tensor, -torch.arange(start, start + tensor.numel()).reshape(tensor.shape))
         return start
 

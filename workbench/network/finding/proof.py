@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from workbench.network.copying import copied
 from workbench.network.finding.assembly import discover
 from workbench.network.groups import Attribute, Reader, UnitGroup, features_last, renumbered
 from workbench.network.layers import is_linear_layer, output_count
@@ -40,7 +41,7 @@ def find_groups(model: nn.Module, example_input: Inputs) -> tuple[UnitGroup, ...
 
     Raises ValueError where the example does not go through the model.
     """
-    reference = copy.deepcopy(model).eval().requires_grad_(False)
+    reference = copied(model).eval().requires_grad_(False)
     traced = first_examples(example_input, TRACED_EXAMPLES)
     ran = set(call_order(reference, traced))  # so that a wrong example is said as such
     if any(name not in ran for name, module in reference.named_modules() if is_linear_layer(module)):
@@ -79,7 +80,7 @@ def _owners(model: nn.Module) -> dict[int, list[str]]:
 
 def _structural_reason(group: UnitGroup, model: nn.Module, owners: dict[int, list[str]]) -> str:
     parts = [w.module for w in (*group.writers, *group.norms)] + [r.module for r in group.readers]
-    for part in parts:
+    for part in [*parts, *(held.module for held in group.held if held.tensor == "weight")]:
         layer = model.get_submodule(part)
         if hasattr(layer, "parametrizations"):
             how = "torch.nn.utils.parametrize.remove_parametrizations"

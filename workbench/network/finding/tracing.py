@@ -7,6 +7,7 @@ and writes new ones, a norm passes them on. All other operations follow `operati
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,7 @@ from workbench.network.finding.operations import mixer, propagate
 from workbench.network.groups import features_last, is_grouped
 from workbench.network.layers import PER_CHANNEL, SPATIAL, is_linear_layer, kind_of, layer_weight, width_of
 from workbench.network.running import Inputs, call, received, tensors_of
+from workbench.network.training import training_at_rest, untouched_randomness
 
 
 @dataclass
@@ -29,7 +31,8 @@ class Trace:
     `rows`: labels of the output rows of layers that write. `carriers`: of the channels of norms and of
     depthwise and grouped convolutions. `columns`: of the input features of layers that read. `held`: the
     first label of a bare parameter or buffer, and the tensor, by (module, tensor name). `outputs`: labels in
-    what the network returns. `calls`: modules in the order in which they were called, as often as they were.
+    what the network returns. `calls`: modules in the order in which they were called, as often as they were,
+    in evaluation mode; what reads or writes units in training mode alone is in the tables and not in it.
     `made`: the layer that made a storage; `normalised`: the batch norm that takes a layer's output as it is.
     """
 
@@ -45,8 +48,30 @@ class Trace:
 
 
 def trace(model: nn.Module, example: Inputs) -> Trace:
-    """Run `model` (in evaluation mode) once on `example`, on the CPU, and label everything."""
-    watcher = _Watcher(model)
+    """Run `model` (in evaluation mode) once on `example`, on the CPU, and label everything.
+
+    Then a copy of it once in training mode: heads that only training uses read units too, and what meets
+    there must go together. A network that does not train on inputs alone is taken as it evaluates.
+    """
+    found = Trace(Labels())
+    found.outputs = _watched(found, model, example, found.calls)
+    labels, work, normalised = found.labels, list(found.labels.work), dict(found.normalised)
+    reasons, mixers = len(labels.reasons), len(labels.mixers)
+    with untouched_randomness(), suppress(Exception):
+        labels.refuse(
+            _watched(found, training_at_rest(model), example, []), "they are returned by the network"
+        )
+    labels.work, found.normalised = work, normalised  # costs and norms are those of evaluation
+    for notes, before in ((labels.reasons, reasons), (labels.mixers, mixers)):
+        notes[before:] = [(label, f"{text} in training mode") for label, text in notes[before:]]
+    for table in (found.rows, found.carriers, found.columns):
+        table.update({name: labels.roots(value) for name, value in table.items()})
+    return found
+
+
+def _watched(found: Trace, model: nn.Module, example: Inputs, calls: list[str]) -> Tensor:
+    """One pass, noted in `found`, the modules called in `calls`; returns labels that the network returns."""
+    watcher = _Watcher(model, found, calls)
     fastpath = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -55,15 +80,17 @@ def trace(model: nn.Module, example: Inputs) -> Trace:
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
         watcher.leave()
-    return watcher.result(output)
+    known = [found.labels.of(t) for t in tensors_of(output)]
+    seen = [k.clamp(min=0).unique() for k in known if k is not None]
+    return torch.cat([found.outputs[:0], *seen])
 
 
 class _Watcher(TorchDispatchMode):
     """The dispatch mode, with hooks on all modules."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, found: Trace, calls: list[str]):
         super().__init__()
-        self.found = Trace(Labels())
+        self.found, self.calls = found, calls
         self._blind = 0
         self._path: list[str] = []
         self._handles: list[Any] = []
@@ -78,6 +105,11 @@ class _Watcher(TorchDispatchMode):
 
     def _hold(self, name: str, module: nn.Module) -> None:
         for key, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+            if not tensor.dim():
+                continue  # one number for all belongs to no unit
+            if (name, key) in self.found.held:  # a copy's entries are the original's
+                self.found.labels.hold(tensor.detach(), self.found.held[name, key][0])
+                continue
             first = self.found.labels.hold(tensor.detach())
             if first is not None:
                 self.found.held[name, key] = (first, tensor)
@@ -90,7 +122,7 @@ class _Watcher(TorchDispatchMode):
 
     def _entering(self, name: str, rule: Any) -> Callable:
         def hook(_module: nn.Module, _args: tuple, _kwargs: dict) -> None:
-            self.found.calls.append(name)
+            self.calls.append(name)
             self._path.append(name)
             if rule is not None:
                 self._blind += 1
@@ -111,15 +143,6 @@ class _Watcher(TorchDispatchMode):
     def leave(self) -> None:
         for handle in self._handles:
             handle.remove()
-
-    def result(self, output: Any) -> Trace:
-        found = self.found
-        for table in (found.rows, found.carriers, found.columns):
-            table.update({name: found.labels.roots(value) for name, value in table.items()})
-        known = [found.labels.of(t) for t in tensors_of(output)]
-        seen = [k.clamp(min=0).unique() for k in known if k is not None]
-        found.outputs = torch.cat(seen) if seen else found.outputs
-        return found
 
 
 def _rule_for(module: nn.Module) -> Callable[..., None] | None:
