@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from workbench.network.running import one_line
+from workbench.network.running import one_line, refuse_lazy
 
 Network = TypeVar("Network", bound=nn.Module)
 DEPTH = 3  # attributes of attributes of a module: how far the culprit is looked for
@@ -20,8 +20,10 @@ def copied(model: Network) -> Network:
     tensors: PyTorch itself refuses tensors with a history.
 
     Raises:
-        ValueError: something in the model cannot be copied, a lock, an open file; the attribute is named.
+        ValueError: something in the model cannot be copied, a lock, an open file; the attribute is named. Or
+            lazy layers have no weights yet.
     """
+    refuse_lazy(model)
     made = _plain_copies(model)
     try:
         return copy.deepcopy(model, dict(made))

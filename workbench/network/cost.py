@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from workbench.network.counting import counting
-from workbench.network.running import Inputs, batch_length, call, evaluating, first_examples, tensors_of
+from workbench.network.fewer import few_examples
+from workbench.network.running import Inputs, batch_length, call, evaluating, refuse_lazy, tensors_of
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,13 @@ def count_cost(model: nn.Module, example_input: Inputs) -> Cost:
     Returns:
         The cost of one example. Every product counts (`counting.py`): layers', attention's, of bare
         parameters; element-wise work does not.
+
+    Raises:
+        ValueError: lazy layers that have no weights yet.
     """
+    refuse_lazy(model)
     try:
-        counts, total = _count_macs(model, first_examples(example_input, 1))
+        counts, total = _count_macs(model, few_examples(model, example_input, 1))
     except Exception:  # a norm over the batch needs more than one example
         counts, total = _count_macs(model, example_input)
     by_module = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from workbench.network.finding.labels import Labels
 from workbench.network.finding.tracing import Trace, trace
 from workbench.network.groups import Held, Reader, UnitGroup, Writer, is_grouped
 from workbench.network.layers import is_flipped, is_linear_layer, kind_of, width_of
@@ -34,20 +34,22 @@ def discover(model: nn.Module, example: Inputs) -> list[UnitGroup]:
     `example` is on its device.
     """
     layers = {n: m for n, m in model.named_modules() if is_linear_layer(m) or isinstance(m, nn.Embedding)}
-    order: list[str] = []
+    found = Trace(Labels())
     try:
         found = trace(*_on_cpu(model, example))
-        groups, order = _Assembly(model, found, batch_length(example)).groups(), found.calls
+        groups = _Assembly(model, found, batch_length(example)).groups()
     except Exception as error:  # whatever a network does inside: it is said, not hidden
         reason = f"the network could not be traced: {one_line(error)}"
         groups = [_refused(name, module, reason) for name, module in layers.items()]
     written = {writer.module for group in groups for writer in (*group.writers, *group.norms)}
     for name, module in model.named_modules():
         if name not in written and (
-            name in layers or isinstance(module, (nn.RNNBase, nn.MultiheadAttention))
+            name in layers
+            or isinstance(module, (nn.RNNBase, nn.MultiheadAttention))
+            or (_is_quantized(module) and width_of(module))
         ):
-            groups.append(_refused(name, module, _why_left_over(name, module, order)))
-    position = first_calls(order)
+            groups.append(_refused(name, module, _why_left_over(name, module, found)))
+    position = first_calls(found.calls)
     return sorted(groups, key=lambda g: position.get(g.writers[0].module, len(position)))
 
 
@@ -59,10 +61,22 @@ def _on_cpu(model: nn.Module, example: Inputs) -> tuple[nn.Module, Inputs]:
     return copy.deepcopy(model).to(cpu), moved(example, cpu)
 
 
-def _why_left_over(name: str, module: nn.Module, order: Sequence[str]) -> str:
-    if name not in order:
+def _is_quantized(module: nn.Module) -> bool:
+    return ".quantized" in type(module).__module__
+
+
+def _why_left_over(name: str, module: nn.Module, found: Trace) -> str:
+    if _is_quantized(module):
+        return "its weights are quantized and cannot be cut: prune first and quantize afterwards"
+    if name in found.outside:
+        return _used_outside(name, found.outside[name])
+    if name not in found.calls:
         return f"the layer {IDLE}"
     return f"a {type(module).__name__} with these options is not taken apart"
+
+
+def _used_outside(name: str, where: str) -> str:
+    return f"the weight of {name} is used outside of its layer, in {where}"
 
 
 class _Assembly:
@@ -149,6 +163,7 @@ class _Assembly:
 
         readers = in_order("reader")
         reason = self._training_only(writers, uses, bool(readers)) or self._reason(units, bool(readers))
+        reason = reason or self._of_layers([*writers, *norms, *readers])
         if len(units) == 1:  # what cannot be told apart is listed by its rows
             merged = tuple(Writer(n, table((role, n)).reshape(-1, 1)) for n in writers)
             kind, width = kind_of(self.modules[writers[0]]), len(merged[0].rows)
@@ -178,6 +193,14 @@ class _Assembly:
             where[0] for role, where in uses if role == "held" and is_linear_layer(self.modules[where[0]])
         ]
         return "" if read or not held else f"only training mode reads its units, in {', '.join(held)}"
+
+    def _of_layers(self, names: list[str]) -> str:
+        for name in names:
+            if name in self.found.outside:
+                return _used_outside(name, self.found.outside[name])
+            if any(parameter.is_complex() for parameter in self.modules[name].parameters(recurse=False)):
+                return f"{name} has complex weights: only real ones can be measured and fitted"
+        return ""
 
     def _reason(self, units: list[int], read: bool) -> str:
         if self.outputs.intersection(units):

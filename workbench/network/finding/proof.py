@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.network.copying import copied
+from workbench.network.fewer import few_examples
 from workbench.network.finding.assembly import discover
 from workbench.network.groups import Attribute, Reader, UnitGroup, features_last, renumbered
 from workbench.network.layers import is_linear_layer, output_count
@@ -20,7 +21,6 @@ from workbench.network.running import (
     Inputs,
     call,
     call_order,
-    first_examples,
     mapped,
     one_line,
     received,
@@ -42,13 +42,13 @@ def find_groups(model: nn.Module, example_input: Inputs) -> tuple[UnitGroup, ...
     Raises ValueError where the example does not go through the model.
     """
     reference = copied(model).eval().requires_grad_(False)
-    traced = first_examples(example_input, TRACED_EXAMPLES)
+    traced = few_examples(reference, example_input, TRACED_EXAMPLES)
     ran = set(call_order(reference, traced))  # so that a wrong example is said as such
     if any(name not in ran for name, module in reference.named_modules() if is_linear_layer(module)):
         traced = example_input  # experts and branches that other examples may reach
     groups = discover(reference, traced)
     reference, example_input = _in_double(reference, example_input)
-    if _is_random(reference, first_examples(example_input, TRACED_EXAMPLES)):
+    if _is_random(reference, few_examples(reference, example_input, TRACED_EXAMPLES)):
         reason = (
             "the network gives other outputs when it is run twice, even in evaluation mode: it is random, or "
             "keeps a state, so nothing can be proved of it"

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
 
 from workbench.network.finding.labels import Labels
-from workbench.network.finding.operations import mixer, propagate
+from workbench.network.finding.operations import BARE_PRODUCTS, CONTRACTING, NEUTRAL, mixer, propagate
 from workbench.network.groups import features_last, is_grouped
 from workbench.network.layers import PER_CHANNEL, SPATIAL, is_linear_layer, kind_of, layer_weight, width_of
 from workbench.network.running import Inputs, call, received, tensors_of
@@ -33,7 +34,8 @@ class Trace:
     first label of a bare parameter or buffer, and the tensor, by (module, tensor name). `outputs`: labels in
     what the network returns. `calls`: modules in the order in which they were called, as often as they were,
     in evaluation mode; what reads or writes units in training mode alone is in the tables and not in it.
-    `made`: the layer that made a storage; `normalised`: the batch norm that takes a layer's output as it is.
+    `outside`: where the weight of a layer is used by anything but the layer, by the layer's name. `made`: the
+    layer that made a storage; `normalised`: the batch norm that takes a layer's output as it is.
     """
 
     labels: Labels
@@ -43,6 +45,7 @@ class Trace:
     held: dict[tuple[str, str], tuple[int, Tensor]] = field(default_factory=dict)
     outputs: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     calls: list[str] = field(default_factory=list)
+    outside: dict[str, str] = field(default_factory=dict)
     made: dict[int, str] = field(default_factory=dict)
     normalised: dict[str, str] = field(default_factory=dict)
 
@@ -92,6 +95,7 @@ class _Watcher(TorchDispatchMode):
         super().__init__()
         self.found, self.calls = found, calls
         self._blind = 0
+        self._weights: dict[int, str] = {}
         self._path: list[str] = []
         self._handles: list[Any] = []
         for name, module in model.named_modules():
@@ -102,6 +106,10 @@ class _Watcher(TorchDispatchMode):
             self._handles.append(module.register_forward_hook(self._leaving(name, rule), with_kwargs=True))
             if rule is None:
                 self._hold(name, module)
+            else:
+                for key, tensor in module.named_parameters(recurse=False):
+                    if key in ("weight", "bias"):  # not those of which a hook makes the weight
+                        self._weights.setdefault(tensor.untyped_storage()._cdata, name)
 
     def _hold(self, name: str, module: nn.Module) -> None:
         for key, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
@@ -117,8 +125,29 @@ class _Watcher(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         if not self._blind:
-            propagate(self.found.labels, func, args, kwargs or {}, out, self._path[-1] if self._path else "")
+            where = self._path[-1] if self._path else ""
+            self._note_outside(func.overloadpacket.__name__, args, out, where or "the network")
+            propagate(self.found.labels, func, args, kwargs or {}, out, where)
         return out
+
+    def _note_outside(self, name: str, args: tuple, out: Any, where: str) -> None:
+        """A layer's weight that something else computes with: cutting the layer would not be enough."""
+        tensors = [t for t in tree_flatten(args)[0] if isinstance(t, Tensor)]
+        keys = [t.untyped_storage()._cdata for t in tensors]
+        used = {self._weights[key] for key in keys if key in self._weights}
+        made = [t.untyped_storage()._cdata for t in tree_flatten(out)[0] if isinstance(t, Tensor)]
+        if not used or name in NEUTRAL or not set(made) - set(keys):
+            return
+        multiplies = name in CONTRACTING | BARE_PRODUCTS
+        if not multiplies and self.calls is not self.found.calls:
+            return  # a penalty on weights, say, that training alone computes
+        for layer in used:
+            self.found.outside.setdefault(layer, where)
+            for tensor in tensors if multiplies else ():
+                known = self.found.labels.of(tensor)
+                if known is not None:
+                    reason = f"they are multiplied by the weight of {layer} outside of that layer, in {where}"
+                    self.found.labels.refuse(known, reason)
 
     def _entering(self, name: str, rule: Any) -> Callable:
         def hook(_module: nn.Module, _args: tuple, _kwargs: dict) -> None:
