@@ -202,9 +202,25 @@ class Read(nn.Module):
         return (y, self.last(self.aux(h).relu())) if self.training else y
 
 
+class FixedSize(Head):
+    """The code of training mode counts on eleven units."""
+
+    def train_only(self, x, h, g):
+        return [self.aux(h.reshape(-1, 11))]
+
+
+class Average(Head):
+    """Training mode takes a constant share of the units, whatever their number."""
+
+    def train_only(self, x, h, g):
+        return [self.aux(h) * h.shape[1]]
+
+
 @pytest.mark.parametrize(
     ("kind", "name", "reason"),
     [
+        (FixedSize, "a", "breaks the network in training mode"),
+        (Average, "a", "not the same as silencing them in training mode"),
         (Features, "a", "returned by the network in training mode"),
         (Read, "a", "only training mode reads its units, in aux"),
         (Read, "aux", "the layer runs in training mode alone"),

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from workbench.network.copying import copied
 from workbench.network.fewer import few_examples
 from workbench.network.finding.assembly import discover
+from workbench.network.finding.training_proof import proved_in_training
 from workbench.network.groups import Attribute, Reader, UnitGroup, features_last, renumbered
 from workbench.network.layers import is_linear_layer, output_count
 from workbench.network.running import (
@@ -60,7 +61,7 @@ def find_groups(model: nn.Module, example_input: Inputs) -> tuple[UnitGroup, ...
         found[group.name] = replace(group, prunable=not reason, why_not=reason)
     candidates = [group for group in found.values() if group.prunable]
     found |= {group.name: group for group in _proved(candidates, reference, example_input)}
-    return tuple(found.values())
+    return proved_in_training(tuple(found.values()), reference, example_input)
 
 
 @torch.no_grad()
