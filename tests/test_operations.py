@@ -180,3 +180,58 @@ def test_a_single_number_for_all_changes_nothing(shape):
 
     groups = find_groups(Scaled(), torch.randn(6, 8))
     assert [group.prunable for group in groups] == [True, True, False]
+
+
+class Heads(nn.Module):
+    """Attention whose averaged weights are thrown away, returned, or used by `use`."""
+
+    def __init__(self, use=None, **options):
+        super().__init__()
+        self.use, self.options = use, options
+        self.t, self.o = nn.MultiheadAttention(16, 4, batch_first=True), nn.Linear(16, 3)
+
+    def forward(self, x):
+        out, weights = self.t(x, x, x, **self.options)
+        return self.o(out) if self.use is None else self.use(self.o(out), weights)
+
+
+@pytest.mark.parametrize("options", [{}, {"need_weights": False}, {"average_attn_weights": False}])
+def test_heads_are_units_with_and_without_weights(options):
+    session = wb.Session(Heads(**options), torch.randn(9, 5, 16))
+    group = session.groups[0]
+    assert (group.name, group.width, group.prunable) == ("t.q_proj", 4, True)
+    session.measure()
+    session.commit(session.preview("t.q_proj", width=3))
+    assert session.model.t.num_heads == 3
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda y, weights: (y, weights),
+        lambda y, weights: y + weights.sum(),
+        lambda y, weights: weights @ y,
+        lambda y, weights: {"y": y, "entropy": torch.special.entr(weights).sum(-1)},
+    ],
+)
+def test_heads_whose_average_counts_do_not_go_alone(use):
+    groups = wb.Session(Heads(use), torch.randn(9, 5, 16)).groups
+    (heads,) = [group for group in groups if group.name == "t.q_proj"]
+    assert not heads.prunable
+    assert heads.why_not
+
+
+@pytest.mark.parametrize("use", ["thrown away", "returned", "added", "gating", "read"])
+def test_an_average_over_units_mixes_them_only_where_it_counts(use):
+    class Averaged(Outside):
+        def forward(self, x):
+            h = self.b(self.a(x).relu()).relu()
+            mean = h.mean(1, keepdim=True).tanh()
+            if use in ("added", "gating"):
+                h = h + mean if use == "added" else h * mean
+            y = self.c(h)
+            return (y, mean) if use == "returned" else y + mean if use == "read" else y
+
+    groups = find_groups(Averaged(""), torch.randn(6, 8))
+    (group,) = [g for g in groups if "b" in [writer.module for writer in g.writers]]
+    assert group.prunable == (use == "thrown away")

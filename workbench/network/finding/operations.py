@@ -81,6 +81,9 @@ def propagate(
     known = [labels.of(t) for t in inputs]
     if not any(k is not None for k in known) or name in NEUTRAL:
         return
+    if labels.waiting and sum(k is not None for k in known) > 1:  # what meets another is used
+        labels.settle(torch.cat([k.flatten() for k in known if k is not None]))
+        known = [labels.of(t) for t in inputs]
     if outputs and not func._schema.is_mutable and _aliases(outputs, inputs):
         return  # a view: its labels lie where its numbers lie
     if _is_pointwise(func, name):
@@ -190,7 +193,7 @@ def _reduce(labels: Labels, name: str, given: dict, outputs: list[Tensor], where
         dims = -1
     dims = list(range(source.dim())) if dims is None or dims == [] else dims
     dims = [d % source.dim() for d in (dims if isinstance(dims, (list, tuple)) else [dims])]
-    kept = labels.together(found, dims, mixer(where, name))
+    kept = labels.together_if_used(found, dims, mixer(where, name))
     for out in outputs:
         same = out.dim() == source.dim()
         labels.write(out, kept.expand(out.shape) if same else kept.squeeze(dims).reshape(out.shape))

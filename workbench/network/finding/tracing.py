@@ -58,18 +58,29 @@ def trace(model: nn.Module, example: Inputs) -> Trace:
     """
     found = Trace(Labels())
     found.outputs = _watched(found, model, example, found.calls)
+    _settle(found)
     labels, work, normalised = found.labels, list(found.labels.work), dict(found.normalised)
     reasons, mixers = len(labels.reasons), len(labels.mixers)
     with untouched_randomness(), suppress(Exception):
         labels.refuse(
             _watched(found, training_at_rest(model), example, []), "they are returned by the network"
         )
+    _settle(found)
     labels.work, found.normalised = work, normalised  # costs and norms are those of evaluation
     for notes, before in ((labels.reasons, reasons), (labels.mixers, mixers)):
         notes[before:] = [(label, f"{text} in training mode") for label, text in notes[before:]]
     for table in (found.rows, found.carriers, found.columns):
         table.update({name: labels.roots(value) for name, value in table.items()})
     return found
+
+
+def _settle(found: Trace) -> None:
+    """Join what results are made of, but for those that nothing reads, refuses or returns."""
+    labels = found.labels
+    linked = [torch.from_numpy(pairs[:, 1].copy()) for pairs in labels.links]
+    refused = torch.tensor([label for label, _ in labels.reasons], dtype=torch.int64)
+    tables = [*found.rows.values(), *found.carriers.values(), *found.columns.values()]
+    labels.settle(torch.cat([found.outputs, refused, *linked, *(table.flatten() for table in tables)]))
 
 
 def _watched(found: Trace, model: nn.Module, example: Inputs, calls: list[str]) -> Tensor:
