@@ -144,7 +144,7 @@ class _Watcher(TorchDispatchMode):
     def __init__(self, model: nn.Module, found: Trace, calls: list[str]):
         super().__init__()
         self.found, self.calls = found, calls
-        self._blind = 0
+        self._blind, self._ruling = 0, False
         self._weights: dict[int, str] = {}
         self._path: list[str] = []
         self._handles: list[Any] = []
@@ -174,7 +174,7 @@ class _Watcher(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        if self.calls is self.found.calls:
+        if self.calls is self.found.calls and not self._ruling:
             self.found.operations.append(_operation(func, args))
         if not self._blind:
             where = self._path[-1] if self._path else ""
@@ -216,7 +216,9 @@ class _Watcher(TorchDispatchMode):
             if rule is None:
                 return
             if self._blind == 1:
+                self._ruling = True  # its own operations are none of the network's
                 rule(self.found, name, module, received(args, kwargs), output)
+                self._ruling = False
             self._blind -= 1
 
         return hook
