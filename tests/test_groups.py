@@ -119,7 +119,7 @@ def test_the_model_is_left_as_it_was():
 
 
 def test_an_example_of_the_wrong_shape_is_said_as_such():
-    with pytest.raises(ValueError, match=r"shape \(2, 3, 8, 8\) float32 does not go through"):
+    with pytest.raises(ValueError, match=r"shape \(4, 3, 8, 8\) float32 does not go through"):
         find_groups(conv_net(), images(4, channels=3))
 
 

@@ -6,7 +6,6 @@ the numbers. Both are of the *explicit* network (network/explicit.py).
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from workbench.data.checkpoints import read_tensors
+from workbench.network.copying import copied
 from workbench.network.rebuilt.explicit import explicit
-from workbench.network.running import one_line
 from workbench.network.tensors import named_tensors, own_tensors
 
 RECIPE, MOMENTS, WEIGHTS = "recipe.json", "moments.safetensors", "model.safetensors"
@@ -111,10 +110,7 @@ def load_pruned(model: nn.Module, folder: str | Path) -> nn.Module:
     tensors = read_tensors(path)
     if not isinstance(model, nn.Module):
         raise TypeError(f"give the original network as a torch module; got a {type(model).__name__}")
-    try:
-        rebuilt = explicit(copy.deepcopy(model))
-    except Exception as error:
-        raise ValueError(f"the model cannot be copied: {one_line(error)}") from error
+    rebuilt = explicit(copied(model))
     _check_class("the network", architecture.kind, rebuilt)
     for name, layer in architecture.layers.items():
         _check_layer(rebuilt, name, layer, path)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
-from workbench.network.running import Inputs, tensors_of
+from workbench.network.running import Inputs, placed_tensors, tensors_of
 
 
 def described(names: list[str], first: Any, second: Any, lengths: tuple[int, int]) -> list[dict[str, Any]]:
@@ -50,14 +49,8 @@ def input_names(model: nn.Module, inputs: Inputs) -> list[str]:
 
 def names_of(value: Any, prefix: str = "") -> list[str]:
     """One name a tensor, in the order of `tensors_of`: keys, fields or positions, one inside another."""
-    if isinstance(value, Tensor):
-        return [prefix or "output"]
-    parts: list[tuple[Any, Any]] = []
-    if isinstance(value, Mapping):
-        parts = list(value.items())
-    elif dataclasses.is_dataclass(value):
-        parts = [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
-    elif isinstance(value, (tuple, list)):
-        parts = list(zip(getattr(value, "_fields", range(len(value))), value, strict=True))
-        prefix = prefix if prefix or hasattr(value, "_fields") else "output"
-    return [name for key, part in parts for name in names_of(part, f"{prefix}_{key}" if prefix else str(key))]
+    unnamed = (
+        isinstance(value, Collection) and not isinstance(value, Mapping) and not hasattr(value, "_fields")
+    )
+    start = prefix or ("output" if unnamed or isinstance(value, Tensor) else "")
+    return ["_".join(filter(None, (start, *map(str, path)))) for path, _ in placed_tensors(value)]

@@ -12,7 +12,8 @@ from workbench.data.batches import Batches, as_batches, first_inputs
 from workbench.data.progress import Progress
 from workbench.fitting.watching import LayerCall, watching
 from workbench.measure.passes import each_batch, example_count
-from workbench.network.running import Inputs, batch_length, device_of, first_examples, moved
+from workbench.network.fewer import few_examples
+from workbench.network.running import Inputs, batch_length, device_of, moved
 
 LIMIT = 4_000_000_000
 """Bytes that may be stored unless told otherwise."""
@@ -74,9 +75,9 @@ def cache_calls(
     data = as_batches(data)
     if not layers or not isinstance(data, (Batches, list, tuple)):
         return CachedCalls(network, {})
+    few = few_examples(network, moved(first_inputs(data), device_of(network)), 2)
     with watching(network, *layers, outputs=True, additions=True) as watch:
-        few = first_examples(first_inputs(data), 2)
-        seen = watch.run(moved(few, device_of(network)), 0)
+        seen = watch.run(few, 0)
         if sum(map(_size, seen)) / batch_length(few) * example_count(data) > limit:
             return CachedCalls(network, {})
         found: dict[str, dict[int, list[LayerCall]]] = {layer: {} for layer in layers}

@@ -15,7 +15,8 @@ from workbench.data.progress import Progress
 from workbench.fitting.patches import PatchLayer
 from workbench.fitting.watching import LayerCall
 from workbench.measure.passes import each_batch, example_count
-from workbench.network.running import Inputs, batch_length, device_of, first_examples, moved
+from workbench.network.fewer import few_examples
+from workbench.network.running import Inputs, batch_length, device_of, moved
 
 _SEED = 0  # of the choice of samples, so that runs repeat
 
@@ -81,7 +82,7 @@ def measure_calls(
 def _probe(watches: Sequence[Source], layer: PatchLayer, data: Iterable, most: int) -> float:
     """The share of samples to use, seen on two examples; tells the watches where a pass may end."""
     inputs = first_inputs(data)
-    few = first_examples(inputs, 2)
+    few = few_examples(watches[0].network, moved(inputs, device_of(watches[0].network)), 2)
     seen = [watch.run(moved(few, device_of(watch.network)), 0) for watch in watches]
     if not all(seen):
         raise ValueError(f"layer {layer.name} is not called when the network runs: it cannot be refitted")

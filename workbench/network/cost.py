@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
-from workbench.network.running import Inputs, batch_length, call, evaluating, first_examples
+from workbench.network.counting import counting
+from workbench.network.fewer import few_examples
+from workbench.network.running import Inputs, batch_length, call, evaluating, refuse_lazy
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,21 @@ class Cost:
 def count_cost(model: nn.Module, example_input: Inputs) -> Cost:
     """Count parameters and MACs (not FLOPs: a multiply and its add are one) of a forward pass.
 
-    `example_input` (batch, …): MACs are counted on its first example, or on all where one is too few.
-    Convolutions and matrix products count, as in torch.utils.flop_counter; element-wise work does not.
+    Args:
+        model: The network; it is run in evaluation mode and given back in the mode it had.
+        example_input: A batch (batch, …) as the network takes it. MACs are counted on its first example, or
+            on all and divided where the network does not take one alone.
+
+    Returns:
+        The cost of one example. Every product counts (`counting.py`): layers', attention's, of bare
+        parameters; element-wise work does not.
+
+    Raises:
+        ValueError: lazy layers that have no weights yet.
     """
+    refuse_lazy(model)
     try:
-        counts, total = _count_macs(model, first_examples(example_input, 1))
+        counts, total = _count_macs(model, few_examples(model, example_input, 1))
     except Exception:  # a norm over the batch needs more than one example
         counts, total = _count_macs(model, example_input)
     by_module = {}
@@ -48,27 +58,15 @@ def count_cost(model: nn.Module, example_input: Inputs) -> Cost:
 
 def _count_macs(model: nn.Module, inputs: Inputs) -> tuple[dict[str, int], int]:
     """MACs an example by module name, without its children's, and of the whole."""
-    counter = FlopCounterMode(display=False)
-    # Fused attention kernels are not counted: the plain products are.
-    with evaluating(model), _stepwise(model), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+    with evaluating(model), _stepwise(model), torch.no_grad(), counting(model) as macs:
         call(model, inputs)
-    root = type(model).__name__
-    per_example = 2 * max(batch_length(inputs), 1)
-    counted = counter.get_flop_counts()
-    whole: dict[nn.Module, int] = {}  # a module with several names is counted under one of them
-    for name, module in model.named_modules(remove_duplicate=False):
-        flops = counted.get(f"{root}.{name}" if name else root, {})
-        whole[module] = whole.get(module, 0) + sum(flops.values())
-    own = {
-        name: max(whole[module] - sum(whole[child] for child in module.children()), 0) // per_example
-        for name, module in model.named_modules()
-    }
-    return own, sum(counted.get("Global", {}).values()) // per_example
+    examples = max(batch_length(inputs), 1)
+    return {name: count // examples for name, count in macs.items()}, sum(macs.values()) // examples
 
 
 @contextmanager
 def _stepwise(model: nn.Module) -> Iterator[None]:
-    """Within: recurrent layers run step by step, through linear layers that the counter sees."""
+    """Within: recurrent layers run step by step, through linear layers that are counted by their names."""
     layers: list[Any] = [m for m in model.modules() if hasattr(m, "stepwise")]
     before = [layer.stepwise for layer in layers]
     try:

@@ -28,6 +28,9 @@ class Writer:
 class Held:
     """A bare parameter or buffer of a module with entries a unit: a position embedding, a layer scale.
 
+    Also the weight of a layer that reads the units in training mode alone (an auxiliary head): nothing is
+    measured there, but its columns go.
+
     `indices` (m, k) int64: the entries of unit j along `dim` of the tensor `tensor`.
     """
 

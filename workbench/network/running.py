@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from enum import Enum
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 Inputs: TypeAlias = Tensor | tuple[Any, ...] | dict[str, Any]
@@ -30,9 +36,18 @@ def mapped(inputs: Any, change: Callable[[Tensor], Tensor]) -> Any:
         return change(inputs)
     if isinstance(inputs, Mapping):
         return {key: mapped(value, change) for key, value in inputs.items()}
+    if isinstance(inputs, PackedSequence):  # its sizes stay on the CPU, as torch asks for
+        return inputs._replace(data=change(inputs.data))
+    if isinstance(inputs, tuple) and hasattr(inputs, "_make"):
+        return inputs._make(mapped(value, change) for value in inputs)
     if isinstance(inputs, (tuple, list)):
         return type(inputs)(mapped(value, change) for value in inputs)
-    return inputs
+    if not tensors_of(inputs):
+        return inputs
+    new = copy.copy(inputs)
+    for name, part in parts_of(inputs):
+        object.__setattr__(new, name, mapped(part, change))
+    return new
 
 
 def moved(inputs: Any, device: torch.device) -> Any:
@@ -41,15 +56,73 @@ def moved(inputs: Any, device: torch.device) -> Any:
 
 
 def batch_length(inputs: Inputs) -> int:
-    """Examples in a batch: the length of its first tensor; 0 where there is none."""
-    first = next((t for t in tensors_of(inputs) if t.dim()), None)
-    return 0 if first is None else len(first)
+    """Examples in a batch: the length of its first tensor; 0 where there is none.
+
+    A list that holds an example a tensor counts its tensors. Square matrices, masks or edges between all,
+    are passed over where there is another tensor.
+    """
+    units = units_of(inputs)
+    plain = [unit for unit in units if not is_square(unit)]
+    return next((length_of(unit) for unit in (*plain, *units) if length_of(unit)), 0)
 
 
 def first_examples(inputs: Inputs, count: int) -> Inputs:
-    """The first `count` examples of a batch: every tensor with one row an example is cut."""
+    """The first `count` examples of a batch by its lengths alone: all that has one row an example is cut.
+
+    Where a model is at hand, `few_examples` asks it.
+    """
     length = batch_length(inputs)
-    return mapped(inputs, lambda t: t[:count] if t.dim() and len(t) == length else t)
+    return cut(inputs, count, [length_of(unit) == length for unit in units_of(inputs)])
+
+
+def cut(inputs: Any, count: int, chosen: Sequence[bool]) -> Any:
+    """`inputs` with the first `count` rows, or parts of a list, of the units that are `chosen`, in order."""
+    left = iter(chosen)
+
+    def visit(value: Any) -> Any:
+        if isinstance(value, Tensor) or is_list_of_examples(value):
+            return value[:count] if next(left) else value
+        if isinstance(value, Mapping):
+            return {key: visit(part) for key, part in value.items()}
+        if type(value) in (tuple, list):
+            return type(value)(visit(part) for part in value)
+        whole = [next(left) for _ in units_of(value)]  # a structure of the user's own is cut whole or not
+        return mapped(value, lambda t: t[:count]) if whole and all(whole) else value
+
+    return visit(inputs)
+
+
+def units_of(inputs: Any) -> list[Any]:
+    """What a batch is cut in: its tensors, and lists that hold an example a tensor."""
+    if isinstance(inputs, Tensor) or is_list_of_examples(inputs):
+        return [inputs]
+    if isinstance(inputs, Mapping):
+        return [unit for part in inputs.values() for unit in units_of(part)]
+    if type(inputs) in (tuple, list):
+        return [unit for part in inputs for unit in units_of(part)]
+    return tensors_of(inputs)
+
+
+def is_list_of_examples(value: Any) -> bool:
+    """A list with an example in each place: images, sequences of different lengths, dictionaries."""
+    if not isinstance(value, list) or not value:
+        return False
+    if all(isinstance(part, Mapping) for part in value):
+        return bool(tensors_of(value))
+    if not all(isinstance(part, Tensor) and part.dim() for part in value):
+        return False
+    lengths = {len(part) for part in value}
+    images = {part.dim() for part in value} == {3} and lengths <= {1, 3, 4}
+    return images or len(lengths) > 1
+
+
+def length_of(unit: Any) -> int:
+    """Rows of a tensor, parts of a list."""
+    return len(unit) if not isinstance(unit, Tensor) or unit.dim() else 0
+
+
+def is_square(unit: Any) -> bool:
+    return isinstance(unit, Tensor) and unit.dim() == 2 and unit.shape[0] == unit.shape[1]
 
 
 def joined(parts: Sequence[Inputs]) -> Inputs | None:
@@ -83,20 +156,81 @@ def shape_of(inputs: Inputs) -> str:
         return " and ".join(shape_of(value) for value in inputs)
     if isinstance(inputs, Tensor):
         return f"{tuple(inputs.shape)} {str(inputs.dtype).removeprefix('torch.')}"
+    if tensors_of(inputs):
+        return f"{type(inputs).__name__} of {' and '.join(shape_of(t) for t in tensors_of(inputs))}"
     return repr(inputs)
 
 
 def tensors_of(output: Any) -> list[Tensor]:
-    """Every tensor in what a model takes or returns, in tuples, dictionaries and dataclasses too."""
-    if isinstance(output, Tensor):
-        return [output]
-    if isinstance(output, Mapping):
-        output = list(output.values())
-    elif dataclasses.is_dataclass(output) and not isinstance(output, type):
-        output = [getattr(output, field.name) for field in dataclasses.fields(output)]
-    if isinstance(output, (list, tuple)):
-        return [tensor for part in output for tensor in tensors_of(part)]
-    return []
+    """Every tensor in what a model takes or returns, in whatever object it stands.
+
+    Not those that transformers keeps for the network's own next call, its caches.
+
+    Raises:
+        TypeError: a generator, whose tensors nobody could see twice.
+    """
+    return [tensor for _, tensor in placed_tensors(output)]
+
+
+def placed_tensors(output: Any) -> list[tuple[tuple[Any, ...], Tensor]]:
+    """`tensors_of` with the place of each: the keys, fields, positions or attributes that lead to it."""
+    found: list[tuple[tuple[Any, ...], Tensor]] = []
+    above: set[int] = set()  # objects that hold themselves end there
+
+    def visit(value: Any, path: tuple[Any, ...]) -> None:
+        if isinstance(value, Tensor):
+            found.append((path, value))
+        elif id(value) not in above:
+            above.add(id(value))
+            for key, part in parts_of(value):
+                visit(part, (*path, key))
+            above.discard(id(value))
+
+    visit(output, ())
+    return found
+
+
+def parts_of(value: Any) -> list[tuple[Any, Any]]:
+    """What stands in a structure, by key, field, position or attribute; nothing in numbers, text and modules.
+
+    Raises:
+        TypeError: an iterator, which can be read only once.
+    """
+    if isinstance(value, Iterator):
+        raise TypeError(
+            f"a {type(value).__name__} stands among what the network takes or returns, and can be read only "
+            "once: use a list or a tuple"
+        )
+    if isinstance(value, (Tensor, nn.Module, type, str, bytes, np.ndarray, Enum)) or _is_cache(value):
+        return []
+    if isinstance(value, Mapping):
+        return list(value.items())
+    if dataclasses.is_dataclass(value):
+        return [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return list(zip(value._fields, value, strict=True))
+    if isinstance(value, Collection):
+        return list(enumerate(value))
+    if inspect.isroutine(value) or inspect.ismodule(value):
+        return []
+    slots = [name for kind in type(value).__mro__ for name in _slots(kind) if hasattr(value, name)]
+    return [*((name, getattr(value, name)) for name in slots), *getattr(value, "__dict__", {}).items()]
+
+
+def _slots(kind: type) -> tuple[str, ...]:
+    names = kind.__dict__.get("__slots__", ())
+    names = (names,) if isinstance(names, str) else tuple(names)
+    return tuple(
+        f"_{kind.__name__.lstrip('_')}{name}" if name.startswith("__") and not name.endswith("__") else name
+        for name in names
+        if name not in ("__dict__", "__weakref__")
+    )
+
+
+def _is_cache(value: Any) -> bool:
+    """Keys and values that transformers hands to the next call: they follow the network's widths."""
+    kinds = type(value).__mro__
+    return any(kind.__name__ == "Cache" and kind.__module__.startswith("transformers.") for kind in kinds)
 
 
 def main_output(output: Any) -> Tensor:
@@ -133,8 +267,10 @@ def received(args: tuple, kwargs: dict[str, Any]) -> Tensor:
 def device_of(model: nn.Module) -> torch.device:
     """The one device on which the model's parameters and buffers lie.
 
-    Raises ValueError where there are several, or where the weights hold no data ('meta').
+    Raises ValueError where there are several, or where the weights hold no data: those of lazy layers before
+    their first call, or on 'meta'.
     """
+    refuse_lazy(model)
     devices = {t.device for t in (*model.parameters(), *model.buffers())} or {torch.device("cpu")}
     if len(devices) > 1:
         found = ", ".join(sorted(str(d) for d in devices))
@@ -145,6 +281,22 @@ def device_of(model: nn.Module) -> torch.device:
             "the model lies on the 'meta' device and has no weights; build it on a real device instead"
         )
     return device
+
+
+def refuse_lazy(model: nn.Module) -> None:
+    """Raises ValueError, naming them, where lazy layers have no weights yet: any run makes random ones."""
+    lazy = [
+        f"{name or 'the model'} ({type(module).__name__})"
+        for name, module in model.named_modules()
+        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False))
+        if is_lazy(tensor)
+    ]
+    if lazy:
+        verb = "have" if len(set(lazy)) > 1 else "has"
+        raise ValueError(
+            f"{' and '.join(dict.fromkeys(lazy))} {verb} no weights yet. Run the model once on a batch, "
+            "model(inputs), and train it or load its weights; then give it here"
+        )
 
 
 def call_order(model: nn.Module, example_input: Inputs) -> tuple[str, ...]:

@@ -155,6 +155,8 @@ def _shrink_held(owner: Any, part: Held, lost: Tensor) -> Tensor:
     remaining = (mapping >= 0).nonzero().flatten().to(tensor.device)
     new = tensor.detach().index_select(part.dim, remaining)
     setattr(owner, part.tensor, _like(tensor, new) if isinstance(tensor, nn.Parameter) else new)
+    if is_linear_layer(owner):  # one that only training mode calls
+        set_count(owner, INPUTS, remaining.numel())
     return mapping
 
 

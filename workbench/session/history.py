@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from workbench.network.copying import copied
 from workbench.network.tensors import named_tensors
 from workbench.pruning.choice import Choice
 from workbench.pruning.folding import Folded, folded, refolded, shortened, unfolded
@@ -151,7 +151,7 @@ class History:
         with self._giving:
             model = self.present.model
             if self._given is None or self._given[0] is not model:
-                self._given = model, copy.deepcopy(model)
+                self._given = model, copied(model)
             return self._given[1]
 
     def shown(self) -> nn.Module:
@@ -166,7 +166,7 @@ class History:
             if given is None or given[0] is not state.model or not self.position:
                 return
             if not _same(given[1], state.model):
-                mine = copy.deepcopy(given[1])
+                mine = copied(given[1])
                 self._given = mine, given[1]
                 self.replace_present(replace(state, model=mine, problems={}))
 

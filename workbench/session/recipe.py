@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ import msgspec
 import torch
 from torch import nn
 
+from workbench.network.copying import copied
 from workbench.network.rebuilt.explicit import explicit
 from workbench.pruning.choice import RECONSTRUCTIONS, Choice
 from workbench.session.history import Step
@@ -103,7 +103,7 @@ def fingerprint(model: nn.Module) -> str:
     Attention and recurrent layers count as they are taken apart (see `explicit`).
     """
     if any(isinstance(module, (nn.MultiheadAttention, nn.RNNBase)) for module in model.modules()):
-        model = explicit(copy.deepcopy(model))
+        model = explicit(copied(model))
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())

@@ -24,17 +24,17 @@ from workbench.measure.gradients import measure_taylor
 from workbench.measure.intake import Intake, taken_by
 from workbench.measure.moments import GroupStatistics, measure_moments
 from workbench.measure.reading import TaskLoss
+from workbench.network.copying import copied
 from workbench.network.cost import count_cost
 from workbench.network.cost_model import CostModel
+from workbench.network.fewer import few_examples
 from workbench.network.finding.proof import find_groups
 from workbench.network.groups import UnitGroup, named_group
 from workbench.network.rebuilt.explicit import explicit
 from workbench.network.running import (
     Inputs,
     call_order,
-    first_examples,
     mapped,
-    one_line,
     tensors_of,
 )
 from workbench.network.tensors import give_back_memory, sharing_copy
@@ -116,11 +116,12 @@ class Session:
             raise TypeError(f"give the network as a torch module; got a {type(model).__name__}")
         if isinstance(model, torch.jit.ScriptModule):
             raise TypeError("a TorchScript module cannot be taken apart: give the nn.Module it was made from")
-        original = explicit(_copied(model))
+        original = explicit(copied(model).eval())
         self.calibration = taken_by(original, as_batches(calibration))
-        inputs = _example(first_inputs(self.calibration)) if example_input is None else example_input
+        inputs = Intake(original)(first_inputs(self.calibration) if example_input is None else example_input)
+        inputs = _example(original, inputs) if example_input is None else inputs
         # A copy of its own: a tensor made in inference mode cannot be traced.
-        self.example_input = mapped(Intake(original)(inputs), torch.clone)
+        self.example_input = mapped(inputs, torch.clone)
         self.training = None if training is None else as_batches(training, "training")
         self.loss = loss or (TaskLoss(metric, classes) if metric or classes else None)
         self.asked = {"metric": metric, "classes": classes}  # how targets are read, as it was given
@@ -911,20 +912,10 @@ def widths_of(widths: Widths) -> dict[str, int]:
     return dict(widths.widths if isinstance(widths, BudgetPlan) else widths)
 
 
-def _example(inputs: Inputs) -> Inputs:
+def _example(model: nn.Module, inputs: Inputs) -> Inputs:
     """The examples with which groups are proved: fewer where each is large."""
     size = max((tensor[:1] if tensor.dim() else tensor).numel() for tensor in tensors_of(inputs))
-    return first_examples(inputs, EXAMPLE_SIZE if size < LARGE_EXAMPLE else 2)
-
-
-def _copied(model: nn.Module) -> nn.Module:
-    try:
-        return copy.deepcopy(model).eval()
-    except Exception as error:
-        raise ValueError(
-            f"the model cannot be copied: {one_line(error)}. Old-style weight_norm and pruning masks stand "
-            "in the way: call torch.nn.utils.remove_weight_norm or torch.nn.utils.prune.remove first"
-        ) from error
+    return few_examples(model, inputs, EXAMPLE_SIZE if size < LARGE_EXAMPLE else 2)
 
 
 def session_for(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from workbench.data.batches import Batches, as_batches, batch_count, split_batch
 from workbench.data.randomness import OwnRandomness, each_of
 from workbench.measure.intake import Intake
 from workbench.measure.reading import AmbiguousError, Loss, Reading, TaskLoss
+from workbench.network.copying import copied
 from workbench.network.running import call, device_of, main_output, one_line
 from workbench.tuning.augmentation import augmented
 from workbench.tuning.layout import lay_channels_last, lay_out_like, lay_plain
@@ -125,7 +125,7 @@ def _steps_an_epoch(data: Iterable) -> int:
 
 def _trainable(model: nn.Module, tuning: Tuning) -> nn.Module:
     """A copy to be trained: what needs a gradient of it, or all, where nothing does."""
-    trained = copy.deepcopy(model).train(not tuning.keeps_norms)
+    trained = copied(model).train(not tuning.keeps_norms)
     if not any(parameter.requires_grad for parameter in trained.parameters()):
         for parameter in trained.parameters():
             parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
@@ -145,11 +145,11 @@ class _Best:
 
     def __init__(self, model: nn.Module, score: Callable[[nn.Module], float | None] | None):
         self._score = score
-        self.model, self.score = copy.deepcopy(model).eval(), score(model) if score else None
+        self.model, self.score = copied(model).eval(), score(model) if score else None
 
     def offer(self, trained: nn.Module) -> float | None:
         """The score of a copy of `trained`, in the layout of the first network; the best one is kept."""
-        model = copy.deepcopy(trained).eval()
+        model = copied(trained).eval()
         lay_out_like(model, self.model)
         found = self._score(model) if self._score else None
         if self._score is None or _better(found, self.score):
@@ -236,7 +236,7 @@ class _Course:
 
     def _copied(self, model: nn.Module, inputs: Any) -> nn.Module:
         """A copy, channels last where it runs that way."""
-        model = copy.deepcopy(model)
+        model = copied(model)
         if lay_channels_last(model, inputs):
             self.laid_out.append(model)
         return model

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from workbench.network.finding.cuts import Cut, is_kept, settled
+from workbench.network.finding.labels import Labels
 from workbench.network.finding.tracing import Trace, trace
 from workbench.network.groups import Held, Reader, UnitGroup, Writer, is_grouped
-from workbench.network.layers import is_linear_layer, kind_of, width_of
+from workbench.network.layers import is_flipped, is_linear_layer, kind_of, width_of
 from workbench.network.running import (
     Inputs,
     batch_length,
@@ -49,13 +50,13 @@ class Discovery:
 def discover(model: nn.Module, example: Inputs) -> Discovery:
     """Trace `model`, in evaluation mode, on `example`, which is on its device."""
     layers = {n: m for n, m in model.named_modules() if is_linear_layer(m) or isinstance(m, nn.Embedding)}
-    order: list[str] = []
+    found = Trace(Labels())
     places: dict[int, tuple[str, int]] = {}
     cuts: list[Cut] = []
     singles: dict[str, UnitGroup] = {}
     try:
         found = trace(*_on_cpu(model, example))
-        assembly, order = _Assembly(model, found, batch_length(example)), found.calls
+        assembly = _Assembly(model, found, batch_length(example))
         groups, places, singles = assembly.groups(), assembly.places, assembly.singles
         cuts = [cut for c in found.labels.cuts.values() if not is_kept(cut := settled(found.labels, c))]
     except Exception as error:  # whatever a network does inside: it is said, not hidden
@@ -64,10 +65,12 @@ def discover(model: nn.Module, example: Inputs) -> Discovery:
     written = {writer.module for group in groups for writer in (*group.writers, *group.norms)}
     for name, module in model.named_modules():
         if name not in written and (
-            name in layers or isinstance(module, (nn.RNNBase, nn.MultiheadAttention))
+            name in layers
+            or isinstance(module, (nn.RNNBase, nn.MultiheadAttention))
+            or (_is_quantized(module) and width_of(module))
         ):
-            groups.append(_refused(name, module, _why_left_over(name, module, order)))
-    position = first_calls(order)
+            groups.append(_refused(name, module, _why_left_over(name, module, found)))
+    position = first_calls(found.calls)
     groups = sorted(groups, key=lambda g: position.get(g.writers[0].module, len(position)))
     return Discovery(groups, places, cuts, singles, position)
 
@@ -80,10 +83,22 @@ def _on_cpu(model: nn.Module, example: Inputs) -> tuple[nn.Module, Inputs]:
     return copy.deepcopy(model).to(cpu), moved(example, cpu)
 
 
-def _why_left_over(name: str, module: nn.Module, order: Sequence[str]) -> str:
-    if name not in order:
+def _is_quantized(module: nn.Module) -> bool:
+    return ".quantized" in type(module).__module__
+
+
+def _why_left_over(name: str, module: nn.Module, found: Trace) -> str:
+    if _is_quantized(module):
+        return "its weights are quantized and cannot be cut: prune first and quantize afterwards"
+    if name in found.outside:
+        return _used_outside(name, found.outside[name])
+    if name not in found.calls:
         return f"the layer {IDLE}"
     return f"a {type(module).__name__} with these options is not taken apart"
+
+
+def _used_outside(name: str, where: str) -> str:
+    return f"the weight of {name} is used outside of its layer, in {where}"
 
 
 class _Assembly:
@@ -106,7 +121,7 @@ class _Assembly:
         for name, labels in found.carriers.items():
             self._use(("norm", name), labels)
         for name, labels in found.columns.items():
-            self._use(("reader", name), labels)
+            self._use(self._reading(name), labels)
         self._use_held()
         self.outputs = set(found.labels.roots(found.outputs).tolist())
         self.reasons = self._by_root(found.labels.reasons)
@@ -116,6 +131,12 @@ class _Assembly:
         for index, label in enumerate(labels.tolist()):
             if label > 0:
                 self.uses[label][use].append(index)
+
+    def _reading(self, name: str) -> Use:
+        """What training mode alone calls receives nothing in evaluation: its weight is cut, no more."""
+        if name in self.position:
+            return "reader", name
+        return "held", (name, "weight", 0 if is_flipped(self.modules[name]) else 1)
 
     def _by_root(self, notes: list[tuple[int, str]]) -> dict[int, str]:
         out: dict[int, str] = {}
@@ -186,7 +207,8 @@ class _Assembly:
             return torch.tensor([self.uses[unit][use] for unit in units])
 
         readers = in_order("reader")
-        reason = self._reason(units, bool(readers))
+        reason = self._training_only(writers, uses, bool(readers)) or self._reason(units, bool(readers))
+        reason = reason or self._of_layers([*writers, *norms, *readers])
         group = UnitGroup(
             name=writers[0],
             kind=kind_of(self.modules[writers[0]]),
@@ -203,6 +225,22 @@ class _Assembly:
 
     def _reader(self, name: str, columns: Tensor) -> Reader:
         return Reader(name, kind_of(self.modules[name]), columns, self.found.normalised.get(name, ""))
+
+    def _training_only(self, writers: list[str], uses: list[Use], read: bool) -> str:
+        if writers[0] not in self.position:
+            return "the layer runs in training mode alone"
+        held = [
+            where[0] for role, where in uses if role == "held" and is_linear_layer(self.modules[where[0]])
+        ]
+        return "" if read or not held else f"only training mode reads its units, in {', '.join(held)}"
+
+    def _of_layers(self, names: list[str]) -> str:
+        for name in names:
+            if name in self.found.outside:
+                return _used_outside(name, self.found.outside[name])
+            if any(parameter.is_complex() for parameter in self.modules[name].parameters(recurse=False)):
+                return f"{name} has complex weights: only real ones can be measured and fitted"
+        return ""
 
     def _reason(self, units: list[int], read: bool) -> str:
         if self.outputs.intersection(units):

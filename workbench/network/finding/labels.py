@@ -25,6 +25,7 @@ class Labels:
         self.reasons: list[tuple[int, str]] = []  # why the unit of this label cannot go
         self.work: list[tuple[np.ndarray, np.ndarray]] = []  # multiply–accumulates by label, beside layers
         self.mixers: list[tuple[int, str]] = []  # what made one unit of several
+        self.waiting: list[tuple[np.ndarray, np.ndarray, np.ndarray, str]] = []  # results, joins of them
         self.cuts: dict[bytes, Any] = {}  # where an axis of units is taken apart
 
     # Making and reading
@@ -35,12 +36,16 @@ class Labels:
         self._parent = np.concatenate([self._parent, np.arange(start, start + count)])
         return torch.arange(start, start + count)
 
-    def hold(self, tensor: Tensor) -> int | None:
-        """Give every entry of a bare parameter its own negative label; the first entry's, negated."""
+    def hold(self, tensor: Tensor, start: int = 0) -> int | None:
+        """Give every entry of a bare parameter its own negative label; the first entry's, negated.
+
+        `start`: that of the parameter of which this one is a copy.
+        """
         if self._key(tensor) in self._storages or not tensor.numel():
             return None
-        start = self._held + 1
-        self._held += tensor.numel()
+        if not start:
+            start = self._held + 1
+            self._held += tensor.numel()
         self.write(tensor, -torch.arange(start, start + tensor.numel()).reshape(tensor.shape))
         return start
 
@@ -151,6 +156,39 @@ class Labels:
             self.link(labels[linked].numpy(), spread[linked].numpy())
         # Where held entries alone come together, one of them stands for all.
         return self.roots(torch.where(largest > 0, largest, labels.amin(dims, keepdim=True)))
+
+    def together_if_used(self, labels: Tensor, dims: Sequence[int], mixer: str) -> Tensor:
+        """`together` for a result that may be thrown away, as the averaged weights of attention mostly are.
+
+        Labels of its own stand for the result; `settle` joins them to what they are made of.
+        """
+        dims = [d % labels.dim() for d in dims]
+        largest = labels.clamp(min=0).amax(dims, keepdim=True)
+        spread = largest.expand(labels.shape)
+        strangers = (labels > 0) & (labels != spread)
+        if not bool(strangers.any()) or bool((labels < 0).any()):
+            return self.together(labels, dims, mixer)
+        made, places = largest.unique(return_inverse=True)  # what is made of the same has one label
+        own = torch.where(made > 0, self.fresh(len(made)), 0)
+        first, second = torch.cat([labels[strangers], own]), torch.cat([spread[strangers], made])
+        self.waiting.append((own[own > 0].numpy(), first.numpy(), second.numpy(), mixer))
+        return own[places]
+
+    def settle(self, used: Tensor) -> None:
+        """Join what the results are made of that count: those with a label in `used`, or that met another."""
+        if not self.waiting:
+            return
+        wanted = set(self.roots(used.unique()).tolist())
+        while True:
+            roots, sizes = np.unique(self._parent, return_counts=True)
+            wanted |= set(roots[sizes > 1].tolist())
+            alive = [one for one in self.waiting if wanted.intersection(self._parent[one[0]].tolist())]
+            self.waiting = [one for one in self.waiting if not any(one is other for other in alive)]
+            if not alive:
+                return
+            for _, first, second, mixer in alive:
+                self.union(first, second, mixer)
+                wanted |= set(self._parent[first].tolist())
 
     def is_uniform(self, labels: Tensor, dims: Sequence[int]) -> bool:
         """Whether along `dims` no two different units stand."""

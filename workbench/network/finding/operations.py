@@ -28,7 +28,8 @@ MOVING = {
 REDUCING = {
     "sum", "mean", "amax", "amin", "max", "min", "prod", "logsumexp", "var", "std", "var_mean", "std_mean",
     "norm", "linalg_vector_norm", "argmax", "argmin", "any", "all", "median", "cumsum", "cumprod", "_softmax",
-    "_log_softmax", "_safe_softmax", "sort", "topk", "kthvalue", "aminmax", "logcumsumexp",
+    "_log_softmax", "_safe_softmax", "sort", "topk", "kthvalue", "aminmax", "logcumsumexp", "_fft_r2c",
+    "_fft_c2c", "_fft_c2r",
 }  # fmt: skip
 # Each result is made of numbers at neighbouring places, within a channel; how many spatial axes there are.
 SPATIAL = {
@@ -37,7 +38,7 @@ SPATIAL = {
     for name in (
         f"avg_pool{dims}d", f"max_pool{dims}d", f"max_pool{dims}d_with_indices", f"_adaptive_avg_pool{dims}d",
         f"adaptive_avg_pool{dims}d", f"adaptive_max_pool{dims}d", f"upsample_nearest{dims}d",
-        f"_upsample_nearest_exact{dims}d", f"fractional_max_pool{dims}d",
+        f"_upsample_nearest_exact{dims}d", f"fractional_max_pool{dims}d", f"max_unpool{dims}d",
     )
 } | {
     "upsample_linear1d": 1, "upsample_bilinear2d": 2, "_upsample_bilinear2d_aa": 2, "upsample_bicubic2d": 2,
@@ -46,15 +47,13 @@ SPATIAL = {
 CONTRACTING = {"mm", "bmm", "addmm", "baddbmm", "mv", "dot", "addmv"}
 BARE_PRODUCTS = {"convolution", "_convolution", "_trilinear"}
 POINTWISE = {
-    "masked_fill",
-    "masked_fill_",
-    "_prelu_kernel",
-    "native_dropout",
-    "copy_",
-    "lerp",
-    "addcmul",
-    "addcdiv",
-}
+    "masked_fill", "_prelu_kernel", "native_dropout", "copy", "lerp", "addcmul", "addcdiv", "hardswish",
+    "log_sigmoid_forward", "rrelu_with_noise", "rrelu_with_noise_functional", "floor_divide", "bucketize",
+    "fake_quantize_per_tensor_affine_cachemask", "index_fill",
+    "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams",
+}  # fmt: skip
+# Numbers land on others along one axis, wherever an index sends them.
+LANDING = {"scatter", "scatter_add", "scatter_reduce", "index_add", "index_reduce", "index_copy"}
 NORMS = {
     "native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training",
     "cudnn_batch_norm", "_batch_norm_no_update", "batch_norm",
@@ -83,6 +82,9 @@ def propagate(
     known = [labels.of(t) for t in inputs]
     if not any(k is not None for k in known) or name in NEUTRAL:
         return
+    if labels.waiting and sum(k is not None for k in known) > 1:  # what meets another is used
+        labels.settle(torch.cat([k.flatten() for k in known if k is not None]))
+        known = [labels.of(t) for t in inputs]
     if name in CUTTING and known[0] is not None:
         note_cut(labels, name, given, known[0], outputs)
     if outputs and not func._schema.is_mutable and _aliases(outputs, inputs):
@@ -97,7 +99,7 @@ def propagate(
 
 
 def _is_pointwise(func: Any, name: str) -> bool:
-    return torch.Tag.pointwise in func.tags or name in POINTWISE
+    return torch.Tag.pointwise in func.tags or name.removesuffix("_") in POINTWISE
 
 
 def _aliases(outputs: list[Tensor], inputs: list[Tensor]) -> bool:
@@ -115,6 +117,8 @@ def _combine(
 ) -> None:
     """Numbers meet one to one, after broadcasting."""
     for out in outputs:
+        if not out.numel():
+            continue  # what the backward pass would have needed
         if name == "copy_":
             source = known[1]
             labels.write(out, None if source is None else source.expand(out.shape))
@@ -194,7 +198,7 @@ def _reduce(labels: Labels, name: str, given: dict, outputs: list[Tensor], where
         dims = -1
     dims = list(range(source.dim())) if dims is None or dims == [] else dims
     dims = [d % source.dim() for d in (dims if isinstance(dims, (list, tuple)) else [dims])]
-    kept = labels.together(found, dims, mixer(where, name))
+    kept = labels.together_if_used(found, dims, mixer(where, name))
     for out in outputs:
         same = out.dim() == source.dim()
         labels.write(out, kept.expand(out.shape) if same else kept.squeeze(dims).reshape(out.shape))
@@ -287,6 +291,64 @@ def _packed(labels: Labels, name: str, given: dict, outputs: list[Tensor], where
         labels.write(outputs[0], kept.reshape(kept.shape[steps:]).expand(outputs[0].shape))
 
 
+def _landing(labels: Labels, name: str, given: dict, outputs: list[Tensor], where: str) -> None:
+    """x.index_add(dim, index, source) and the like: along `dim` anything may land anywhere."""
+    target, source = given["self"], given.get("src", given.get("source"))
+    dim = given["dim"] % max(1, target.dim())
+    shapes = [list(t.shape) for t in (target, source) if isinstance(t, Tensor)]
+    if any(shape[:dim] + shape[dim + 1 :] != shapes[0][:dim] + shapes[0][dim + 1 :] for shape in shapes):
+        _unknown(labels, name, given, outputs, where)
+        return
+    result = torch.zeros(outputs[0].shape, dtype=torch.int64)
+    for tensor in (target, source):
+        known = labels.of(tensor) if isinstance(tensor, Tensor) else None
+        if known is not None:
+            kept = labels.together(known, [dim], mixer(where, name)).expand(result.shape)
+            result = labels.meet(result, kept.contiguous(), mixer(where, name))
+    labels.write(outputs[0], result)
+
+
+def _folded(labels: Labels, name: str, given: dict, outputs: list[Tensor], where: str) -> None:
+    """Patches (…, channels·kernel, places) put back into an image (…, channels, height, width)."""
+    found = labels.of(given["self"])
+    if found is None:
+        return
+    window = given["kernel_size"][0] * given["kernel_size"][1]
+    patches = found.unflatten(-2, (-1, window))  # (…, channels, kernel, places)
+    kept = labels.together(patches, [-2, -1], mixer(where, name))
+    labels.write(outputs[0], kept.expand(outputs[0].shape))
+
+
+def _depthwise(labels: Labels, name: str, given: dict, outputs: list[Tensor], where: str) -> None:
+    """A convolution by a bare kernel a channel, a blur say, keeps channels to themselves."""
+    inputs, weight = given["input"], given["weight"]
+    found, kernel = labels.of(inputs), labels.of(weight)
+    channels = weight.shape[0]
+    if found is None or given["transposed"] or not given["groups"] == channels == inputs.shape[1]:
+        _unknown(labels, name, given, outputs, where)
+        return
+    kept = labels.together(found, range(2, found.dim()), mixer(where, name))  # (n, channels, 1, …)
+    if kernel is not None:
+        own = labels.together(kernel, range(1, kernel.dim()))
+        kept = labels.meet(kept, own.reshape(1, channels, *[1] * (found.dim() - 2)).expand(kept.shape))
+    labels.write(outputs[0], kept.expand(outputs[0].shape))
+
+
+def _group_norm(labels: Labels, name: str, given: dict, outputs: list[Tensor], where: str) -> None:
+    """F.group_norm: the channels of one group are mixed."""
+    found = labels.of(given["input"])
+    if found is None:
+        return
+    parts = found.reshape(found.shape[0], given["group"], -1)
+    kept = labels.together(parts, [2], mixer(where, name)).expand(parts.shape).reshape(found.shape)
+    shape = [1, -1, *[1] * (found.dim() - 2)]
+    for parameter in (given.get("weight"), given.get("bias")):
+        theirs = labels.of(parameter) if isinstance(parameter, Tensor) else None
+        if theirs is not None:
+            kept = labels.meet(kept, theirs.reshape(shape).expand(found.shape))
+    labels.write(outputs[0], kept)
+
+
 def _put(labels: Labels, name: str, given: dict, outputs: list[Tensor], where: str) -> None:
     """Numbers put into places of another tensor, x[index] = values."""
     if given.get("accumulate"):
@@ -321,6 +383,10 @@ RULES: tuple[tuple[Any, Rule], ...] = (
     (NORMS, _channel_norm),
     ({"_pack_padded_sequence", "_pad_packed_sequence"}, _packed),
     ({"index_put", "index_put_"}, _put),
+    (LANDING | {f"{name}_" for name in LANDING}, _landing),
+    ({"col2im"}, _folded),
+    ({"convolution"}, _depthwise),
+    ({"native_group_norm"}, _group_norm),
     ({"glu"}, _halves),
     ({"native_layer_norm", "_fused_rms_norm", "rms_norm"}, _layer_norm),
 )

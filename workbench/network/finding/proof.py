@@ -13,13 +13,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from workbench.network.copying import copied
+from workbench.network.fewer import few_examples
 from workbench.network.finding.assembly import Discovery, discover
 from workbench.network.finding.linking import Link, bonds, link, merged, without_units
 from workbench.network.finding.mending import choices, names_of
+from workbench.network.finding.training_proof import proved_in_training
 from workbench.network.finding.trials import ROUNDS, Trials
 from workbench.network.groups import UnitGroup
 from workbench.network.layers import is_linear_layer
-from workbench.network.running import Inputs, call, call_order, first_examples, mapped, tensors_of
+from workbench.network.running import Inputs, call, call_order, mapped, tensors_of
 
 TRACED_EXAMPLES = 2
 PROVED_EXAMPLES = 8
@@ -44,15 +47,15 @@ def find_groups(model: nn.Module, example_input: Inputs) -> tuple[UnitGroup, ...
     Raises:
         ValueError: the example does not go through the model.
     """
-    reference = copy.deepcopy(model).eval().requires_grad_(False)
-    traced = first_examples(example_input, TRACED_EXAMPLES)
+    reference = copied(model).eval().requires_grad_(False)
+    traced = few_examples(reference, example_input, TRACED_EXAMPLES)
     ran = set(call_order(reference, traced))  # so that a wrong example is said as such
-    proved = first_examples(example_input, PROVED_EXAMPLES)
+    proved = few_examples(reference, example_input, PROVED_EXAMPLES)
     if any(name not in ran for name, module in reference.named_modules() if is_linear_layer(module)):
         traced = proved = example_input  # experts and branches that other examples may reach
     found = discover(reference, traced)
     reference, proved = _in_double(reference, proved)
-    if _is_random(reference, first_examples(proved, TRACED_EXAMPLES)):
+    if _is_random(reference, few_examples(reference, proved, TRACED_EXAMPLES)):
         reason = (
             "the network gives other outputs when it is run twice, even in evaluation mode: it is random, or "
             "keeps a state, so nothing can be proved of it"
@@ -64,7 +67,8 @@ def find_groups(model: nn.Module, example_input: Inputs) -> tuple[UnitGroup, ...
         reason = group.why_not or _structural_reason(group, reference, owners)
         groups.append(replace(group, prunable=not reason, why_not=reason))
     singles = {n: g for n, g in found.singles.items() if not _structural_reason(g, reference, owners)}
-    return _Proof(reference, proved, found, groups, singles).groups()
+    listed = _Proof(reference, proved, found, groups, singles).groups()
+    return proved_in_training(listed, reference, proved)
 
 
 @torch.no_grad()
@@ -84,7 +88,7 @@ def _owners(model: nn.Module) -> dict[int, list[str]]:
 
 def _structural_reason(group: UnitGroup, model: nn.Module, owners: dict[int, list[str]]) -> str:
     parts = [w.module for w in (*group.writers, *group.norms)] + [r.module for r in group.readers]
-    for part in parts:
+    for part in [*parts, *(held.module for held in group.held if held.tensor == "weight")]:
         layer = model.get_submodule(part)
         if hasattr(layer, "parametrizations"):
             how = "torch.nn.utils.parametrize.remove_parametrizations"

@@ -6,7 +6,8 @@ and writes new ones, a norm passes them on. All other operations follow `operati
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,12 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
 
 from workbench.network.finding.labels import Labels
-from workbench.network.finding.operations import mixer, propagate
+from workbench.network.finding.operations import BARE_PRODUCTS, CONTRACTING, NEUTRAL, mixer, propagate
 from workbench.network.groups import features_last, is_grouped
 from workbench.network.layers import PER_CHANNEL, SPATIAL, is_linear_layer, kind_of, layer_weight, width_of
 from workbench.network.running import Inputs, call, received, tensors_of
+from workbench.network.training import training_at_rest, untouched_randomness
 
 
 @dataclass
@@ -29,8 +32,11 @@ class Trace:
     `rows`: labels of the output rows of layers that write. `carriers`: of the channels of norms and of
     depthwise and grouped convolutions. `columns`: of the input features of layers that read. `held`: the
     first label of a bare parameter or buffer, and the tensor, by (module, tensor name). `outputs`: labels in
-    what the network returns. `calls`: modules in the order in which they were called, as often as they were.
-    `made`: the layer that made a storage; `normalised`: the batch norm that takes a layer's output as it is.
+    what the network returns. `calls`: modules in the order in which they were called, as often as they were,
+    in evaluation mode; what reads or writes units in training mode alone is in the tables and not in it.
+    `operations`: what ran then; `returned`: what came out. `outside`: where the weight of a layer is used by
+    anything but the layer, by the layer's name. `made`: the layer that made a storage; `normalised`: the
+    batch norm that takes a layer's output as it is.
     """
 
     labels: Labels
@@ -40,31 +46,106 @@ class Trace:
     held: dict[tuple[str, str], tuple[int, Tensor]] = field(default_factory=dict)
     outputs: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     calls: list[str] = field(default_factory=list)
+    operations: list[Any] = field(default_factory=list)
+    returned: list[Tensor] = field(default_factory=list)
+    outside: dict[str, str] = field(default_factory=dict)
     made: dict[int, str] = field(default_factory=dict)
     normalised: dict[str, str] = field(default_factory=dict)
 
 
 def trace(model: nn.Module, example: Inputs) -> Trace:
-    """Run `model` (in evaluation mode) once on `example`, on the CPU, and label everything."""
-    watcher = _Watcher(model)
+    """Run `model` (in evaluation mode) once on `example`, on the CPU, and label everything.
+
+    Then a copy of it once in training mode: heads that only training uses read units too, and what meets
+    there must go together. A network that does not train on inputs alone is taken as it evaluates.
+    """
+    found = Trace(Labels())
+    found.outputs = _watched(found, model, example, found.calls)
+    _settle(found)
+    labels, work, normalised = found.labels, list(found.labels.work), dict(found.normalised)
+    reasons, mixers = len(labels.reasons), len(labels.mixers)
+    with untouched_randomness(), suppress(Exception):
+        trained = training_at_rest(model)
+        if not _runs_alike(trained, example, found):
+            labels.refuse(_watched(found, trained, example, []), "they are returned by the network")
+    _settle(found)
+    labels.work, found.normalised = work, normalised  # costs and norms are those of evaluation
+    for notes, before in ((labels.reasons, reasons), (labels.mixers, mixers)):
+        notes[before:] = [(label, f"{text} in training mode") for label, text in notes[before:]]
+    for table in (found.rows, found.carriers, found.columns):
+        table.update({name: labels.roots(value) for name, value in table.items()})
+    return found
+
+
+def _settle(found: Trace) -> None:
+    """Join what results are made of, but for those that nothing reads, refuses or returns."""
+    labels = found.labels
+    linked = [torch.from_numpy(pairs[:, 1].copy()) for pairs in labels.links]
+    refused = torch.tensor([label for label, _ in labels.reasons], dtype=torch.int64)
+    tables = [*found.rows.values(), *found.carriers.values(), *found.columns.values()]
+    labels.settle(torch.cat([found.outputs, refused, *linked, *(table.flatten() for table in tables)]))
+
+
+def _watched(found: Trace, model: nn.Module, example: Inputs, calls: list[str]) -> Tensor:
+    """One pass, noted in `found`, the modules called in `calls`; returns labels that the network returns."""
+    watcher = _Watcher(model, found, calls)
+    try:
+        with _in_parts(), watcher:
+            output = call(model, example)
+    finally:
+        watcher.leave()
+    found.returned = tensors_of(output)
+    known = [found.labels.of(t) for t in tensors_of(output)]
+    seen = [k.clamp(min=0).unique() for k in known if k is not None]
+    return torch.cat([found.outputs[:0], *seen])
+
+
+@contextmanager
+def _in_parts() -> Iterator[None]:
+    """Within: attention runs through operations that a dispatch mode sees."""
     fastpath = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), watcher:
-            output = call(model, example)
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+            yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
-        watcher.leave()
-    return watcher.result(output)
+
+
+def _runs_alike(model: nn.Module, example: Inputs, found: Trace) -> bool:
+    """Whether a pass runs the operations and returns the numbers that `found` did: nothing more to see."""
+    seen = _Operations()
+    with _in_parts(), seen:
+        returned = tensors_of(call(model, example))
+    same = seen.operations == found.operations and len(returned) == len(found.returned)
+    return same and all(torch.equal(a, b) for a, b in zip(returned, found.returned, strict=True))
+
+
+class _Operations(TorchDispatchMode):
+    """Notes what runs, and nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: list[Any] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        self.operations.append(_operation(func, args))
+        return out
+
+
+def _operation(func: Any, args: tuple) -> tuple[Any, ...]:
+    return func, *(t.shape for t in args if isinstance(t, Tensor) and not t.is_nested)
 
 
 class _Watcher(TorchDispatchMode):
     """The dispatch mode, with hooks on all modules."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, found: Trace, calls: list[str]):
         super().__init__()
-        self.found = Trace(Labels())
-        self._blind = 0
+        self.found, self.calls = found, calls
+        self._blind, self._ruling = 0, False
+        self._weights: dict[int, str] = {}
         self._path: list[str] = []
         self._handles: list[Any] = []
         for name, module in model.named_modules():
@@ -75,22 +156,54 @@ class _Watcher(TorchDispatchMode):
             self._handles.append(module.register_forward_hook(self._leaving(name, rule), with_kwargs=True))
             if rule is None:
                 self._hold(name, module)
+            else:
+                for key, tensor in module.named_parameters(recurse=False):
+                    if key in ("weight", "bias"):  # not those of which a hook makes the weight
+                        self._weights.setdefault(tensor.untyped_storage()._cdata, name)
 
     def _hold(self, name: str, module: nn.Module) -> None:
         for key, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+            if not tensor.dim():
+                continue  # one number for all belongs to no unit
+            if (name, key) in self.found.held:  # a copy's entries are the original's
+                self.found.labels.hold(tensor.detach(), self.found.held[name, key][0])
+                continue
             first = self.found.labels.hold(tensor.detach())
             if first is not None:
                 self.found.held[name, key] = (first, tensor)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
+        if self.calls is self.found.calls and not self._ruling:
+            self.found.operations.append(_operation(func, args))
         if not self._blind:
-            propagate(self.found.labels, func, args, kwargs or {}, out, self._path[-1] if self._path else "")
+            where = self._path[-1] if self._path else ""
+            self._note_outside(func.overloadpacket.__name__, args, out, where or "the network")
+            propagate(self.found.labels, func, args, kwargs or {}, out, where)
         return out
+
+    def _note_outside(self, name: str, args: tuple, out: Any, where: str) -> None:
+        """A layer's weight that something else computes with: cutting the layer would not be enough."""
+        tensors = [t for t in tree_flatten(args)[0] if isinstance(t, Tensor)]
+        keys = [t.untyped_storage()._cdata for t in tensors]
+        used = {self._weights[key] for key in keys if key in self._weights}
+        made = [t.untyped_storage()._cdata for t in tree_flatten(out)[0] if isinstance(t, Tensor)]
+        if not used or name in NEUTRAL or not set(made) - set(keys):
+            return
+        multiplies = name in CONTRACTING | BARE_PRODUCTS
+        if not multiplies and self.calls is not self.found.calls:
+            return  # a penalty on weights, say, that training alone computes
+        for layer in used:
+            self.found.outside.setdefault(layer, where)
+            for tensor in tensors if multiplies else ():
+                known = self.found.labels.of(tensor)
+                if known is not None:
+                    reason = f"they are multiplied by the weight of {layer} outside of that layer, in {where}"
+                    self.found.labels.refuse(known, reason)
 
     def _entering(self, name: str, rule: Any) -> Callable:
         def hook(_module: nn.Module, _args: tuple, _kwargs: dict) -> None:
-            self.found.calls.append(name)
+            self.calls.append(name)
             self._path.append(name)
             if rule is not None:
                 self._blind += 1
@@ -103,7 +216,9 @@ class _Watcher(TorchDispatchMode):
             if rule is None:
                 return
             if self._blind == 1:
+                self._ruling = True  # its own operations are none of the network's
                 rule(self.found, name, module, received(args, kwargs), output)
+                self._ruling = False
             self._blind -= 1
 
         return hook
@@ -111,15 +226,6 @@ class _Watcher(TorchDispatchMode):
     def leave(self) -> None:
         for handle in self._handles:
             handle.remove()
-
-    def result(self, output: Any) -> Trace:
-        found = self.found
-        for table in (found.rows, found.carriers, found.columns):
-            table.update({name: found.labels.roots(value) for name, value in table.items()})
-        known = [found.labels.of(t) for t in tensors_of(output)]
-        seen = [k.clamp(min=0).unique() for k in known if k is not None]
-        found.outputs = torch.cat(seen) if seen else found.outputs
-        return found
 
 
 def _rule_for(module: nn.Module) -> Callable[..., None] | None:

@@ -1,0 +1,237 @@
+"""What operations between two layers do to units: passed on, and then removal is silencing, or refused."""
+
+import copy
+import re
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import workbench as wb
+from workbench.network.finding.proof import find_groups
+from workbench.network.surgery import remove_units
+
+KEPT = [0, 3, 4, 9, 11]
+ROWS = torch.tensor([2, 0, 1, 1, 3, 0])
+
+
+class Between(nn.Module):
+    def __init__(self, function, conv):
+        super().__init__()
+        self.function = function
+        self.a = nn.Conv2d(3, 12, 3, padding=1) if conv else nn.Linear(8, 12)
+        self.b = nn.Conv2d(12, 4, 1) if conv else nn.Linear(12, 4)
+
+    def forward(self, x):
+        return self.b(self.function(self.a(x)))
+
+
+FLAT = {
+    "hardswish": functional.hardswish,
+    "hardswish in place": lambda x: functional.hardswish(x, inplace=True),
+    "logsigmoid": functional.logsigmoid,
+    "rrelu": functional.rrelu,
+    "floor_divide": lambda x: x // 0.5,
+    "bucketize": lambda x: torch.bucketize(x, torch.linspace(-1, 1, 5)).float(),
+    "fake quantize": lambda x: torch.fake_quantize_per_tensor_affine(x, 0.1, 0, -128, 127),
+    "index_fill": lambda x: x.index_fill(0, torch.tensor([1]), 0.5),
+    "fft": lambda x: torch.fft.fft(x, dim=0).real,
+    "rfft and back": lambda x: torch.fft.irfft(torch.fft.rfft(x, dim=0), dim=0),
+    "scatter": lambda x: torch.zeros_like(x).scatter(0, ROWS[:, None].expand_as(x), x),
+    "scatter_add": lambda x: x.scatter_add(0, ROWS[:, None].expand_as(x), x),
+    "scatter_reduce": lambda x: torch.zeros_like(x).scatter_reduce(0, ROWS[:, None].expand_as(x), x, "amax"),
+    "index_add": lambda x: torch.zeros_like(x).index_add(0, ROWS, x),
+    "index_add in place": lambda x: torch.zeros_like(x).index_add_(0, ROWS, x),
+    "index_copy": lambda x: torch.zeros_like(x).index_copy(0, ROWS.unique(), x[:4]),
+    "index_reduce": lambda x: torch.ones_like(x).index_reduce(0, ROWS, x, "mean"),
+}
+IMAGES = {
+    "max_unpool": lambda x: functional.max_unpool2d(*functional.max_pool2d(x, 2, return_indices=True), 2),
+    "fold": lambda x: functional.fold(functional.unfold(x, 2, stride=2), x.shape[-2:], 2, stride=2),
+    "blur": lambda x: functional.conv2d(x, torch.ones(x.shape[1], 1, 3, 3) / 9, padding=1, groups=x.shape[1]),
+    "rfft2": lambda x: torch.fft.irfft2(torch.fft.rfft2(x)),
+    "a norm group a channel": lambda x: functional.group_norm(x, x.shape[1]),
+}
+
+
+@pytest.mark.filterwarnings("ignore:index_reduce")
+@pytest.mark.parametrize("name", [*FLAT, *IMAGES])
+def test_units_pass_and_removal_is_silencing(name):
+    torch.manual_seed(0)
+    conv = name in IMAGES
+    model = Between((FLAT | IMAGES)[name], conv).eval()
+    x = torch.randn(6, 3, 8, 8) if conv else torch.randn(6, 8)
+    groups = find_groups(model, x)
+    assert groups[0].prunable, groups[0].why_not
+    pruned, _ = remove_units(model, groups, "a", KEPT)
+    silenced = copy.deepcopy(model)
+    with torch.no_grad():
+        for unit in set(range(12)) - set(KEPT):
+            silenced.b.weight[:, unit] = 0
+    torch.testing.assert_close(pruned(x), silenced(x))
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (
+            lambda x: torch.zeros_like(x).index_add(1, torch.arange(12), x),
+            r"mixed by the network \(index_add\)",
+        ),
+        (lambda x: torch.fft.fft(x).real, "mixed by the network .fft"),
+        (
+            lambda x: x.scatter(1, torch.zeros(6, 12, dtype=torch.long), x),
+            r"mixed by the network \(scatter\)",
+        ),
+        (lambda x: torch.cdist(x, x) @ x[:, :12], "they reach the operation"),
+    ],
+)
+def test_what_goes_across_units_is_refused(function, reason):
+    torch.manual_seed(0)
+    (first, _) = find_groups(Between(function, conv=False), torch.randn(6, 8))
+    assert not first.prunable
+    assert re.search(reason, first.why_not), first.why_not
+
+
+class Outside(nn.Module):
+    """`b` is called, or its weight is used by the network itself, once or twice."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+        self.a, self.b, self.c = nn.Linear(8, 12), nn.Linear(12, 12), nn.Linear(12, 3)
+
+    def forward(self, x):
+        h = self.a(x).relu()
+        if self.how == "instead":
+            h = functional.linear(h, self.b.weight, self.b.bias)
+        elif self.how == "beside":
+            h = self.b(h) + h @ self.b.weight
+        elif self.how == "transposed":
+            h = self.b(h) + (self.b.weight.t() @ h.t()).t()
+        else:
+            h = self.b(h) * (1 + 0 * self.b.weight.abs().sum())
+        return self.c(h.relu())
+
+
+@pytest.mark.parametrize("how", ["instead", "beside", "transposed", "measured"])
+def test_a_weight_used_outside_of_its_layer_is_said(how):
+    groups = find_groups(Outside(how), torch.randn(6, 8))
+    said = "the weight of b .*outside of (its|that) layer, in the network"
+    for name in "ab":
+        (group,) = [g for g in groups if name in [writer.module for writer in g.writers]]
+        assert re.search(said, group.why_not)
+    assert not any("not run" in group.why_not for group in groups)
+
+
+class Penalty(Outside):
+    def forward(self, x):
+        out = self.c(self.b(self.a(x).relu()).relu())
+        return (out, self.b.weight.square().sum()) if self.training else out
+
+
+def test_a_penalty_in_training_mode_refuses_nothing():
+    groups = find_groups(Penalty(""), torch.randn(6, 8))
+    assert [group.prunable for group in groups] == [True, True, False]
+
+
+class Complex(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.r, self.q = nn.Linear(6, 13), nn.Linear(13, 8)
+        self.a, self.b = (nn.Linear(8, n, dtype=torch.cfloat) for n in (8, 4))
+
+    def forward(self, x):
+        return self.b(self.a(self.q(self.r(x).relu()).to(torch.cfloat))).abs()
+
+
+def test_complex_layers_are_refused_when_opening_and_the_others_measured():
+    session = wb.Session(Complex(), torch.randn(40, 6))
+    reasons = {group.name: group.why_not for group in session.groups}
+    assert reasons["r"] == ""
+    assert reasons["q"] == reasons["a"] == "a has complex weights: only real ones can be measured and fitted"
+    session.measure()
+    session.commit(session.preview("r", width=5))
+    assert session.model.q.in_features == 5
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_quantized_layers_are_listed_with_the_reason():
+    import torch.ao.quantization as quantization
+
+    model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 4))
+    groups = wb.Session(quantization.quantize_dynamic(model, {nn.Linear}), torch.randn(40, 6)).groups
+    assert [(group.name, group.width) for group in groups] == [("0", 16), ("2", 4)]
+    assert all("prune first and quantize afterwards" in group.why_not for group in groups)
+
+
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_a_single_number_for_all_changes_nothing(shape):
+    class Scaled(Outside):
+        def __init__(self):
+            super().__init__("")
+            self.scale = nn.Parameter(torch.full(shape, 2.0))
+            self.register_buffer("shift", torch.full(shape, 0.5))
+
+        def forward(self, x):
+            h = (self.a(x) * self.scale + self.shift).relu()
+            return self.c(self.b(h).clamp(max=self.scale).relu()) * self.scale
+
+    groups = find_groups(Scaled(), torch.randn(6, 8))
+    assert [group.prunable for group in groups] == [True, True, False]
+
+
+class Heads(nn.Module):
+    """Attention whose averaged weights are thrown away, returned, or used by `use`."""
+
+    def __init__(self, use=None, **options):
+        super().__init__()
+        self.use, self.options = use, options
+        self.t, self.o = nn.MultiheadAttention(16, 4, batch_first=True), nn.Linear(16, 3)
+
+    def forward(self, x):
+        out, weights = self.t(x, x, x, **self.options)
+        return self.o(out) if self.use is None else self.use(self.o(out), weights)
+
+
+@pytest.mark.parametrize("options", [{}, {"need_weights": False}, {"average_attn_weights": False}])
+def test_heads_are_units_with_and_without_weights(options):
+    session = wb.Session(Heads(**options), torch.randn(9, 5, 16))
+    group = session.groups[0]
+    assert (group.name, group.width, group.prunable) == ("t.q_proj", 4, True)
+    session.measure()
+    session.commit(session.preview("t.q_proj", width=3))
+    assert session.model.t.num_heads == 3
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda y, weights: (y, weights),
+        lambda y, weights: y + weights.sum(),
+        lambda y, weights: weights @ y,
+        lambda y, weights: {"y": y, "entropy": torch.special.entr(weights).sum(-1)},
+    ],
+)
+def test_heads_whose_average_counts_do_not_go_alone(use):
+    groups = wb.Session(Heads(use), torch.randn(9, 5, 16)).groups
+    (heads,) = [group for group in groups if group.name == "t.q_proj"]
+    assert not heads.prunable
+    assert heads.why_not
+
+
+@pytest.mark.parametrize("use", ["thrown away", "returned", "added", "gating", "read"])
+def test_an_average_over_units_mixes_them_only_where_it_counts(use):
+    class Averaged(Outside):
+        def forward(self, x):
+            h = self.b(self.a(x).relu()).relu()
+            mean = h.mean(1, keepdim=True).tanh()
+            if use in ("added", "gating"):
+                h = h + mean if use == "added" else h * mean
+            y = self.c(h)
+            return (y, mean) if use == "returned" else y + mean if use == "read" else y
+
+    groups = find_groups(Averaged(""), torch.randn(6, 8))
+    (group,) = [g for g in groups if "b" in [writer.module for writer in g.writers]]
+    assert group.prunable == (use == "thrown away")

@@ -1,0 +1,91 @@
+"""Fewer examples of a batch: which of its tensors have a row an example, found by trying.
+
+A mask of as many steps as there are examples, edges between nodes and a table look like batches by their
+length. So the network is asked: cut rightly, it runs, and the outputs of few examples are those of more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+import torch
+from torch import Tensor, nn
+
+from workbench.network.running import (
+    Inputs,
+    batch_length,
+    call,
+    cut,
+    evaluating,
+    is_square,
+    length_of,
+    tensors_of,
+    units_of,
+)
+from workbench.network.training import untouched_randomness
+
+WAYS = 8  # to cut a batch that are tried before it is left whole
+TOLERANCE = 1e-3  # of the largest output: kernels differ with the number of examples
+
+
+def few_examples(model: nn.Module, inputs: Inputs, count: int) -> Inputs:
+    """The first `count` examples of a batch, or all of it where no way to cut it is right.
+
+    A single tensor is cut where the network then runs. Of several, those are cut with which the network's
+    outputs for `count` examples are the first ones of its outputs for twice as many. The model runs in
+    evaluation mode; random numbers stay as they were.
+    """
+    units = units_of(inputs)
+    if not 0 < count < max(map(length_of, units), default=0):
+        return inputs
+    with evaluating(model), torch.no_grad(), untouched_randomness():
+        for length, chosen in _ways(inputs, units):
+            if length <= count:
+                continue
+            few, more = cut(inputs, count, chosen), cut(inputs, 2 * count, chosen)
+            with suppress(Exception):  # a way that does not run is not the right one
+                first = _outputs(model, few)
+                if len(units) == 1 and isinstance(units[0], Tensor):
+                    return few
+                if _agree(first, _outputs(model, more), count, min(2 * count, length)):
+                    return few
+    return inputs
+
+
+def _ways(inputs: Inputs, units: list) -> Iterator[tuple[int, list[bool]]]:
+    """(the batch's length, what has a row an example), the likeliest first, `WAYS` at most."""
+    ways: list[tuple[int, list[bool]]] = []
+    for length in dict.fromkeys([batch_length(inputs), *map(length_of, units)]):
+        alike = [index for index, unit in enumerate(units) if length_of(unit) == length]
+        odd = [index for index in alike if is_square(units[index])]
+        for left_out in [[], odd, *([index] for index in reversed(alike)), alike[1:]]:
+            chosen = [index in alike and index not in left_out for index in range(len(units))]
+            if any(chosen) and (length, chosen) not in ways:
+                ways.append((length, chosen))
+    yield from ways[:WAYS]
+
+
+def _outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
+    torch.manual_seed(0)
+    return tensors_of(call(model, inputs))
+
+
+def _agree(few: list[Tensor], more: list[Tensor], count: int, larger: int) -> bool:
+    """Whether the outputs of `count` examples are the first of those of `larger`; scalars are passed over."""
+    for a, b in zip(few, more, strict=False):
+        if a.dim() != b.dim() or a.shape[1:] != b.shape[1:]:
+            return False
+        if not a.dim():
+            continue
+        if len(a) == count and len(b) == larger:
+            b = b[:count]
+        a, b = a.double(), b.double()
+        if a.shape != b.shape or not _close(a, b):
+            return False
+    return 0 < len(few) <= len(more)
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    a, b = (torch.nan_to_num(t, nan=0.0, posinf=0.0, neginf=0.0) for t in (a, b))
+    return not a.numel() or bool((a - b).abs().max() <= TOLERANCE * b.abs().max() + 1e-9)
