@@ -81,6 +81,8 @@ def lively(model: nn.Module, x: Tensor | None = None) -> nn.Module:
         for name, parameter in model.named_parameters():
             if parameter.dim() < 2 or "gamma" in name or "layer_scale" in name:
                 parameter.add_(0.3 * torch.rand_like(parameter) + 0.1)
+            elif not parameter.any():  # a head that starts at 0 hides all before it
+                parameter.normal_(0, 0.1)
         norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         for norm in norms if x is None else ():
             norm.running_mean.add_(0.3 * torch.rand_like(norm.running_mean))
