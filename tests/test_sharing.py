@@ -243,3 +243,34 @@ def test_a_network_that_cannot_be_copied_is_scored_as_it_is():
     mine = conv_net()
     mine.lock = threading.Lock()
     assert session.evaluate(mine) == session.evaluate()
+
+
+class Halves(nn.Module):
+    """A layer whose outputs go two ways by halves: its units go in pairs."""
+
+    def __init__(self):
+        super().__init__()
+        self.wide, self.left = nn.Conv2d(2, 14, 1), nn.Conv2d(7, 11, 3, padding=1)
+        self.join, self.head = nn.Conv2d(18, 13, 1), nn.Conv2d(13, 3, 1)
+
+    def forward(self, x):
+        a, b = torch.relu(self.wide(x)).chunk(2, 1)
+        x = torch.relu(self.join(torch.cat([a, torch.relu(self.left(b))], 1)))
+        return self.head(x).mean((2, 3))
+
+
+def test_linked_groups_come_back_to_the_bit_too(tmp_path):
+    torch.manual_seed(0)
+    model, x = Halves().eval(), images(32)
+    session = Session(model, x)
+    session.measure()
+    seen = [weights(session)]
+    for name in [group.name for group in session.groups if group.prunable]:
+        session.commit(session.preview(name, width=session.group(name).width // 2))
+        seen.append(weights(session))
+    assert len(seen[-1]["wide.weight"]) < 14
+    session.save(tmp_path)
+    for one in (session, Session.open(tmp_path, model, x)):
+        for place in (1, 0, 3, 2):
+            one.goto(place)
+            assert same(weights(one), seen[place])

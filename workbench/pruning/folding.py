@@ -7,7 +7,6 @@ cuts rows of such a tensor, the rows that it cut are kept beside the shorter one
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -93,7 +92,7 @@ def shortened(kept: Folded, after: State, choice: Choice | None) -> Folded:
     if choice is None or not kept.changed:
         return kept
     shorter = dict(named_tensors(after.model))
-    cuts = list(_cuts(named_group(kept.rest.groups, choice.group), choice))
+    cuts = _cuts(named_group(kept.rest.groups, choice.group), choice)
     made: dict[int, Whole | Longer] = {}
     changed: dict[str, Whole | Longer] = {}
     for name, source in kept.changed.items():
@@ -137,15 +136,18 @@ def _same(a: Tensor, b: Tensor | None) -> bool:
     return a.data_ptr() == b.data_ptr() or torch.equal(a, b)
 
 
-def _cuts(group: UnitGroup, choice: Choice) -> Iterator[tuple[str, Tensor]]:
+def _cuts(group: UnitGroup, choice: Choice) -> list[tuple[str, Tensor]]:
     """Prefixes of the names of tensors that the choice shortens, each with the indices that go there."""
     lost = lost_units(group, choice.kept)
-    for writer in (*group.writers, *group.norms):
-        yield f"{writer.module}.", writer.rows[lost].flatten()
+    parts: dict[tuple[str, str], list[Tensor]] = {}
+    for writer in (*group.writers, *group.norms):  # a layer may be there with several parts of its rows
+        parts.setdefault((f"{writer.module}.", "rows"), []).append(writer.rows[lost].flatten())
     for reader in group.readers:
-        yield f"{reader.module}.", reader.columns[lost].flatten()
+        parts.setdefault((f"{reader.module}.", "columns"), []).append(reader.columns[lost].flatten())
     for part in group.held:
-        yield f"{part.module}.{part.tensor}", part.indices[lost].flatten()
+        name = f"{part.module}.{part.tensor}"
+        parts.setdefault((name, f"{part.dim}"), []).append(part.indices[lost].flatten())
+    return [(prefix, torch.cat(gone).unique()) for (prefix, _), gone in parts.items()]
 
 
 def _shortened(
