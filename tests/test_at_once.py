@@ -12,7 +12,7 @@ import torch
 from labelled import weights
 from networks import mlp
 
-from workbench.network.cost import measure_latency
+from workbench.network.latency import measure_latency
 from workbench.session.session import Session
 from workbench.tuning.settings import Tuning
 

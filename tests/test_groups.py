@@ -169,3 +169,31 @@ def test_a_parametrized_layer_is_said_as_such():
     model = mlp(3, 7, 5)
     nn.utils.parametrizations.weight_norm(model[0])
     assert "parametrized" in by_name(find_groups(model, torch.randn(4, 3)))["0"].why_not
+
+
+class Experts(nn.Module):
+    """Each example goes to one of the experts, chosen by what the units before say."""
+
+    def __init__(self):
+        super().__init__()
+        self.inp, self.gate, self.out = nn.Linear(7, 16), nn.Linear(16, 3, bias=False), nn.Linear(16, 3)
+        self.experts = nn.ModuleList(
+            nn.Sequential(nn.Linear(16, 13), nn.ReLU(), nn.Linear(13, 16)) for _ in range(3)
+        )
+
+    def forward(self, x):
+        x = torch.tanh(self.inp(x))
+        which, y = self.gate(x).argmax(-1), torch.zeros_like(x)
+        for number, expert in enumerate(self.experts):
+            y[which == number] = expert(x[which == number])
+        return self.out(x + y)
+
+
+@pytest.mark.parametrize("shape", [(61, 7), (11, 23, 7)])
+def test_units_whose_silence_sends_examples_to_other_experts_open(shape):
+    torch.manual_seed(0)
+    model = Experts().double()
+    found = by_name(find_groups(model, torch.randn(shape).double()))
+    reached = [found[f"experts.{number}.0"] for number in range(3) if found[f"experts.{number}.0"].readers]
+    assert reached
+    assert all(group.prunable for group in reached), [group.why_not for group in reached]

