@@ -382,7 +382,6 @@ class Session:
         """Carry out `choice`: a new, smaller network, scored, and a step in the history.
 
         "kernel" and "original" fit with the ridge of min(λ, 1e-6·Tr Σ), whatever the λ of the choice.
-        "kernel" and "original" fit with the ridge of min(λ, 1e-6·Tr Σ), whatever the λ of the choice.
         Steps in a row with the same `plan` are undone together. What redo would have brought back is
         dropped. Raises ValueError where the choice was made for another width of its group, StaleMomentsError
         where it was made before its moments became stale, and whatever scoring raises; then nothing has
