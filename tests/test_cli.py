@@ -451,3 +451,74 @@ def test_images_on_the_command_line_are_as_in_python(tmp_path):
     arguments = _parser().parse_args(["measure", "--output", "out", *given])
     assert (arguments.size, arguments.crop, arguments.limit) == (13, (11, 7), 3)
     assert (arguments.mean, arguments.std) == ((0.1, 0.2, 0.3), 0.5)
+
+
+SQUARE = """
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(5)
+        self.body = torch.nn.Sequential(torch.nn.Linear(4, 11), torch.nn.ReLU(), torch.nn.Linear(11, 25))
+
+    def forward(self, x):
+        return self.body(x).unflatten(1, (5, 5))
+"""
+
+
+@pytest.fixture
+def square(tmp_path):
+    """A network whose classes may lie on either axis, data for the last, and the options that name both."""
+    (tmp_path / "square.py").write_text(SQUARE)
+    model = load_model(f"{tmp_path}/square.py:Net")
+    x = torch.randn(29, 4, generator=torch.Generator().manual_seed(0))
+    data = str(tmp_path / "tokens.npz")
+    np.savez(data, x=x.numpy(), y=model(x).argmax(2).numpy())
+    named = ["--model", f"{tmp_path}/square.py:Net", "--calibration", data, "--evaluation", data]
+    return model, load_data(data), named
+
+
+def test_measure_and_replay_ask_for_the_axis_of_the_classes_and_take_the_answer(square, tmp_path, capsys):
+    model, data, named = square
+    out = str(tmp_path / "out")
+    assert main(["measure", *named, "--output", out]) == 2
+    error = capsys.readouterr().err
+    assert "can be read as (n, classes, length) or as (n, length, classes)" in error
+    assert error.endswith("say which with --classes second or --classes last\n")
+    assert main(["measure", *named, "--output", out, "--classes", "last"]) == 0
+    assert "token accuracy 1.0000" in capsys.readouterr().out
+    session = Session.open(out, model, data, data)
+    session.commit(session.preview("body.0", width=10))
+    session.save(out)
+    saved = [step.score for step in session.history]
+    assert saved[0] == 1.0
+    assert main(["replay", f"{out}/recipe.json", *named]) == 0
+    assert re.search(rf"token accuracy +1\.0000 +→ +{saved[1]:.4f}", capsys.readouterr().out)
+    assert main(["replay", f"{out}/recipe.json", *named, "--classes", "second"]) == 0
+    assert "1.0000" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [("accuracy", "accuracy"), ("R2", "R²"), ("R²", "R²"), ("label accuracy", "label accuracy")],
+)
+def test_the_score_is_what_the_command_line_says(typed, words, own, tmp_path, capsys):
+    model, named = own
+    x = load_data(tmp_path / "data.npz").inputs
+    targets = torch.nn.functional.one_hot(model(x).argmax(1), 3).float()
+    np.savez(tmp_path / "hot.npz", x=x.numpy(), y=targets.numpy())
+    options = ["--evaluation", str(tmp_path / "hot.npz"), "--metric", typed]
+    assert main(["measure", *named, *options, "--output", str(tmp_path / "out")]) == 0
+    assert f"\n{words} " in capsys.readouterr().out
+
+
+def test_a_score_that_the_targets_have_not_is_said_in_the_options_own_words(own, tmp_path, capsys):
+    options = ["--evaluation", str(tmp_path / "data.npz"), "--output", str(tmp_path / "out"), "--metric"]
+    assert main(["measure", *own[1], *options, "token accuracy"]) == 2
+    error = capsys.readouterr().err
+    assert "--metric 'token accuracy', but outputs (29, 3) for targets (29,) give --metric accuracy" in error
+    for wrong in (["F1"], ["R2", "--classes", "first"]):
+        with pytest.raises(SystemExit):
+            _parser().parse_args(["measure", *options, *wrong])
+        assert "invalid choice" in capsys.readouterr().err

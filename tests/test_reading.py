@@ -7,8 +7,9 @@ from sklearn.metrics import accuracy_score, r2_score
 from torch import nn
 from torch.nn import functional
 
+from workbench.measure.asking import AmbiguousError
 from workbench.measure.evaluation import evaluate, reading_for
-from workbench.measure.reading import IGNORED, VOID, AmbiguousError, TaskLoss, loss_for
+from workbench.measure.reading import IGNORED, VOID, TaskLoss, loss_for
 from workbench.session.session import Session
 from workbench.tuning.finetuning import finetune
 from workbench.tuning.settings import Tuning
@@ -403,3 +404,18 @@ def test_distillation_follows_the_classes_of_as_many_tokens():
         ours, theirs = (nn.functional.log_softmax(net(x) / 4.0, 2) for net in (model, other))
     divergence = (theirs.exp() * (theirs - ours)).sum(2).mean()
     assert done.reports[0].loss == pytest.approx(16 * float(divergence), rel=1e-4)
+
+
+NAMED = {name: (kind, one) for kind, (name, *one) in TABLE.items() if name != "accuracy"}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_every_name_of_a_score_can_be_asked_for(name):
+    outputs, targets, score = NAMED[name][1][:3]
+    data = batched(outputs, targets)
+    assert reading_for(nn.Identity(), data, metric=name).name == name
+    assert evaluate(nn.Identity(), data, metric=name) == pytest.approx(float(score), abs=1e-6)
+    if name in ("token accuracy", "pixel accuracy"):
+        assert evaluate(nn.Identity(), data, metric="accuracy") == pytest.approx(float(score), abs=1e-6)
+        with pytest.raises(ValueError, match=rf"metric='{name}', but .* give metric='accuracy'"):
+            evaluate(nn.Identity(), batched(plain, label), metric=name)

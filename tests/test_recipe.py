@@ -211,3 +211,87 @@ def test_moments_of_another_width_are_refused(tmp_path):
     save_file(moments, tmp_path / "moments.safetensors")
     with pytest.raises(RecipeError, match=r"moments\.safetensors has moments that do not fit fc1"):
         Session.open(tmp_path, conv_net(), X)
+
+
+class Square(torch.nn.Module):
+    """Outputs (n, 5, 5) that nothing says the axis of the classes of."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(5)
+        self.body = torch.nn.Sequential(torch.nn.Linear(4, 11), torch.nn.ReLU(), torch.nn.Linear(11, 25))
+
+    def forward(self, x):
+        return self.body(x).unflatten(1, (5, 5))
+
+
+def ambiguous():
+    """Inputs (32, 4) and targets (32, 5)."""
+    seeded = torch.Generator().manual_seed(2)
+    return torch.randn(32, 4, generator=seeded), torch.randint(0, 5, (32, 5), generator=seeded)
+
+
+def by_hand(axis):
+    x, y = ambiguous()
+    with torch.no_grad():
+        return float((Square()(x).argmax(axis) == y).double().mean())
+
+
+@pytest.mark.parametrize(("classes", "axis"), [("last", 2), ("second", 1)])
+def test_how_targets_are_read_is_saved_with_the_session_and_its_branches(tmp_path, classes, axis):
+    x, y = ambiguous()
+    session = Session(Square(), x, [(x, y)], classes=classes, metric="token accuracy")
+    session.measure()
+    session.fork("thin")
+    session.commit(session.preview("body.0", width=6))
+    scores = [step.score for step in session.history]
+    assert scores[0] == pytest.approx(by_hand(axis))
+    assert by_hand(1) != by_hand(2)
+    session.save(tmp_path / "saved")
+    for number in ("", "branches/1"):
+        recipe = json.loads((tmp_path / "saved" / number / "recipe.json").read_text())
+        assert recipe["targets"] == {"metric": "token accuracy", "classes": classes}
+    again = Session.open(tmp_path / "saved", Square(), x, [(x, y)])
+    assert [step.score for step in again.history] == scores
+    assert again.asked == session.asked
+    again.commit(again.preview("body.0", width=3))
+    session.commit(session.preview("body.0", width=3))
+    assert again.history[-1].score == session.history[-1].score
+    again.switch("main")
+    again.commit(again.preview("body.0", width=6))
+    assert again.history[-1].score == scores[-1]
+    again.save(tmp_path / "again")
+    replayed = replay(tmp_path / "again" / "recipe.json", Square(), x, [(x, y)])
+    assert [step.score for step in replayed.history] == scores
+    # Its loss, for what learns from labels, is read the same way too.
+    assert replayed.loss == session.loss
+
+
+def test_what_is_asked_for_now_goes_before_what_was_saved(tmp_path):
+    x, y = ambiguous()
+    session = Session(Square(), x, [(x, y)], classes="last")
+    session.measure()
+    session.save(tmp_path)
+    other = Session.open(tmp_path, Square(), x, [(x, y)], classes="second")
+    assert other.asked == {"metric": None, "classes": "second"}
+    again = replay(session.recipe, Square(), x, [(x, y)], classes="second")
+    assert again.history[0].score == pytest.approx(by_hand(1))
+
+
+@pytest.mark.parametrize(
+    "asked", [{"metric": "F1"}, {"classes": "first"}, {"classes": 1}, ["last"], "last", None]
+)
+def test_a_reading_that_there_is_not_is_refused_with_its_place(asked):
+    with pytest.raises(RecipeError, match=r"'targets' must say how.*\$\.targets"):
+        read_recipe(pruned().recipe | {"targets": asked})
+
+
+def test_a_branch_whose_targets_are_read_otherwise_is_refused(tmp_path):
+    session = Session(conv_net(), X, [(X, Y)], metric="accuracy")
+    session.measure()
+    session.fork("other")
+    session.save(tmp_path)
+    file = tmp_path / "branches" / "1" / "recipe.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"targets": {"metric": "R²"}}))
+    with pytest.raises(RecipeError, match="reading of targets"):
+        Session.open(tmp_path, conv_net(), X)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.data.progress import Progress, progress_on
+from workbench.measure.asking import CLASSES, METRICS, reworded
 
 if TYPE_CHECKING:
     from workbench.session.session import Session
@@ -35,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except (ValueError, TypeError, OSError) as error:
-        print(f"workbench: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"workbench: {reworded(' '.join(str(error).split()), _as_typed)}", file=sys.stderr)
         return 2
     return 0
 
@@ -113,6 +115,7 @@ def _add_own(command: argparse.ArgumentParser) -> None:
         metavar="SOURCE",
         help="the data for the score, in the same forms, with targets; or MODULE:FUNCTION of the model",
     )
+    _add_asked(data)
     data.add_argument("--size", type=_sides, help="resize the shorter side of images to this, or to HxW")
     data.add_argument("--crop", type=_sides, help="cut this square, or HxW, out of the centre of images")
     data.add_argument(
@@ -135,6 +138,28 @@ def _add_own(command: argparse.ArgumentParser) -> None:
     )
     for data_set in ("evaluation", "training"):
         data.add_argument(f"--{data_set}-limit", type=int, metavar="N", help=f"the same for the {data_set}")
+
+
+def _add_asked(data: Any) -> None:
+    """The options that say how targets are read."""
+    data.add_argument(
+        "--metric",
+        metavar="NAME",
+        type=lambda text: "R²" if text in ("R2", "r2") else text,
+        choices=METRICS,
+        help=f"the score, where targets are not what they seem: {', '.join(METRICS)} (or R2); default: as "
+        "the targets, or the recipe, say",
+    )
+    data.add_argument(
+        "--classes",
+        choices=tuple(CLASSES),
+        help="the axis of the outputs where the classes lie; default: as it fits, or as the recipe says",
+    )
+
+
+def _as_typed(option: str, value: str) -> str:
+    """An option of Python's functions as it is typed at the command line."""
+    return f"--{option} {shlex.quote(value.replace('R²', 'R2'))}"
 
 
 def _options(text: str) -> dict[str, Any]:
@@ -204,7 +229,13 @@ def _replay(arguments: argparse.Namespace) -> None:
         own = _own(arguments, progress)
         if arguments.model is None:  # then it is the recipe's own
             own.pop("model", None)
-        session = replay(arguments.recipe, progress=progress, **own)
+        session = replay(
+            arguments.recipe,
+            progress=progress,
+            metric=arguments.metric,
+            classes=arguments.classes,
+            **own,
+        )
     print(summary(session))
     if arguments.output:
         session.save(arguments.output)
@@ -224,6 +255,8 @@ def _measure(arguments: argparse.Namespace) -> None:
             procedure=arguments.procedure,
             name=arguments.model or "",
             example=example,
+            metric=arguments.metric,
+            classes=arguments.classes,
         )
         session.measure(progress)
     print(group_table(session))

@@ -27,6 +27,14 @@ class Encoder(nn.Module):
     def forward(self, x):
         return self.head(self.encoder(self.embed(x)).mean(1))
 
+class Square(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(13, 11), nn.ReLU(), nn.Linear(11, 25))
+
+    def forward(self, x):
+        return self.body(x).unflatten(1, (5, 5))
+
 def wide():
     return nn.Sequential(nn.Linear(13, 700), nn.ReLU(), nn.Linear(700, 3), nn.ReLU(), nn.Linear(3, 2))
 '''
@@ -46,6 +54,21 @@ CUT = """() => {
   return [...out, ...cut].map(node => node.outerHTML.slice(0, 120));
 }"""
 
+# Words of the meters and of the history's head that stand over each other.
+OVERLAPPING = """() => {
+  const rows = [...document.querySelectorAll('.wbw-meter-row, .wbw-step.wbw-steps-head')];
+  return rows.flatMap(row => {
+    const texts = [...row.children].filter(node => node.textContent);
+    const boxes = texts.map(node => {
+      const range = document.createRange();
+      range.selectNodeContents(node);
+      return range.getBoundingClientRect();
+    });
+    return texts.slice(1).filter((_, index) => boxes[index + 1].left < boxes[index].right + 2)
+      .map(node => node.textContent);
+  });
+}"""
+
 
 @pytest.fixture(scope="module")
 def files(lab):
@@ -56,6 +79,8 @@ def files(lab):
     np.savez(lab.notebooks / "images.npz", x=images, y=generator.integers(0, 7, 97))
     np.save(lab.notebooks / "rows.npy", generator.normal(size=(61, 13)).astype("f4"))
     np.save(lab.notebooks / "steps.npy", generator.normal(size=(61, 5, 11)).astype("f4"))
+    rows = generator.normal(size=(61, 13)).astype("f4")
+    np.savez(lab.notebooks / "tokens.npz", x=rows, y=generator.integers(0, 5, (61, 5)))
     return lab.notebooks
 
 
@@ -84,6 +109,8 @@ def load(bench, **form):
         bench.find("load").click()
     for key in ("model", "calibration", "evaluation", "size", "calibration_limit"):
         bench.find(key).fill(form.get(key, ""))
+    for key in ("metric", "classes"):
+        bench.find(key).select_option(form.get(key, ""))
     bench.find("load-go").click()
 
 
@@ -296,3 +323,58 @@ def test_no_script_failed_and_nothing_was_asked_of_other_machines(bench):
     assert bench.page.errors == []
     assert bench.page.foreign == []
     assert bench.cell_errors() == []
+
+
+def test_what_targets_cannot_tell_is_asked_for_and_answered_by_keyboard(bench):
+    form = {"model": "nets.py:Square", "calibration": "tokens.npz", "evaluation": "tokens.npz"}
+    load(bench, **form)
+    error = bench.find("load-card").get_by_test_id("error")
+    words = "Classes on: .*say which with “Classes on: second axis” or “Classes on: last axis”"
+    expect(error).to_contain_text(re.compile(words), timeout=PATIENCE)
+    expect(bench.find("classes")).to_be_focused()
+    expect(bench.find("classes")).to_have_attribute("aria-invalid", "")
+    assert bench.page.evaluate(CUT) == []
+    for theme in ("Light", "Dark"):
+        bench.theme(f"JupyterLab {theme}")
+        expect(bench.page.locator("#jupyterlab-splash")).to_have_count(0)
+        bench.screenshot(f"load-asks-{theme.lower()}")
+    bench.theme("JupyterLab Light")
+    bench.find("classes").focus()
+    bench.page.keyboard.press("ArrowDown")
+    expect(bench.find("classes")).to_have_value("last")
+    bench.page.keyboard.press("Shift+Tab")
+    expect(bench.find("metric")).to_be_focused()
+    bench.page.keyboard.press("t")
+    expect(bench.find("metric")).to_have_value("token accuracy")
+    bench.find("calibration").press("Enter")
+    loaded(bench, "nets.py:Square")
+    expect_measured(bench.page)
+    asked = "{'metric': 'token accuracy', 'classes': 'last'}"
+    assert bench.kernel("Out[1].session.asked") == asked
+    expect(bench.find("meter-score")).to_contain_text("token accuracy")
+    expect(bench.page.locator(".wbw-history")).to_contain_text("token accuracy against")
+    bench.find("width-input").fill("3")
+    bench.find("width-input").press("Tab")
+    settle(bench)
+    bench.find("commit").click()
+    expect(bench.find("history-item-1")).to_contain_text("body.0 11 → 3", timeout=PATIENCE)
+    settle(bench)
+    assert bench.page.evaluate(OVERLAPPING) == []
+    bench.screenshot("load-answered")
+    bench.find("load").click()
+    expect(bench.find("classes")).to_have_value("last")
+    expect(bench.find("classes")).not_to_have_attribute("aria-invalid", "")
+
+
+def test_the_load_card_is_whole_where_the_page_is_narrow(bench):
+    wide = bench.page.viewport_size
+    bench.page.set_viewport_size({"width": 700, "height": 900})
+    try:
+        bench.find("load").click()
+        expect(bench.find("classes")).to_be_visible()
+        bench.screenshot("load-narrow")
+        assert bench.page.evaluate(CUT) == []
+        boxes = [bench.find(key).bounding_box() for key in ("targets", "metric", "classes")]
+        assert len({box["y"] for box in boxes}) == 1
+    finally:
+        bench.page.set_viewport_size(wide)

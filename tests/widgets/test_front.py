@@ -8,6 +8,7 @@ import torch
 from networks import mlp
 
 from workbench.export.folder import FORMATS, PROGRAMS
+from workbench.measure.asking import CLASSES, METRICS
 from workbench.pruning.budget import RULES
 from workbench.pruning.choice import RECONSTRUCTIONS
 from workbench.session.session import Session
@@ -166,7 +167,7 @@ class TestConstants:
         written = {float(one) for one in re.findall(r"(?<![\w.])\d[\d.]*e-\d+", code)}
         assert constants.LAM_MIN not in written
         assert file not in ("math.js", "cost.js") or constants.COUNT_TOLERANCE not in written
-        for name in (*SELECTIONS, *RULES, *FITTED, *FORMATS, *PROGRAMS.values()):
+        for name in (*SELECTIONS, *RULES, *FITTED, *FORMATS, *PROGRAMS.values(), *METRICS[1:], *CLASSES):
             assert (file, name) in OTHER_MEANINGS or f'"{name}"' not in code, f"{file} says {name} itself"
 
     def test_a_number_of_the_page_is_not_a_python_constants_value(self):
@@ -189,6 +190,8 @@ class TestConstants:
         assert [one[0] for one in values["FORMATS"]] == list(FORMATS)
         files = {one[0]: one[1] for one in values["FORMATS"]}
         assert files.items() >= PROGRAMS.items()
+        assert [one[0] for one in values["METRICS"]] == ["", *METRICS]
+        assert [one[0] for one in values["CLASSES"]] == ["", *CLASSES]
         assert constants.NOT_COMPARED in SELECTIONS
         marks = re.search(r"const MARKS = \{([^}]*)\}", (FRONT / "compareplot.js").read_text())[1]
         assert set(re.findall(r"(\w+):", marks)) == set(RECONSTRUCTIONS)

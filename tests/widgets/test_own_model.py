@@ -7,9 +7,11 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 from states import PATIENCE, idle, message
 from torch import nn
 
+from workbench.data.models import load_model
 from workbench.widgets.folders import folder_for
 from workbench.widgets.load_form import short_name
 
@@ -24,6 +26,15 @@ def small():
 
 def accuracy(model):
     return 0.75
+
+class Square(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(5)
+        self.body = nn.Sequential(nn.Linear(4, 11), nn.ReLU(), nn.Linear(11, 25))
+
+    def forward(self, x):
+        return self.body(x).unflatten(1, (5, 5))
 """
 
 
@@ -78,6 +89,12 @@ class TestOwnModel:
             ({"crop": "wide"}, "Crop: expected 224"),
             ({"mean": "grey"}, "Mean: expected a number"),
             ({"std": "0"}, "Calibration: .*std"),
+            ({"metric": "F1"}, "Score: expected one of accuracy, token accuracy.*got 'F1'"),
+            ({"classes": "first"}, "Classes on: expected one of last, second; got 'first'"),
+            (
+                {"evaluation": "images.npz", "metric": "token accuracy"},
+                "Score: .*“Score: token accuracy”, but .* give “Score: accuracy”$",
+            ),
         ],
     )
     def test_errors_name_the_field_and_leave_the_session(self, state, session, files, wrong, words):
@@ -103,6 +120,38 @@ class TestOwnModel:
         idle(state)
         assert (state.session, state.ended["how"]) == (session, "cancelled")
         assert state.notice == "Cancelled: loading nets.py:small"
+
+    @pytest.fixture
+    def square(self, files):
+        """A form of the network whose classes may lie on either axis, with answers along the last."""
+        x = np.random.default_rng(3).normal(size=(29, 4)).astype("f4")
+        model = load_model("nets.py:Square")
+        np.savez(files / "tokens.npz", x=x, y=model(torch.from_numpy(x)).argmax(2).numpy())
+        return {"model": "nets.py:Square", "calibration": "tokens.npz", "evaluation": "tokens.npz"}
+
+    def test_what_cannot_be_told_is_asked_for_by_the_field_s_name(self, state, session, square):
+        idle(message(state, "load_own", form=square))
+        assert re.match(r"Classes on: .*\(n, classes, length\) or as \(n, length, classes\)", state.error)
+        assert state.error.endswith("with “Classes on: second axis” or “Classes on: last axis”")
+        assert (state.error_at, state.session) == ("load", session)
+        for classes, right in (("last", True), ("second", False)):
+            idle(message(state, "load_own", form=square | {"classes": classes}))
+            assert (state.error, state.metric, state.own["classes"]) == ("", "token accuracy", classes)
+            assert (state.history[0]["score"] == 1.0) is right
+
+    def test_an_axis_or_a_score_that_does_not_fit_is_said_of_its_field(self, state, square):
+        form = square | {"calibration": "images.npz", "evaluation": "images.npz", "model": "nets.py:small"}
+        idle(message(state, "load_own", form=form | {"metric": "label accuracy"}))
+        assert re.match(r"Score: evaluation batch 0 .*“Score: R²”", state.error)
+        idle(message(state, "load_own", form=form | {"metric": "accuracy", "classes": "second"}))
+        assert (state.error, state.metric) == ("", "accuracy")
+
+    def test_what_training_asks_for_later_is_asked_for_on_the_card(self, state, square):
+        idle(message(state, "load_own", form=square | {"evaluation": "nets.py:accuracy"}))
+        assert state.error == ""
+        idle(message(state, "finetune", tuning={"amount": "1", "unit": "steps"}))
+        wanted = "with “Classes on: second axis” or “Classes on: last axis” (on the Load card)"
+        assert state.error.endswith(wanted)
 
     @pytest.mark.parametrize(
         ("name", "short"),

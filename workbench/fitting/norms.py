@@ -24,7 +24,14 @@ LARGE = 1 << 22  # numbers that wait for that at most
 
 
 def has_running_statistics(model: nn.Module) -> bool:
-    """Whether a norm keeps statistics of the data, which could be re-estimated."""
+    """Whether a norm keeps statistics of the data, which could be re-estimated.
+
+    Args:
+        model: any network; its batch norms count, those that keep no running statistics do not.
+
+    Returns:
+        True where there is such a norm, whether the network runs it or not.
+    """
     return bool(_running_norms(model))
 
 
@@ -33,13 +40,28 @@ def reestimate_norms(
 ) -> nn.Module:
     """A copy whose batch norms have the running statistics of `data`, in which every example counts the same.
 
-    All else, the modes and the momentum too, is as in `model`; norms that keep no running statistics, or
-    that do not run, are as they were. A norm that runs several times in a pass has the statistics of all it
-    receives there. Variances are those within a batch, so batches of a few examples are put together.
+    A norm that runs several times in a pass has the statistics of all it receives there. Variances are those
+    within a batch, so batches of a few examples are put together.
+
+    Args:
+        model: the network, which is left as it was.
+        data: batches of inputs, as `as_batches` takes them; targets are passed over.
+        progress: called after every batch.
+        cancel: set, it ends the work before the next batch.
+
+    Returns:
+        The copy, each norm with mean and variance (channels,) in the units of its own input. All else, the
+        modes and the momentum too, is as in `model`; norms that keep no running statistics, or that do not
+        run, are as they were. Its parameters lie in the memory of `model`'s: replace them, never write.
 
     Raises:
-        ValueError: data that is empty or does not go through the model; statistics that are not finite.
+        ValueError: data that is empty or does not go through the model.
+        ActivationError: statistics that are not finite, a ValueError too.
         Cancelled: `cancel` was set.
+
+    Source:
+        method.md §5 **[beyond the paper]**; Wu and Johnson, "Rethinking 'Batch' in BatchNorm" (2021),
+        §3: population statistics from means and squares of all batches ("precise BN").
     """
     found = sharing_copy(model)  # norms write into their buffers alone
     norms = _running_norms(found)
@@ -69,10 +91,7 @@ def reestimate_norms(
             gathered.use_all()
     for name, norm in norms.items():
         state, norm.momentum = before[name]
-        if calls[name].examples:
-            calls[name].write(norm)
-        else:
-            norm.load_state_dict(state)
+        calls[name].write(norm, state)
         if not bool(norm.running_mean.isfinite().all() and norm.running_var.isfinite().all()):
             raise ActivationError(f"the input of norm {name} has NaN or Inf: check the data and the weights")
     return found
@@ -117,7 +136,11 @@ class _Calls:
         self.variance = (1 - share) * self.variance + share * squares / (total - 1)
         self._pass.clear()
 
-    def write(self, norm: Any) -> None:
+    def write(self, norm: Any, before: dict[str, Tensor]) -> None:
+        """The norm's statistics, or those of `before` where it was not called."""
+        if not self.examples:
+            norm.load_state_dict(before)
+            return
         norm.running_mean.copy_(self.mean)
         norm.running_var.copy_(self.variance)
 

@@ -43,7 +43,7 @@ def evaluate(
         evaluation: (inputs, targets) batch by batch, or a function of the model that returns its score.
         progress: called after every batch.
         cancel: set, it ends the scoring before the next batch.
-        metric: "accuracy", "label accuracy" or "R²", where the targets would be read otherwise.
+        metric: one of `asking.METRICS`, the names above, where the targets would be read otherwise.
         classes: "last" or "second", the axis of the outputs along which the classes lie.
         reading: how the targets are read, where that is known already.
 

@@ -25,23 +25,18 @@ from torch.nn import functional
 
 from workbench.data.batches import IGNORED, as_batches, split_batch
 from workbench.data.randomness import each_of
+from workbench.measure.asking import CLASSES, COUNTED, AmbiguousError, check_asked
 from workbench.measure.intake import Intake
 from workbench.measure.probing import class_axis, ends_in_probabilities
 from workbench.network.running import batch_length, call, evaluating, main_output, one_line, shape_of
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-METRICS = ("accuracy", "label accuracy", "R²")
-CLASSES = {"second": 1, "last": -1}  # where the classes lie among the axes of the outputs
 VOID = 255  # the mark of a mask of bytes
 SCANNED = 16  # batches that are looked at to tell yes and no from values
 
 
 class _MisfitError(ValueError):
     """The targets do not fit the outputs; the message is complete as it is."""
-
-
-class AmbiguousError(ValueError):
-    """The targets can be read in two ways, and the caller must say in which."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +173,7 @@ def read(
     Args:
         model: the network; it is left as it was.
         data: batches of (inputs, targets), as `as_batches` takes them.
-        metric: one of `METRICS`, where the targets would be read otherwise; None: as the targets are.
+        metric: one of `asking.METRICS`, where the targets would be read otherwise; None: as they are.
         classes: "last" or "second", the axis of the outputs along which the classes lie; None: as it fits.
         what: what the data is called in errors.
 
@@ -186,7 +181,7 @@ def read(
         ValueError: no example, no targets, an unknown option, or targets that do not fit the outputs.
         AmbiguousError: the classes may lie along two axes, and neither the network nor `classes` says which.
     """
-    _check(metric, classes)
+    check_asked(metric, classes)
     for index, batch in enumerate(each_of(as_batches(data, what))):
         inputs, targets = split_batch(batch, index, what)
         if targets is None:
@@ -225,7 +220,25 @@ def reading_of(
 
     Raises ValueError where they do not fit, AmbiguousError.
     """
-    _check(metric, classes)
+    check_asked(metric, classes)
+    counted = metric in COUNTED
+    found = _found(outputs, targets, "accuracy" if counted else metric, classes, model, inputs)
+    if counted and metric not in ("accuracy", found.name):
+        raise _MisfitError(
+            f"metric={metric!r}, but outputs {tuple(outputs.shape)} for targets {tuple(targets[0].shape)} "
+            f"give metric={found.name!r}"
+        )
+    return found
+
+
+def _found(
+    outputs: Tensor,
+    targets: list[Tensor],
+    metric: str | None,
+    classes: str | None,
+    model: nn.Module | None,
+    inputs: Any,
+) -> Reading:
     first = targets[0].to(outputs.device)
     same, axes = _squeezed(outputs) == _squeezed(first), _fitting_axes(outputs, first)
     several = outputs[:1].numel() > 1
@@ -312,8 +325,8 @@ def _chosen_axis(
         rest = ", …" if outputs.dim() > 3 else ""
         raise AmbiguousError(
             f"outputs {tuple(outputs.shape)} for targets {tuple(targets.shape)} can be read as (n, classes, "
-            f"length{rest}) or as (n, length{rest}, classes): say which with classes='second' or "
-            "classes='last'"
+            f"length{rest}) or as (n, length{rest}, classes)",
+            "classes='second' or classes='last'",
         )
     return found
 
@@ -361,12 +374,3 @@ def _misfit(outputs: Tensor, targets: Tensor) -> str:
         "classes as whole numbers, one where the outputs have a number a class, along the second or the last "
         "axis; or 0 and 1, or values (floats, or metric='R²'), one for each output"
     )
-
-
-def _check(metric: str | None, classes: str | None) -> None:
-    if metric is not None and metric not in METRICS:
-        raise ValueError(f"metric must be one of {', '.join(METRICS)}; got {metric!r}")
-    if classes is not None and classes not in CLASSES:
-        raise ValueError(
-            f"classes must be 'last' or 'second', the axis of the outputs where they lie; got {classes!r}"
-        )

@@ -66,15 +66,6 @@ def batch_length(inputs: Inputs) -> int:
     return next((length_of(unit) for unit in (*plain, *units) if length_of(unit)), 0)
 
 
-def first_examples(inputs: Inputs, count: int) -> Inputs:
-    """The first `count` examples of a batch by its lengths alone: all that has one row an example is cut.
-
-    Where a model is at hand, `few_examples` asks it.
-    """
-    length = batch_length(inputs)
-    return cut(inputs, count, [length_of(unit) == length for unit in units_of(inputs)])
-
-
 def cut(inputs: Any, count: int, chosen: Sequence[bool]) -> Any:
     """`inputs` with the first `count` rows, or parts of a list, of the units that are `chosen`, in order."""
     left = iter(chosen)

@@ -13,6 +13,7 @@ import msgspec
 import torch
 from torch import nn
 
+from workbench.measure.asking import check_asked
 from workbench.network.copying import copied
 from workbench.network.rebuilt.explicit import explicit
 from workbench.pruning.choice import RECONSTRUCTIONS, Choice
@@ -79,6 +80,19 @@ class _Model(msgspec.Struct):
     example: str | None = None
 
 
+class Asked(msgspec.Struct, frozen=True):
+    """How targets are read, where a person said so (`measure.asking`); None: as they are."""
+
+    metric: str | None = None
+    classes: str | None = None
+
+    def __post_init__(self) -> None:
+        check_asked(self.metric, self.classes)
+
+
+_AS_THEY_ARE = Asked()
+
+
 class _Recipe(msgspec.Struct):
     """What every recipe must hold; its steps are read one by one."""
 
@@ -86,6 +100,7 @@ class _Recipe(msgspec.Struct):
     procedure: Literal["simultaneous", "sequential"]
     steps: list[Any]
     data: str = ""
+    targets: Asked = _AS_THEY_ARE
 
 
 # What is wrong where one of the parts is: the words before those of msgspec, which name the place.
@@ -94,6 +109,7 @@ _PARTS = {
     "procedure": "the procedure must be 'simultaneous' or 'sequential'",
     "steps": "the list of steps is missing or damaged",
     "data": "'data' must be a name",
+    "targets": "'targets' must say how they are read, as 'metric' and 'classes'",
 }
 
 
@@ -120,6 +136,7 @@ def make_recipe(
     procedure: str,
     steps: Sequence[dict],
     data_name: str = "",
+    asked: Asked = _AS_THEY_ARE,
 ) -> dict[str, Any]:
     """The recipe as a dictionary of plain values, ready for JSON."""
     return {
@@ -127,6 +144,7 @@ def make_recipe(
         "version": VERSION,
         "model": {"name": name, "example": example, "fingerprint": model_fingerprint},
         "data": data_name,
+        "targets": msgspec.to_builtins(asked),
         "procedure": procedure,
         "torch": torch.__version__,
         "steps": list(steps),
@@ -175,6 +193,11 @@ def read_recipe(source: dict | str | Path) -> dict[str, Any]:
         raise RecipeError(f"{where}: {part}{': ' if part else ''}{words}") from error
     read_steps(source, where)
     return source
+
+
+def asked_in(recipe: dict[str, Any]) -> Asked:
+    """How the targets of a checked recipe are read; one of an earlier version does not say."""
+    return msgspec.convert(recipe.get("targets", {}), Asked)
 
 
 def read_steps(recipe: dict[str, Any], where: str = "the recipe") -> list[RecipeStep | TuneStep | RefitStep]:

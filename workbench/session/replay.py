@@ -22,18 +22,22 @@ def replay(
     training: Any = None,
     loss: Loss | None = None,
     data_name: str = "",
+    metric: str | None = None,
+    classes: str | None = None,
 ) -> Session:
     """Do a recipe again, without widgets, and return the session at its end.
 
     `recipe`: a dictionary, or the path of a JSON file. `model` and `calibration` may be left out for a
     recipe made from a built-in example. `training` and `loss`, for its fine-tunings, and `data_name` are as
-    for Session.
+    for Session; so are `metric` and `classes`, by default as the recipe says.
 
     Raises RecipeError where the recipe is damaged or of another model (with both fingerprints), ValueError
     where model or calibration data is missing.
     """
     recipe = read_recipe(recipe)
-    session = session_for(recipe, model, calibration, evaluation, progress, training, loss, data_name)
+    session = session_for(
+        recipe, model, calibration, evaluation, progress, training, loss, data_name, metric, classes
+    )
     session.measure(progress)
     for step in read_steps(recipe):
         if isinstance(step, RecipeStep):

@@ -56,7 +56,15 @@ from workbench.pruning.transitions import (
 )
 from workbench.session import restoring, store
 from workbench.session.history import History, Line, Step
-from workbench.session.recipe import RecipeStep, check_fingerprint, fingerprint, make_recipe, record_of
+from workbench.session.recipe import (
+    Asked,
+    RecipeStep,
+    asked_in,
+    check_fingerprint,
+    fingerprint,
+    make_recipe,
+    record_of,
+)
 from workbench.spectral.moment import Moment
 from workbench.spectral.spectrum import Spectrum
 from workbench.tuning.finetuning import Loss, Report, Tuned, finetune
@@ -82,8 +90,9 @@ class Session:
 
     `training`: batches of (inputs, targets) for what learns from labels, fine-tuning and the Taylor
     criterion; by default the calibration data. `loss(outputs, targets)`: by default the one that goes with
-    the targets (`measure.reading`). `metric` ("accuracy", "label accuracy" or "R²") and `classes` ("last" or
-    "second" axis of the outputs) say how targets are read where that is not as they seem, or not clear.
+    the targets (`measure.reading`). `metric` ("accuracy", of tokens and pixels too, "label accuracy" or "R²")
+    and `classes` ("last" or "second" axis of the outputs) say how targets are read where that is not as they
+    seem, or not clear; they are saved with the session.
 
     The given model is copied and never changed; hooks on it run on the copies too.
 
@@ -720,6 +729,7 @@ class Session:
             model_fingerprint=self._fingerprint,
             procedure=self.procedure,
             steps=[record_of(step) for step in line.steps[1 : line.position + 1]],
+            asked=Asked(**self.asked),
         )
 
     def original_statistics(self) -> dict[str, GroupStatistics]:
@@ -785,7 +795,8 @@ class Session:
         """The session that was saved in `folder`, with its history and its branches, ready to go on.
 
         `model`: the original network; `calibration`, `training`, `loss`, `metric`, `classes`: as for
-        Session. Model and calibration may be left out for a built-in example. Nothing is measured again under
+        Session, the last two by default as they were saved. Model and calibration may be left out for a
+        built-in example. Nothing is measured again under
         the simultaneous procedure, and nothing fitted again whose result was saved; scores are the saved
         ones.
 
@@ -931,8 +942,9 @@ def session_for(
 ) -> Session:
     """A fresh session on the model that `recipe` was made with, after its fingerprint was checked.
 
-    `data_name`: what the calibration data is called, by default the example's name for its own. Raises
-    ValueError where model or data is missing.
+    `data_name`: what the calibration data is called, by default the example's name for its own. `metric`,
+    `classes`: how targets are read, by default as the recipe says. Raises ValueError where model or data
+    is missing.
     """
     example = recipe["model"].get("example")
     name = recipe["model"].get("name", "")
@@ -953,10 +965,12 @@ def session_for(
     found = check_fingerprint(recipe, model)
     if calibration is None:
         raise ValueError("give the calibration data with which the model is to be measured")
+    saved = asked_in(recipe)
     session = Session(
         model, calibration, evaluation,
         procedure=procedure, name=name, data_name=data_name, example=example,
-        training=training, loss=loss, metric=metric, classes=classes,
+        training=training, loss=loss,
+        metric=metric or saved.metric, classes=classes or saved.classes,
     )  # fmt: skip
     session._fingerprint = found
     return session

@@ -23,7 +23,16 @@ from torch import Tensor
 from workbench.data import checkpoints
 from workbench.export.architecture import MOMENTS, RECIPE, WEIGHTS
 from workbench.session.history import MAIN
-from workbench.session.recipe import RecipeError, RecipeStep, RefitStep, TuneStep, read_recipe, read_steps
+from workbench.session.recipe import (
+    Asked,
+    RecipeError,
+    RecipeStep,
+    RefitStep,
+    TuneStep,
+    asked_in,
+    read_recipe,
+    read_steps,
+)
 
 BRANCHES = "branches"
 STEPS = "steps.safetensors"
@@ -159,17 +168,21 @@ def _read_branch(folder: Path, whole: dict[str, Any]) -> SavedBranch:
     """The branch in `folder`; it must belong to the session whose recipe is `whole`."""
     file = folder / RECIPE
     recipe = read_recipe(file)
-    if (recipe["model"]["fingerprint"], recipe["procedure"]) != (
-        whole["model"]["fingerprint"],
-        whole["procedure"],
-    ):
-        raise RecipeError(f"{file} is a branch of another session: its model or procedure differs")
+    if _whose(recipe) != _whose(whole):
+        raise RecipeError(
+            f"{file} is a branch of another session: its model, procedure or reading of targets differs"
+        )
     for index, record in enumerate(recipe["steps"]):
         _score_in(record.get("result"), f"step {index + 1} of {file}")
     name = recipe.get("branch", MAIN)
     if not isinstance(name, str):
         raise RecipeError(f"{file}: 'branch' must be a name, got {name!r}")
     return SavedBranch(name, recipe, _tensors(folder / WEIGHTS), _read_changed(folder, recipe))
+
+
+def _whose(recipe: dict[str, Any]) -> tuple[str, str, Asked]:
+    """What all branches of a session share."""
+    return recipe["model"]["fingerprint"], recipe["procedure"], asked_in(recipe)
 
 
 def _read_changed(folder: Path, recipe: dict[str, Any]) -> list[Tensors | None]:

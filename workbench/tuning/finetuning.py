@@ -15,8 +15,9 @@ from torch.nn import functional
 
 from workbench.data.batches import Batches, as_batches, batch_count, split_batch
 from workbench.data.randomness import OwnRandomness, each_of
+from workbench.measure.asking import AmbiguousError
 from workbench.measure.intake import Intake
-from workbench.measure.reading import AmbiguousError, Loss, Reading, TaskLoss
+from workbench.measure.reading import Loss, Reading, TaskLoss
 from workbench.network.copying import copied
 from workbench.network.running import call, device_of, main_output, one_line
 from workbench.tuning.augmentation import augmented

@@ -79,6 +79,20 @@ RULE_WORDS = {
     ),
 }
 UNIT_WORDS = {"macs": "MACs", "parameters": "parameters", "ms": "ms"}  # of a target
+# How targets are read; "" is the default, which is nobody's word.
+METRIC_WORDS = {
+    "": ("as the targets say", "Classes, labels or values, as the targets and outputs fit"),
+    "accuracy": ("accuracy", "The class of the largest output is the target; of tokens and pixels too"),
+    "token accuracy": ("token accuracy", "The same, over the tokens of every example"),
+    "pixel accuracy": ("pixel accuracy", "The same, over the pixels of every example"),
+    "label accuracy": ("label accuracy", "Every output is yes or no by itself"),
+    "R²": ("R²", "Targets are values: the share of their variance that the outputs explain"),
+}
+CLASSES_WORDS = {
+    "": ("the axis that fits", "Where both fit, the network is asked"),
+    "last": ("last axis", "Outputs (n, length, classes)"),
+    "second": ("second axis", "Outputs (n, classes, length)"),
+}
 FORMAT_WORDS = {
     "safetensors": ("model.safetensors", "weights and shapes, with recipe and README"),
     "pt2": ("model.pt2", "opens with torch alone"),
@@ -112,6 +126,8 @@ def page_constants() -> dict[str, Any]:
         "NEEDS_LABELS": NEEDS_LABELS,
         "SETTINGS": SETTINGS,
         "AMOUNTS": AMOUNTS,
+        "METRICS": [[name, *words] for name, words in METRIC_WORDS.items()],
+        "CLASSES": [[name, *words] for name, words in CLASSES_WORDS.items()],
         "FORMATS": [[name, *words] for name, words in FORMAT_WORDS.items()],
     }
 

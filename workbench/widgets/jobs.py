@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 
 from workbench.data.progress import Cancelled
+from workbench.widgets.wording import field_for, in_fields
 
 Job = Callable[[], None]
 PAINTS_A_SECOND = 20  # progress is told no more often: each telling is a message to the page
@@ -105,7 +106,8 @@ def in_words(error: BaseException) -> str:
             "take sys.exit() and the like out of it"
         )
     expected = isinstance(error, (ValueError, RuntimeError, OSError))
-    return str(error) if expected and str(error) else f"{type(error).__name__}: {error}"
+    words = str(error) if expected and str(error) else f"{type(error).__name__}: {error}"
+    return f"{in_fields(words)} (on the Load card)" if field_for(words) else words
 
 
 class Delivery:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from workbench.data.loading import load_data, load_evaluation
 from workbench.data.models import load_model
+from workbench.measure.asking import CLASSES, METRICS
 from workbench.session.session import Session
 from workbench.widgets.jobs import Reporter
+from workbench.widgets.wording import field_for, in_fields
 
 FIELDS = (
     "model",
@@ -24,6 +26,8 @@ FIELDS = (
     "evaluation_split",
     "evaluation_limit",
     "targets",
+    "metric",
+    "classes",
     "training",
     "training_split",
     "training_limit",
@@ -47,6 +51,7 @@ def own_session(form: Mapping[str, Any], procedure: str, progress: Reporter) -> 
         if not value:
             raise ValueError(f"{label}: nothing is given here, and it is needed")
     options = read("Options", texts["options"], _options, 'a JSON object, such as {"num_classes": 10}')
+    metric, classes = _asked(texts)
     look = _look(texts)
     parts = {data: _part(texts, data) for data in ("calibration", "evaluation", "training")}
     progress(0, None, f"loading {short_name(name)}")
@@ -74,15 +79,18 @@ def own_session(form: Mapping[str, Any], procedure: str, progress: Reporter) -> 
         with _about("Training", texts["training"]):
             learned_from = load_data(texts["training"], **look, **parts["training"], progress=progress)
     progress(0, None, f"looking through {short_name(name)}")
-    return Session(
-        model,
-        measured_on,
-        scored_on,
-        procedure=procedure,
-        name=short_name(name),
-        data_name=short_name(calibration),
-        training=learned_from,
-    )
+    with _about_reading():
+        return Session(
+            model,
+            measured_on,
+            scored_on,
+            procedure=procedure,
+            name=short_name(name),
+            data_name=short_name(calibration),
+            training=learned_from,
+            metric=metric,
+            classes=classes,
+        )
 
 
 def short_name(name: str) -> str:
@@ -112,10 +120,21 @@ def _look(texts: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
+def _asked(texts: Mapping[str, str]) -> tuple[str | None, str | None]:
+    """How targets are read, as Session has it."""
+    metric = read("Score", texts["metric"], _one_of(METRICS), f"one of {', '.join(METRICS)}")
+    classes = read("Classes on", texts["classes"], _one_of(tuple(CLASSES)), f"one of {', '.join(CLASSES)}")
+    return metric, classes
+
+
 def _part(texts: Mapping[str, str], data: str) -> dict[str, Any]:
     """Which part of a data set, and how much of it."""
     limit = read(f"{data.capitalize()}, at most", texts[f"{data}_limit"], int, "a whole number of examples")
     return {"split": texts[f"{data}_split"] or None, "limit": limit}
+
+
+def _one_of(names: Sequence[str]) -> Callable[[str], str]:
+    return lambda text: names[names.index(text)]
 
 
 def _options(text: str) -> dict[str, Any]:
@@ -142,3 +161,16 @@ def _about(label: str, *names: str) -> Iterator[None]:
         for name in names:
             text = text.removeprefix(f"{name}: ") if name else text
         raise ValueError(f"{label}: {text}") from error
+
+
+@contextmanager
+def _about_reading() -> Iterator[None]:
+    """Errors within that ask for an option of the reading of targets are said of its field."""
+    try:
+        yield
+    except ValueError as error:
+        text = str(error)
+        label = field_for(text)
+        if not label:
+            raise
+        raise ValueError(f"{label}: {in_fields(text)}") from error

@@ -9,6 +9,16 @@ export function entry(key, label, placeholder, hint = "", columns = 12) {
   const node = h("label", { class: "wbw-field", style: `grid-column: span ${columns}`, title: hint }, h("span", { class: "wbw-caption" }, label), input);
   return { key, label, input, node };
 }
+// A labelled menu in the same form; `options`: [value, words, …, hint] each. Its title is the chosen one's hint.
+export function pick(key, label, options, columns) {
+  const input = h("select", { class: "wbw-select", "data-testid": key },
+    ...options.map(([value, words, ...more]) => h("option", { value, title: more.at(-1) || null }, words)));
+  const node = h("label", { class: "wbw-field", style: `grid-column: span ${columns}` }, h("span", { class: "wbw-caption" }, label), input);
+  const hint = () => (node.title = input.selectedOptions[0]?.title ?? "");
+  input.addEventListener("change", hint);
+  hint();
+  return { key, label, input, node, hint };
+}
 export function checkBox(key, label, hint = "") {
   const input = h("input", { type: "checkbox", "data-testid": key });
   const note = h("span", { class: "wbw-caption" }, hint);

@@ -1,7 +1,8 @@
 // A model and data of one's own. The kernel reads the form (load_form.py); the present model stays until then.
 
+import { METRICS, CLASSES } from "./constants.js";
 import { h, panel, send } from "./shared.js";
-import { entry, checkBox, card } from "./cards.js";
+import { entry, pick, checkBox, card } from "./cards.js";
 
 const BY_NAME = /^\s*(torchvision|timm|transformers):/;
 const SOURCE = "folder or .zip of images, .npy, .npz, IDX file, or module:factory";
@@ -19,10 +20,12 @@ function draw(state, el, on) {
     entry("calibration", "Calibration: the moments are measured on it", SOURCE, "", 8),
     entry("calibration_split", "part", "train", SPLIT_HINT, 2),
     entry("calibration_limit", "at most", "all", MOST_HINT, 2),
-    entry("evaluation", "Evaluation, optional: the score", "the same forms, or a function", "The data for the score, or module:function of the model, which is the score", 5),
-    entry("targets", "targets, if apart", "y_test.npy", "A file of targets, where the evaluation data has none", 3),
+    entry("evaluation", "Evaluation, optional: the score", "the same forms, or a function", "The data for the score, or module:function of the model, which is the score", 8),
     entry("evaluation_split", "part", "test", SPLIT_HINT, 2),
     entry("evaluation_limit", "at most", "all", MOST_HINT, 2),
+    entry("targets", "targets, if apart", "y_test.npy", "A file of targets, where the evaluation data has none", 4),
+    pick("metric", "Score", METRICS, 4),
+    pick("classes", "Classes on", CLASSES, 4),
     entry("training", "Training, optional: fine-tuning learns from it", "the same forms; empty: the calibration data", "Data with targets; also for the Taylor criterion", 8),
     entry("training_split", "part", "train", SPLIT_HINT, 2),
     entry("training_limit", "at most", "all", MOST_HINT, 2),
@@ -32,7 +35,10 @@ function draw(state, el, on) {
     entry("std", "std", "0.229, 0.224, 0.225", "Divide by this; a number, or one a channel", 4),
   ];
   const own = state.get("own") ?? {};
-  for (const field of fields) field.input.value = own[field.key] ?? "";
+  for (const field of fields) {
+    field.input.value = own[field.key] ?? "";
+    field.hint?.();
+  }
   pretrained.input.checked = Boolean(own.pretrained);
   const weights = () => {
     const byName = BY_NAME.test(model.input.value);

@@ -1,0 +1,48 @@
+"""How a caller says how targets are read, where that is not as it seems or not clear.
+
+Free of torch, since the command line offers the same names before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+# Every name that a score has on the screen; "accuracy" stands for the two that follow as well.
+METRICS = ("accuracy", "token accuracy", "pixel accuracy", "label accuracy", "R²")
+COUNTED = METRICS[:3]  # right answers among classes, or of yes and no
+CLASSES = {"last": -1, "second": 1}  # where the classes lie among the axes of the outputs
+
+_OPTION = re.compile(r"\b(metric|classes)='([^']*)'")
+
+
+class AmbiguousError(ValueError):
+    """The targets can be read in two ways, and the caller must say in which.
+
+    `readings` are the two in words; the whole message asks for the option of Python that tells them apart.
+    """
+
+    def __init__(self, readings: str, options: str) -> None:
+        super().__init__(f"{readings}: say which with {options}")
+        self.readings = readings
+
+
+def check_asked(metric: str | None, classes: str | None) -> None:
+    """Raise ValueError for a name that is none of `METRICS` or `CLASSES`; None is every reading's own."""
+    if metric is not None and metric not in METRICS:
+        raise ValueError(f"metric must be one of {', '.join(METRICS)}; got {metric!r}")
+    if classes is not None and classes not in CLASSES:
+        raise ValueError(
+            f"classes must be 'last' or 'second', the axis of the outputs where they lie; got {classes!r}"
+        )
+
+
+def option_in(text: str) -> str:
+    """The option, "metric" or "classes", that an error asks for first; "" where it asks for none."""
+    found = _OPTION.search(text)
+    return found[1] if found else ""
+
+
+def reworded(text: str, say: Callable[[str, str], str]) -> str:
+    """`text` of an error with Python's `metric='…'` and `classes='…'` as `say(option, value)` has them."""
+    return _OPTION.sub(lambda found: say(found[1], found[2]), text)
