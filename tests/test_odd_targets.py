@@ -18,6 +18,7 @@ from workbench.measure.gradients import measure_taylor
 from workbench.measure.moments import measure_moments
 from workbench.measure.reading import TaskLoss
 from workbench.network.finding.proof import find_groups
+from workbench.session.session import Session
 from workbench.tuning.finetuning import finetune
 from workbench.tuning.settings import Tuning
 
@@ -202,6 +203,15 @@ def test_a_batch_of_nothing_changes_nothing(kind):
     done = finetune(model, data, Tuning(steps=4))
     assert np.isfinite([report.loss for report in done.reports]).all()
     assert done.steps == 4
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int64])
+def test_whole_numbers_where_floating_ones_are_wanted_are_not_laid_on_their_shape(kind):
+    x = np.ones((6, 4), kind)
+    with pytest.raises(ValueError, match="It runs on floating numbers: convert these"):
+        Session(nn.Sequential(nn.Linear(4, 7), nn.ReLU(), nn.Linear(7, 2)), x)
+    with pytest.raises(ValueError, match="Give an example of the shape"):
+        Session(nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 2)), x)
 
 
 def gated(model, x, y, gate):

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 from typing import Any, TypeAlias
 
@@ -305,12 +305,26 @@ def call_order(model: nn.Module, example_input: Inputs) -> tuple[str, ...]:
     except Exception as error:
         raise ValueError(
             f"an input of shape {shape_of(example_input)} does not go through the model: {one_line(error)}. "
-            "Give an example of the shape the model was trained on."
+            f"{_what_to_give(model, example_input)}"
         ) from error
     finally:
         for handle in handles:
             handle.remove()
     return tuple(order)
+
+
+def _what_to_give(model: nn.Module, inputs: Inputs) -> str:
+    """What to do about inputs that do not go through: found by trying them as floating numbers."""
+    kind = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
+    floating = mapped(inputs, lambda t: t if t.is_floating_point() or t.is_complex() else t.to(kind))
+    if any(not t.is_floating_point() for t in tensors_of(inputs)):
+        with suppress(Exception), torch.no_grad():
+            call(model, floating)
+            return (
+                "It runs on floating numbers: convert these, scaled as in training (images of bytes are often "
+                "divided by 255)."
+            )
+    return "Give an example of the shape the model was trained on."
 
 
 def first_calls(order: Sequence[str]) -> dict[str, int]:
