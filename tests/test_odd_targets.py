@@ -1,6 +1,7 @@
 """Targets and outputs that are easily misread: small types, void masks, NaN, probabilities, empty batches."""
 
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -212,6 +213,44 @@ def test_whole_numbers_where_floating_ones_are_wanted_are_not_laid_on_their_shap
         Session(nn.Sequential(nn.Linear(4, 7), nn.ReLU(), nn.Linear(7, 2)), x)
     with pytest.raises(ValueError, match="Give an example of the shape"):
         Session(nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 2)), x)
+
+
+class Returning(nn.Module):
+    def __init__(self, made):
+        super().__init__()
+        self.layer, self.made = nn.Linear(4, 3), made
+
+    def forward(self, x):
+        return self.made(self.layer(x))
+
+
+RETURNED = {
+    "an auxiliary head behind": lambda o: (o, -o),
+    "a loss before": lambda o: (o.sum(), o),
+    "by name, the auxiliary head first": lambda o: {"aux": -o, "out": o},
+    "by name, features first": lambda o: {"features": o.new_zeros(len(o), 8), "output": o},
+    "an object, features first": lambda o: SimpleNamespace(features=-o, prediction=o),
+    "logits before all other names": lambda o: {"out": -o, "logits": o},
+}
+
+
+@pytest.mark.parametrize("kind", RETURNED)
+def test_of_several_outputs_the_answer_is_scored(kind):
+    torch.manual_seed(1)
+    model, x = Returning(RETURNED[kind]), normal(40, 4)
+    assert evaluate(model, [(x, model.layer(x).argmax(1))]) == 1.0
+
+
+def test_targets_that_are_no_numbers_of_examples_are_told():
+    for targets in (torch.tensor(3.0), normal(6).to(torch.complex64)):
+        with pytest.raises(ValueError, match="expected whole or floating numbers, one or more for each"):
+            evaluate(SAME, [(normal(6, 2), targets)])
+
+
+def test_a_score_may_come_as_an_array_of_one_number():
+    assert evaluate(SAME, lambda model: np.array([0.25])) == 0.25
+    with pytest.raises(TypeError, match="must return one number"):
+        evaluate(SAME, lambda model: np.array([0.25, 0.5]))
 
 
 def gated(model, x, y, gate):

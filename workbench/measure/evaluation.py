@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from threading import Event
 from typing import Any, TypeGuard
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -74,7 +75,7 @@ def _is_function(evaluation: Any) -> TypeGuard[Callable[[nn.Module], float]]:
 
 def _own_score(score: Any) -> float:
     try:
-        value = float(score)
+        value = float(score.item() if isinstance(score, np.ndarray) else score)
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"the score function returned {type(score).__name__} {score!r}; it must return one number"

@@ -233,6 +233,12 @@ def read(
             break
     else:
         raise ValueError(f"the {what} data is empty: give at least one batch of (inputs, targets)")
+    if targets.is_complex() or not targets.dim():
+        kind = str(targets.dtype).removeprefix("torch.")
+        raise ValueError(
+            f"{what} batch {index} has targets {tuple(targets.shape)} of {kind}: expected whole or floating "
+            "numbers, one or more for each example"
+        )
     if metric is None and (told := _told_by_targets(targets)):
         return told
     inputs = Intake(model)(inputs)

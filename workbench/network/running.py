@@ -21,6 +21,9 @@ Inputs: TypeAlias = Tensor | tuple[Any, ...] | dict[str, Any]
 """One batch as a model takes it: a tensor, several in a tuple, or arguments by name in a dictionary."""
 
 
+SCORED = ("logits", "out", "output", "prediction", "predictions", "pred", "preds")  # in this order
+
+
 def call(model: nn.Module, inputs: Inputs) -> Any:
     """model(inputs), a tuple spread as positions, a dictionary as names."""
     if isinstance(inputs, tuple):
@@ -225,17 +228,20 @@ def _is_cache(value: Any) -> bool:
 
 
 def main_output(output: Any) -> Tensor:
-    """The tensor that is scored: the output itself, its `logits`, or the first tensor in it.
+    """The tensor that is scored: the output itself, what it has under one of `SCORED`, or its first tensor.
 
-    Raises TypeError where there is no tensor at all.
+    A lone number before others, a loss, is passed over. Raises TypeError where there is no tensor at all.
     """
-    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
-    if isinstance(logits, Tensor):
-        return logits
+    if isinstance(output, Tensor):
+        return output
+    for name in SCORED:
+        named = output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
+        if isinstance(named, Tensor):
+            return named
     found = tensors_of(output)
     if not found:
         raise TypeError(f"the model returns a {type(output).__name__} without a tensor in it")
-    return found[0]
+    return next((tensor for tensor in found if tensor.dim()), found[0])
 
 
 @contextmanager
@@ -321,8 +327,8 @@ def _what_to_give(model: nn.Module, inputs: Inputs) -> str:
         with suppress(Exception), torch.no_grad():
             call(model, floating)
             return (
-                "It runs on floating numbers: convert these, scaled as in training (images of bytes are often "
-                "divided by 255)."
+                "It runs on floating numbers: convert these, scaled as in training (images of bytes are "
+                "often divided by 255)."
             )
     return "Give an example of the shape the model was trained on."
 
