@@ -17,7 +17,7 @@ from workbench.measure.asking import AmbiguousError
 from workbench.measure.evaluation import evaluate, reading_for
 from workbench.measure.gradients import measure_taylor
 from workbench.measure.moments import measure_moments
-from workbench.measure.reading import TaskLoss
+from workbench.measure.reading import TaskLoss, loss_for
 from workbench.network.finding.proof import find_groups
 from workbench.session.session import Session
 from workbench.tuning.finetuning import finetune
@@ -213,6 +213,36 @@ def test_whole_numbers_where_floating_ones_are_wanted_are_not_laid_on_their_shap
         Session(nn.Sequential(nn.Linear(4, 7), nn.ReLU(), nn.Linear(7, 2)), x)
     with pytest.raises(ValueError, match="Give an example of the shape"):
         Session(nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 2)), x)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+@pytest.mark.parametrize("kind", ["classes", "tokens", "one-hot"])
+def test_a_network_that_ends_in_a_softmax_learns_as_its_logits_do(kind, share):
+    torch.manual_seed(1)
+    layer, x = nn.Linear(4, 3), normal(40, 7, 4) if kind == "tokens" else normal(40, 4)
+    y = whole(3, *x.shape[:-1])
+    targets = functional.one_hot(y, 3) if kind == "one-hot" else y
+    original = nn.Linear(4, 3)
+    tuning = Tuning(steps=30, rate=0.05, distill=share)
+
+    def learned(*behind):
+        model = nn.Sequential(copy.deepcopy(layer), *behind)
+        followed = nn.Sequential(original, *behind)
+        done = finetune(model, (x, targets), tuning, original=followed)
+        return [report.loss for report in done.reports], done.model[0].weight
+
+    losses, weight = learned()
+    other, again = learned(nn.Softmax(-1))
+    assert losses[-1] < losses[0]
+    assert other == pytest.approx(losses, rel=1e-3)
+    torch.testing.assert_close(again, weight, rtol=1e-3, atol=1e-4)
+    loss, _ = loss_for(None, nn.Sequential(layer, nn.Softmax(-1)), (x, targets), "training")
+    with torch.no_grad():
+        found, expected = (
+            loss(layer(x).softmax(-1), targets),
+            cross_entropy(layer(x).flatten(0, -2), y.flatten()),
+        )
+    torch.testing.assert_close(found, expected)
 
 
 class Returning(nn.Module):

@@ -52,7 +52,8 @@ def reestimate_norms(
     Returns:
         The copy, each norm with mean and variance (channels,) in the units of its own input. All else, the
         modes and the momentum too, is as in `model`; norms that keep no running statistics, that do not
-        run, or that are frozen, by a `train` or `forward` of their own, are as they were. Its parameters lie in the memory of `model`'s: replace them, never write.
+        run, or that are frozen, by a `train` or `forward` of their own, are as they were. Its parameters
+        lie in the memory of `model`'s: replace them, never write.
 
     Raises:
         ValueError: data that is empty or does not go through the model.

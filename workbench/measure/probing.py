@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -59,43 +60,41 @@ def ends_in_probabilities(model: nn.Module, inputs: Inputs) -> bool:
     watch = _Squashed()
     with evaluating(model), torch.no_grad(), watch:
         outputs = main_output(call(model, inputs))
-    return _among(outputs, watch.made)
+    return _memory(outputs) in watch.made
 
 
 class _Squashed(TorchDispatchMode):
-    """Notes what sigmoids and softmaxes give, and what keeps it as it is."""
+    """Notes where sigmoids and softmaxes write, and what keeps their numbers as they are."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.made: list[Tensor] = []
-        self.logarithms: list[Tensor] = []
+        self.made: set[StorageWeakRef] = set()  # by which a tensor is known, and not kept
+        self.logarithms: set[StorageWeakRef] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = [_memory(t) for t in tree_leaves(args) if isinstance(t, Tensor) and t.is_floating_point()]
         found = func(*args, **(kwargs or {}))
         kind = getattr(func, "overloadpacket", None)
-        given = [one for one in tree_leaves(args) if isinstance(one, Tensor) and one.is_floating_point()]
         result = found[0] if isinstance(found, tuple) and found else found
         if not isinstance(result, Tensor):
             return found
+        if kind is _aten.copy_:
+            given = given[1:]  # what was there before is gone
         if kind in _LOGARITHMS:
-            self.logarithms.append(result)
+            self.logarithms.add(_memory(result))
         elif (
             kind in _SQUASHING
-            or (kind in _EXPONENTIALS and _among(given[0], self.logarithms))
-            or (kind in _KEEPING and given and all(_among(one, self.made) for one in given))
+            or (kind in _EXPONENTIALS and given[0] in self.logarithms)
+            or (kind in _KEEPING and given and self.made.issuperset(given))
         ):
-            self.made.append(result)
-        elif _among(result, self.made) and func._schema.is_mutable:  # written over by something else
-            self.made = [one for one in self.made if not _same_memory(result, one)]
+            self.made.add(_memory(result))
+        elif func._schema.is_mutable:  # written over by something else
+            self.made.discard(_memory(result))
         return found
 
 
-def _among(tensor: Tensor, made: list[Tensor]) -> bool:
-    return any(_same_memory(tensor, one) for one in made)
-
-
-def _same_memory(one: Tensor, other: Tensor) -> bool:
-    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+def _memory(tensor: Tensor) -> StorageWeakRef:
+    return StorageWeakRef(tensor.untyped_storage())
 
 
 def _units(output: Any, kind: str) -> int:

@@ -55,7 +55,8 @@ class Reading:
 
     `kind`: "classes", "one-hot", "yes-no", "values", or "own" for a score function. `name`: what the score is
     called on the screen. `axis` of the outputs along which the classes lie. `probabilities`: the network ends
-    in a sigmoid or softmax, so that yes is more than a half; else more than 0, as of a logit.
+    in a sigmoid or softmax, so that yes is more than a half; else more than 0, as of a logit. Of classes it
+    is found out only for a loss, since the largest is the same.
     """
 
     kind: str
@@ -94,7 +95,8 @@ class Reading:
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The loss of this reading, a scalar, the mean over what counts; 0 where nothing does.
 
-        Classes: cross-entropy. Yes or no: binary cross-entropy. Values: the mean squared error.
+        Classes: cross-entropy. Yes or no: binary cross-entropy. Values: the mean squared error. Probabilities
+        are taken as such, those of classes after division by their sum.
         """
         if self.kind in ("values", "own"):
             return functional.mse_loss(outputs, like(outputs, targets).to(outputs.dtype))
@@ -105,10 +107,16 @@ class Reading:
             if self.probabilities:
                 return functional.binary_cross_entropy(numbers, wanted.to(numbers.dtype))
             return functional.binary_cross_entropy_with_logits(numbers, wanted.to(numbers.dtype))
-        scores, classes = self._classes(outputs, targets)
+        scores, classes = self._classes(self.logits(outputs), targets)
         if not bool((classes != IGNORED).any()):
             return outputs.sum() * 0
         return functional.cross_entropy(scores, classes, ignore_index=IGNORED)
+
+    def logits(self, outputs: Tensor) -> Tensor:
+        """The logarithms of probabilities of classes; any other outputs as they are."""
+        if self.class_axis is None or not self.probabilities:
+            return outputs
+        return outputs.clamp_min(torch.finfo(outputs.dtype).tiny).log()
 
     def values(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Both as (n, outputs), float64, on the CPU, since not every device has doubles.
@@ -180,14 +188,14 @@ class TaskLoss:
 
     def reading(self, model: nn.Module, data: Any, what: str) -> Reading:
         """How the targets of `data` are read, once for all batches."""
-        return read(model, data, self.metric, self.classes, what)
+        return read(model, data, self.metric, self.classes, what, for_loss=True)
 
     def reading_of(
         self, outputs: Tensor, targets: Tensor, model: nn.Module, inputs: Any, data: Any
     ) -> Reading:
         """How the targets of training data are read of which one batch gave these `outputs`."""
         parts = [targets] if _is_plain(targets) else [targets, *_targets_of(data, "training")]
-        return reading_of(outputs, parts, self.metric, self.classes, model, inputs)
+        return reading_of(outputs, parts, self.metric, self.classes, model, inputs, for_loss=True)
 
 
 def loss_for(
@@ -210,6 +218,7 @@ def read(
     metric: str | None = None,
     classes: str | None = None,
     what: str = "evaluation",
+    for_loss: bool = False,
 ) -> Reading:
     """How the targets of `data` are read for `model`, which runs on the first batch where that must tell.
 
@@ -219,6 +228,7 @@ def read(
         metric: one of `asking.METRICS`, where the targets would be read otherwise; None: as they are.
         classes: "last" or "second", the axis of the outputs along which the classes lie; None: as it fits.
         what: what the data is called in errors.
+        for_loss: whether a loss is wanted, for which it matters whether the network gives probabilities.
 
     Raises:
         ValueError: no example, no targets, an unknown option, or targets that do not fit the outputs.
@@ -239,14 +249,14 @@ def read(
             f"{what} batch {index} has targets {tuple(targets.shape)} of {kind}: expected whole or floating "
             "numbers, one or more for each example"
         )
-    if metric is None and (told := _told_by_targets(targets)):
+    if metric is None and (told := _told_by_targets(targets, for_loss)):
         return told
     inputs = Intake(model)(inputs)
     parts = [targets] if _is_plain(targets) else _targets_of(data, what)
     try:
         with evaluating(model), torch.no_grad():
             outputs = main_output(call(model, inputs))
-        return reading_of(outputs, parts, metric, classes, model, inputs)
+        return reading_of(outputs, parts, metric, classes, model, inputs, for_loss)
     except AmbiguousError:
         raise
     except Exception as error:
@@ -264,6 +274,7 @@ def reading_of(
     classes: str | None = None,
     model: nn.Module | None = None,
     inputs: Any = None,
+    for_loss: bool = False,
 ) -> Reading:
     """How `targets`, of which the first batch belongs to `outputs`, are read. `model`, `inputs`: who to ask.
 
@@ -271,7 +282,7 @@ def reading_of(
     """
     check_asked(metric, classes)
     counted = metric in COUNTED
-    found = _found(outputs, targets, "accuracy" if counted else metric, classes, model, inputs)
+    found = _found(outputs, targets, "accuracy" if counted else metric, classes, model, inputs, for_loss)
     if counted and metric not in ("accuracy", found.name):
         raise MisfitError(
             f"metric={metric!r}, but outputs {tuple(outputs.shape)} for targets {tuple(targets[0].shape)} "
@@ -287,6 +298,7 @@ def _found(
     classes: str | None,
     model: nn.Module | None,
     inputs: Any,
+    for_loss: bool,
 ) -> Reading:
     first = targets[0].to(outputs.device)
     same, axes = squeezed(outputs) == squeezed(first), fitting_axes(outputs, first)
@@ -305,28 +317,30 @@ def _found(
             else None
         )
         if axis is not None:
-            return Reading("one-hot", _name(first.dim() - 2), axis)
+            asked = for_loss and model is not None and ends_in_probabilities(model, inputs)
+            return Reading("one-hot", _name(first.dim() - 2), axis, asked)
         if metric == "accuracy" and several and not axes:
             raise ValueError("these targets are labels, not one class an example: metric='label accuracy'")
         _refuse_doubtful_void(targets, 2)
-        asked = None if model is None else ends_in_probabilities(model, inputs)
+        asked = model is not None and ends_in_probabilities(model, inputs)
         labels = metric == "label accuracy" or (several and not axes)
         name = "label accuracy" if labels else _name(len(squeezed(first)) - 1)
-        return Reading("yes-no", name, probabilities=bool(asked))
+        return Reading("yes-no", name, probabilities=asked)
     if not axes or metric == "label accuracy":
         raise MisfitError(misfit(outputs, first))
     axis = chosen_axis(outputs, first, axes, classes, model, inputs)
     _refuse_doubtful_void(targets, outputs.shape[axis])
-    return Reading("classes", _name(len(squeezed(first)) - 1), axis)
+    asked = for_loss and model is not None and ends_in_probabilities(model, inputs)
+    return Reading("classes", _name(len(squeezed(first)) - 1), axis, asked)
 
 
-def _told_by_targets(targets: Tensor) -> Reading | None:
-    """What needs no run of the network: one class an example, and floats that are not all 0 or 1."""
+def _told_by_targets(targets: Tensor, for_loss: bool) -> Reading | None:
+    """What needs no run of the network: one class an example to score; floats that are not all 0 or 1."""
     if not targets.numel():
         return None
     if targets.is_floating_point():
         return None if are_marks(targets[~is_ignored(targets, 2)]) else Reading("values", "R²")
-    one = targets.numel() == len(targets)
+    one = targets.numel() == len(targets) and not for_loss
     return Reading("classes", "accuracy") if one and int(targets.max()) > 1 else None
 
 

@@ -296,8 +296,9 @@ class _Course:
             if wanted is None:
                 with torch.no_grad():
                     wanted = main_output(call(self.original, inputs))
-            axis = self._class_axis(outputs, targets, inputs)
-            value = value + tuning.distill * _distance(outputs, wanted, axis, tuning.temperature)
+            axis, logits = self._classes(outputs, targets, inputs)
+            distance = _distance(logits(outputs), logits(wanted), axis, tuning.temperature)
+            value = value + tuning.distill * distance
         return value
 
     def _read(self, outputs: Tensor, targets: Tensor, inputs: Any) -> Reading:
@@ -307,16 +308,22 @@ class _Course:
             self.reading = self.task.reading_of(found, targets, self.model, inputs, self.data)
         return self.reading
 
-    def _class_axis(self, outputs: Tensor, targets: Tensor | None, inputs: Any) -> int | None:
-        """Where the original alone is followed, or by a loss of the user's own, targets may be anything."""
-        if targets is None:
-            return None
-        try:
-            return self._read(outputs, targets, inputs).class_axis
-        except AmbiguousError:
-            raise
-        except ValueError:
-            return None
+    def _classes(
+        self, outputs: Tensor, targets: Tensor | None, inputs: Any
+    ) -> tuple[int | None, Callable[[Tensor], Tensor]]:
+        """The axis of the classes, if any, and what makes logits of outputs.
+
+        Where the original alone is followed, or by a loss of the user's own, targets may be anything.
+        """
+        if targets is not None:
+            try:
+                reading = self._read(outputs, targets, inputs)
+                return reading.class_axis, reading.logits
+            except AmbiguousError:
+                raise
+            except ValueError:
+                pass
+        return None, lambda numbers: numbers
 
 
 def _why(inputs: Any, targets: Tensor | None, index: int) -> str:
