@@ -83,14 +83,7 @@ def reestimate_norms(
     gathered = _Gathered(use)
     with evaluating(found), torch.no_grad(), ExitStack() as hooks:
         for name, norm in norms.items():
-            if not bool(norm.running_mean.isfinite().all() and norm.running_var.isfinite().all()):
-                norm.reset_running_stats()  # else they would stay so
-            if norm.num_batches_tracked is not None:
-                norm.num_batches_tracked.zero_()
-            norm.train()
-            norm.momentum = 1.0  # so that after a call its statistics are that call's alone
-            hooks.callback(norm.register_forward_pre_hook(calls[name].begin).remove)
-            hooks.callback(norm.register_forward_hook(calls[name].note).remove)
+            _take_each_call(norm, calls[name], hooks)
         each_batch(as_batches(data), device_of(found), "re-estimating norms", gathered.add, progress, cancel)
         if not (gathered.examples == 1 and largest > 1):  # one example left over has no variance
             gathered.use_all()
@@ -100,6 +93,18 @@ def reestimate_norms(
         if not bool(norm.running_mean.isfinite().all() and norm.running_var.isfinite().all()):
             raise ActivationError(f"the input of norm {name} has NaN or Inf: check the data and the weights")
     return found
+
+
+def _take_each_call(norm: Any, calls: _Calls, hooks: ExitStack) -> None:
+    """The norm takes the statistics of each call alone, and `calls` notes them, until `hooks` are closed."""
+    if not bool(norm.running_mean.isfinite().all() and norm.running_var.isfinite().all()):
+        norm.reset_running_stats()  # else they would stay so
+    if norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.zero_()
+    norm.train()
+    norm.momentum = 1.0
+    hooks.callback(norm.register_forward_pre_hook(calls.begin).remove)
+    hooks.callback(norm.register_forward_hook(calls.note).remove)
 
 
 def _running_norms(model: nn.Module) -> dict[str, Any]:
