@@ -200,7 +200,10 @@ BAD = [
     ({"target": float("nan")}, "positive number"),
     ({"locks": {"nowhere": 3}}, "no prunable group is called 'nowhere'"),
     ({"locks": {"conv1": 99}}, "cannot be locked at 99"),
-    ({"minimum": 0}, "must be 1 or more"),
+    ({"locks": {"conv1": 4.5}}, "cannot be locked at 4.5"),
+    ({"minimum": 2.5}, "whole numbers, 1 or more"),
+    ({"multiple": None}, "whole numbers, 1 or more"),
+    ({"minimum": 0}, "whole numbers, 1 or more"),
     ({"reconstruction": "magic"}, "reconstruction must be one of"),
 ]
 
@@ -212,6 +215,18 @@ def test_bad_input_is_told(change, words):
     options = {"target": session.macs / 2} | change
     with pytest.raises(ValueError, match=words):
         session.plan(options.pop("target"), **options)
+
+
+def test_numbers_of_numpy_are_numbers():
+    session = Session(conv_net(), images(16))
+    session.measure()
+    half, plain = session.macs // 2, {"locks": {"conv1": 4}, "minimum": 2, "multiple": 2}
+    numbers = {"locks": {"conv1": np.int64(4)}, "minimum": np.int32(2), "multiple": 2.0}
+    plan = session.plan(np.int64(half), **numbers)
+    assert plan == session.plan(half, **plain)
+    assert session.plan(np.float32(half), **numbers).widths == plan.widths
+    assert {type(n) for n in (*plan.widths.values(), plan.parameters, plan.macs)} == {int}
+    assert (type(plan.target), type(plan.met)) == (float, bool)
 
 
 @pytest.mark.parametrize(

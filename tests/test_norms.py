@@ -179,3 +179,52 @@ def test_norms_that_are_absent_or_idle_stay():
     model.idle = nn.BatchNorm1d(3)
     nn.init.ones_(model.idle.running_mean)
     assert torch.equal(reestimate_norms(model, images(5)).idle.running_mean, torch.ones(3))
+
+
+class Frozen(nn.BatchNorm1d):
+    """Keeps its statistics whatever mode is asked for."""
+
+    def train(self, mode=True):
+        return super().train(False)
+
+
+class Fixed(nn.BatchNorm1d):
+    """Uses its statistics in training too."""
+
+    def forward(self, x):
+        return nn.functional.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
+        )
+
+
+class FrozenByNetwork(nn.Sequential):
+    """Puts its first norm into evaluation mode in every pass."""
+
+    def forward(self, x):
+        self[0].eval()
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("kind", ["its train", "its forward", "the network"])
+def test_a_frozen_norm_keeps_its_statistics_and_the_next_one_sees_what_it_gives(kind):
+    norm = {"its train": Frozen, "its forward": Fixed}.get(kind, nn.BatchNorm1d)(4)
+    with torch.no_grad():
+        norm.running_mean.copy_(torch.arange(4) + 1.0)
+        norm.running_var.copy_(torch.arange(4) + 0.5)
+    model = (FrozenByNetwork if kind == "the network" else nn.Sequential)(norm, nn.BatchNorm1d(4))
+    x = torch.randn(60, 4, generator=torch.Generator().manual_seed(3)) * 3 + 5
+    again = reestimate_norms(model, [(x[:20], None), (x[20:], None)])
+    for name, before in norm.state_dict().items():
+        torch.testing.assert_close(again[0].state_dict()[name], before)
+    between = (x - norm.running_mean) / (norm.running_var + norm.eps).sqrt()
+    torch.testing.assert_close(again[1].running_mean, between.mean(0))
+    assert not torch.equal(again[1].running_var, torch.ones(4))
+
+
+def test_a_norm_whose_statistics_were_lost_gets_new_ones():
+    model = nn.Sequential(nn.BatchNorm1d(4))
+    model[0].running_mean.fill_(torch.nan)
+    x = torch.randn(60, 4, generator=torch.Generator().manual_seed(3))
+    again = reestimate_norms(model, x)
+    torch.testing.assert_close(again[0].running_mean, x.mean(0))
+    torch.testing.assert_close(again[0].running_var, x.var(0))

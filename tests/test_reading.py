@@ -7,9 +7,11 @@ from sklearn.metrics import accuracy_score, r2_score
 from torch import nn
 from torch.nn import functional
 
+from workbench.data.batches import IGNORED
 from workbench.measure.asking import AmbiguousError
 from workbench.measure.evaluation import evaluate, reading_for
-from workbench.measure.reading import IGNORED, VOID, TaskLoss, loss_for
+from workbench.measure.reading import TaskLoss, loss_for
+from workbench.measure.targets import VOID
 from workbench.session.session import Session
 from workbench.tuning.finetuning import finetune
 from workbench.tuning.settings import Tuning
@@ -144,7 +146,7 @@ def test_score_name_and_loss_of_every_kind(kind):
     model, data = nn.Identity(), batched(outputs, targets)
     assert reading_for(model, data).name == name
     assert evaluate(model, data) == pytest.approx(float(score), abs=1e-6)
-    found = loss_for(None, model, data, "training")(outputs, targets)
+    found = loss_for(None, model, data, "training")[0](outputs, targets)
     assert float(found) == pytest.approx(float(loss), rel=1e-5)
     assert float(TaskLoss()(outputs, targets)) == pytest.approx(float(loss), rel=1e-5)
 
@@ -215,7 +217,7 @@ def test_where_nothing_tells_the_axis_of_the_classes_it_is_asked_for():
             work()
     for classes, axis in (("last", 2), ("second", 1)):
         assert evaluate(model, data, classes=classes) == pytest.approx(hits(outputs.argmax(axis), targets))
-        loss = loss_for(TaskLoss(classes=classes), model, data, "training")(outputs, targets)
+        loss = loss_for(TaskLoss(classes=classes), model, data, "training")[0](outputs, targets)
         assert float(loss) == pytest.approx(float(cross(outputs.movedim(axis, 1), targets)), rel=1e-5)
 
 
@@ -253,7 +255,7 @@ def test_probabilities_are_cut_at_a_half_and_logits_at_zero(behind):
     answers = (model[0](x)[:, 0] > 0).long()
     assert 0 < int(answers.sum()) < EXAMPLES
     assert evaluate(model, batched(x, answers)) == 1.0
-    loss = loss_for(None, model, batched(x, answers), "training")(outputs, answers)
+    loss = loss_for(None, model, batched(x, answers), "training")[0](outputs, answers)
     expected = functional.binary_cross_entropy(outputs.flatten(), answers.float())
     assert float(loss) == pytest.approx(float(expected), rel=1e-5)
 

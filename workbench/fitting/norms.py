@@ -41,7 +41,7 @@ def reestimate_norms(
     """A copy whose batch norms have the running statistics of `data`, in which every example counts the same.
 
     A norm that runs several times in a pass has the statistics of all it receives there. Variances are those
-    within a batch, so batches of a few examples are put together.
+    within a batch, so batches of a few examples are put together; a single one left over does not count.
 
     Args:
         model: the network, which is left as it was.
@@ -51,8 +51,9 @@ def reestimate_norms(
 
     Returns:
         The copy, each norm with mean and variance (channels,) in the units of its own input. All else, the
-        modes and the momentum too, is as in `model`; norms that keep no running statistics, or that do not
-        run, are as they were. Its parameters lie in the memory of `model`'s: replace them, never write.
+        modes and the momentum too, is as in `model`; norms that keep no running statistics, that do not
+        run, or that are frozen, by a `train` or `forward` of their own, are as they were. Its parameters
+        lie in the memory of `model`'s: replace them, never write.
 
     Raises:
         ValueError: data that is empty or does not go through the model.
@@ -82,10 +83,7 @@ def reestimate_norms(
     gathered = _Gathered(use)
     with evaluating(found), torch.no_grad(), ExitStack() as hooks:
         for name, norm in norms.items():
-            norm.reset_running_stats()
-            norm.train()
-            norm.momentum = 1.0  # so that after a call its statistics are that call's alone
-            hooks.callback(norm.register_forward_hook(calls[name].note).remove)
+            _take_each_call(norm, calls[name], hooks)
         each_batch(as_batches(data), device_of(found), "re-estimating norms", gathered.add, progress, cancel)
         if not (gathered.examples == 1 and largest > 1):  # one example left over has no variance
             gathered.use_all()
@@ -97,12 +95,30 @@ def reestimate_norms(
     return found
 
 
+def _take_each_call(norm: Any, calls: _Calls, hooks: ExitStack) -> None:
+    """The norm takes the statistics of each call alone, and `calls` notes them, until `hooks` are closed."""
+    if not bool(norm.running_mean.isfinite().all() and norm.running_var.isfinite().all()):
+        norm.reset_running_stats()  # else they would stay so
+    if norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.zero_()
+    norm.train()
+    norm.momentum = 1.0
+    hooks.callback(norm.register_forward_pre_hook(calls.begin).remove)
+    hooks.callback(norm.register_forward_hook(calls.note).remove)
+
+
 def _running_norms(model: nn.Module) -> dict[str, Any]:
     return {
         name: module
         for name, module in model.named_modules()
         if isinstance(module, _BatchNorm) and module.running_mean is not None
     }
+
+
+def _learned(norm: Any) -> list[Tensor]:
+    """What a norm writes into where it takes statistics."""
+    found = (norm.running_mean, norm.running_var, norm.num_batches_tracked)
+    return [tensor for tensor in found if tensor is not None]
 
 
 class _Calls:
@@ -112,9 +128,18 @@ class _Calls:
         self.examples = 0
         self.mean = self.variance = torch.zeros((), dtype=torch.float64)
         self._pass: list[tuple[int, Tensor, Tensor]] = []
+        self._before: list[Tensor] = []
+
+    def begin(self, norm: Any, _args: tuple) -> None:
+        self._before = [tensor.clone() for tensor in _learned(norm)]
 
     def note(self, norm: Any, _args: tuple, output: Tensor) -> None:
-        """A call: its samples a channel, and their mean and variance, (channels,)."""
+        """A call: its samples a channel, and their mean and variance, (channels,).
+
+        Nothing where it took no statistics: one that is frozen has those that it had.
+        """
+        if all(map(torch.equal, self._before, _learned(norm))):
+            return
         samples = output.numel() // max(norm.num_features, 1)
         statistics = (value.double().cpu() for value in (norm.running_mean, norm.running_var))
         self._pass.append((samples, *statistics))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from threading import Event
 from typing import Any, TypeGuard
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +14,7 @@ from workbench.data.batches import as_batches, batch_count, split_batch
 from workbench.data.progress import Cancelled, Progress
 from workbench.data.randomness import each_of
 from workbench.measure.intake import Intake
-from workbench.measure.reading import OWN, Reading, read
+from workbench.measure.reading import OWN, NotFiniteError, Reading, read
 from workbench.network.running import batch_length, call, evaluating, main_output, one_line, shape_of
 
 RESOLUTION = 16  # steps of the network's numbers within which targets are the same
@@ -74,7 +75,7 @@ def _is_function(evaluation: Any) -> TypeGuard[Callable[[nn.Module], float]]:
 
 def _own_score(score: Any) -> float:
     try:
-        value = float(score)
+        value = float(score.item() if isinstance(score, np.ndarray) else score)
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"the score function returned {type(score).__name__} {score!r}; it must return one number"
@@ -96,6 +97,8 @@ def _score_batches(
         inputs, targets = split_batch(batch, index, "evaluation")
         if targets is None:
             raise ValueError(f"evaluation batch {index} has no targets; a score needs (inputs, targets)")
+        if not batch_length(inputs):
+            continue
         try:
             with torch.no_grad():
                 outputs = main_output(call(model, intake(inputs)))
@@ -104,6 +107,8 @@ def _score_batches(
                 variation.add(*reading.values(outputs, targets), torch.finfo(outputs.dtype).eps)
             else:
                 right += reading.right(outputs, targets)
+        except NotFiniteError as error:
+            raise NotFiniteError(f"evaluation batch {index}: {error}") from error
         except Exception as error:
             raise ValueError(
                 f"evaluation batch {index} (inputs {shape_of(inputs)}, targets {tuple(targets.shape)}) "

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Event
 from typing import Any
@@ -17,8 +16,9 @@ from workbench.data.randomness import each_of
 from workbench.measure.intake import Intake
 from workbench.measure.passes import ActivationError
 from workbench.measure.reading import Loss, loss_for
+from workbench.network.copying import copied
 from workbench.network.groups import UnitGroup
-from workbench.network.running import call, main_output, one_line, received
+from workbench.network.running import batch_length, call, main_output, one_line, received
 
 
 def measure_taylor(
@@ -31,27 +31,29 @@ def measure_taylor(
 ) -> dict[str, Tensor]:
     """|mean of gradient × activation| of every unit, (m,) float64 by group name (Molchanov et al. 2017).
 
-    `data` gives (inputs, targets). `loss`: by default the one that goes with the targets (`Reading.loss`).
-    Each reader's gradient is its own, also where several read one tensor, and the
-    terms of all readers, and of all calls of one, are added before the absolute value: that is the
-    first-order change of the loss where the unit goes. The model is copied, run in evaluation mode and not
-    changed.
+    `data` gives (inputs, targets). `loss`: by default the one that goes with the targets (`Reading.loss`),
+    the mean over all that count, however they are cut into batches; a user's own is the mean over examples.
+    Each reader's gradient is its own, also where several read one tensor, and the terms of all readers, and
+    of all calls of one, are added before the absolute value: that is the first-order change of the loss where
+    the unit goes. The model is copied, run in evaluation mode and not changed.
 
     Raises ValueError where targets are missing or a batch does not fit; Cancelled.
     """
     prunable = [group for group in groups if group.prunable]
-    copied = copy.deepcopy(model).eval()
-    for parameter in copied.parameters():
+    own = copied(model).eval()
+    for parameter in own.parameters():
         parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
     sums = {group.name: torch.zeros(group.width, dtype=torch.float64) for group in prunable}
-    data, count, intake, own = as_batches(data), 0, Intake(model), None
-    with _aliases(copied, {reader.module for group in prunable for reader in group.readers}) as seen:
+    data, counted, count, intake, objective = as_batches(data), 0, 0, Intake(model), None
+    with _aliases(own, {reader.module for group in prunable for reader in group.readers}) as seen:
         for index, batch in enumerate(each_of(data)):
             if cancel is not None and cancel.is_set():
                 raise Cancelled(f"measuring gradients was cancelled after {index} batches")
             inputs, targets = _labelled(batch, index)
-            own = own or loss_for(loss, model, data, "calibration")
-            count += _backward(copied, intake(inputs), targets.to(intake.device), index, own)
+            objective = objective or loss_for(loss, model, data, "calibration")
+            if batch_length(inputs):
+                counted += _backward(own, intake(inputs), targets.to(intake.device), index, *objective)
+                count += batch_length(inputs)
             for group in prunable:
                 for reader in group.readers:
                     for value in seen[reader.module]:
@@ -60,13 +62,13 @@ def measure_taylor(
                             sums[group.name] += terms.sum(0, dtype=torch.float64).cpu()
             for values in seen.values():
                 values.clear()
-            copied.zero_grad(set_to_none=True)
+            own.zero_grad(set_to_none=True)
             if progress is not None:
                 progress(index + 1, batch_count(data), f"measuring gradients, {count} examples")
     for name, total in sums.items():
         if not bool(torch.isfinite(total).all()):
             raise ActivationError(f"the gradients at the readers of {name} have NaN or Inf: check the data")
-    return {name: (total / max(count, 1)).abs() for name, total in sums.items()}
+    return {name: (total / max(counted, 1)).abs() for name, total in sums.items()}
 
 
 @contextmanager
@@ -107,11 +109,20 @@ def _labelled(batch: Any, index: int) -> tuple[Any, Tensor]:
     return inputs, targets
 
 
-def _backward(model: nn.Module, inputs: Any, targets: Tensor, index: int, loss: Loss) -> int:
-    """Gradients of the sum over examples; returns how many there are."""
+def _backward(
+    model: nn.Module,
+    inputs: Any,
+    targets: Tensor,
+    index: int,
+    loss: Loss,
+    of: Callable[[Tensor, Tensor], int],
+) -> int:
+    """Gradients of the sum over the targets that count; returns how many there are."""
     try:
         with torch.enable_grad():
-            (loss(main_output(call(model, inputs)), targets) * len(targets)).backward()
+            outputs = main_output(call(model, inputs))
+            counted = of(outputs.detach(), targets)
+            (loss(outputs, targets) * counted).backward()
     except Exception as error:
         raise ValueError(f"batch {index} does not fit the loss: {one_line(error)}") from error
-    return len(targets)
+    return counted

@@ -120,9 +120,10 @@ def measure_moments(
             if cancel is not None and cancel.is_set():
                 raise Cancelled(f"measuring was cancelled after {index} batches")
             inputs, _ = split_batch(batch, index, "calibration")
-            started(index)
-            run_batch(model, moved(inputs, device), index)
-            count += batch_length(inputs)
+            if batch_length(inputs):
+                started(index)
+                run_batch(model, moved(inputs, device), index)
+                count += batch_length(inputs)
             if progress is not None:
                 progress(index + 1, total, f"measuring moments, {count} examples")
     if not count:

@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from workbench.network.groups import features_last
 from workbench.network.layers import is_linear_layer, kind_of
@@ -18,7 +20,16 @@ from workbench.network.running import Inputs, call, evaluating, main_output
 LAYERS = 4  # that are tried, from the last that runs backwards
 AXES = (1, -1)
 CLEARLY = 2.0  # how many times more the class's own place must rise than any other
-_SQUASHING = (torch.ops.aten.sigmoid, torch.ops.aten._softmax, torch.ops.aten.hardsigmoid)
+_aten = torch.ops.aten
+_SQUASHING = {_aten.sigmoid, _aten.sigmoid_, _aten._softmax, _aten.hardsigmoid, _aten.hardsigmoid_}
+_LOGARITHMS = {_aten._log_softmax, _aten.log_sigmoid_forward}
+_EXPONENTIALS = {_aten.exp, _aten.exp_}
+# Of probabilities alone these make probabilities, each with the meaning that it had.
+_KEEPING = {
+    _aten.clone, _aten._to_copy, _aten.copy_, _aten._reshape_alias, _aten._unsafe_view, _aten.cat,
+    _aten.stack, _aten.clamp, _aten.clamp_, _aten.clamp_min, _aten.clamp_max, _aten.index,
+    _aten.index_select, _aten.gather, _aten.mean, _aten.flip, _aten.nan_to_num,
+}  # fmt: skip
 
 
 def class_axis(model: nn.Module, inputs: Inputs, outputs: Tensor) -> int | None:
@@ -26,14 +37,15 @@ def class_axis(model: nn.Module, inputs: Inputs, outputs: Tensor) -> int | None:
 
     One unit after another of a layer with as many units as there are classes is raised: along the right axis,
     and no other, the outputs rise at its own place each time. A softmax behind it, a transpose or a view are
-    no matter. `outputs` (n, …): what the network gives for `inputs`; axes 1 and −1 are as long as each other.
+    no matter. `outputs` (n, …): of the shape that the network gives for `inputs`, if in training mode; axes 1
+    and −1 are as long as each other.
     """
     count = outputs.shape[1]
+    with evaluating(model), torch.no_grad():
+        before = main_output(call(model, inputs)).cpu().double()
     layers = _called(model, inputs, lambda output, kind: _units(output, kind) == count)
     for layer in list(reversed(layers))[:LAYERS]:
-        profiles = [
-            _rises(model, inputs, outputs, layer, unit) for unit in sorted({0, count // 2, count - 1})
-        ]
+        profiles = [_rises(model, inputs, before, layer, unit) for unit in sorted({0, count // 2, count - 1})]
         for axis in AXES:
             if all(_stands_out(profile[axis], unit) for unit, profile in profiles):
                 return axis
@@ -41,29 +53,48 @@ def class_axis(model: nn.Module, inputs: Inputs, outputs: Tensor) -> int | None:
 
 
 def ends_in_probabilities(model: nn.Module, inputs: Inputs) -> bool:
-    """Whether the outputs are what a sigmoid or softmax gave, seen through views, with nothing after it."""
+    """Whether the outputs are what a sigmoid or softmax gave, or the exponential of a logarithm of one.
+
+    It is followed through views, copies, other types, limits and means, with nothing else after it.
+    """
     watch = _Squashed()
     with evaluating(model), torch.no_grad(), watch:
         outputs = main_output(call(model, inputs))
-    return any(_same_memory(outputs, made) for made in watch.made)
+    return _memory(outputs) in watch.made
 
 
 class _Squashed(TorchDispatchMode):
-    """Notes what sigmoids and softmaxes give."""
+    """Notes where sigmoids and softmaxes write, and what keeps their numbers as they are."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.made: list[Tensor] = []
+        self.made: set[StorageWeakRef] = set()  # by which a tensor is known, and not kept
+        self.logarithms: set[StorageWeakRef] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = [_memory(t) for t in tree_leaves(args) if isinstance(t, Tensor) and t.is_floating_point()]
         found = func(*args, **(kwargs or {}))
-        if getattr(func, "overloadpacket", None) in _SQUASHING and isinstance(found, Tensor):
-            self.made.append(found)
+        kind = getattr(func, "overloadpacket", None)
+        result = found[0] if isinstance(found, tuple) and found else found
+        if not isinstance(result, Tensor):
+            return found
+        if kind is _aten.copy_:
+            given = given[1:]  # what was there before is gone
+        if kind in _LOGARITHMS:
+            self.logarithms.add(_memory(result))
+        elif (
+            kind in _SQUASHING
+            or (kind in _EXPONENTIALS and given[0] in self.logarithms)
+            or (kind in _KEEPING and given and self.made.issuperset(given))
+        ):
+            self.made.add(_memory(result))
+        elif func._schema.is_mutable:  # written over by something else
+            self.made.discard(_memory(result))
         return found
 
 
-def _same_memory(one: Tensor, other: Tensor) -> bool:
-    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+def _memory(tensor: Tensor) -> StorageWeakRef:
+    return StorageWeakRef(tensor.untyped_storage())
 
 
 def _units(output: Any, kind: str) -> int:
@@ -90,7 +121,7 @@ def _called(model: nn.Module, inputs: Inputs, wanted: Callable[[Tensor, str], bo
 
 
 def _rises(
-    model: nn.Module, inputs: Inputs, outputs: Tensor, layer: nn.Module, unit: int
+    model: nn.Module, inputs: Inputs, before: Tensor, layer: nn.Module, unit: int
 ) -> tuple[int, dict[int, Tensor]]:
     """The unit, and how much the outputs rise at every place of each axis where the layer's unit does."""
 
@@ -102,7 +133,7 @@ def _rises(
     handle = layer.register_forward_hook(raised)
     try:
         with evaluating(model), torch.no_grad():
-            change = main_output(call(model, inputs)).cpu().double() - outputs.cpu().double()
+            change = main_output(call(model, inputs)).cpu().double() - before
     finally:
         handle.remove()
     return unit, {axis: change.movedim(axis, 0).flatten(1).sum(1) for axis in AXES}

@@ -9,7 +9,8 @@ What the targets are decides, with the shape of the outputs:
   (a logit) or several labels. Where exactly one of each example's is 1, they are classes, **one-hot**;
 - any other floats, one for each output: **values**.
 
-Targets that do not count: −100, and 255 (of a mask) where there are several targets an example.
+Targets that do not count: −100, and 255 (of a mask) where there are several targets an example. Values all
+count.
 """
 
 from __future__ import annotations
@@ -25,18 +26,27 @@ from torch.nn import functional
 
 from workbench.data.batches import IGNORED, as_batches, split_batch
 from workbench.data.randomness import each_of
-from workbench.measure.asking import CLASSES, COUNTED, AmbiguousError, check_asked
+from workbench.measure.asking import COUNTED, AmbiguousError, check_asked
+from workbench.measure.axes import MisfitError, chosen_axis, like, misfit, one_hot_axis
 from workbench.measure.intake import Intake
-from workbench.measure.probing import class_axis, ends_in_probabilities
+from workbench.measure.probing import ends_in_probabilities
+from workbench.measure.targets import (
+    VOID,
+    are_marks,
+    are_whole,
+    fitting_axes,
+    has_void_for_yes,
+    is_ignored,
+    squeezed,
+)
 from workbench.network.running import batch_length, call, evaluating, main_output, one_line, shape_of
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-VOID = 255  # the mark of a mask of bytes
 SCANNED = 16  # batches that are looked at to tell yes and no from values
 
 
-class _MisfitError(ValueError):
-    """The targets do not fit the outputs; the message is complete as it is."""
+class NotFiniteError(ValueError):
+    """Outputs or targets are no numbers."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,8 @@ class Reading:
 
     `kind`: "classes", "one-hot", "yes-no", "values", or "own" for a score function. `name`: what the score is
     called on the screen. `axis` of the outputs along which the classes lie. `probabilities`: the network ends
-    in a sigmoid or softmax, so that yes is more than a half; else more than 0, as of a logit.
+    in a sigmoid or softmax, so that yes is more than a half; else more than 0, as of a logit. Of classes it
+    is found out only for a loss, since the largest is the same.
     """
 
     kind: str
@@ -59,7 +70,11 @@ class Reading:
         return self.axis if self.kind in ("classes", "one-hot") else None
 
     def right(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """(right answers, answers that count), float64. Raises ValueError where the two do not fit."""
+        """(right answers, answers that count), float64.
+
+        Raises ValueError where the two do not fit, or for NaN.
+        """
+        _refuse_nan(outputs)
         if self.kind == "yes-no":
             numbers, wanted = self._yes_no(outputs, targets)
             hits = (numbers > (0.5 if self.probabilities else 0.0)) == (wanted > 0.5)
@@ -69,13 +84,22 @@ class Reading:
             hits = scores.argmax(1)[counted] == classes[counted]
         return torch.tensor([float(hits.sum()), float(hits.numel())], dtype=torch.float64)
 
+    def count(self, outputs: Tensor, targets: Tensor) -> int:
+        """How many targets count, of which `loss` is the mean. Raises ValueError where they do not fit."""
+        if self.kind in ("values", "own"):
+            return targets.numel()
+        if self.kind == "yes-no":
+            return self._yes_no(outputs, targets)[0].numel()
+        return int((self._classes(outputs, targets)[1] != IGNORED).sum())
+
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The loss of this reading, a scalar, the mean over what counts; 0 where nothing does.
 
-        Classes: cross-entropy. Yes or no: binary cross-entropy. Values: the mean squared error.
+        Classes: cross-entropy. Yes or no: binary cross-entropy. Values: the mean squared error. Probabilities
+        are taken as such, those of classes after division by their sum.
         """
         if self.kind in ("values", "own"):
-            return functional.mse_loss(outputs, _like(outputs, targets).to(outputs.dtype))
+            return functional.mse_loss(outputs, like(outputs, targets).to(outputs.dtype))
         if self.kind == "yes-no":
             numbers, wanted = self._yes_no(outputs, targets)
             if not numbers.numel():
@@ -83,23 +107,41 @@ class Reading:
             if self.probabilities:
                 return functional.binary_cross_entropy(numbers, wanted.to(numbers.dtype))
             return functional.binary_cross_entropy_with_logits(numbers, wanted.to(numbers.dtype))
-        scores, classes = self._classes(outputs, targets)
+        scores, classes = self._classes(self.logits(outputs), targets)
         if not bool((classes != IGNORED).any()):
             return outputs.sum() * 0
         return functional.cross_entropy(scores, classes, ignore_index=IGNORED)
 
+    def logits(self, outputs: Tensor) -> Tensor:
+        """The logarithms of probabilities of classes; any other outputs as they are."""
+        if self.class_axis is None or not self.probabilities:
+            return outputs
+        return outputs.clamp_min(torch.finfo(outputs.dtype).tiny).log()
+
     def values(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Both as (n, outputs), float64, on the CPU, since not every device has doubles."""
-        both = (outputs.cpu(), _like(outputs, targets).cpu())
+        """Both as (n, outputs), float64, on the CPU, since not every device has doubles.
+
+        Raises ValueError where the two do not fit, or for NaN.
+        """
+        _refuse_nan(outputs)
+        if not bool(targets.isfinite().all()):
+            raise NotFiniteError("the targets have NaN or Inf: remove those examples")
+        both = (outputs.cpu(), like(outputs, targets).cpu())
         found, wanted = (one.double().reshape(len(outputs), -1) for one in both)
         return found, wanted
 
     def _classes(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Scores (answers, classes), and the class of each answer, IGNORED where it does not count."""
         if self.kind == "one-hot":
-            targets = _like(outputs, targets).argmax(self.axis)
-        if self.axis not in _fitting_axes(outputs, targets):
-            raise _MisfitError(_misfit(outputs, targets))
+            targets = like(outputs, targets)
+            if not bool(((targets == 1).sum(self.axis) == 1).all() and are_marks(targets)):
+                raise ValueError(
+                    "in the first batches exactly one of each example's targets is 1, so they were read as "
+                    "classes; here that is not so: metric='label accuracy' reads all of them as yes or no"
+                )
+            targets = targets.to(torch.uint8).argmax(self.axis)
+        if self.axis not in fitting_axes(outputs, targets):
+            raise MisfitError(misfit(outputs, targets))
         scores = outputs.movedim(self.axis, -1).reshape(-1, outputs.shape[self.axis])
         classes, count = targets.reshape(-1).long(), scores.shape[1]
         if count < 2:
@@ -107,7 +149,9 @@ class Reading:
                 f"outputs {tuple(outputs.shape)} are one number a target, but targets go up to "
                 f"{int(classes.max())}: expected 0 or 1, or metric='R²' for values"
             )
-        ignored = _ignored(targets, count).reshape(-1)
+        ignored = is_ignored(targets, count).reshape(-1)
+        if not are_whole(targets):
+            raise ValueError("targets with fractions are not classes: expected whole numbers")
         counted = classes[~ignored]
         if counted.numel() and not 0 <= int(counted.min()) <= int(counted.max()) < count:
             raise ValueError(
@@ -118,10 +162,10 @@ class Reading:
 
     def _yes_no(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The numbers and targets that count, each (count,)."""
-        wanted = _like(outputs, targets)
-        counted = ~_ignored(wanted, 2)
+        wanted = like(outputs, targets)
+        counted = ~is_ignored(wanted, 2)
         numbers, wanted = outputs[counted], wanted[counted]
-        if not _are_marks(wanted):
+        if not are_marks(wanted):
             raise ValueError(
                 f"targets from {float(wanted.min()):g} to {float(wanted.max()):g} for one output each: "
                 f"expected 0 or 1 ({IGNORED} for what does not count)"
@@ -144,21 +188,28 @@ class TaskLoss:
 
     def reading(self, model: nn.Module, data: Any, what: str) -> Reading:
         """How the targets of `data` are read, once for all batches."""
-        return read(model, data, self.metric, self.classes, what)
+        return read(model, data, self.metric, self.classes, what, for_loss=True)
 
     def reading_of(
         self, outputs: Tensor, targets: Tensor, model: nn.Module, inputs: Any, data: Any
     ) -> Reading:
         """How the targets of training data are read of which one batch gave these `outputs`."""
         parts = [targets] if _is_plain(targets) else [targets, *_targets_of(data, "training")]
-        return reading_of(outputs, parts, self.metric, self.classes, model, inputs)
+        return reading_of(outputs, parts, self.metric, self.classes, model, inputs, for_loss=True)
 
 
-def loss_for(loss: Loss | None, model: nn.Module, data: Any, what: str) -> Loss:
-    """`loss`, where it is the user's own; by default the one that goes with the targets of `data`."""
+def loss_for(
+    loss: Loss | None, model: nn.Module, data: Any, what: str
+) -> tuple[Loss, Callable[[Tensor, Tensor], int]]:
+    """The loss, and of how many targets it is the mean.
+
+    By default, or for a `TaskLoss`, the loss that goes with the targets of `data`, over what counts. A user's
+    own is taken as the mean over the examples.
+    """
     if loss is None or isinstance(loss, TaskLoss):
-        return (loss or TaskLoss()).reading(model, data, what).loss
-    return loss
+        reading = (loss or TaskLoss()).reading(model, data, what)
+        return reading.loss, reading.count
+    return loss, lambda outputs, targets: len(targets)
 
 
 def read(
@@ -167,6 +218,7 @@ def read(
     metric: str | None = None,
     classes: str | None = None,
     what: str = "evaluation",
+    for_loss: bool = False,
 ) -> Reading:
     """How the targets of `data` are read for `model`, which runs on the first batch where that must tell.
 
@@ -176,6 +228,7 @@ def read(
         metric: one of `asking.METRICS`, where the targets would be read otherwise; None: as they are.
         classes: "last" or "second", the axis of the outputs along which the classes lie; None: as it fits.
         what: what the data is called in errors.
+        for_loss: whether a loss is wanted, for which it matters whether the network gives probabilities.
 
     Raises:
         ValueError: no example, no targets, an unknown option, or targets that do not fit the outputs.
@@ -190,18 +243,24 @@ def read(
             break
     else:
         raise ValueError(f"the {what} data is empty: give at least one batch of (inputs, targets)")
-    if metric is None and (told := _told_by_targets(targets)):
+    if targets.is_complex() or not targets.dim():
+        kind = str(targets.dtype).removeprefix("torch.")
+        raise ValueError(
+            f"{what} batch {index} has targets {tuple(targets.shape)} of {kind}: expected whole or floating "
+            "numbers, one or more for each example"
+        )
+    if metric is None and (told := _told_by_targets(targets, for_loss)):
         return told
     inputs = Intake(model)(inputs)
     parts = [targets] if _is_plain(targets) else _targets_of(data, what)
     try:
         with evaluating(model), torch.no_grad():
             outputs = main_output(call(model, inputs))
-        return reading_of(outputs, parts, metric, classes, model, inputs)
+        return reading_of(outputs, parts, metric, classes, model, inputs, for_loss)
     except AmbiguousError:
         raise
     except Exception as error:
-        said = str(error) if isinstance(error, _MisfitError) else one_line(error)
+        said = str(error) if isinstance(error, MisfitError) else one_line(error)
         raise ValueError(
             f"{what} batch {index} (inputs {shape_of(inputs)}, targets {tuple(targets.shape)}) does not fit "
             f"the model: {said}"
@@ -215,6 +274,7 @@ def reading_of(
     classes: str | None = None,
     model: nn.Module | None = None,
     inputs: Any = None,
+    for_loss: bool = False,
 ) -> Reading:
     """How `targets`, of which the first batch belongs to `outputs`, are read. `model`, `inputs`: who to ask.
 
@@ -222,9 +282,9 @@ def reading_of(
     """
     check_asked(metric, classes)
     counted = metric in COUNTED
-    found = _found(outputs, targets, "accuracy" if counted else metric, classes, model, inputs)
+    found = _found(outputs, targets, "accuracy" if counted else metric, classes, model, inputs, for_loss)
     if counted and metric not in ("accuracy", found.name):
-        raise _MisfitError(
+        raise MisfitError(
             f"metric={metric!r}, but outputs {tuple(outputs.shape)} for targets {tuple(targets[0].shape)} "
             f"give metric={found.name!r}"
         )
@@ -238,42 +298,49 @@ def _found(
     classes: str | None,
     model: nn.Module | None,
     inputs: Any,
+    for_loss: bool,
 ) -> Reading:
     first = targets[0].to(outputs.device)
-    same, axes = _squeezed(outputs) == _squeezed(first), _fitting_axes(outputs, first)
+    same, axes = squeezed(outputs) == squeezed(first), fitting_axes(outputs, first)
     several = outputs[:1].numel() > 1
-    marks = all(_are_marks(part[~_ignored(part, 2)]) for part in targets)
+    marks = all(are_marks(part[~is_ignored(part, 2)]) for part in targets)
     if metric == "R²" or (metric is None and first.is_floating_point() and not marks):
         if not same:
-            raise _MisfitError(_misfit(outputs, first))
+            raise MisfitError(misfit(outputs, first))
         return Reading("values", "R²")
     if same and (not several or not axes or outputs.shape[axes[0]] == 1):
         if not marks:
-            raise _MisfitError(_misfit(outputs, first))
+            raise MisfitError(misfit(outputs, first))
         axis = (
-            _one_hot_axis(outputs, targets, classes)
+            one_hot_axis(outputs, targets, classes, model, inputs)
             if several and not axes and metric != "label accuracy"
             else None
         )
         if axis is not None:
-            return Reading("one-hot", _name(first.dim() - 2), axis)
+            asked = for_loss and model is not None and ends_in_probabilities(model, inputs)
+            return Reading("one-hot", _name(first.dim() - 2), axis, asked)
         if metric == "accuracy" and several and not axes:
             raise ValueError("these targets are labels, not one class an example: metric='label accuracy'")
-        asked = None if model is None else ends_in_probabilities(model, inputs)
+        _refuse_doubtful_void(targets, 2)
+        asked = model is not None and ends_in_probabilities(model, inputs)
         labels = metric == "label accuracy" or (several and not axes)
-        name = "label accuracy" if labels else _name(len(_squeezed(first)) - 1)
-        return Reading("yes-no", name, probabilities=bool(asked))
+        name = "label accuracy" if labels else _name(len(squeezed(first)) - 1)
+        return Reading("yes-no", name, probabilities=asked)
     if not axes or metric == "label accuracy":
-        raise _MisfitError(_misfit(outputs, first))
-    axis = _chosen_axis(outputs, first, axes, classes, model, inputs)
-    return Reading("classes", _name(len(_squeezed(first)) - 1), axis)
+        raise MisfitError(misfit(outputs, first))
+    axis = chosen_axis(outputs, first, axes, classes, model, inputs)
+    _refuse_doubtful_void(targets, outputs.shape[axis])
+    asked = for_loss and model is not None and ends_in_probabilities(model, inputs)
+    return Reading("classes", _name(len(squeezed(first)) - 1), axis, asked)
 
 
-def _told_by_targets(targets: Tensor) -> Reading | None:
-    """What needs no run of the network: one class an example, and floats that are not all 0 or 1."""
+def _told_by_targets(targets: Tensor, for_loss: bool) -> Reading | None:
+    """What needs no run of the network: one class an example to score; floats that are not all 0 or 1."""
+    if not targets.numel():
+        return None
     if targets.is_floating_point():
-        return None if _are_marks(targets[~_ignored(targets, 2)]) else Reading("values", "R²")
-    one = targets.numel() == len(targets)
+        return None if are_marks(targets[~is_ignored(targets, 2)]) else Reading("values", "R²")
+    one = targets.numel() == len(targets) and not for_loss
     return Reading("classes", "accuracy") if one and int(targets.max()) > 1 else None
 
 
@@ -288,89 +355,20 @@ def _is_plain(targets: Tensor) -> bool:
     return not targets.is_floating_point() and targets.numel() == len(targets)
 
 
+def _refuse_nan(outputs: Tensor) -> None:
+    if bool(outputs.isnan().any()):
+        raise NotFiniteError("the network gives NaN, which is no answer that could be scored")
+
+
 def _name(axes: int) -> str:
     """The name of an accuracy over targets with that many axes an example."""
     return ("accuracy", "token accuracy", "pixel accuracy")[min(max(axes, 0), 2)]
 
 
-def _squeezed(tensor: Tensor) -> tuple[int, ...]:
-    """The shape without axes of length 1, the first kept."""
-    return (*tensor.shape[:1], *(size for size in tensor.shape[1:] if size != 1))
-
-
-def _fitting_axes(outputs: Tensor, targets: Tensor) -> list[int]:
-    """Axes of the outputs, 1 and −1, without which they have the shape of the targets."""
-    if outputs.dim() < 2:
-        return []
-    found = [axis for axis in (1, -1) if _squeezed(outputs.select(axis, 0)) == _squeezed(targets)]
-    return found[:1] if outputs.dim() == 2 or outputs[:1].numel() == 1 else found
-
-
-def _chosen_axis(
-    outputs: Tensor,
-    targets: Tensor,
-    axes: list[int],
-    classes: str | None,
-    model: nn.Module | None,
-    inputs: Any,
-) -> int:
-    if classes is not None and outputs.dim() > 2:
-        if CLASSES[classes] not in axes:
-            raise _MisfitError(f"classes={classes!r}, but {_misfit(outputs, targets)}")
-        return CLASSES[classes]
-    if len(axes) == 1:
-        return axes[0]
-    found = None if model is None else class_axis(model, inputs, outputs)
-    if found is None:
-        rest = ", …" if outputs.dim() > 3 else ""
-        raise AmbiguousError(
-            f"outputs {tuple(outputs.shape)} for targets {tuple(targets.shape)} can be read as (n, classes, "
-            f"length{rest}) or as (n, length{rest}, classes)",
-            "classes='second' or classes='last'",
+def _refuse_doubtful_void(targets: Iterable[Tensor], classes: int) -> None:
+    """Raises ValueError for masks of 0 and 255 where 255 may be what does not count, or yes."""
+    if classes == 2 and has_void_for_yes(targets, classes):
+        raise MisfitError(
+            f"no target is 1, but some are {VOID}: if that means yes, divide the targets by {VOID}; "
+            f"if it marks what is not to count, write {IGNORED} for it"
         )
-    return found
-
-
-def _one_hot_axis(outputs: Tensor, targets: Iterable[Tensor], classes: str | None) -> int | None:
-    """The axis along which exactly one target is 1 everywhere; None where there is none."""
-    axes = [1, -1] if outputs.dim() > 2 else [1]
-    if classes is not None and outputs.dim() > 2:
-        axes = [CLASSES[classes]]
-    whole = [
-        part.reshape(len(part), *outputs.shape[1:])
-        for part in targets
-        if _squeezed(part)[1:] == _squeezed(outputs)[1:]
-    ]
-    for axis in axes:
-        if outputs.shape[axis] > 1 and all(bool((part.sum(axis) == 1).all()) for part in whole):
-            return axis
-    return None
-
-
-def _like(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The targets in the shape of the outputs. Raises ValueError where they are not one for each."""
-    if _squeezed(outputs) != _squeezed(targets):
-        raise _MisfitError(_misfit(outputs, targets))
-    return targets.reshape(outputs.shape)
-
-
-def _ignored(targets: Tensor, classes: int) -> Tensor:
-    """Which targets do not count."""
-    ignored = targets == IGNORED
-    if targets.numel() > len(targets) and classes <= VOID:
-        ignored = ignored | (targets == VOID)
-    return ignored
-
-
-def _are_marks(targets: Tensor) -> bool:
-    """All are 0 or 1."""
-    return bool(((targets == 0) | (targets == 1)).all())
-
-
-def _misfit(outputs: Tensor, targets: Tensor) -> str:
-    kind = str(targets.dtype).removeprefix("torch.")
-    return (
-        f"outputs {tuple(outputs.shape)} do not go with targets {tuple(targets.shape)} of {kind}: expected "
-        "classes as whole numbers, one where the outputs have a number a class, along the second or the last "
-        "axis; or 0 and 1, or values (floats, or metric='R²'), one for each output"
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -13,18 +14,19 @@ Network = TypeVar("Network", bound=nn.Module)
 DEPTH = 3  # attributes of attributes of a module: how far the culprit is looked for
 
 
-def copied(model: Network) -> Network:
-    """A deep copy that shares nothing with `model`.
+def copied(model: Network, sharing: Mapping[int, Any] | None = None) -> Network:
+    """A deep copy that shares nothing with `model`, unless that is asked for.
 
     Activations that a module keeps, and weights that a hook makes anew at every call, are copied as plain
-    tensors: PyTorch itself refuses tensors with a history.
+    tensors: PyTorch itself refuses tensors with a history. `sharing`: what stands in the copy for a part of
+    the model, by the part's id, as for `copy.deepcopy`.
 
     Raises:
         ValueError: something in the model cannot be copied, a lock, an open file; the attribute is named. Or
             lazy layers have no weights yet.
     """
     refuse_lazy(model)
-    made = _plain_copies(model)
+    made = _plain_copies(model) | dict(sharing or {})
     try:
         return copy.deepcopy(model, dict(made))
     except Exception as error:

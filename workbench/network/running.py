@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 from typing import Any, TypeAlias
 
@@ -19,6 +19,9 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 Inputs: TypeAlias = Tensor | tuple[Any, ...] | dict[str, Any]
 """One batch as a model takes it: a tensor, several in a tuple, or arguments by name in a dictionary."""
+
+
+SCORED = ("logits", "out", "output", "prediction", "predictions", "pred", "preds")  # in this order
 
 
 def call(model: nn.Module, inputs: Inputs) -> Any:
@@ -225,17 +228,20 @@ def _is_cache(value: Any) -> bool:
 
 
 def main_output(output: Any) -> Tensor:
-    """The tensor that is scored: the output itself, its `logits`, or the first tensor in it.
+    """The tensor that is scored: the output itself, what it has under one of `SCORED`, or its first tensor.
 
-    Raises TypeError where there is no tensor at all.
+    A lone number before others, a loss, is passed over. Raises TypeError where there is no tensor at all.
     """
-    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
-    if isinstance(logits, Tensor):
-        return logits
+    if isinstance(output, Tensor):
+        return output
+    for name in SCORED:
+        named = output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
+        if isinstance(named, Tensor):
+            return named
     found = tensors_of(output)
     if not found:
         raise TypeError(f"the model returns a {type(output).__name__} without a tensor in it")
-    return found[0]
+    return next((tensor for tensor in found if tensor.dim()), found[0])
 
 
 @contextmanager
@@ -305,12 +311,26 @@ def call_order(model: nn.Module, example_input: Inputs) -> tuple[str, ...]:
     except Exception as error:
         raise ValueError(
             f"an input of shape {shape_of(example_input)} does not go through the model: {one_line(error)}. "
-            "Give an example of the shape the model was trained on."
+            f"{_what_to_give(model, example_input)}"
         ) from error
     finally:
         for handle in handles:
             handle.remove()
     return tuple(order)
+
+
+def _what_to_give(model: nn.Module, inputs: Inputs) -> str:
+    """What to do about inputs that do not go through: found by trying them as floating numbers."""
+    kind = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
+    floating = mapped(inputs, lambda t: t if t.is_floating_point() or t.is_complex() else t.to(kind))
+    if any(not t.is_floating_point() for t in tensors_of(inputs)):
+        with suppress(Exception), torch.no_grad():
+            call(model, floating)
+            return (
+                "It runs on floating numbers: convert these, scaled as in training (images of bytes are "
+                "often divided by 255)."
+            )
+    return "Give an example of the shape the model was trained on."
 
 
 def first_calls(order: Sequence[str]) -> dict[str, int]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import ctypes
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
 from torch import Tensor, nn
+
+from workbench.network.copying import copied
 
 
 def named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -33,7 +34,7 @@ def sharing_copy(model: nn.Module) -> nn.Module:
         for parameter in model.parameters()
         if type(parameter) is nn.Parameter
     }
-    return copy.deepcopy(model, memo)
+    return copied(model, memo)
 
 
 def give_back_memory() -> None:

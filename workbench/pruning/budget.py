@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 
@@ -106,6 +108,20 @@ class Limits:
     minimum: int = 1
     multiple: int = 1
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "locks", {name: _as_int(width) for name, width in self.locks.items()})
+        object.__setattr__(self, "minimum", _as_int(self.minimum))
+        object.__setattr__(self, "multiple", _as_int(self.multiple))
+
+
+def _as_int(number: Any) -> Any:
+    """A whole number of another kind, NumPy's or a float, as an int; anything else as it is."""
+    return int(float(number)) if isinstance(number, Real) and float(number).is_integer() else number
+
+
+def _is_count(number: Any) -> bool:
+    return isinstance(number, Integral) and int(number) >= 1
+
 
 def widths_at(groups: Sequence[GroupBudget], lam: float, limits: Limits | None = None) -> dict[str, int]:
     """Every group's width at one λ: ⌈N(λ)⌉, or the next above it that the limits allow.
@@ -148,6 +164,7 @@ def solve(
     """
     limits = limits or Limits()
     check_request(rule, groups, target, unit, limits)
+    target = float(target)
     cost = _cost(model, unit, seconds, biased)
     allowed = [_allowed(group, limits) for group in groups]
     smallest = [choices[0] for choices in allowed]
@@ -166,9 +183,7 @@ def solve(
     found = cost.total(widths)
     met = found <= target
     message = "" if met else f"{_said(target, unit)} cannot be met: the nearest is {_said(found, unit)}"
-    return BudgetPlan(
-        rule, unit, float(target), named, found, parameters, macs, met, message, lam, doubtful=not met
-    )
+    return BudgetPlan(rule, unit, target, named, found, parameters, macs, met, message, lam, doubtful=not met)
 
 
 def _said(cost: float, unit: str) -> str:
@@ -183,17 +198,18 @@ def check_request(rule: str, groups: Sequence[GroupBudget], target: float, unit:
         raise ValueError(f"the rule must be one of {', '.join(RULES)}; got {rule!r}")
     if unit not in UNITS:
         raise ValueError(f"the unit must be one of {', '.join(UNITS)}; got {unit!r}")
-    if isinstance(target, bool) or not isinstance(target, (int, float)) or not target > 0:
+    if isinstance(target, bool) or not isinstance(target, Real) or not target > 0:
         raise ValueError(f"the target must be a positive number of {unit}; got {target!r}")
-    if limits.minimum < 1 or limits.multiple < 1:
+    if not (_is_count(limits.minimum) and _is_count(limits.multiple)):
         raise ValueError(
-            f"the minimum width and the multiple must be 1 or more; got {limits.minimum}, {limits.multiple}"
+            "the minimum width and the multiple must be whole numbers, 1 or more; got "
+            f"{limits.minimum}, {limits.multiple}"
         )
     widths = {group.name: group.width for group in groups}
     for name, width in limits.locks.items():
         if name not in widths:
             raise ValueError(f"no prunable group is called {name!r}; there are {', '.join(widths)}")
-        if not 1 <= width <= widths[name]:
+        if not _is_count(width) or width > widths[name]:
             raise ValueError(f"{name} has {widths[name]} units; it cannot be locked at {width}")
 
 

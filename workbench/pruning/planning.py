@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from numbers import Integral
 from threading import Event
 
 import numpy as np
@@ -239,6 +240,6 @@ def falling(groups: tuple[UnitGroup, ...], widths: Mapping[str, int]) -> list[st
         group = named_group(groups, name)
         if not group.prunable:
             raise ValueError(f"{name} is not prunable: {group.why_not}")
-        if not 1 <= width <= group.width:
+        if not (isinstance(width, Integral) and 1 <= width <= group.width):
             raise ValueError(f"{name} has {group.width} units; it cannot get {width}")
     return [g.name for g in groups if g.prunable and widths.get(g.name, g.width) < g.width]

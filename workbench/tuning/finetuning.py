@@ -19,7 +19,7 @@ from workbench.measure.asking import AmbiguousError
 from workbench.measure.intake import Intake
 from workbench.measure.reading import Loss, Reading, TaskLoss
 from workbench.network.copying import copied
-from workbench.network.running import call, device_of, main_output, one_line
+from workbench.network.running import batch_length, call, device_of, main_output, one_line, tensors_of
 from workbench.tuning.augmentation import augmented
 from workbench.tuning.layout import lay_channels_last, lay_out_like, lay_plain
 from workbench.tuning.matching import Matching
@@ -166,9 +166,10 @@ def _endless(data: Iterable, randomness: OwnRandomness, generator: torch.Generat
     while True:
         seen = 0
         batches = data.shuffled(generator) if isinstance(data, Batches) else randomness.batches(data)
-        for batch in batches:
-            seen += 1
-            yield batch
+        for index, batch in enumerate(batches):
+            if batch_length(split_batch(batch, index, "training")[0]):
+                seen += 1
+                yield batch
         if not seen:
             raise ValueError("the training data is empty: give at least one batch")
 
@@ -218,7 +219,9 @@ class _Course:
         except Exception as error:
             raise ValueError(f"training batch {index} does not fit: {one_line(error)}") from error
         if not torch.isfinite(value):
-            raise ValueError(f"the loss is {float(value)} at step {index + 1}: take a smaller learning rate")
+            raise ValueError(
+                f"the loss is {float(value.detach())} at step {index + 1}: {_why(inputs, targets, index)}"
+            )
         self.optimiser.zero_grad()
         value.backward()
         self.optimiser.step()
@@ -293,8 +296,9 @@ class _Course:
             if wanted is None:
                 with torch.no_grad():
                     wanted = main_output(call(self.original, inputs))
-            axis = self._class_axis(outputs, targets, inputs)
-            value = value + tuning.distill * _distance(outputs, wanted, axis, tuning.temperature)
+            axis, logits = self._classes(outputs, targets, inputs)
+            distance = _distance(logits(outputs), logits(wanted), axis, tuning.temperature)
+            value = value + tuning.distill * distance
         return value
 
     def _read(self, outputs: Tensor, targets: Tensor, inputs: Any) -> Reading:
@@ -304,16 +308,32 @@ class _Course:
             self.reading = self.task.reading_of(found, targets, self.model, inputs, self.data)
         return self.reading
 
-    def _class_axis(self, outputs: Tensor, targets: Tensor | None, inputs: Any) -> int | None:
-        """Where the original alone is followed, or by a loss of the user's own, targets may be anything."""
-        if targets is None:
-            return None
-        try:
-            return self._read(outputs, targets, inputs).class_axis
-        except AmbiguousError:
-            raise
-        except ValueError:
-            return None
+    def _classes(
+        self, outputs: Tensor, targets: Tensor | None, inputs: Any
+    ) -> tuple[int | None, Callable[[Tensor], Tensor]]:
+        """The axis of the classes, if any, and what makes logits of outputs.
+
+        Where the original alone is followed, or by a loss of the user's own, targets may be anything.
+        """
+        if targets is not None:
+            try:
+                reading = self._read(outputs, targets, inputs)
+                return reading.class_axis, reading.logits
+            except AmbiguousError:
+                raise
+            except ValueError:
+                pass
+        return None, lambda numbers: numbers
+
+
+def _why(inputs: Any, targets: Tensor | None, index: int) -> str:
+    """What to do where the loss is not finite."""
+    for what, tensors in (("inputs", tensors_of(inputs)), ("targets", [] if targets is None else [targets])):
+        if not all(bool(tensor.isfinite().all()) for tensor in tensors):
+            return f"the {what} of this batch have NaN or Inf"
+    if index == 0:
+        return "so it is before anything was learned; look at what the network gives, and at the loss"
+    return "take a smaller learning rate"
 
 
 def _distance(outputs: Tensor, wanted: Tensor, axis: int | None, temperature: float) -> Tensor:

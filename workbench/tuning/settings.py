@@ -14,7 +14,7 @@ class Tuning:
     `batch` the examples a step where the data is given as whole tensors; a loader makes its own batches.
 
     Shares of the loss, in [0, 1] and together at most 1: `distill` follows the original network's outputs,
-    softened by `temperature` where whole-number targets say that these are classes, else in the mean square;
+    softened by `temperature` where the targets say that these are classes, else in the mean square;
     `match` follows its activations at every reader, of the units that are left, and its outputs, in the mean
     square **[beyond the paper]**. The rest follows the labels; where nothing is left to them, they are not
     needed.
