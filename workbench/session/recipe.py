@@ -210,7 +210,7 @@ def _step(record: Any, index: int, where: str) -> RecipeStep | TuneStep | RefitS
     place = f"$.steps[{index}]"
     try:
         kind = msgspec.convert(record, dict[str, Any]).get("kind", "commit")
-        if kind not in kinds:
+        if not isinstance(kind, str) or kind not in kinds:
             raise ValueError(f"unknown kind of step {kind!r}: the kinds are {', '.join(kinds)}")
         if kind == "refit":
             return RefitStep()
