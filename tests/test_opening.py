@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 
 import pytest
 import torch
@@ -151,6 +152,8 @@ DAMAGE = [
     (lambda r: r["steps"][1]["kept"].__setitem__(2, 0.5), r"\$\.steps\[1\]\.kept\[2\]"),
     (lambda r: r["steps"][2].pop("theta"), r"missing required field 'theta' - at '\$\.steps\[2\]'"),
     (lambda r: r["steps"][2].update(kind="fold"), r"unknown kind of step 'fold'.*\$\.steps\[2\]"),
+    (lambda r: r["steps"][2].update(lam=math.inf), r"λ must be positive and finite.*\$\.steps\[2\]"),
+    (lambda r: r["steps"][2].update(kind=["refit"]), r"unknown kind of step \['refit'\].*\$\.steps\[2\]"),
     (lambda r: r["model"].update(fingerprint=7), r"'\$\.model\.fingerprint'"),
     (lambda r: r.update(procedure="both"), r"'both' - at '\$\.procedure'"),
     (tuned(epochs="1"), r"\$\.steps\[3\]\.tuning\.epochs"),

@@ -274,3 +274,84 @@ def test_linked_groups_come_back_to_the_bit_too(tmp_path):
         for place in (1, 0, 3, 2):
             one.goto(place)
             assert same(weights(one), seen[place])
+
+
+def test_what_is_measured_of_the_original_is_known_on_every_branch():
+    measured = session_of()
+    session = Session(measured.original, measured.calibration)
+    session.fork("other")
+    session.switch("main")
+    session.measure()
+    for name in ("other", "main"):
+        session.switch(name)
+        assert session.measured, name
+
+
+def test_what_one_freezes_in_the_present_network_stays_as_it_is_in_fine_tuning():
+    session = Session(conv_net(), [(images(64), TARGETS)])  # unscored: the last network is the one kept
+    session.measure()
+    session.commit(session.preview("conv1", width=4))
+    for parameter in session.model.fc1.parameters():
+        parameter.requires_grad_(False)
+    before = weights(session)
+    session.finetune(tuning=Tuning(steps=3, rate=0.1))
+    after = weights(session)
+    assert torch.equal(after["fc1.weight"], before["fc1.weight"])
+    assert not torch.equal(after["fc2.weight"], before["fc2.weight"])
+    session.undo()
+    assert not session.model.fc1.weight.requires_grad
+    assert session.model.fc2.weight.requires_grad
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.0])
+def test_any_number_that_one_writes_into_the_present_network_is_kept(value):
+    session = session_of()
+    session.commit(session.preview("conv1", width=4))
+    session.model.fc2.bias.fill_(torch.finfo(torch.float32).max if value == float("inf") else 0.0)
+    session.commit(session.preview("conv2", width=4))
+    session.undo()
+    session.model.fc2.bias.fill_(value)
+    session.undo()
+    session.redo()
+    bits = torch.full((5,), value).view(torch.int32)
+    assert torch.equal(session.model.fc2.bias.view(torch.int32), bits)
+
+
+@torch.no_grad()
+def test_the_original_is_scored_as_it_was_given():
+    session = session_of()
+    session.model.fc2.bias.copy_(torch.tensor([1e6, 0.0, 0.0, 0.0, 0.0]))
+    assert session.evaluate() == session.history[0].score
+    assert session.evaluate(session.model) != session.history[0].score
+
+
+class OneScale(nn.Module):
+    """A buffer that two modules hold."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = mlp(6, 9, 7, 5)
+        scale = torch.ones(5)
+        self.register_buffer("scale", scale)
+        self.register_buffer("again", scale)
+
+    def forward(self, x):
+        return self.net(x) * self.scale + self.again
+
+
+@torch.no_grad()
+def test_a_buffer_under_two_names_stays_one(tmp_path):
+    torch.manual_seed(0)
+    model, x = OneScale().eval(), torch.randn(40, 6)
+    session = Session(model, x)
+    session.measure()
+    names = [group.name for group in session.groups if group.prunable]
+    session.commit(session.preview(names[0], width=4))
+    session.model.scale.fill_(2)
+    session.commit(session.preview(names[1], width=4))
+    session.save(tmp_path)
+    for one in (session, Session.open(tmp_path, model, x)):
+        one.undo()
+        assert one.model.scale is one.model.again
+        assert torch.equal(one.model.again, torch.full((5,), 2.0))

@@ -4,6 +4,7 @@ import json
 import math
 
 import pytest
+from notebook_page import expect_measured
 from playwright.sync_api import expect
 from tabs import CUT, CUT_SIDEWAYS, PATIENCE, set_width, settle, to_budget
 
@@ -195,3 +196,34 @@ def test_no_script_failed(budget):
     assert budget.page.errors == []
     assert budget.page.foreign == []
     assert budget.cell_errors() == []
+
+
+PIXELS = """
+import torch, workbench as wb
+
+torch.manual_seed(0)
+net = torch.nn.Sequential(torch.nn.Conv2d(3, 12, 3), torch.nn.ReLU(), torch.nn.Conv2d(12, 4, 1)).eval()
+x, y = torch.randn(16, 3, 7, 7), torch.randint(0, 4, (16, 5, 5))
+wb.Workbench(wb.Session(net, [(x, y)], [(x, y)], data_name="random pixels"))
+"""
+OVER = """() => [...document.querySelectorAll('.wbw-root .wbw-steps-head > *')]
+  .filter(node => node.checkVisibility() && node.scrollWidth > node.clientWidth + 1)
+  .map(node => node.textContent)"""
+
+
+def test_a_score_of_two_words_has_room_above_its_column(open_notebook):
+    bench = open_notebook(PIXELS)
+    bench.press_shift_enter()
+    expect_measured(bench.page)
+    heads = bench.page.locator(".wbw-steps-head").filter(has_text="pixel accuracy")
+    expect(heads.first).to_be_visible()
+    assert bench.page.evaluate(OVER) == []
+    bench.find("tab-budget").click()
+    set_width(bench, "0", 5)
+    bench.find("tab-compare").click()
+    settle(bench)
+    bench.find("compare").click()
+    expect(bench.find("compare-row").first).to_be_visible(timeout=PATIENCE)
+    expect(heads).to_have_count(2)
+    assert bench.page.evaluate(OVER) == []
+    bench.screenshot("compare-pixels")

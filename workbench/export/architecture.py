@@ -144,7 +144,7 @@ def read_architecture(path: Path) -> Architecture:
         return msgspec.convert(found | {"layers": layers}, Architecture)
     except msgspec.ValidationError as error:
         raise ValueError(
-            f"{path} lacks its 'class', 'layers' or 'aliases', or they are damaged: {_quoted(error)}"
+            f"{path} lacks its 'class', 'layers' or 'aliases', or they are damaged: {quoted(error)}"
         ) from error
 
 
@@ -152,21 +152,22 @@ def _read_layer(layer: Any, name: str, path: Path) -> Layer:
     try:
         return msgspec.convert(layer, Layer)
     except msgspec.ValidationError as error:
-        words = _quoted(error)
+        words = quoted(error, f"$.layers.{name}")
         sizes = "[...][" in words or ">= 0" in words
         what = (
             "has a shape that is not a list of whole numbers"
             if sizes
             else (f"lacks one of {', '.join(LAYER_FIELDS)}, or is damaged")
         )
-        place = f"$.layers.{name}"
-        words = words.replace("$", place) if "$" in words else f"{words} - at '{place}'"
         raise ValueError(f"{path}: layer {name!r} {what}: {words}") from error
 
 
-def _quoted(error: Exception) -> str:
-    """The words of msgspec, with the quotes of all other messages."""
-    return str(error).replace("`", "'")
+def quoted(error: Exception, place: str = "") -> str:
+    """The words of msgspec, with the quotes of all other messages; `place`: where in the file `$` is."""
+    words = str(error).replace("`", "'")
+    if not place:
+        return words
+    return words.replace("$", place) if "$" in words else f"{words} - at '{place}'"
 
 
 def passing(model: nn.Module) -> set[str]:

@@ -6,9 +6,12 @@ import ctypes
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
+import torch
 from torch import Tensor, nn
 
 from workbench.network.copying import copied
+
+_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64, 16: torch.int64}  # by the bytes of an element
 
 
 def named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -22,6 +25,16 @@ def own_tensors(module: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers of a module without its children's."""
     both = {**module._parameters, **module._buffers}
     return {key: tensor for key, tensor in both.items() if tensor is not None}
+
+
+def same_bits(a: Tensor, b: Tensor) -> bool:
+    """Whether both hold the same numbers of one type on one device, bit for bit: NaN is NaN, −0 is not 0."""
+    if (a.shape, a.dtype, a.device) != (b.shape, b.dtype, b.device):
+        return False
+    if a.data_ptr() == b.data_ptr() and a.stride() == b.stride():
+        return True
+    bits = _BITS.get(a.element_size(), torch.uint8)
+    return torch.equal(*(one.detach().flatten().view(bits) for one in (a, b)))
 
 
 def sharing_copy(model: nn.Module) -> nn.Module:
@@ -46,18 +59,17 @@ def give_back_memory() -> None:
 def put_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
     """Put each of `tensors` in the place of its name; a parameter shares the memory of the given one.
 
-    A tensor under several names becomes one parameter. Returns the model.
+    A tensor under several names becomes one parameter, or one buffer. Returns the model.
     """
-    made: dict[int, nn.Parameter] = {}
+    made: dict[int, Tensor] = {}
     for name, tensor in tensors.items():
         owner, _, key = name.rpartition(".")
         module = model.get_submodule(owner)
-        if key in module._buffers:
-            module._buffers[key] = tensor.detach().clone()
-        else:
-            if id(tensor) not in made:
-                made[id(tensor)] = nn.Parameter(tensor.detach(), tensor.requires_grad)
-            setattr(module, key, made[id(tensor)])
+        is_buffer = key in module._buffers
+        if id(tensor) not in made:
+            plain = tensor.detach()
+            made[id(tensor)] = plain.clone() if is_buffer else nn.Parameter(plain, tensor.requires_grad)
+        setattr(module, key, made[id(tensor)])
     return model
 
 
@@ -68,7 +80,7 @@ def with_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
     """
     model = sharing_copy(model)
     named = dict(named_tensors(model))
-    made: dict[int, nn.Parameter] = {}
+    made: dict[int, Tensor] = {}
     for name, value in weights.items():
         owner, _, key = name.rpartition(".")
         old = named.get(name)
@@ -81,14 +93,10 @@ def with_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
             )
         module = model.get_submodule(owner)
         like = next(module.parameters(recurse=False)) if old is None else old
-        new = value.to(like.device, like.dtype, copy=True)
-        if key in module._buffers:
-            module._buffers[key] = new
-        elif id(old) not in made or old is None:
-            made[id(old)] = nn.Parameter(new, like.requires_grad)
-            setattr(module, key, made[id(old)])
-        else:
-            setattr(module, key, made[id(old)])
+        if old is None or id(old) not in made:
+            new = value.to(like.device, like.dtype, copy=True)
+            made[id(old)] = new if key in module._buffers else nn.Parameter(new, like.requires_grad)
+        setattr(module, key, made[id(old)])
     return model
 
 

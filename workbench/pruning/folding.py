@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from workbench.network.groups import UnitGroup, lost_units, named_group
 from workbench.network.surgery import remove_units
-from workbench.network.tensors import named_tensors, put_tensors, sharing_copy
+from workbench.network.tensors import named_tensors, put_tensors, same_bits, sharing_copy
 from workbench.pruning.choice import Choice
 from workbench.pruning.state import State
 
@@ -129,11 +129,9 @@ def _without_model(state: State) -> State:
 
 def _same(a: Tensor, b: Tensor | None) -> bool:
     """The same to the bit, layout and all."""
-    if b is None or (a.shape, a.dtype, a.device) != (b.shape, b.dtype, b.device):
+    if b is None or a.stride() != b.stride() or a.requires_grad != b.requires_grad:
         return False
-    if a.stride() != b.stride() or a.requires_grad != b.requires_grad:
-        return False
-    return a.data_ptr() == b.data_ptr() or torch.equal(a, b)
+    return same_bits(a, b)
 
 
 def _cuts(group: UnitGroup, choice: Choice) -> list[tuple[str, Tensor]]:

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar, cast
 
-import torch
 from torch import Tensor, nn
 
 from workbench.network.copying import copied
-from workbench.network.tensors import named_tensors
+from workbench.network.tensors import named_tensors, same_bits
 from workbench.pruning.choice import Choice
 from workbench.pruning.folding import Folded, folded, refolded, shortened, unfolded
 from workbench.pruning.state import State
 from workbench.tuning.settings import Tuning
 
 MAIN = "main"
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def one_at_a_time(method: Method) -> Method:
+    """Changes of a history read its lines and put others in their place: nobody may come between."""
+
+    @functools.wraps(method)
+    def alone(self: History, *args: Any, **kwargs: Any) -> Any:
+        with self._changing:
+            return method(self, *args, **kwargs)
+
+    return cast(Method, alone)
 
 
 @dataclass(frozen=True)
@@ -89,7 +102,8 @@ class Line:
         """The same line with that position as the present one: whole there, folded elsewhere."""
         state = self.state(position)
         places = [place.away() for place in self.places]
-        places[position] = replace(self.places[position], state=state)
+        if places[position].state is not state:  # the original's place is one for all lines
+            places[position] = replace(self.places[position], state=state)
         return replace(self, places=tuple(places), position=position)
 
     def left(self) -> Line:
@@ -108,7 +122,7 @@ class History:
         self.branch = MAIN
         self._held = ""
         self._given: tuple[nn.Module, nn.Module] | None = None  # the present network, and its copy given away
-        self._giving = threading.Lock()
+        self._changing = threading.RLock()
 
     @property
     def line(self) -> Line:
@@ -146,32 +160,36 @@ class History:
 
     # The network that is given away
 
+    @one_at_a_time
     def given(self) -> nn.Module:
         """The present network for somebody who may change it: a copy, the same one while one stays here."""
-        with self._giving:
-            model = self.present.model
-            if self._given is None or self._given[0] is not model:
-                self._given = model, copied(model)
-            return self._given[1]
+        model = self.present.model
+        if self._given is None or self._given[0] is not model:
+            self._given = model, copied(model)
+        return self._given[1]
 
+    @one_at_a_time
     def shown(self) -> nn.Module:
-        """The network that was given away, else the present one."""
+        """The network that was given away, on which a person's hooks are, if it is the present one still."""
+        self.settle()
         given, model = self._given, self.present.model
-        return given[1] if given is not None and given[0] is model else model
+        mine = given is not None and given[0] is model and _same(given[1], model)
+        return given[1] if given is not None and mine else model
 
+    @one_at_a_time
     def settle(self) -> None:
         """Take over what somebody changed in the network that was given away; the original stays as it is."""
-        with self._giving:
-            state, given = self.present, self._given
-            if given is None or given[0] is not state.model or not self.position:
-                return
-            if not _same(given[1], state.model):
-                mine = copied(given[1])
-                self._given = mine, given[1]
-                self.replace_present(replace(state, model=mine, problems={}))
+        state, given = self.present, self._given
+        if given is None or given[0] is not state.model or not self.position:
+            return
+        if not _same(given[1], state.model):
+            mine = copied(given[1])
+            self._given = mine, given[1]
+            self.replace_present(replace(state, model=mine, problems={}))
 
     # Holding
 
+    @one_at_a_time
     def hold(self, why: str) -> None:
         """Until `release`, whatever goes to another state raises ValueError with the words `why`."""
         self.check_free()
@@ -187,6 +205,7 @@ class History:
 
     # Changing
 
+    @one_at_a_time
     def amend(self, state: State, step: Step | None = None) -> None:
         """Replace the present state, whose network stays (measured anew), and its step; the original is that
         of every line."""
@@ -207,6 +226,7 @@ class History:
         else:
             self._put(amended(self.line))
 
+    @one_at_a_time
     def replace_present(self, state: State) -> None:
         """Put a state with another network in place of the present one, on the present line alone."""
         line = self.line
@@ -222,11 +242,7 @@ class History:
         if position < len(places) and places[position].state is None:
             places[position] = replace(places[position], state=self.line.state(position), folded=None)
 
-    def rescore(self, scores: Sequence[float | None]) -> None:
-        """Replace the scores of all steps of the present line."""
-        steps = (replace(step, score=score) for step, score in zip(self.line.steps, scores, strict=True))
-        self._put(replace(self.line, steps=tuple(steps)))
-
+    @one_at_a_time
     def push(self, found: Sequence[tuple[State, Step]]) -> None:
         """Go on from the present state; what redo would have brought back is dropped."""
         self.check_free()
@@ -243,6 +259,7 @@ class History:
         self._given = None
         self._put(Line(tuple(places), steps, len(places) - 1))
 
+    @one_at_a_time
     def goto(self, position: int) -> None:
         """Raises ValueError outside of the history."""
         self.check_free()
@@ -271,6 +288,7 @@ class History:
             on += 1
         return on
 
+    @one_at_a_time
     def fork(self, name: str) -> None:
         """A new line that goes on from the present state, under another name; it becomes the present one.
 
@@ -287,6 +305,7 @@ class History:
         before, self.branch = self.branch, name
         self._lines[before] = line.left()
 
+    @one_at_a_time
     def switch(self, name: str) -> None:
         """Raises ValueError listing the branches."""
         self.check_free()
@@ -298,6 +317,7 @@ class History:
             before, self.branch = self.branch, name
             self._lines[before] = self._lines[before].left()
 
+    @one_at_a_time
     def rename(self, name: str) -> None:
         """Call the present line otherwise. Raises ValueError for an empty name or one in use."""
         if name != self.branch:
@@ -305,6 +325,7 @@ class History:
             self.fork(name)
             self._lines[name] = self._lines.pop(before)
 
+    @one_at_a_time
     def drop(self, name: str) -> None:
         """Forget a branch. Raises ValueError for the present one, or one that does not exist."""
         self.check_free()
@@ -314,11 +335,8 @@ class History:
 
 
 def _same(a: nn.Module, b: nn.Module) -> bool:
-    """The same tensors under the same names, bit for bit, NaN for NaN."""
+    """The same tensors under the same names, bit for bit, of which the same are to be trained."""
     mine, its = dict(named_tensors(a)), dict(named_tensors(b))
     return mine.keys() == its.keys() and all(
-        mine[key].shape == its[key].shape
-        and mine[key].device == its[key].device
-        and torch.equal(mine[key].nan_to_num(), its[key].nan_to_num())
-        for key in mine
+        mine[key].requires_grad == its[key].requires_grad and same_bits(mine[key], its[key]) for key in mine
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -13,6 +14,7 @@ import msgspec
 import torch
 from torch import nn
 
+from workbench.export.architecture import quoted
 from workbench.measure.asking import check_asked
 from workbench.network.copying import copied
 from workbench.network.rebuilt.explicit import explicit
@@ -49,8 +51,10 @@ class RecipeStep(msgspec.Struct, frozen=True):
             raise ValueError(f"'kept' must be ascending, distinct unit indices in [0, {self.of})")
         if len(kept) != self.width:
             raise ValueError(f"{len(kept)} units are kept, but the width is {self.width}")
-        if not self.lam > 0 or not 0 <= self.theta <= 1:
-            raise ValueError(f"λ must be positive and θ in [0, 1], got {self.lam} and {self.theta}")
+        if not 0 < self.lam < math.inf or not 0 <= self.theta <= 1:
+            raise ValueError(
+                f"λ must be positive and finite, and θ in [0, 1]; got {self.lam} and {self.theta}"
+            )
         if self.selection not in SELECTIONS or self.reconstruction not in RECONSTRUCTIONS:
             raise ValueError(
                 f"unknown selection or reconstruction: {self.selection!r}, {self.reconstruction!r}"
@@ -187,7 +191,7 @@ def read_recipe(source: dict | str | Path) -> dict[str, Any]:
     try:
         msgspec.convert(source, _Recipe)
     except msgspec.ValidationError as error:
-        words = _quoted(error)
+        words = quoted(error)
         parts = (said for name, said in _PARTS.items() if f"$.{name}" in words or f"'{name}'" in words)
         part = next(parts, "")
         raise RecipeError(f"{where}: {part}{': ' if part else ''}{words}") from error
@@ -210,7 +214,7 @@ def _step(record: Any, index: int, where: str) -> RecipeStep | TuneStep | RefitS
     place = f"$.steps[{index}]"
     try:
         kind = msgspec.convert(record, dict[str, Any]).get("kind", "commit")
-        if kind not in kinds:
+        if not isinstance(kind, str) or kind not in kinds:
             raise ValueError(f"unknown kind of step {kind!r}: the kinds are {', '.join(kinds)}")
         if kind == "refit":
             return RefitStep()
@@ -223,14 +227,7 @@ def _step(record: Any, index: int, where: str) -> RecipeStep | TuneStep | RefitS
             raise ValueError(f"unknown settings {', '.join(sorted(unknown))}")
         return TuneStep(msgspec.convert(settings, Tuning))
     except ValueError as error:
-        words = _quoted(error)
-        words = words.replace("$", place) if "$" in words else f"{words} - at '{place}'"
-        raise RecipeError(f"step {index + 1} of {where}: {words}") from error
-
-
-def _quoted(error: Exception) -> str:
-    """The words of msgspec, with the quotes of all other messages."""
-    return str(error).replace("`", "'")
+        raise RecipeError(f"step {index + 1} of {where}: {quoted(error, place)}") from error
 
 
 def check_fingerprint(recipe: dict[str, Any], model: nn.Module) -> str:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import torch
 from torch import Tensor, nn
 
 from workbench.measure.moments import GroupStatistics
 from workbench.network.groups import UnitGroup
-from workbench.network.tensors import with_weights
+from workbench.network.tensors import same_bits, with_weights
 from workbench.pruning.choice import Choice
 from workbench.pruning.state import Change, State, Statistics
 from workbench.pruning.transitions import (
@@ -139,8 +138,5 @@ def _check_whole(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 
 def _same_weights(a: nn.Module, b: nn.Module) -> bool:
-    """Bit for bit, NaN for NaN."""
     mine, its = a.state_dict(), b.state_dict()
-    return mine.keys() == its.keys() and all(
-        torch.equal(mine[key].nan_to_num(), its[key].nan_to_num()) for key in mine
-    )
+    return mine.keys() == its.keys() and all(same_bits(mine[key], its[key]) for key in mine)

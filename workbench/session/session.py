@@ -173,8 +173,8 @@ class Session:
     def model(self) -> nn.Module:
         """The network as it stands now, in evaluation mode.
 
-        It is yours: what you change in it belongs to this step from then on and to no other, but for the
-        original, which stays as it was given.
+        It is yours: what you change in its tensors, or which of them learn, belongs to this step from then
+        on and to no other, but for the original, which stays as it was given.
         """
         return self._history.given()
 

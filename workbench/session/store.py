@@ -22,6 +22,7 @@ from torch import Tensor
 
 from workbench.data import checkpoints
 from workbench.export.architecture import MOMENTS, RECIPE, WEIGHTS
+from workbench.network.tensors import same_bits
 from workbench.session.history import MAIN
 from workbench.session.recipe import (
     Asked,
@@ -205,7 +206,7 @@ def _read_changed(folder: Path, recipe: dict[str, Any]) -> list[Tensors | None]:
 def _same(a: Tensors | None, b: Tensors | None) -> bool:
     if a is None or b is None:
         return a is b
-    return a.keys() == b.keys() and all(a[key].equal(b[key]) for key in a)
+    return a.keys() == b.keys() and all(same_bits(a[key], b[key]) for key in a)
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:

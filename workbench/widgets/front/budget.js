@@ -30,13 +30,16 @@ function totalBar(name, caption) {
   } };
 }
 
+// The kernel's words as a sentence, whose numbers and units no line breaks apart.
+const sentence = (words) => `${words[0].toUpperCase()}${words.slice(1)}.`.replace(/(\d) (?=ms\b)/g, `$1${THIN}`);
+
 function plannedWords(state, widths, parameters) {
   const plan = state.get("planned");
   const { names = [] } = state.get("budget");
   if (!plan.rule || names.some((name, i) => plan.widths[name] !== widths[i])) return ["", true];
   const left = widths.some((width, i) => width < state.get("budget").widths[i]); // else it is committed
   if (left && plan.unit === "parameters" && plan.parameters !== parameters) return ["Planned with another reconstruction, which adds other biases: press a rule again.", false];
-  if (plan.message) return [`${plan.message}.`, !plan.doubtful];
+  if (plan.message) return [sentence(plan.message), !plan.doubtful];
   const cost = plan.unit === "seconds" ? `${(1000 * plan.cost).toPrecision(3)}${THIN}ms measured` : `${count(plan.cost)} ${UNIT_NAMES[plan.unit]}`;
   return [`By ${RULE_NAMES[plan.rule]}: ${cost}`, true];
 }
