@@ -246,6 +246,10 @@ def backwards(x):
     return x[:, torch.arange(15, -1, -1)].relu()
 
 
+def one_place_on(x):
+    return x.roll(1, 1).relu()
+
+
 def last_three(x):
     return torch.cat([x[:, :-3].relu(), x[:, -3:].tanh()], 1)
 
@@ -359,5 +363,6 @@ REFUSED = {
     "a place written in the code": (lambda: Parts(literal), IMAGE),
     "an order written in the code": (lambda: Parts(backwards), IMAGE),
     "a careless squeeze": (Squeezed, IMAGE),
+    "every channel one place on": (lambda: Parts(one_place_on), IMAGE),
     "the last three apart": (lambda: Parts(last_three), IMAGE),
 }
