@@ -6,7 +6,6 @@ import pytest
 import torch
 from networks import Grouped, Mixed, Residual, Tied, conv_net, images, mlp
 from torch import nn
-from torch.nn import functional
 
 from workbench.network.finding.proof import find_groups
 
