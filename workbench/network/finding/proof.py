@@ -19,7 +19,7 @@ from workbench.network.finding.assembly import Discovery, discover
 from workbench.network.finding.linking import Link, bonds, link, merged, without_units
 from workbench.network.finding.mending import choices, names_of
 from workbench.network.finding.training_proof import training_trials
-from workbench.network.finding.trials import ROUNDS, Trials
+from workbench.network.finding.trials import BREAKS, ROUNDS, Trials
 from workbench.network.groups import UnitGroup
 from workbench.network.layers import is_linear_layer
 from workbench.network.running import Inputs, call, call_order, mapped, tensors_of
@@ -142,7 +142,8 @@ class _Proof:
         done = linked | {group.name for group in mended}
         links += self._alike([group for group in failing if group.name not in done])
         done |= {name for one in links for name in one.units}
-        spared = [self._spared(group) for group in failing if group.name not in done]
+        broken = [group for group in failing if failures[group.name].startswith(BREAKS)]
+        spared = [self._spared(group) for group in broken if group.name not in done]
         kept = [*passed, *mended, *(one.group for one in links), *filter(None, spared)]
         if len(kept) > len(passed):
             kept, more = self._passing(kept)

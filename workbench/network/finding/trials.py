@@ -37,8 +37,9 @@ def lost_in_round(round_: int, index: int, width: int) -> Tensor:
     """The units, ascending, that a trial takes of the `index`-th group, `width` wide; at least one stays.
 
     Round 0 takes a quarter to a half of every group, scattered, the last unit among them; the later ones the
-    first unit, a run of about a third, all but one, and none, in an order of the group's own. Where code
-    counts places from the start, every place moves when the first is lost; from the end, when the last is.
+    first unit, a run of about a third at one end, all but one, and none, in an order of the group's own.
+    Where code counts places from the start, every place moves when the first is lost; from the end, when the
+    last is; and a run at one end is never in proportion to halves or thirds.
     """
     generator = torch.Generator().manual_seed(7919 * index + 31 * width)
     shares = [SHARES[i] for i in torch.randperm(len(SHARES), generator=generator).tolist()]
@@ -54,7 +55,7 @@ def lost_in_round(round_: int, index: int, width: int) -> Tensor:
         return scattered[:0]
     if share == "run":
         count = between(max(1, width // 4), max(1, 2 * width // 5))
-        start = between(0, width - count)
+        start = 0 if index % 2 else width - count
         return torch.arange(start, start + count)
     if share == "first":
         return torch.zeros(1, dtype=torch.int64)
