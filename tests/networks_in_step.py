@@ -246,6 +246,20 @@ def backwards(x):
     return x[:, torch.arange(15, -1, -1)].relu()
 
 
+def one_place_on(x):
+    return x.roll(1, 1).relu()
+
+
+def half_by_mask(x):
+    """Nothing is cut: only the place of a channel, compared with their number, says what becomes of it."""
+    first = torch.arange(x.shape[1]) < x.shape[1] // 2
+    return torch.where(first[:, None, None], x.relu(), x)
+
+
+def first_apart(x):
+    return torch.cat([x[:, :1].relu(), x[:, 1:]], 1)
+
+
 def last_three(x):
     return torch.cat([x[:, :-3].relu(), x[:, -3:].tanh()], 1)
 
@@ -359,5 +373,9 @@ REFUSED = {
     "a place written in the code": (lambda: Parts(literal), IMAGE),
     "an order written in the code": (lambda: Parts(backwards), IMAGE),
     "a careless squeeze": (Squeezed, IMAGE),
+    "every channel one place on": (lambda: Parts(one_place_on), IMAGE),
+    "a half by a mask": (lambda: Parts(half_by_mask, 12), IMAGE),
+    "a half of eleven by a mask": (lambda: Parts(half_by_mask, 11), IMAGE),
+    "the first apart": (lambda: Parts(first_apart), IMAGE),
     "the last three apart": (lambda: Parts(last_three), IMAGE),
 }

@@ -1,5 +1,7 @@
 """Unit groups: found, proved, and refused with a reason."""
 
+import re
+
 import pytest
 import torch
 from networks import Grouped, Mixed, Residual, Tied, conv_net, images, mlp
@@ -64,6 +66,65 @@ def test_units_mixed_before_their_reader_are_refused_by_the_proof():
     first = by_name(find_groups(Mixed(), torch.randn(4, 3)))["first"]
     assert not first.prunable
     assert "mixed" in first.why_not
+
+
+class Products(nn.Module):
+    """Every unit of one layer meets every unit of another, or a part of itself, in a product."""
+
+    def __init__(self, join, depthwise=False):
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(3, 4), nn.Linear(3, 6), nn.LazyLinear(2)
+        self.alone, self.join = nn.Conv1d(4, 4, 1, groups=4) if depthwise else nn.Identity(), join
+
+    def forward(self, x):
+        first = self.alone(self.first(x).unsqueeze(2)).squeeze(2)
+        return self.last(self.join(first, self.second(x)))
+
+
+@pytest.mark.parametrize(
+    ("join", "reason"),
+    [
+        (lambda a, b: (a[:, :, None] * b[:, None]).flatten(1), r"mixed by the network \(mul\)"),
+        (lambda a, b: a.repeat(1, 2) + a.repeat_interleave(2, 1), r"mixed by the network \(add\)"),
+        (
+            lambda a, b: (a.repeat(1, 2) + a.flip(1).repeat(1, 2)) * a.repeat_interleave(2, 1),
+            "mixed|one another",
+        ),
+        (
+            lambda a, b: nn.functional.layer_norm(a + 0 * b[:, :4], [4]),
+            r"mixed by the network \(layer norm\)",
+        ),
+    ],
+)
+@pytest.mark.parametrize("depthwise", [False, True])
+def test_what_made_one_unit_of_several_is_named_and_not_what_only_went_along(join, reason, depthwise):
+    torch.manual_seed(0)
+    model, x = Products(join, depthwise).eval(), torch.randn(4, 3)
+    model(x)
+    first = by_name(find_groups(model, x))["first"]
+    assert not first.prunable
+    assert re.search(reason, first.why_not), first.why_not
+
+
+@pytest.mark.parametrize(
+    "kind", [lambda: nn.LSTMCell(3, 5), lambda: nn.GRUCell(3, 5), lambda: nn.EmbeddingBag(9, 5)]
+)
+def test_layers_that_are_not_taken_apart_are_listed_with_a_reason(kind):
+    class Reading(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.last = kind(), nn.Linear(5, 2)
+
+        def forward(self, x):
+            hidden = self.layer(x)
+            return self.last(hidden[0] if isinstance(hidden, tuple) else hidden)
+
+    torch.manual_seed(0)
+    model = Reading().eval()
+    x = torch.arange(12).reshape(4, 3) % 9 if isinstance(model.layer, nn.EmbeddingBag) else torch.randn(4, 3)
+    group = by_name(find_groups(model, x))["layer"]
+    assert (group.width, group.prunable) == (5, False)
+    assert f"{type(model.layer).__name__} is not taken apart" in group.why_not
 
 
 def test_tied_weights_are_refused_and_named():

@@ -178,6 +178,61 @@ def test_costs_of_what_trains_only_are_exact(kind):
             assert whole.total({group.name: len(KEPT)}) == (cost.parameters, cost.macs)
 
 
+class Stream(Net):
+    """Layers of training mode alone read the units and write into them."""
+
+    def __init__(self):
+        super().__init__()
+        self.again, self.aux = nn.Linear(11, 11), nn.Linear(11, 3)
+
+    def train_only(self, x, h, g):
+        return [self.aux(h + self.again(h))]
+
+
+def test_a_layer_of_training_mode_that_loses_rows_and_columns_is_counted_once():
+    model = built(Stream)
+    groups = find_groups(model, example(model))
+    cost = CostModel.of(model, groups, count_cost(model, example(model)))
+    left = count_cost(remove_units(model, groups, "a", KEPT)[0], example(model))
+    assert cost.total({"a": len(KEPT)}) == (left.parameters, left.macs)
+
+
+class Halves(nn.Module):
+    """Training mode alone takes the units apart in two equal parts."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.o, self.first, self.second = (nn.Linear(*n) for n in ((7, 10), (10, 5), (5, 3), (5, 2)))
+
+    def forward(self, x):
+        h = self.a(x).relu()
+        if not self.training:
+            return self.o(h)
+        first, second = h.chunk(2, 1)
+        return self.o(h), self.first(first), self.second(second)
+
+
+@pytest.mark.parametrize("kept", [[0], [1, 2, 4], [0, 1, 2, 4]])
+def test_parts_that_training_mode_asks_to_be_equal_go_in_step(kept):
+    model = built(Halves)
+    groups = find_groups(model, example(model))
+    group = next(g for g in groups if g.prunable)
+    assert (group.width, len(group.writers[0].rows[0])) == (5, 2)
+    pruned, _ = remove_units(model, groups, group.name, kept)
+    rows = group.writers[0].rows[[unit for unit in range(5) if unit not in kept]].flatten()
+    with torch.no_grad():
+        model.a.weight[rows], model.a.bias[rows] = 0, 0
+        for mode in (False, True):
+            torch.testing.assert_close(pruned.train(mode)(example(model)), model.train(mode)(example(model)))
+
+
+class Noisy(Head):
+    """Training mode draws numbers, and its code counts on eleven units."""
+
+    def train_only(self, x, h, g):
+        return [self.aux((h + torch.rand_like(h)).reshape(-1, 11))]
+
+
 def test_units_that_meet_in_training_mode_alone_go_together():
     model = built(Met)
     group = find_groups(model, example(model))[0]
@@ -219,6 +274,7 @@ class Average(Head):
 @pytest.mark.parametrize(
     ("kind", "name", "reason"),
     [
+        (Noisy, "a", "breaks the network in training mode"),
         (FixedSize, "a", "breaks the network in training mode"),
         (Average, "a", "not the same as silencing them in training mode"),
         (Features, "a", "returned by the network in training mode"),

@@ -61,6 +61,11 @@ class CostModel:
             for reader in group.readers:
                 columns.setdefault(reader.module, []).append((index, reader.positions))
             for part in group.held:
+                if is_linear_layer(
+                    model.get_submodule(part.module)
+                ):  # training mode's own: its rows may go too
+                    columns.setdefault(part.module, []).append((index, part.indices.shape[1]))
+                    continue
                 tensor = getattr(model.get_submodule(part.module), part.tensor)
                 if isinstance(tensor, nn.Parameter):
                     whole, each = tensor.shape[part.dim], part.indices.shape[1]

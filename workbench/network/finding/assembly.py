@@ -26,7 +26,10 @@ from workbench.network.running import (
 )
 
 SINGLE = "it has a single unit"
+ONE_UNIT = "the network ties its rows to one another: they are a single unit, and none of them can go alone"
 IDLE = "does not run on the example input"
+TAKEN_APART = (nn.RNNBase, nn.MultiheadAttention)
+LISTED = (*TAKEN_APART, nn.RNNCellBase, nn.Bilinear, nn.EmbeddingBag)
 Use = tuple[str, Any]  # ("writer" | "norm" | "reader", module) or ("held", (module, tensor, dim))
 
 
@@ -65,9 +68,7 @@ def discover(model: nn.Module, example: Inputs) -> Discovery:
     written = {writer.module for group in groups for writer in (*group.writers, *group.norms)}
     for name, module in model.named_modules():
         if name not in written and (
-            name in layers
-            or isinstance(module, (nn.RNNBase, nn.MultiheadAttention))
-            or (_is_quantized(module) and width_of(module))
+            name in layers or isinstance(module, LISTED) or (_is_quantized(module) and width_of(module))
         ):
             groups.append(_refused(name, module, _why_left_over(name, module, found)))
     position = first_calls(found.calls)
@@ -94,7 +95,8 @@ def _why_left_over(name: str, module: nn.Module, found: Trace) -> str:
         return _used_outside(name, found.outside[name])
     if name not in found.calls:
         return f"the layer {IDLE}"
-    return f"a {type(module).__name__} with these options is not taken apart"
+    options = " with these options" if isinstance(module, TAKEN_APART) else ""
+    return f"a layer of the kind {type(module).__name__}{options} is not taken apart"
 
 
 def _used_outside(name: str, where: str) -> str:
@@ -185,9 +187,9 @@ class _Assembly:
             tuple(Writer(part.module, part.rows.reshape(-1, 1)) for part in parts)
             for parts in (group.writers, group.norms)
         )
-        return UnitGroup(
-            group.name, group.kind, len(writers[0].rows), writers, norms, (), False, group.why_not or SINGLE
-        )
+        width = len(writers[0].rows)
+        reason = group.why_not or (SINGLE if width == 1 else ONE_UNIT)
+        return UnitGroup(group.name, group.kind, width, writers, norms, (), False, reason)
 
     def _group(self, units: list[int]) -> tuple[UnitGroup, list[int]]:
         """A group and its units in order."""

@@ -124,13 +124,19 @@ class Labels:
             self._parent = grand
 
     def meet(self, first: Tensor, second: Tensor, mixer: str = "") -> Tensor:
-        """Labels of what two numbers make together: units join, held entries are linked to their unit."""
+        """Labels of what two numbers make together: units join, held entries are linked to their unit.
+
+        Where several units meet one, `mixer` says what mixed them; one by one, as in a sum of two layers,
+        they are not mixed.
+        """
         if first is second or torch.equal(first, second):
             return first
         a, b = first.numpy(), second.numpy()
         both = (a > 0) & (b > 0) & (a != b)
         if both.any():
-            self.union(a[both], b[both], mixer)
+            pairs = _distinct(self._parent[a[both]], self._parent[b[both]])
+            one_by_one = all(len(np.unique(side)) == len(pairs) for side in pairs.T)
+            self.union(pairs[:, 0], pairs[:, 1], "" if one_by_one else mixer)
         for one, other in ((a, b), (b, a)):
             linked = (one < 0) & (other > 0)
             if linked.any():

@@ -128,7 +128,7 @@ def _combine(
             if one is None:
                 continue
             one = one.expand(out.shape)
-            result = one if result is None else _met(labels, result, one, where)
+            result = one if result is None else _met(labels, result, one, where, mixer(where, name))
         labels.write(out, result)
 
 

@@ -18,8 +18,8 @@ from workbench.network.fewer import few_examples
 from workbench.network.finding.assembly import Discovery, discover
 from workbench.network.finding.linking import Link, bonds, link, merged, without_units
 from workbench.network.finding.mending import choices, names_of
-from workbench.network.finding.training_proof import proved_in_training
-from workbench.network.finding.trials import ROUNDS, Trials
+from workbench.network.finding.training_proof import training_trials
+from workbench.network.finding.trials import BREAKS, ROUNDS, Trials
 from workbench.network.groups import UnitGroup
 from workbench.network.layers import is_linear_layer
 from workbench.network.running import Inputs, call, call_order, mapped, tensors_of
@@ -67,8 +67,9 @@ def find_groups(model: nn.Module, example_input: Inputs) -> tuple[UnitGroup, ...
         reason = group.why_not or _structural_reason(group, reference, owners)
         groups.append(replace(group, prunable=not reason, why_not=reason))
     singles = {n: g for n, g in found.singles.items() if not _structural_reason(g, reference, owners)}
-    listed = _Proof(reference, proved, found, groups, singles).groups()
-    return proved_in_training(listed, reference, proved)
+    proof = _Proof(reference, proved, found, groups, singles)
+    proof.trials.training = training_trials(reference, proved)
+    return proof.groups()
 
 
 @torch.no_grad()
@@ -141,7 +142,8 @@ class _Proof:
         done = linked | {group.name for group in mended}
         links += self._alike([group for group in failing if group.name not in done])
         done |= {name for one in links for name in one.units}
-        spared = [self._spared(group) for group in failing if group.name not in done]
+        broken = [group for group in failing if failures[group.name].startswith(BREAKS)]
+        spared = [self._spared(group) for group in broken if group.name not in done]
         kept = [*passed, *mended, *(one.group for one in links), *filter(None, spared)]
         if len(kept) > len(passed):
             kept, more = self._passing(kept)

@@ -342,7 +342,8 @@ def _grouped(found: Trace, name: str, module: Any, inputs: Tensor, output: Tenso
     if channels is None:
         channels = torch.zeros(module.in_channels, dtype=torch.int64)
     both = torch.cat([rows.reshape(groups, -1), channels.clamp(min=0).reshape(groups, -1)], 1)
-    labels.together(both, [1], mixer(name, f"{kind_of(module)} in groups"))
+    mixed = mixer(name, f"{kind_of(module)} in groups") if module.in_channels > groups else ""
+    labels.together(both, [1], mixed)
     rows, channels = labels.roots(rows), labels.roots(channels)
     for part, out in zip(channels.reshape(groups, -1), rows.reshape(groups, -1), strict=True):
         if bool((part <= 0).any()):

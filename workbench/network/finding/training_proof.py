@@ -2,72 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from workbench.network.copying import copied
 from workbench.network.groups import UnitGroup
-from workbench.network.layers import is_linear_layer, layer_weight
+from workbench.network.layers import is_linear_layer, layer_weight, set_layer_weight
 from workbench.network.running import Inputs, call, one_line, tensors_of
-from workbench.network.surgery import remove_units
+from workbench.network.tensors import sharing_copy
 from workbench.network.training import training_at_rest, untouched_randomness
 
 TOLERANCE = 1e-5
 
 
-def proved_in_training(
-    groups: Sequence[UnitGroup], model: nn.Module, example: Inputs
-) -> tuple[UnitGroup, ...]:
-    """The groups, those refused whose removal training mode cannot stand.
+class TrainingTrials:
+    """What training mode alone does, on trial: norms and dropout rest, the random numbers are the same."""
 
-    `model` is in evaluation mode. Nothing is done where training mode, norms and dropout at rest, gives the
-    same outputs, is random, or does not run on inputs alone.
+    def __init__(self, model: nn.Module, example: Inputs, random: bool):
+        self.model, self.example, self.random = model, example, random
+
+    def failure(self, pruned: nn.Module, groups: Sequence[UnitGroup], lost: Mapping[str, Tensor]) -> str:
+        """Why the `lost` units of `groups` cannot go in training mode, '' where they can.
+
+        `pruned` is the network in evaluation mode without them. Where training mode is random, numbers that
+        are drawn for fewer units are others: there the pruned network has to run, and no more.
+        """
+        silenced = sharing_copy(self.model)
+        for group in groups:
+            for layer, columns in _read(group, silenced):
+                weight = layer_weight(layer).detach().clone()
+                weight[:, columns[lost[group.name]].flatten()] = 0  # nothing of the lost units arrives
+                set_layer_weight(layer, weight)
+        with torch.no_grad(), untouched_randomness():
+            expected = _outputs(silenced, self.example)
+            try:
+                found = _outputs(training_at_rest(pruned), self.example)
+            except Exception as error:
+                return f"removing its units breaks the network in training mode: {one_line(error)}"
+        if not self.random and not _alike(found, expected):
+            return "removing its units is not the same as silencing them in training mode"
+        return ""
+
+
+def training_trials(model: nn.Module, example: Inputs) -> TrainingTrials | None:
+    """Trials of `model`, which is in evaluation mode, in training mode.
+
+    None where training mode, norms and dropout at rest, gives the same outputs or does not run on inputs
+    alone.
     """
-    prunable = [group for group in groups if group.prunable]
-    if not prunable:
-        return tuple(groups)
     with torch.no_grad(), untouched_randomness():
         trained = training_at_rest(model)
         try:
             first = _outputs(trained, example)
-            same = _alike(first, _outputs(model, example))
-            if same or not _alike(first, _outputs(trained, example, seed=1)):
-                return tuple(groups)
+            if _alike(first, _outputs(model, example)):
+                return None
+            return TrainingTrials(trained, example, not _alike(first, _outputs(trained, example, seed=1)))
         except Exception:
-            return tuple(groups)
-        reasons: dict[str, str] = {}
-        if _failure(prunable, groups, trained, example):
-            passed: list[UnitGroup] = []
-            for group in prunable:
-                reason = _failure([*passed, group], groups, trained, example)
-                if reason:
-                    reasons[group.name] = reason
-                else:
-                    passed.append(group)
-    return tuple(
-        replace(group, prunable=False, why_not=reasons[group.name]) if group.name in reasons else group
-        for group in groups
-    )
-
-
-def _failure(chosen: list[UnitGroup], groups: Sequence[UnitGroup], model: nn.Module, example: Inputs) -> str:
-    """Why every second unit of the `chosen` groups cannot go in training mode, '' where it can."""
-    pruned, left, silenced = model, tuple(groups), copied(model)
-    for group in chosen:
-        kept = range(0, group.width, 2)
-        for layer, columns in _read(group, silenced):
-            layer_weight(layer)[:, columns[1::2].flatten()] = 0  # nothing of the lost units arrives
-        pruned, left = remove_units(pruned, left, group.name, list(kept))
-    try:
-        found = _outputs(pruned, example)
-    except Exception as error:
-        return f"removing its units breaks the network in training mode: {one_line(error)}"
-    if not _alike(found, _outputs(silenced, example)):
-        return "removing its units is not the same as silencing them in training mode"
-    return ""
+            return None
 
 
 def _read(group: UnitGroup, model: nn.Module) -> list[tuple[nn.Module, Tensor]]:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from workbench.network.finding.training_proof import TrainingTrials
 from workbench.network.groups import Reader, UnitGroup, features_last, renumbered
 from workbench.network.layers import output_count
 from workbench.network.running import Inputs, call, one_line, received, tensors_of
@@ -21,7 +22,7 @@ from workbench.network.surgery import shrink
 from workbench.network.tensors import sharing_copy
 
 TOLERANCE = 1e-5
-SHARES = ("one", "run", "most")
+SHARES = ("first", "run", "most")
 ROUNDS = len(SHARES) + 2  # the scattered one, each share, and one in which a group stays whole
 Seen = list[tuple[str, Tensor]]  # a reader's name ('' for the network's own outputs) and what it gave
 
@@ -35,8 +36,10 @@ DIFFERS = (
 def lost_in_round(round_: int, index: int, width: int) -> Tensor:
     """The units, ascending, that a trial takes of the `index`-th group, `width` wide; at least one stays.
 
-    Round 0 takes a quarter to a half of every group, scattered; the later ones one unit, a run of about a
-    third, all but one, and none, in an order of the group's own.
+    Round 0 takes a quarter to a half of every group, scattered, the last unit among them; the later ones the
+    first unit, a run of about a third at one end, all but one, and none, in an order of the group's own.
+    Where code counts places from the start, every place moves when the first is lost; from the end, when the
+    last is; and a run at one end is never in proportion to halves or thirds.
     """
     generator = torch.Generator().manual_seed(7919 * index + 31 * width)
     shares = [SHARES[i] for i in torch.randperm(len(SHARES), generator=generator).tolist()]
@@ -52,16 +55,21 @@ def lost_in_round(round_: int, index: int, width: int) -> Tensor:
         return scattered[:0]
     if share == "run":
         count = between(max(1, width // 4), max(1, 2 * width // 5))
-        start = between(0, width - count)
+        start = 0 if index % 2 else width - count
         return torch.arange(start, start + count)
-    count = {"scattered": between(max(1, width // 4), width // 2), "one": 1, "most": width - 1}[share]
-    return scattered[:count].sort().values
+    if share == "first":
+        return torch.zeros(1, dtype=torch.int64)
+    if share == "most":
+        return scattered[:-1].sort().values
+    others = scattered[scattered != width - 1][: between(max(1, width // 4), width // 2) - 1]
+    return torch.cat([others.sort().values, torch.tensor([width - 1])])
 
 
 class Trials:
     """Trials of one network on one batch. The whole network runs once, for all of them.
 
-    `passes` counts the forward passes. `model` is in evaluation mode and is not changed.
+    `passes` counts the forward passes in evaluation mode. `model` is in it and is not changed. `training`:
+    trials of what training mode alone does, None where that is nothing.
     """
 
     def __init__(self, model: nn.Module, example: Inputs, groups: Sequence[UnitGroup]):
@@ -69,6 +77,7 @@ class Trials:
         self._index = {group.name: index for index, group in enumerate(groups)}
         self._kinds = {reader.module: reader.kind for group in groups for reader in group.readers}
         self._whole: Seen | None = None
+        self.training: TrainingTrials | None = None
 
     def failure(self, groups: Sequence[UnitGroup], round_: int) -> str:
         """Why removal is not silencing in this round, '' where it is.
@@ -80,7 +89,8 @@ class Trials:
             return ""
         alive = _surviving_rows(groups, lost, self.model)
         try:
-            removed = self._outputs(_without(self.model, groups, lost), groups)
+            pruned = _without(self.model, groups, lost)
+            removed = self._outputs(pruned, groups)
             if self._whole is None:
                 self._whole = self._outputs(self.model, None)
             with silenced(self.model, groups, lost):
@@ -89,7 +99,10 @@ class Trials:
             return BREAKS + one_line(error)
         names = {reader.module for group in groups for reader in group.readers} | {""}
         whole = _at_rows([(name, seen) for name, seen in self._whole if name in names], alive)
-        return _difference(whole, removed, zeroed)
+        reason = _difference(whole, removed, zeroed)
+        if reason or self.training is None:
+            return reason
+        return self.training.failure(pruned, groups, lost)
 
     def _index_of(self, name: str) -> int:
         return self._index.setdefault(name, len(self._index))
