@@ -12,6 +12,7 @@ from torch.nn import functional
 import workbench as wb
 from workbench.network.cost import count_cost
 from workbench.network.cost_model import CostModel
+from workbench.network.finding.assembly import discover
 from workbench.network.finding.proof import find_groups
 from workbench.network.surgery import remove_units
 
@@ -348,3 +349,25 @@ class Targets(Net):
 def test_a_network_that_needs_targets_in_training_mode_is_taken_as_it_evaluates():
     groups = find_groups(built(Targets), example(None))
     assert [group.prunable for group in groups] == [True, True, False]
+
+
+class Dropping(nn.Module):
+    """Drops by function what it computes, as transformers do; `heads` in training mode says so."""
+
+    def __init__(self, heads=False):
+        super().__init__()
+        self.a, self.b, self.c, self.heads = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 3), heads
+
+    def forward(self, x):
+        kept = 0.3 if self.training else 0.0
+        hidden = functional.dropout(self.a(x).relu(), 0.5, self.training)
+        hidden = functional.scaled_dot_product_attention(hidden, hidden, hidden, None, kept)
+        hidden = functional.scaled_dot_product_attention(hidden, hidden, hidden, dropout_p=kept)
+        return self.c(self.b(hidden).relu() if self.training or not self.heads else hidden)
+
+
+@pytest.mark.parametrize("heads", [False, True])
+def test_dropout_called_as_a_function_is_nothing_that_training_mode_does_to_units(heads):
+    model, x = Dropping(heads).eval(), torch.randn(2, 5, 8)
+    assert discover(model, x).alike is not heads
+    assert not model.training

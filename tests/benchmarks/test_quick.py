@@ -2,6 +2,7 @@
 
 import budgets
 import half_width
+import opening
 import pytest
 import reconstructions
 import results
@@ -68,6 +69,18 @@ def test_the_pruned_resnet56_is_really_faster():
 
 def test_fine_tuning_is_faster_channels_last():
     assert speed.layouts(match=0.0, steps=6) > 1
+
+
+@pytest.mark.parametrize(("name", "most", "large"), [("digits-cnn", 19, 4), ("a small BERT", 25, 7)])
+def test_opening_takes_few_passes_and_most_of_them_on_two_examples(name, most, large):
+    found = opening.passes(*opening.NETWORKS[name]())
+    assert found.total() <= most
+    assert sum(count for (size, _), count in found.items() if size > 2) <= large
+
+
+def test_opening_costs_a_bounded_number_of_passes_of_the_batch():
+    _, ratio = opening.opening_against_a_pass(*opening.resnet(20), repeats=3)
+    assert ratio < 20
 
 
 def test_a_table_is_put_in_its_place_and_nowhere_else(tmp_path, monkeypatch):

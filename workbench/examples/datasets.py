@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -101,10 +101,7 @@ def load_digits(split: str, per_class: int | None = None, progress: Progress | N
         ValueError: `split` is neither "train" nor "test".
     """
     _check_split(split)
-    from sklearn.datasets import load_digits as load  # takes most of a second, so only when it is wanted
-
-    bunch = load()
-    labels = torch.from_numpy(bunch.target.astype(np.int64))
+    every, labels = _all_digits()
     generator = torch.Generator().manual_seed(DIGITS_SEED)
     chosen = []
     for kind in range(10):
@@ -113,8 +110,17 @@ def load_digits(split: str, per_class: int | None = None, progress: Progress | N
         tests = round(DIGITS_TEST_SHARE * len(members))
         chosen.append(members[:tests] if split == "test" else members[tests:])
     index = torch.cat(chosen).sort().values
-    pixels = torch.from_numpy(bunch.images.astype(np.uint8))[index].unsqueeze(1)
-    return _first_per_class(Images(pixels, labels[index], tuple("0123456789")), per_class)
+    return _first_per_class(Images(every[index].unsqueeze(1), labels[index], tuple("0123456789")), per_class)
+
+
+@cache
+def _all_digits() -> tuple[Tensor, Tensor]:
+    """Pixels (1797, 8, 8) uint8 and labels (1797,): both splits are taken of them."""
+    from sklearn.datasets import load_digits as load  # takes most of a second, so only when it is wanted
+
+    bunch = load()
+    pixels, labels = bunch.images.astype(np.uint8), bunch.target.astype(np.int64)
+    return torch.from_numpy(pixels), torch.from_numpy(labels)
 
 
 def load_mnist(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from workbench.network.duplicating import UNCHANGING, duplicate
 from workbench.network.running import one_line, refuse_lazy
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -26,9 +28,11 @@ def copied(model: Network, sharing: Mapping[int, Any] | None = None) -> Network:
             lazy layers have no weights yet.
     """
     refuse_lazy(model)
+    with suppress(Exception):
+        return duplicate(model, dict(sharing or {}))
     made = _plain_copies(model) | dict(sharing or {})
     try:
-        return copy.deepcopy(model, dict(made))
+        return duplicate(model, dict(made))
     except Exception as error:
         found = _culprit(model, made)
         if found is None:
@@ -55,10 +59,12 @@ def _plain_copies(model: nn.Module) -> dict[int, Any]:
                 made[id(value)] = value.detach().clone()
         elif isinstance(value, dict):
             for part in list(value.values()):
-                visit(part)
+                if type(part) not in UNCHANGING:
+                    visit(part)
         elif isinstance(value, (list, tuple, set)):
             for part in value:
-                visit(part)
+                if type(part) not in UNCHANGING:
+                    visit(part)
         elif not isinstance(value, type) and hasattr(value, "__dict__"):
             visit(vars(value))
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from workbench.network.counting import counting
-from workbench.network.fewer import few_examples
+from workbench.network.fewer import on_few
 from workbench.network.running import Inputs, batch_length, call, evaluating, refuse_lazy
 
 
@@ -45,7 +46,7 @@ def count_cost(model: nn.Module, example_input: Inputs) -> Cost:
     """
     refuse_lazy(model)
     try:
-        counts, total = _count_macs(model, few_examples(model, example_input, 1))
+        _, (counts, total) = on_few(model, example_input, 1, partial(_count_macs, model))
     except Exception:  # a norm over the batch needs more than one example
         counts, total = _count_macs(model, example_input)
     by_module = {}

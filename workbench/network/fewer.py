@@ -6,8 +6,9 @@ length. So the network is asked: cut rightly, it runs, and the outputs of few ex
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +24,10 @@ from workbench.network.running import (
     tensors_of,
     units_of,
 )
-from workbench.network.training import untouched_randomness
+from workbench.network.training import seed, untouched_randomness
 
 WAYS = 8  # to cut a batch that are tried before it is left whole
+Result = TypeVar("Result")
 TOLERANCE = 1e-3  # of the largest output: kernels differ with the number of examples
 
 
@@ -53,6 +55,23 @@ def few_examples(model: nn.Module, inputs: Inputs, count: int) -> Inputs:
     return inputs
 
 
+def on_few(
+    model: nn.Module, inputs: Inputs, count: int, run: Callable[[Inputs], Result]
+) -> tuple[Inputs, Result]:
+    """(`few_examples`, what `run` gives on them). `run` calls the model, and is the trial of a single tensor.
+
+    Raises whatever `run` raises on what `few_examples` gives.
+    """
+    units = units_of(inputs)
+    if len(units) == 1 and isinstance(units[0], Tensor) and 0 < count < length_of(units[0]):
+        few = cut(inputs, count, [True])
+        with suppress(Exception):
+            return few, run(few)
+        return inputs, run(inputs)
+    few = few_examples(model, inputs, count)
+    return few, run(few)
+
+
 def _ways(inputs: Inputs, units: list) -> Iterator[tuple[int, list[bool]]]:
     """(the batch's length, what has a row an example), the likeliest first, `WAYS` at most."""
     ways: list[tuple[int, list[bool]]] = []
@@ -67,7 +86,7 @@ def _ways(inputs: Inputs, units: list) -> Iterator[tuple[int, list[bool]]]:
 
 
 def _outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
-    torch.manual_seed(0)
+    seed(0)
     return tensors_of(call(model, inputs))
 
 

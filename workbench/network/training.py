@@ -5,10 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from workbench.network.copying import copied
 
@@ -21,6 +24,32 @@ RESTING = (
 """Layers that training mode makes random or dependent on the batch, and nothing else."""
 
 
+DROPOUTS = (
+    functional.dropout,
+    functional.dropout1d,
+    functional.dropout2d,
+    functional.dropout3d,
+    functional.alpha_dropout,
+    functional.feature_alpha_dropout,
+    functional.multi_head_attention_forward,
+)
+ATTENTION = functional.scaled_dot_product_attention
+
+
+class DropoutAtRest(TorchFunctionMode):
+    """Within: dropout that code calls as a function, also that of attention, lets everything pass."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in DROPOUTS and "training" in kwargs:
+            kwargs["training"] = False
+        elif func is ATTENTION and len(args) > 4:
+            args = (*args[:4], 0.0, *args[5:])
+        elif func is ATTENTION:
+            kwargs["dropout_p"] = 0.0
+        return func(*args, **kwargs)
+
+
 def training_at_rest(model: nn.Module) -> nn.Module:
     """A copy of `model` in training mode, but for norms and dropout: only what else it does differs."""
     copy = copied(model).train()
@@ -28,6 +57,14 @@ def training_at_rest(model: nn.Module) -> nn.Module:
         if isinstance(module, RESTING):
             module.training = False
     return copy
+
+
+def seed(number: int) -> None:
+    """Seed what draws random numbers now; `torch.manual_seed` also notes it for devices nobody has."""
+    if torch.accelerator.is_available():
+        torch.manual_seed(number)
+    else:
+        torch.default_generator.manual_seed(number)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from workbench.measure.reading import TaskLoss
 from workbench.network.copying import copied
 from workbench.network.cost import count_cost
 from workbench.network.cost_model import CostModel
-from workbench.network.fewer import few_examples
+from workbench.network.fewer import on_few
 from workbench.network.finding.proof import find_groups
 from workbench.network.groups import UnitGroup, named_group
 from workbench.network.rebuilt.explicit import explicit
@@ -128,21 +128,18 @@ class Session:
         original = explicit(copied(model).eval())
         self.calibration = taken_by(original, as_batches(calibration))
         inputs = Intake(original)(first_inputs(self.calibration) if example_input is None else example_input)
-        inputs = _example(original, inputs) if example_input is None else inputs
-        # A copy of its own: a tensor made in inference mode cannot be traced.
-        self.example_input = mapped(inputs, torch.clone)
+        # A probe of the shape before the groups, so that a wrong example is said as such.
+        try:
+            self.example_input, self._calls = _probed(original, inputs, cut=example_input is None)
+        except ValueError as error:
+            hint = pair_hint(model, self.calibration) if example_input is None else ""
+            raise ValueError(f"{error}{hint}") from error
         self.training = None if training is None else as_batches(training, "training")
         self.loss = loss or (TaskLoss(metric, classes) if metric or classes else None)
         self.asked = {"metric": metric, "classes": classes}  # how targets are read, as it was given
         self.evaluation = evaluation
         self._reading = None if evaluation is None else reading_for(original, evaluation, metric, classes)
         self.metric = "" if self._reading is None else self._reading.name
-        # A probe of the shape before the groups, so that a wrong example is said as such.
-        try:
-            self._calls = call_order(original, self.example_input)
-        except ValueError as error:
-            hint = pair_hint(model, self.calibration) if example_input is None else ""
-            raise ValueError(f"{error}{hint}") from error
         groups = find_groups(original, self.example_input)
         units = {group.name: tuple(range(group.width)) for group in groups}
         state = State(original, groups, count_cost(original, self.example_input), units)
@@ -922,10 +919,21 @@ def widths_of(widths: Widths) -> dict[str, int]:
     return dict(widths.widths if isinstance(widths, BudgetPlan) else widths)
 
 
-def _example(model: nn.Module, inputs: Inputs) -> Inputs:
-    """The examples with which groups are proved: fewer where each is large."""
+def _probed(model: nn.Module, inputs: Inputs, cut: bool) -> tuple[Inputs, tuple[str, ...]]:
+    """The examples with which groups are proved, and the order in which they call the modules.
+
+    `cut`: fewer than were given, and fewer still where each is large. They are copies: a tensor made in
+    inference mode cannot be traced, and a network may write into its input.
+    """
+
+    def calls(few: Inputs) -> tuple[str, ...]:
+        return call_order(model, mapped(few, torch.clone))
+
+    if not cut:
+        return mapped(inputs, torch.clone), calls(inputs)
     size = max((tensor[:1] if tensor.dim() else tensor).numel() for tensor in tensors_of(inputs))
-    return few_examples(model, inputs, EXAMPLE_SIZE if size < LARGE_EXAMPLE else 2)
+    few, order = on_few(model, inputs, EXAMPLE_SIZE if size < LARGE_EXAMPLE else 2, calls)
+    return mapped(few, torch.clone), order
 
 
 def session_for(

@@ -41,6 +41,7 @@ class Discovery:
     only that nothing spoke against a group so far. `places`: (group name, unit) of every label. `cuts`:
     where axes of units that are not in proportion anyway are taken apart. `singles`: by name, the groups of a
     single unit against which nothing else speaks. `position`: of each module in the order of running.
+    `alike`: training mode does nothing else, but for norms and dropout.
     """
 
     groups: list[UnitGroup]
@@ -48,6 +49,7 @@ class Discovery:
     cuts: list[Cut] = field(default_factory=list)
     singles: dict[str, UnitGroup] = field(default_factory=dict)
     position: dict[str, int] = field(default_factory=dict)
+    alike: bool = False
 
 
 def discover(model: nn.Module, example: Inputs) -> Discovery:
@@ -73,7 +75,7 @@ def discover(model: nn.Module, example: Inputs) -> Discovery:
             groups.append(_refused(name, module, _why_left_over(name, module, found)))
     position = first_calls(found.calls)
     groups = sorted(groups, key=lambda g: position.get(g.writers[0].module, len(position)))
-    return Discovery(groups, places, cuts, singles, position)
+    return Discovery(groups, places, cuts, singles, position, found.alike)
 
 
 def _on_cpu(model: nn.Module, example: Inputs) -> tuple[nn.Module, Inputs]:

@@ -6,20 +6,21 @@ around that must fall with their units; all that is left is proved once more, to
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from workbench.network.copying import copied
-from workbench.network.fewer import few_examples
+from workbench.network.duplicating import duplicate
+from workbench.network.fewer import few_examples, on_few
 from workbench.network.finding.assembly import Discovery, discover
 from workbench.network.finding.linking import Link, bonds, link, merged, without_units
 from workbench.network.finding.mending import choices, names_of
 from workbench.network.finding.training_proof import training_trials
-from workbench.network.finding.trials import BREAKS, ROUNDS, Trials
+from workbench.network.finding.trials import BREAKS, ROUNDS, WHOLE, Trials
 from workbench.network.groups import UnitGroup
 from workbench.network.layers import is_linear_layer
 from workbench.network.running import Inputs, call, call_order, mapped, tensors_of
@@ -48,14 +49,15 @@ def find_groups(model: nn.Module, example_input: Inputs) -> tuple[UnitGroup, ...
         ValueError: the example does not go through the model.
     """
     reference = copied(model).eval().requires_grad_(False)
-    traced = few_examples(reference, example_input, TRACED_EXAMPLES)
-    ran = set(call_order(reference, traced))  # so that a wrong example is said as such
+    # The first pass says of a wrong example that it is one.
+    traced, order = on_few(reference, example_input, TRACED_EXAMPLES, partial(call_order, reference))
     proved = few_examples(reference, example_input, PROVED_EXAMPLES)
+    ran = set(order)
     if any(name not in ran for name, module in reference.named_modules() if is_linear_layer(module)):
         traced = proved = example_input  # experts and branches that other examples may reach
     found = discover(reference, traced)
-    reference, proved = _in_double(reference, proved)
-    if _is_random(reference, few_examples(reference, proved, TRACED_EXAMPLES)):
+    reference, proved, few, outputs = _in_double(reference, proved, traced)
+    if _differ(outputs, _outputs(reference, few)):
         reason = (
             "the network gives other outputs when it is run twice, even in evaluation mode: it is random, or "
             "keeps a state, so nothing can be proved of it"
@@ -67,14 +69,17 @@ def find_groups(model: nn.Module, example_input: Inputs) -> tuple[UnitGroup, ...
         reason = group.why_not or _structural_reason(group, reference, owners)
         groups.append(replace(group, prunable=not reason, why_not=reason))
     singles = {n: g for n, g in found.singles.items() if not _structural_reason(g, reference, owners)}
-    proof = _Proof(reference, proved, found, groups, singles)
-    proof.trials.training = training_trials(reference, proved)
-    return proof.groups()
+    trials = Trials(reference, proved, [g for g in groups if g.prunable] + list(singles.values()), few)
+    trials.training = None if found.alike else training_trials(reference, proved)
+    return _Proof(trials, found, groups, singles).groups()
 
 
 @torch.no_grad()
-def _is_random(model: nn.Module, example: Inputs) -> bool:
-    first, second = tensors_of(call(model, example)), tensors_of(call(model, example))
+def _outputs(model: nn.Module, example: Inputs) -> list[Tensor]:
+    return tensors_of(call(model, example))
+
+
+def _differ(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
     return any(not torch.equal(a, b) for a, b in zip(first, second, strict=False) if not a.isnan().any())
 
 
@@ -109,18 +114,16 @@ class _Proof:
 
     def __init__(
         self,
-        model: nn.Module,
-        example: Inputs,
+        trials: Trials,
         found: Discovery,
         groups: Sequence[UnitGroup],
         singles: Mapping[str, UnitGroup],
     ):
-        self.model, self.found, self.singles = model, found, singles
+        self.trials, self.model, self.found, self.singles = trials, trials.model, found, singles
         self.all = {group.name: group for group in groups}
         self.candidates = [group for group in groups if group.prunable]
         # Bound ones mostly fail: each for itself, not by halving all.
         self.bound = bonds(found)
-        self.trials = Trials(model, example, [*self.candidates, *singles.values()])
         self.mended_by: tuple[str, ...] = ()  # the numbers that mended the last group
 
     def groups(self) -> tuple[UnitGroup, ...]:
@@ -155,11 +158,25 @@ class _Proof:
         passed, failures = list(groups), Failures()
         round_, since = 0, 0  # rounds passed since a group was left out
         while passed and since < ROUNDS:
-            passed, failed = self._halved([], passed, round_)
+            if round_:
+                passed, failed = self._halved([], passed, round_)
+            else:
+                passed, failed = self._passing_whole(passed)
             failures |= failed
             since = 1 if failed else since + 1
             round_ = (round_ + 1) % ROUNDS
         return passed, failures
+
+    def _passing_whole(self, groups: list[UnitGroup]) -> tuple[list[UnitGroup], Failures]:
+        """Those that pass on all examples; a few of these mostly tell which the others are."""
+        failures = Failures()
+        while groups and self.trials.failure(groups, WHOLE):
+            groups, failed = self._halved([], groups, 0)
+            if not failed:
+                groups, failed = self._halved([], groups, WHOLE, failed=True)
+                return groups, failures | failed
+            failures |= failed
+        return groups, failures
 
     def _halved(
         self, base: list[UnitGroup], groups: list[UnitGroup], round_: int, failed: bool = False
@@ -291,13 +308,20 @@ def _left(group: UnitGroup, taken: set[str], reason: str) -> UnitGroup:
     return replace(group, name=name, prunable=False, why_not=reason)
 
 
-def _in_double(model: nn.Module, example: Inputs) -> tuple[nn.Module, Inputs]:
-    """The proof runs in float64, so that rounding is not taken for a difference; else as it is."""
+def _in_double(
+    model: nn.Module, example: Inputs, few: Inputs
+) -> tuple[nn.Module, Inputs, Inputs, list[Tensor]]:
+    """Model, example, fewer of them, what it returns on the fewer.
+
+    The proof runs in float64, so that rounding is not taken for a difference; else as it is.
+    """
     try:
-        double = copy.deepcopy(model).double()
-        wide = mapped(example, lambda t: t.double() if t.is_floating_point() else t)
-        with torch.no_grad():
-            call(double, wide)
+        double = duplicate(model).double()
+        wide, fewer = (mapped(inputs, _wide) for inputs in (example, few))
+        return double, wide, fewer, _outputs(double, fewer)
     except Exception:  # a model or a device that fixes its own dtype is proved in that dtype
-        return model, example
-    return double, wide
+        return model, example, few, _outputs(model, few)
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor

@@ -22,7 +22,7 @@ from workbench.network.finding.operations import BARE_PRODUCTS, CONTRACTING, NEU
 from workbench.network.groups import features_last, is_grouped
 from workbench.network.layers import PER_CHANNEL, SPATIAL, is_linear_layer, kind_of, layer_weight, width_of
 from workbench.network.running import Inputs, call, received, tensors_of
-from workbench.network.training import training_at_rest, untouched_randomness
+from workbench.network.training import DropoutAtRest, training_at_rest, untouched_randomness
 
 
 @dataclass
@@ -36,7 +36,8 @@ class Trace:
     in evaluation mode; what reads or writes units in training mode alone is in the tables and not in it.
     `operations`: what ran then; `returned`: what came out. `outside`: where the weight of a layer is used by
     anything but the layer, by the layer's name. `made`: the layer that made a storage; `normalised`: the
-    batch norm that takes a layer's output as it is.
+    batch norm that takes a layer's output as it is. `alike`: training mode, norms and dropout at rest, runs
+    the same operations and returns the same numbers.
     """
 
     labels: Labels
@@ -51,6 +52,7 @@ class Trace:
     outside: dict[str, str] = field(default_factory=dict)
     made: dict[int, str] = field(default_factory=dict)
     normalised: dict[str, str] = field(default_factory=dict)
+    alike: bool = False
 
 
 def trace(model: nn.Module, example: Inputs) -> Trace:
@@ -66,7 +68,8 @@ def trace(model: nn.Module, example: Inputs) -> Trace:
     reasons, mixers = len(labels.reasons), len(labels.mixers)
     with untouched_randomness(), suppress(Exception):
         trained = training_at_rest(model)
-        if not _runs_alike(trained, example, found):
+        found.alike = _runs_alike(trained, example, found)
+        if not found.alike:
             labels.refuse(_watched(found, trained, example, []), "they are returned by the network")
     _settle(found)
     labels.work, found.normalised = work, normalised  # costs and norms are those of evaluation
@@ -115,7 +118,7 @@ def _in_parts() -> Iterator[None]:
 def _runs_alike(model: nn.Module, example: Inputs, found: Trace) -> bool:
     """Whether a pass runs the operations and returns the numbers that `found` did: nothing more to see."""
     seen = _Operations()
-    with _in_parts(), seen:
+    with _in_parts(), DropoutAtRest(), seen:
         returned = tensors_of(call(model, example))
     same = seen.operations == found.operations and len(returned) == len(found.returned)
     return same and all(torch.equal(a, b) for a, b in zip(returned, found.returned, strict=True))
@@ -144,7 +147,7 @@ class _Watcher(TorchDispatchMode):
     def __init__(self, model: nn.Module, found: Trace, calls: list[str]):
         super().__init__()
         self.found, self.calls = found, calls
-        self._blind, self._ruling = 0, False
+        self._blind = 0
         self._weights: dict[int, str] = {}
         self._path: list[str] = []
         self._handles: list[Any] = []
@@ -174,7 +177,7 @@ class _Watcher(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        if self.calls is self.found.calls and not self._ruling:
+        if self.calls is self.found.calls:
             self.found.operations.append(_operation(func, args))
         if not self._blind:
             where = self._path[-1] if self._path else ""
@@ -216,9 +219,8 @@ class _Watcher(TorchDispatchMode):
             if rule is None:
                 return
             if self._blind == 1:
-                self._ruling = True  # its own operations are none of the network's
-                rule(self.found, name, module, received(args, kwargs), output)
-                self._ruling = False
+                with torch._C._DisableTorchDispatch():  # its own operations are none of the network's
+                    rule(self.found, name, module, received(args, kwargs), output)
             self._blind -= 1
 
         return hook

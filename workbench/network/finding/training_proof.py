@@ -11,7 +11,7 @@ from workbench.network.groups import UnitGroup
 from workbench.network.layers import is_linear_layer, layer_weight, set_layer_weight
 from workbench.network.running import Inputs, call, one_line, tensors_of
 from workbench.network.tensors import sharing_copy
-from workbench.network.training import training_at_rest, untouched_randomness
+from workbench.network.training import seed, training_at_rest, untouched_randomness
 
 TOLERANCE = 1e-5
 
@@ -57,7 +57,7 @@ def training_trials(model: nn.Module, example: Inputs) -> TrainingTrials | None:
             first = _outputs(trained, example)
             if _alike(first, _outputs(model, example)):
                 return None
-            return TrainingTrials(trained, example, not _alike(first, _outputs(trained, example, seed=1)))
+            return TrainingTrials(trained, example, not _alike(first, _outputs(trained, example, number=1)))
         except Exception:
             return None
 
@@ -69,8 +69,8 @@ def _read(group: UnitGroup, model: nn.Module) -> list[tuple[nn.Module, Tensor]]:
     return readers + [(layer, columns) for layer, columns in held if is_linear_layer(layer)]
 
 
-def _outputs(model: nn.Module, example: Inputs, seed: int = 0) -> list[Tensor]:
-    torch.manual_seed(seed)
+def _outputs(model: nn.Module, example: Inputs, number: int = 0) -> list[Tensor]:
+    seed(number)
     return tensors_of(call(model, example))
 
 
