@@ -219,7 +219,10 @@ def test_a_score_of_two_words_has_room_above_its_column(open_notebook):
     expect(heads.first).to_be_visible()
     assert bench.page.evaluate(OVER) == []
     bench.find("tab-budget").click()
+    expect(bench.find("budget-row-0")).to_be_visible(timeout=PATIENCE)
+    settle(bench)
     set_width(bench, "0", 5)
+    expect(bench.find("commit-all")).to_be_enabled()
     bench.find("tab-compare").click()
     settle(bench)
     bench.find("compare").click()
