@@ -258,3 +258,23 @@ def test_units_whose_silence_sends_examples_to_other_experts_open(shape):
     reached = [found[f"experts.{number}.0"] for number in range(3) if found[f"experts.{number}.0"].readers]
     assert reached
     assert all(group.prunable for group in reached), [group.why_not for group in reached]
+
+
+class FirstPlace(nn.Module):
+    """The first unit alone is rectified: it shows on the examples in which that unit is negative."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.o = nn.Linear(9, 12), nn.Linear(12, 3)
+
+    def forward(self, x):
+        x = self.a(x).clone()
+        x[:, 0] = x[:, 0].relu()
+        return self.o(x)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_few_examples_show_is_seen(seed):
+    torch.manual_seed(seed)
+    model, x = FirstPlace().double(), torch.randn(32, 9).double()
+    assert not by_name(find_groups(model, x))["a"].prunable

@@ -20,7 +20,7 @@ from workbench.network.finding.assembly import Discovery, discover
 from workbench.network.finding.linking import Link, bonds, link, merged, without_units
 from workbench.network.finding.mending import choices, names_of
 from workbench.network.finding.training_proof import training_trials
-from workbench.network.finding.trials import BREAKS, ROUNDS, WHOLE, Trials
+from workbench.network.finding.trials import BREAKS, ROUNDS, Trials
 from workbench.network.groups import UnitGroup
 from workbench.network.layers import is_linear_layer
 from workbench.network.running import Inputs, call, call_order, mapped, tensors_of
@@ -69,7 +69,7 @@ def find_groups(model: nn.Module, example_input: Inputs) -> tuple[UnitGroup, ...
         reason = group.why_not or _structural_reason(group, reference, owners)
         groups.append(replace(group, prunable=not reason, why_not=reason))
     singles = {n: g for n, g in found.singles.items() if not _structural_reason(g, reference, owners)}
-    trials = Trials(reference, proved, [g for g in groups if g.prunable] + list(singles.values()), few)
+    trials = Trials(reference, proved, [g for g in groups if g.prunable] + list(singles.values()))
     trials.training = None if found.alike else training_trials(reference, proved)
     return _Proof(trials, found, groups, singles).groups()
 
@@ -158,25 +158,11 @@ class _Proof:
         passed, failures = list(groups), Failures()
         round_, since = 0, 0  # rounds passed since a group was left out
         while passed and since < ROUNDS:
-            if round_:
-                passed, failed = self._halved([], passed, round_)
-            else:
-                passed, failed = self._passing_whole(passed)
+            passed, failed = self._halved([], passed, round_)
             failures |= failed
             since = 1 if failed else since + 1
             round_ = (round_ + 1) % ROUNDS
         return passed, failures
-
-    def _passing_whole(self, groups: list[UnitGroup]) -> tuple[list[UnitGroup], Failures]:
-        """Those that pass on all examples; a few of these mostly tell which the others are."""
-        failures = Failures()
-        while groups and self.trials.failure(groups, WHOLE):
-            groups, failed = self._halved([], groups, 0)
-            if not failed:
-                groups, failed = self._halved([], groups, WHOLE, failed=True)
-                return groups, failures | failed
-            failures |= failed
-        return groups, failures
 
     def _halved(
         self, base: list[UnitGroup], groups: list[UnitGroup], round_: int, failed: bool = False

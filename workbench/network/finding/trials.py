@@ -25,7 +25,6 @@ from workbench.network.tensors import sharing_copy
 TOLERANCE = 1e-5
 SHARES = ("first", "run", "most")
 ROUNDS = len(SHARES) + 2  # the scattered one, each share, and one in which a group stays whole
-WHOLE = ROUNDS  # the scattered one again, on all examples
 Seen = list[tuple[str, Tensor]]  # a reader's name ('' for the network's own outputs) and what it gave
 
 BREAKS = "removing its units breaks the network, whose code fixes a size: "
@@ -38,16 +37,14 @@ DIFFERS = (
 def lost_in_round(round_: int, index: int, width: int) -> Tensor:
     """The units, ascending, that a trial takes of the `index`-th group, `width` wide; at least one stays.
 
-    Round 0, and `WHOLE`, take a quarter to a half of every group, scattered, the last unit among them; the
-    others the first unit, a run of about a third at one end, all but one, and none, in an order of the
-    group's own.
+    Round 0 takes a quarter to a half of every group, scattered, the last unit among them; the later ones the
+    first unit, a run of about a third at one end, all but one, and none, in an order of the group's own.
     Where code counts places from the start, every place moves when the first is lost; from the end, when the
     last is; and a run at one end is never in proportion to halves or thirds.
     """
     generator = torch.Generator().manual_seed(7919 * index + 31 * width)
     shares = [SHARES[i] for i in torch.randperm(len(SHARES), generator=generator).tolist()]
     shares.insert(index % (ROUNDS - 1), "none")  # neighbours, the likeliest to be bound, rest in other rounds
-    round_ %= ROUNDS
     share = ["scattered", *shares][round_]
     generator.manual_seed(7919 * index + 31 * width + 1_000_003 * (round_ + 1))
     scattered = torch.randperm(width, generator=generator)
@@ -70,20 +67,18 @@ def lost_in_round(round_: int, index: int, width: int) -> Tensor:
 
 
 class Trials:
-    """Trials of one network on one batch. The whole network runs once on each size of it, for all of them.
+    """Trials of one network on one batch. The whole network runs once, for all of them.
 
-    The round `WHOLE` runs on the whole `example`, the others on the `few` first of it. `passes` counts the
-    forward passes in evaluation mode. `model` is in it and is not changed. `training`: trials of what
-    training mode alone does, None where that is nothing.
+    All of the batch runs in each: what code does to the units of one place may show on few examples alone.
+    `passes` counts the forward passes in evaluation mode. `model` is in it and is not changed. `training`:
+    trials of what training mode alone does, None where that is nothing.
     """
 
-    def __init__(
-        self, model: nn.Module, example: Inputs, groups: Sequence[UnitGroup], few: Inputs | None = None
-    ):
-        self.model, self.example, self.few, self.passes = model, example, few, 0
+    def __init__(self, model: nn.Module, example: Inputs, groups: Sequence[UnitGroup]):
+        self.model, self.example, self.passes = model, example, 0
         self._index = {group.name: index for index, group in enumerate(groups)}
         self._kinds = {reader.module: reader.kind for group in groups for reader in group.readers}
-        self._whole: dict[int, Seen] = {}
+        self._whole: Seen | None = None
         self.training: TrainingTrials | None = None
 
     def failure(self, groups: Sequence[UnitGroup], round_: int) -> str:
@@ -95,18 +90,17 @@ class Trials:
         if not any(len(units) for units in lost.values()):
             return ""
         alive = _surviving_rows(groups, lost, self.model)
-        example = self.example if round_ == WHOLE or self.few is None else self.few
         try:
             pruned = _without(self.model, groups, lost)
-            removed = self._outputs(pruned, groups, example)
-            if id(example) not in self._whole:
-                self._whole[id(example)] = self._outputs(self.model, None, example)
+            removed = self._outputs(pruned, groups)
+            if self._whole is None:
+                self._whole = self._outputs(self.model, None)
             with silenced(self.model, groups, lost):
-                zeroed = _at_rows(self._outputs(self.model, groups, example), alive)
+                zeroed = _at_rows(self._outputs(self.model, groups), alive)
         except Exception as error:
             return BREAKS + one_line(error)
         names = {reader.module for group in groups for reader in group.readers} | {""}
-        whole = _at_rows([(name, seen) for name, seen in self._whole[id(example)] if name in names], alive)
+        whole = _at_rows([(name, seen) for name, seen in self._whole if name in names], alive)
         reason = _difference(whole, removed, zeroed)
         if reason or self.training is None:
             return reason
@@ -116,7 +110,7 @@ class Trials:
         return self._index.setdefault(name, len(self._index))
 
     @torch.no_grad()
-    def _outputs(self, model: nn.Module, groups: Sequence[UnitGroup] | None, example: Inputs) -> Seen:
+    def _outputs(self, model: nn.Module, groups: Sequence[UnitGroup] | None) -> Seen:
         """Outputs of the readers (None: of all) less their biases, then the network's own."""
         seen: Seen = []
         names = self._kinds if groups is None else {r.module for group in groups for r in group.readers}
@@ -133,7 +127,7 @@ class Trials:
         ]
         self.passes += 1
         try:
-            own = tensors_of(call(model, example))
+            own = tensors_of(call(model, self.example))
             return seen + [("", tensor) for tensor in own]
         finally:
             for handle in handles:
