@@ -12,22 +12,6 @@ from workbench.data.batches import Batches
 from workbench.data.loading import load_data
 
 
-@pytest.fixture
-def tree(tmp_path):
-    """Names and contents of two classes in two splits, with what should be passed over."""
-    files = {
-        f"{split}/{kind}/{number}.png": encoded(picture(seed=hash((kind == "cat", number)) % 97))
-        for split in ("train", "test")
-        for kind, count in (("cat", 5), ("dog", 3))
-        for number in range(count)
-    }
-    return files | {
-        "train/cat/.hidden.png": b"",
-        "train/notes.txt": b"nothing",
-        "__MACOSX/train/cat/x.png": b"",
-    }
-
-
 class TestArrays:
     def test_every_way_to_give_numbers_gives_the_same(self, tmp_path, generator):
         x, y = torch.randn(17, 3, generator=generator), torch.arange(17) % 5
