@@ -3,7 +3,6 @@
 import io
 import json
 import re
-import socket
 import sys
 from types import SimpleNamespace
 
@@ -16,31 +15,8 @@ from workbench.data import progress as progress_module
 from workbench.data.loading import load_data
 from workbench.data.models import load_model
 from workbench.data.progress import progress_on
-from workbench.serve import launch
 from workbench.session.session import Session
 from workbench.tuning.settings import Tuning
-
-
-@pytest.fixture
-def taken_port():
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen()
-        yield listening.getsockname()[1]
-
-
-@pytest.fixture
-def shipped(tmp_path, monkeypatch):
-    """Notebooks as an installed wheel has them, and an empty current folder."""
-    source = tmp_path / "share" / "notebooks"
-    (source / "course").mkdir(parents=True)
-    (source / "workbench.ipynb").write_text("shipped")
-    (source / "course" / "one.ipynb").write_text("shipped")
-    (source / ".ipynb_checkpoints").mkdir()
-    (source / ".ipynb_checkpoints" / "workbench.ipynb").write_text("old")
-    monkeypatch.setattr(launch, "shipped_notebooks", lambda: (source, False))
-    monkeypatch.chdir(tmp_path)
-    return source
 
 
 def step(label, score, parameters, macs):
