@@ -91,8 +91,8 @@ class TimedSearch:
         while not (best := self._best()).settled:
             self._settle(best)
             below = max(self._sure, key=lambda one: one.times.ratio, default=best)
-            if not best.is_met(self.ratio) and below.aim < best.aim and len(self.found) < STEPS:
-                self._measure(self._between(below, best))
+            if not best.is_met(self.ratio) and below.aim < best.aim:
+                self._search(below, best)
         return best
 
     @property

@@ -1,7 +1,7 @@
 // The rows of the budget: a group each, with its spectrum, width, lock, share of the cost and predicted loss.
 
 import { traceOf, degreesOfFreedom } from "./math.js";
-import { clamp, h, setText, setName, percent, fixed, numbers, eigenvaluesOf, update } from "./shared.js";
+import { clamp, h, setText, setName, percent, fixed, numbers, eigenvaluesOf, update, watchTyping, paintEntry } from "./shared.js";
 import { spark } from "./sparkline.js";
 import { slider } from "./controls.js";
 
@@ -38,7 +38,11 @@ function budgetRow(state, layer, index, set) {
     } });
   const range = slider(`budget-slider-${name}`, `width of ${name}`, (value) => set(index, value), 1, () => Math.max(1, Math.round(m / 10)));
   const entry = h("input", { type: "number", class: "wbw-entry", min: 1, max: m, "data-testid": `budget-width-${name}`, "aria-label": `width of ${name}`,
-    onchange: () => (entry.value ? set(index, Number(entry.value)) : (entry.value = widthsOf(state)[index])) });
+    onchange: () => {
+      if (entry.value) set(index, Number(entry.value));
+      entry.value = widthsOf(state)[index];
+    } });
+  watchTyping(entry);
   const cell = (testid) => h("span", { class: "wbw-cell", "data-testid": testid && `${testid}-${name}` });
   const [freedom, parameters, macs, loss] = [cell("budget-N"), cell("budget-parameters"), cell("budget-macs"), cell("budget-loss")];
   const bar = h("span", { class: "wbw-bar-fill" });
@@ -51,7 +55,7 @@ function budgetRow(state, layer, index, set) {
     const N = degreesOfFreedom(eigenvalues, lam * traceOf(eigenvalues));
     setText(freedom, fixed(N, N < 99.95 ? 1 : 0));
     range.paint(1, m, width, String(width));
-    if (document.activeElement !== entry || Number(entry.value) !== width) entry.value = width;
+    paintEntry(entry, width);
     lock.checked = locked;
     range.disabled = entry.disabled = locked;
     setText(parameters, percent(share.parameters / total.parameters));

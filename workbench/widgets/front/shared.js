@@ -184,6 +184,15 @@ export function setLam(state, relative) {
   const linked = state.get("follow") && eigenvalues.length;
   update(state, linked ? { lam, width: suggestedWidth(eigenvalues, lam * traceOf(eigenvalues)) } : { lam });
 }
+// Entries that a person is typing into: what arrives meanwhile does not write over them.
+const typedInto = new WeakSet();
+export function watchTyping(entry) {
+  entry.addEventListener("input", () => typedInto.add(entry));
+  for (const done of ["change", "blur"]) entry.addEventListener(done, () => typedInto.delete(entry), { capture: true });
+}
+export function paintEntry(entry, value) {
+  if (!typedInto.has(entry) && Number(entry.value) !== value) entry.value = value;
+}
 export function setWidth(state, wanted) {
   const eigenvalues = eigenvaluesOf(state);
   if (!eigenvalues.length || !Number.isFinite(wanted)) return;
