@@ -166,7 +166,9 @@ def test_predicted_losses_are_the_sessions(budget, digits):
     settle(budget)
     losses = next(group.losses for group in digits.budget_groups() if group.name == "conv2")
     share = 100 * losses[23] / losses[0]
-    text = budget.find("budget-row-conv2").locator(".wbw-cell").last.inner_text()
+    cell = budget.find("budget-row-conv2").locator(".wbw-cell").last
+    expect(cell).to_have_text(re.compile(r"^[\d.]"), timeout=PATIENCE)
+    text = cell.inner_text()
     assert float(re.match(r"[\d.]+", text)[0]) == pytest.approx(share, abs=0.006 if share < 10 else 0.06)
 
 

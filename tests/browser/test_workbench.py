@@ -68,6 +68,7 @@ def fresh(bench):
         bench.find("procedure-select").select_option("simultaneous")
         expect(bench.find("procedure-select")).to_be_enabled()
     bench.find("layer-conv1").click()
+    settle(bench)
     if not bench.find("follow").is_checked():
         bench.find("follow").check()
     settle(bench)
@@ -213,8 +214,25 @@ def test_control_z_in_the_entry_is_the_entrys_own(bench):
     assert bench.kernel("Out[1].session.position") == "1"
 
 
+def test_what_is_typed_is_not_written_over_by_what_arrives(bench):
+    entry = bench.find("width-input")
+    entry.fill("17")
+    bench.kernel("setattr(Out[1].state, 'theta', 0.31)")
+    expect(bench.find("theta-slider")).to_have_value("0.31")
+    expect(entry).to_have_value("17")
+    entry.press("Tab")
+    settle(bench)
+    expect(entry).to_have_value("17")
+    bench.kernel("setattr(Out[1].state, 'theta', 0.3)")
+    entry.fill("9999")
+    entry.press("Tab")
+    settle(bench)
+    expect(entry).to_have_value("32")
+
+
 def test_losses_are_pythons(bench, digits):
     bench.find("layer-fc1").click()
+    settle(bench)
     bench.find("width-input").fill("40")
     bench.find("width-input").press("Tab")
     settle(bench)
@@ -288,6 +306,7 @@ def readouts(bench):
 
 def test_commit_shrinks_the_real_model_and_undo_restores_the_very_numbers(bench):
     bench.find("layer-conv2").click()
+    settle(bench)
     bench.find("width-input").fill("23")
     bench.find("width-input").press("Tab")
     before = readouts(bench)
@@ -303,6 +322,7 @@ def test_commit_shrinks_the_real_model_and_undo_restores_the_very_numbers(bench)
     bench.find("undo").click()
     expect(bench.find("undo")).to_be_disabled()
     bench.find("layer-conv2").click()
+    settle(bench)
     bench.find("width-input").fill("23")
     bench.find("width-input").press("Tab")
     assert readouts(bench) == before
@@ -334,6 +354,7 @@ def test_the_picture_for_the_readme(bench):
         bench.find("commit").click()
         settle(bench)
     bench.find("layer-conv3").click()
+    settle(bench)
     bench.find("width-input").fill("24")
     bench.find("width-input").press("Tab")
     settle(bench)
