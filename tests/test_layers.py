@@ -20,6 +20,7 @@ ORDER = (  # from the ground up; a folder imports only folders before it
     "pruning",
     "export",
     "session",
+    "course",
     "plots",
     "widgets",
     "serve",
@@ -91,7 +92,7 @@ def test_no_import_is_part_of_a_circle():
 HEAVY = {  # what a function imports, since it is slow to load and few need it → where
     "matplotlib": ("plots", "widgets.compare_tab"),
     "seaborn": ("plots",),
-    "sklearn": ("examples.datasets",),
+    "sklearn": ("examples.datasets", "course.networks"),
     "pooch": ("examples.download",),
     "tqdm": ("data.progress",),
     "jupyterlab": ("serve.lab",),

@@ -198,6 +198,27 @@ def load_cifar10(
     return _first_per_class(Images(pixels, labels, CIFAR10_CLASSES), per_class)
 
 
+def at_hand(data_name: str) -> bool:
+    """Whether a data set is on this machine, so that nothing need be downloaded for it.
+
+    Args:
+        data_name: as an example's specification names it: "MNIST", "CIFAR-10", or what a package brings.
+
+    Returns:
+        True where both splits were found in `data_folders()`.
+
+    Raises:
+        ValueError: WORKBENCH_DATA is set, but does not name a folder.
+    """
+    if data_name == "MNIST":
+        kinds = ("images-idx3-ubyte", "labels-idx1-ubyte")
+        splits = [[f"{stem}-{kind}" for kind in kinds] for stem in ("train", "t10k")]
+        return all(_find_mnist(names) is not None for names in splits)
+    if data_name == "CIFAR-10":
+        return all(_find_cifar10(split, 1, None) is not None for split in ("train", "test"))
+    return True
+
+
 def _check_split(split: str) -> None:
     if split not in ("train", "test"):
         raise ValueError(f"split is {split!r}, expected 'train' or 'test'")
