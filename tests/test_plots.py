@@ -1,5 +1,10 @@
 """Pictures: what is drawn is what was given."""
 
+import io
+import re
+import threading
+from xml.etree import ElementTree
+
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -80,7 +85,7 @@ def test_a_comparison_has_a_line_a_way_and_the_unpruned_score():
         [1, 2, 1, 2], [0.5, 0.6, 0.3, np.nan], ["greedy", "greedy", "random", "random"], "accuracy", (3, 0.8)
     )
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["greedy", "random"]
-    assert ax.get_ylabel() == "accuracy"
+    assert ax.get_ylabel() == "accuracy (share of examples)"
     with pytest.raises(ValueError, match="differ"):
         plots.plot_comparison([1, 2], [0.5], ["greedy"])
 
@@ -98,3 +103,174 @@ def test_the_pareto_front_is_what_nothing_beats():
     assert plots.pareto_front(costs, scores).tolist() == [1, 3, 0]
     ax = plots.plot_branches({"main": (costs, scores), "thin": ([1.5], [0.65])})
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["main", "thin", "Pareto front"]
+
+
+def drawn():
+    """Every figure, with made-up arrays; several lines in each that has lines."""
+    lams, rates = np.geomspace(1e-8, 1e-2, 7), (0.3, 0.5, 0.8)
+    falling = {"input": [1, 0.5, 0.1], "output": [1, 0.4, 0.2], "combined": [1, 0.45, 0.15]}
+    pieces = {rate: rate - (np.arange(7) - 3) ** 2 / 100 for rate in rates}
+    branches = {"main": ([3e6, 2e6], [0.9, 0.8]), "thin": ([2.5e6, 1e6], [0.9, 0.7])}
+    yield plots.plot_spectrum(MU, lam=0.75)
+    yield plots.plot_degrees_of_freedom(MU, lam=0.75)
+    yield plots.plot_spectra({"MNIST": MU, "CIFAR-10": np.sqrt(MU), "VGG-13": np.arange(60.0, 0, -1)})
+    yield plots.plot_losses(range(3), falling, width=2)
+    yield plots.plot_errors({"MNIST": ([20, 80], [0.08, 0.02]), "CIFAR-10": ([20, 40], [0.3, 0.2])}, width=40)
+    yield plots.plot_lam_sweep(lams, pieces)
+    yield plots.plot_theta_sweep(np.linspace(0, 1, 7), pieces)
+    yield plots.plot_bias_variance(lams, np.sqrt(lams), 1e-7 / lams)
+    yield plots.plot_bounds([5, 10, 20], [0.3, 0.2, 0.1], {"4λ": [1, 0.9, 0.8], "local": [2, 1, np.inf]})
+    yield plots.plot_bounds(["conv1", "fc1"], [0.3, 0.2], {"4λ": [1, 0.9]}, "layer", "error (relative)")
+    yield plots.plot_history([62_000, 31_000], [0.9, 0.8], ["original", "conv1"], metric="accuracy")
+    yield plots.plot_comparison([1e6, 2e6] * 2, [0.5, 0.6, 0.3, 0.4], ["greedy"] * 2 + ["random"] * 2)
+    yield plots.plot_sensitivity(["conv1", "conv2"], [0.5, 0.25], [[0.9, 0.8], [0.7, np.nan]])
+    yield plots.plot_branches(branches)
+
+
+def file_of(ax, kind):
+    buffer = io.BytesIO()
+    ax.figure.savefig(buffer, format=kind)
+    return buffer.getvalue()
+
+
+def test_every_figure_is_a_vector_with_text_as_text():
+    before = dict(mpl.rcParams)
+    for ax in drawn():
+        root = ElementTree.fromstring(file_of(ax, "svg"))
+        tags = [element.tag.rpartition("}")[2] for element in root.iter()]
+        assert "image" not in tags
+        text = " ".join("".join(e.itertext()) for e in root.iter() if e.tag.rpartition("}")[2] == "text")
+        for label in (ax.get_xlabel(), ax.get_ylabel()):
+            assert label
+            assert re.sub(r"\s", "", label) in re.sub(r"\s", "", text), label
+        pdf = file_of(ax, "pdf")
+        assert b"/Type3" not in pdf.replace(b" ", b"")
+        assert b"/Subtype/Image" not in pdf.replace(b" ", b"")
+    assert dict(mpl.rcParams) == before  # the process's own look is as it was
+
+
+def test_every_axis_says_what_it_counts_in():
+    for ax in drawn():
+        names = [ax.get_ylabel()] if ax.get_xlabel() == "layer" else [ax.get_xlabel(), ax.get_ylabel()]
+        for label in names:
+            assert label == "group" or re.fullmatch(r".+ \(.+\)", label), label
+
+
+def test_no_text_is_smaller_than_12_points():
+    from matplotlib.text import Text
+
+    for ax in drawn():
+        ax.figure.canvas.draw()
+        for axes in ax.figure.axes:
+            sizes = [text.get_fontsize() for text in axes.findobj(Text) if text.get_text().strip()]
+            assert min(sizes) >= 12
+
+
+def test_lines_differ_without_colour():
+    """In dashes or markers: printed in grey, no two lines of a figure look the same."""
+    for ax in drawn():
+        lines = [line for line in ax.lines if line.get_label() in labels_of(ax)]
+        forms = [(line.get_linestyle(), line.get_marker(), line._unscaled_dash_pattern) for line in lines]
+        assert len({str(form) for form in forms}) == len(lines)
+
+
+def labels_of(ax):
+    legend = ax.get_legend()
+    return [text.get_text() for text in legend.get_texts()] if legend else []
+
+
+def test_twenty_lines_are_twenty_looks():
+    from workbench.plots.style import looks
+
+    assert len({str(look) for look in looks(20)}) == 20
+    assert len({(look["linestyle"], look["marker"]) for look in looks(7)}) == 7
+
+
+def test_the_style_sheet_is_the_colour_blind_palette_and_serves_other_figures():
+    import seaborn
+    from matplotlib.colors import to_hex
+
+    with plots.style():
+        figure, ax = pyplot.subplots()
+        lines = ax.plot(np.zeros((2, 10)))
+        assert mpl.rcParams["svg.fonttype"] == "none"
+        assert mpl.rcParams["pdf.fonttype"] == 42
+    palette = seaborn.color_palette("colorblind").as_hex()
+    assert [to_hex(line.get_color()) for line in lines] == palette
+    assert ax.xaxis.label.get_fontsize() == 12
+    assert figure.get_layout_engine() is not None
+
+
+def test_threads_that_draw_at_once_leave_no_style_behind():
+    before = dict(mpl.rcParams)
+    inside, leave = threading.Barrier(2), threading.Event()
+
+    def hold():
+        with plots.style():
+            inside.wait(10)
+            leave.wait(0.2)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    inside.wait(10)
+    with plots.style():
+        leave.set()
+    other.join()
+    assert dict(mpl.rcParams) == before
+
+
+def test_spectra_are_divided_by_their_largest():
+    ax = plots.plot_spectra({"a": MU, "b": 10 * MU[:3]})
+    assert ax.get_yscale() == "log"
+    assert ax.lines[0].get_xydata().tolist() == [[1, 1], [2, 0.5], [3, 0.25], [4, 0.125]]
+    assert ax.lines[1].get_ydata().tolist() == [1, 0.5, 0.25]
+    assert labels_of(ax) == ["a", "b"]
+
+
+def test_errors_have_widths_of_their_own():
+    ax = plots.plot_errors({"MNIST": ([20, 80], [0.081, 0.021]), "CIFAR-10": ([10, 20, 40], [0.3, 0.2, 0])})
+    assert ax.lines[0].get_xydata().tolist() == [[20, 0.081], [80, 0.021]]
+    assert ax.lines[1].get_xdata().tolist() == [10, 20]
+    assert ax.get_yscale() == "log"
+    with pytest.raises(ValueError, match="MNIST error"):
+        plots.plot_errors({"MNIST": ([20, 80], [0.081])})
+
+
+def stars(ax):
+    return [tuple(line.get_xydata()[0]) for line in ax.lines if line.get_marker() == "*"]
+
+
+def test_the_best_of_every_curve_is_marked():
+    scores = {0.5: [0.6, 0.9, 0.9], "80 %": [np.nan, 0.2, 0.1], 0.9: [np.nan] * 3}
+    ax = plots.plot_lam_sweep([1e-6, 1e-4, 1e-2], scores, "R²")
+    assert stars(ax) == [(1e-4, 0.9), (1e-4, 0.2)]
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "linear")
+    assert ax.get_ylabel() == "R² (share of variance)"
+    assert labels_of(ax) == ["50 %", "80 %", "90 %"]
+    assert ax.get_legend().get_title().get_text() == "compression rate"
+    ax = plots.plot_theta_sweep([0, 0.3, 1], {0.5: [0.1, 0.4, 0.2]})
+    assert stars(ax) == [(0.3, 0.4)]
+    assert ax.get_xscale() == "linear"
+    with pytest.raises(ValueError, match="positive"):
+        plots.plot_lam_sweep([0, 1e-4], {0.5: [0.1, 0.2]})
+    with pytest.raises(ValueError, match=r"0\.5 score"):
+        plots.plot_theta_sweep([0, 1], {0.5: [0.1]})
+
+
+def test_bias_and_variance_with_the_least_sum():
+    lams, bias, variance = [1e-6, 1e-4, 1e-2], [0.001, 0.01, 0.1], [0.5, 0.05, 0.005]
+    ax = plots.plot_bias_variance(lams, bias, variance)
+    assert [list(line.get_ydata()) for line in ax.lines[:2]] == [bias, variance]
+    assert ax.lines[2].get_ydata() == pytest.approx(np.add(bias, variance))
+    assert stars(ax) == [(1e-4, pytest.approx(0.06))]
+    with pytest.raises(ValueError, match="no sum"):
+        plots.plot_bias_variance([1.0], [np.nan], [1.0])
+
+
+def test_bounds_stand_beside_what_was_measured():
+    ax = plots.plot_bounds(["conv1", "fc1"], [0.3, 0.2], {"4λ": [np.inf, 0.9]}, xlabel="layer")
+    assert labels_of(ax) == ["measured", "4λ"]
+    assert ax.lines[0].get_ydata().tolist() == [0.3, 0.2]
+    assert np.isnan(ax.lines[1].get_ydata()[0])
+    with pytest.raises(ValueError, match="4λ curve"):
+        plots.plot_bounds([1, 2], [0.3, 0.2], {"4λ": [1]})

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import traitlets as t
 
-from workbench.plots import plot_comparison
+from workbench.plots import figure_class, plot_comparison
 from workbench.pruning.comparing import Comparison
 from workbench.session.session import Session
 from workbench.widgets.budget_tab import limits_of, need_gradients
@@ -154,14 +154,12 @@ def plain(values: np.ndarray) -> list:
 
 def write_comparison(comparison: Comparison, unpruned_macs: int, folder: Path) -> list[Path]:
     """Write comparison.csv, .png and .svg, under a name with a number where these are there already."""
-    from matplotlib.figure import Figure
-
     kinds, number = (".csv", ".png", ".svg"), 1
     while any((folder / (_numbered(number) + kind)).exists() for kind in kinds):
         number += 1
     files = [folder / (_numbered(number) + kind) for kind in kinds]
     comparison.to_csv(files[0])
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure = figure_class()(figsize=(7, 4))
     rows = comparison.rows
     plot_comparison(
         [row.macs for row in rows],

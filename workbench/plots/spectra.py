@@ -1,0 +1,128 @@
+"""Figures of spectra: eigenvalues, N(λ), and several layers' or data sets' beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.plots.style import KEPT, LAM, LAM_LABEL, LOST, axes, checked, looks, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LAM_RANGE = (1e-10, 1.0)  # of λ / Tr Σ
+MARKS = 8  # markers a curve, where it has more points than can be told apart
+
+
+@styled
+def plot_spectrum(eigenvalues: Any, lam: float | None = None, ax: Axes | None = None) -> Axes:
+    """Eigenvalues μ/Tr Σ against their index on a log axis, each coloured by its share μ/(μ+λ).
+
+    Zero eigenvalues are left out, since a log axis has no place for them.
+
+    Args:
+        eigenvalues: μ, (m,) >= 0, descending.
+        lam: λ > 0, absolute, in their units; None: no λ.
+        ax: drawn into; None for a figure of its own.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: eigenvalues that are not (m,), finite and >= 0 with a positive sum, or a λ <= 0.
+
+    Source:
+        method.md §2.
+    """
+    values, ax = checked(eigenvalues, lam), axes(ax)
+    trace, index = values.sum(), np.arange(1, len(values) + 1)
+    shown = values > 0
+    share = np.ones(len(values)) if lam is None else values / (values + lam)
+    ax.bar(index[shown], values[shown] / trace, width=0.9, color=_mix(share[shown]), bottom=0)
+    ax.set(
+        yscale="log",
+        xlabel="index of the eigenvalue (1 is the largest)",
+        ylabel="μ / Tr Σ (share of the trace)",
+        xlim=(0.3, len(values) + 0.7),
+    )
+    if lam is not None:
+        ax.axhline(lam / trace, color=LAM, linewidth=1.5)
+        ax.set_title(f"N(λ) = {share.sum():.2f} at λ = {lam / trace:.3g} Tr Σ")
+    return ax
+
+
+@styled
+def plot_degrees_of_freedom(eigenvalues: Any, lam: float | None = None, ax: Axes | None = None) -> Axes:
+    """N(λ) = Σ μ/(μ+λ) against λ/Tr Σ on a log axis, with the point of `lam` where it is given.
+
+    Args:
+        eigenvalues: μ, (m,) >= 0, descending.
+        lam: λ > 0, absolute, in their units; None: no λ.
+        ax: drawn into; None for a figure of its own.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: as for `plot_spectrum`.
+
+    Source:
+        method.md §2.
+    """
+    values, ax = checked(eigenvalues, lam), axes(ax)
+    trace = values.sum()
+    relative = np.geomspace(*LAM_RANGE, 200)
+    freedom = (values / (values + relative[:, None] * trace)).sum(1)
+    ax.plot(relative, freedom, color=KEPT, linestyle="-")
+    if lam is not None:
+        ax.plot([lam / trace], [(values / (values + lam)).sum()], "o", color=LAM)
+    ax.set(xscale="log", xlabel=LAM_LABEL, ylabel="degrees of freedom N(λ) (units)", ylim=(0, None))
+    return ax
+
+
+@styled
+def plot_spectra(spectra: Mapping[str, Any], ax: Axes | None = None) -> Axes:
+    """Spectra of several layers or data sets, each divided by its largest eigenvalue, on a log axis.
+
+    Zero eigenvalues are left out.
+
+    Args:
+        spectra: μ by name, each (m,) >= 0, descending; their lengths may differ.
+        ax: drawn into; None for a figure of its own.
+
+    Returns:
+        The axes; a line a spectrum, in the order given.
+
+    Raises:
+        ValueError: as for `plot_spectrum`.
+
+    Source:
+        The paper's Figure 1a.
+    """
+    arrays = {name: checked(eigenvalues) for name, eigenvalues in spectra.items()}
+    ax = axes(ax)
+    for look, (name, values) in zip(looks(len(arrays)), arrays.items(), strict=True):
+        index, shown = np.arange(1, len(values) + 1), values > 0
+        ax.plot(
+            index[shown],
+            values[shown] / values.max(),
+            label=name,
+            markevery=max(1, len(values) // MARKS),
+            **look,
+        )
+    ax.set(
+        yscale="log",
+        xlabel="index j of the eigenvalue (1 is the largest)",
+        ylabel="μⱼ / μ₁ (relative to the largest)",
+    )
+    ax.legend()
+    return ax
+
+
+def _mix(share: np.ndarray) -> np.ndarray:
+    from matplotlib.colors import to_rgb
+
+    kept, lost = np.array(to_rgb(KEPT)), np.array(to_rgb(LOST))
+    return lost + share[:, None] * (kept - lost)
