@@ -233,7 +233,7 @@ def _sweep(x: np.ndarray, curves: dict[Any, np.ndarray], by: str, ax: Axes) -> A
         if np.isfinite(values).any():
             best = int(np.nanargmax(values))
             ax.plot(x[best], values[best], **_star(look["color"]))
-    ax.legend(title=by)
+    ax.legend(title=by, loc="upper left", bbox_to_anchor=(1.02, 1.02))  # curves are everywhere inside
     return ax
 
 
@@ -245,5 +245,8 @@ def _star(colour: str) -> dict[str, Any]:
 
 
 def _mark_width(ax: Axes, width: int | None) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     if width is not None:
         ax.axvline(width, color=MARK, linestyle="-", linewidth=1.5)

@@ -86,6 +86,7 @@ def plot_comparison(
     seaborn.lineplot(
         x=costs, y=scores, hue=list(ways), style=list(ways), hue_order=names, style_order=names, markers=True,
         palette=[look["color"] for look in looks(len(names))], ax=ax, estimator=None,
+        markersize=8,
     )  # fmt: skip
     if unpruned is not None:
         ax.axhline(unpruned[1], color=MARK, linewidth=1, linestyle="--")
@@ -126,7 +127,7 @@ def plot_sensitivity(
     values = np.asarray(values, dtype=float)
     if values.shape != (len(groups), len(shares)):
         raise ValueError(f"{len(groups)} groups and {len(shares)} shares do not fit values {values.shape}")
-    ax = axes(ax, height=1.2 + 0.35 * len(groups))
+    ax = axes(ax, height=max(2.6, 1.2 + 0.35 * len(groups)))
     ax.grid(False)
     seaborn.heatmap(
         values, ax=ax, cmap="cividis", annot=len(groups) <= 30, fmt=".3g", linewidths=0.5,
@@ -137,6 +138,7 @@ def plot_sensitivity(
     if bar is not None and bar.solids is not None:
         bar.solids.set_rasterized(False)  # matplotlib makes a picture of a long bar, in a vector file too
         bar.solids.set_edgecolor("face")  # else white seams show between its colours
+    ax.tick_params(axis="y", rotation=0)
     ax.set(xlabel="width kept, this group alone (share)", ylabel="group")
     return ax
 
@@ -203,6 +205,7 @@ def plot_branches(
 
 def _in_thousands(ax: Axes) -> None:
     """Counts as 62 k and 1.2 M."""
-    from matplotlib.ticker import EngFormatter
+    from matplotlib.ticker import EngFormatter, MaxNLocator
 
+    ax.xaxis.set_major_locator(MaxNLocator(6))
     ax.xaxis.set_major_formatter(EngFormatter())
