@@ -4,6 +4,7 @@ import pytest
 from notebook_page import SCREENSHOTS
 from playwright.sync_api import expect
 
+from workbench.course.glossary import glossary
 from workbench.session.session import Session
 
 MEASURED = 60_000
@@ -418,6 +419,39 @@ def test_an_error_is_said_where_the_hand_is(bench):
     assert bench.cell_errors() == []
     bench.kernel("Out[1].state.load('digits-cnn')")
     expect(error).to_have_count(0)
+
+
+def test_every_read_out_has_a_question_that_the_keyboard_opens_and_closes(bench):
+    words = glossary()
+    marks = bench.page.locator(".wbw-choice .wbw-readout .wbw-question")
+    assert marks.count() == bench.page.locator(".wbw-choice .wbw-readout").count() == 9
+    steps = bench.kernel("Out[1].session.position")
+    shown = bench.page.locator("[data-testid=explanation]:popover-open")
+    for index in range(marks.count()):
+        mark = marks.nth(index)
+        mark.focus()
+        bench.page.keyboard.press("Enter")
+        expect(shown).to_contain_text(words[mark.get_attribute("data-term")].what)
+        expect(shown).to_be_focused()
+        bench.page.keyboard.press("Enter")  # which is no commit here
+        bench.page.keyboard.press("Escape")
+        expect(shown).to_have_count(0)
+        expect(mark).to_be_focused()
+    assert bench.kernel("Out[1].session.position") == steps
+
+
+def test_another_question_or_a_click_elsewhere_closes_the_first(bench):
+    first, second = (bench.page.locator(f'[data-term="{name}"]') for name in ("MACs", "output loss"))
+    shown = bench.page.locator("[data-testid=explanation]:popover-open")
+    first.click()
+    expect(first).to_have_attribute("aria-expanded", "true")
+    second.focus()
+    bench.page.keyboard.press("Enter")
+    expect(shown).to_have_count(1)
+    expect(shown).to_contain_text("what is lost of its outputs")
+    bench.page.locator(".wbw-choice h3").click()
+    expect(shown).to_have_count(0)
+    expect(first).to_have_attribute("aria-expanded", "false")
 
 
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])

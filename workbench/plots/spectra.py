@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LAM_RANGE = (1e-10, 1.0)  # of λ / Tr Σ
-MARKS = 8  # markers a curve, where it has more points than can be told apart
+MARKED = 8  # markers a curve, where it has more points than can be told apart
 
 
 @styled
@@ -109,7 +109,7 @@ def plot_spectra(spectra: Mapping[str, Any], ax: Axes | None = None) -> Axes:
             index[shown],
             values[shown] / values.max(),
             label=name,
-            markevery=max(1, len(values) // MARKS),
+            markevery=max(1, len(values) // MARKED),
             **look,
         )
     ax.set(

@@ -14,6 +14,7 @@ import anywidget
 import ipywidgets
 import traitlets as t
 
+from workbench.course.glossary import page_glossary
 from workbench.examples.catalogue import example_names
 from workbench.pruning.choice import DEFAULT_THETA
 from workbench.pruning.problem import NotMeasuredError
@@ -104,9 +105,12 @@ class WorkbenchState(Commands, Branches, Budgets, Comparisons, Tunings, anywidge
     ended = synced(t.Dict)
     own = synced(t.Dict)
     unavailable = synced(t.Dict)
+    glossary = synced(t.Dict)
 
     def __init__(self, session: Session | str):
-        super().__init__(examples=list(example_names()), unavailable=unavailable_formats())
+        super().__init__(
+            examples=list(example_names()), unavailable=unavailable_formats(), glossary=page_glossary()
+        )
         self.session: Session | None = None
         self._deliver = Delivery()
         self._begin()

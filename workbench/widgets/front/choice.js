@@ -7,11 +7,13 @@ import {
   eigenvaluesOf, lamOf, alive, busy, send, CHOSEN, requestOf, isCurrent, update, setLam, setWidth, watchTyping, paintEntry, errorBox,
 } from "./shared.js";
 import { slider, menu } from "./controls.js";
+import { question } from "./glossary.js";
 
-function readout(name, caption, hint) {
+function readout(state, name, caption, term, hint) {
   const value = h("output", { class: "wbw-number", "data-testid": `readout-${name}` });
   const under = h("span", { class: "wbw-caption" }, caption);
-  const node = h("div", { class: "wbw-readout", title: hint }, value, under);
+  const node = h("div", { class: "wbw-readout", title: hint },
+    h("div", { class: "wbw-figure" }, value, question(state, term, caption)), under);
   return { node, under, paint: (number, text, exact = number) => {
     value.dataset.value = number === null ? "" : exact;
     setText(value, number === null ? "–" : text);
@@ -19,19 +21,20 @@ function readout(name, caption, hint) {
 }
 
 // The two halves of a read-out's life: in the page at once, and from the kernel when it has caught up.
-function readouts() {
+function readouts(state) {
+  const one = (...args) => readout(state, ...args);
   const inPage = {
-    N: readout("N", "N(λ)", "Degrees of freedom: Σ μ/(μ+λ)"),
-    share: readout("N-share", "N(λ) / m", "Share of the group's width"),
-    width: readout("width", "width from N(λ)", "The dimension: the width that N(λ) suggests"),
-    guaranteed: readout("guaranteed", "guaranteed", ""),
+    N: one("N", "N(λ)", "degrees of freedom", "Degrees of freedom: Σ μ/(μ+λ)"),
+    share: one("N-share", "N(λ) / m", "share of the width", "Share of the group's width"),
+    width: one("width", "width from N(λ)", "suggested width", "The dimension: the width that N(λ) suggests"),
+    guaranteed: one("guaranteed", "guaranteed", "guaranteed width", ""),
   };
   const fromKernel = {
-    input_loss: readout("input-loss", "input loss", "Relative to keeping no unit"),
-    output_loss: readout("output-loss", "output loss", "Relative to keeping no unit"),
-    predicted_error: readout("error", "error, bound", ""),
-    parameters_saved: readout("params-saved", "param. saved", "Parameters that this choice takes away"),
-    macs_saved: readout("macs-saved", "MACs saved", "Multiply–accumulates that this choice takes away, an example"),
+    input_loss: one("input-loss", "input loss", "input loss", "Relative to keeping no unit"),
+    output_loss: one("output-loss", "output loss", "output loss", "Relative to keeping no unit"),
+    predicted_error: one("error", "error, bound", "predicted error", ""),
+    parameters_saved: one("params-saved", "param. saved", "parameters", "Parameters that this choice takes away"),
+    macs_saved: one("macs-saved", "MACs saved", "MACs", "Multiply–accumulates that this choice takes away, an example"),
   };
   return { inPage, fromKernel };
 }
@@ -102,7 +105,7 @@ function draw(state, el, on) {
   const lamUse = h("span", { class: "wbw-caption", "data-testid": "lam-use" });
   const reestimateNote = h("span", { class: "wbw-caption" });
   const reestimateRow = h("label", { class: "wbw-check" }, reestimate, "re-estimate norms", reestimateNote);
-  const { inPage, fromKernel } = readouts();
+  const { inPage, fromKernel } = readouts(state);
   const lagging = h("div", { class: "wbw-behind" }, ...Object.values(fromKernel).map((one) => one.node));
   const attempt = h("button", { class: "wbw-button", "data-testid": "try", "data-hint": "Score with this choice; nothing is kept", onclick: () => send(state, "try_choice", { request: requestOf(state) }) }, "Try");
   const commit = h("button", { class: "wbw-button wbw-primary", "data-testid": "commit", "data-hint": "Make the network smaller (Enter)", onclick: () => send(state, "commit", { request: requestOf(state) }) }, "Commit");
