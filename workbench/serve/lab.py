@@ -33,6 +33,8 @@ LAB_SETTINGS: dict[str, dict[str, Any]] = {
     "@jupyterlab/lsp-extension:plugin": {"activate": "off"},
     # A view scrolled out of sight must stay attached, or it is drawn anew when it comes back.
     "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
+    # A notebook opened again shows what it showed when it was saved, without being run.
+    "@jupyter-widgets/jupyterlab-manager:plugin": {"saveState": True},
     "@jupyterlab/statusbar-extension:plugin": {"visible": False},
 }
 

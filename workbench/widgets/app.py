@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+from typing import Any
+
 import ipywidgets
+from IPython.display import display
 
 from workbench.session.session import Session
+from workbench.widgets.audience import is_attended
 from workbench.widgets.modules import joined
+from workbench.widgets.picture import PICTURED, line_of, picture_of, understudy
 from workbench.widgets.state import Panel, WorkbenchState
 
 
@@ -83,17 +89,22 @@ AREAS = {
 }
 
 
+WAIT = 300.0  # seconds that a notebook run by a program waits for a measurement, before its cell ends
+
+
 class Workbench(ipywidgets.Box):
     """The workbench on a session, or on a built-in example given by name; displays itself.
 
     A session that is not measured yet is measured at once, in the background and with progress.
     `state` holds what the page shows; `session` is the session that it shows now (None while an example
-    loads).
+    loads). `wait`: seconds that showing it may take until it is measured; None: none before a person, who
+    sees it come, and up to 300 where a program runs the notebook (nbconvert, papermill, …), whose cell would
+    end empty. What is stored beside the live view is a line of text and, once measured, a picture.
 
     Raises TypeError for anything but a Session or a name; an unknown name is told on the screen.
     """
 
-    def __init__(self, session: Session | str):
+    def __init__(self, session: Session | str, wait: float | None = None):
         if not isinstance(session, (Session, str)):
             raise TypeError(f"give a Session or the name of an example; got {type(session).__name__}")
         self.state = WorkbenchState(session)
@@ -104,6 +115,7 @@ class Workbench(ipywidgets.Box):
             panels.append(view)
         grid = ipywidgets.Box(panels)
         grid.add_class("wbw-grid-areas")
+        self._wait = wait
         super().__init__([grid])
         self.add_class("wbw-root")
 
@@ -112,7 +124,21 @@ class Workbench(ipywidgets.Box):
         return self.state.session
 
     def __repr__(self) -> str:
-        session = self.session
-        if session is None:
-            return "Workbench (no model loaded)"
-        return f"Workbench on {session.name}: {session.parameters:,} parameters, {session.macs:,} MACs"
+        return line_of(self._pictured())
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        attended = is_attended()
+        wait = self._wait if self._wait is not None else 0.0 if attended else WAIT
+        if wait > 0:
+            self.state.settle(wait)
+        values = self._pictured()
+        bundle = {**super()._repr_mimebundle_(**kwargs), "text/plain": line_of(values)}
+        picture = picture_of(values)
+        if picture is not None:
+            bundle["image/png"] = base64.b64encode(picture).decode()
+            if not attended:
+                display({"application/javascript": understudy(picture, self.model_id)}, raw=True)
+        return bundle
+
+    def _pictured(self) -> dict[str, Any]:
+        return {name: getattr(self.state, name) for name in PICTURED}

@@ -118,6 +118,7 @@ class Delivery:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
+        self._arrived: deque[Job] = deque()
         self._loop: asyncio.AbstractEventLoop | None
         try:
             self._loop = asyncio.get_running_loop()
@@ -129,7 +130,18 @@ class Delivery:
             with self._lock:
                 apply()
         elif not self._loop.is_closed():  # else the kernel is ending, and nobody looks any more
-            self._loop.call_soon_threadsafe(apply)
+            self._arrived.append(apply)
+            self._loop.call_soon_threadsafe(self.apply_next)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing has arrived that is not applied yet."""
+        return not self._arrived
+
+    def apply_next(self) -> None:
+        """Apply the first of what has arrived; on the loop's own thread, also by who keeps the loop waiting."""
+        if self._arrived:
+            self._arrived.popleft()()
 
 
 class Reporter:

@@ -6,6 +6,7 @@ network comes from the session, in worker threads, and reaches the traits on the
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
@@ -38,6 +39,8 @@ from workbench.widgets.page_values import (
 )
 from workbench.widgets.traits import synced
 from workbench.widgets.tune_tab import Tunings
+
+LOOK_EVERY = 0.02  # seconds between two looks at what workers have brought
 
 
 class Panel(anywidget.AnyWidget):
@@ -135,6 +138,23 @@ class WorkbenchState(Commands, Branches, Budgets, Comparisons, Tunings, anywidge
         """Until the workers are idle; False if that took longer than `timeout` seconds. For scripts: where an
         event loop runs, the results reach the traits only when it gets its turn."""
         return all(worker.wait(timeout) for worker in (self._jobs, self._previews, self._losses))
+
+    def settle(self, timeout: float) -> bool:
+        """Until all that was asked for is done and shown; False if that took longer than `timeout` seconds.
+
+        For a cell whose output must be whole when it ends: it holds the event loop, and does its part.
+        """
+        deadline = time.monotonic() + timeout
+        workers = (self._jobs, self._previews, self._losses)
+        while time.monotonic() < deadline:
+            busy = next((worker for worker in workers if worker.busy), None)
+            if not self._deliver.empty:
+                self._deliver.apply_next()
+            elif busy is None:
+                return True
+            else:
+                busy.wait(LOOK_EVERY)
+        return False
 
     # Choosing --------------------------------------------------------------------------------------
 
