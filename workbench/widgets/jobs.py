@@ -139,7 +139,7 @@ class Delivery:
         return not self._arrived
 
     def apply_next(self) -> None:
-        """Apply the first of what has arrived; on the loop's own thread, also by who keeps the loop waiting."""
+        """Apply the first of what has arrived; on the loop's own thread, also by who makes it wait."""
         if self._arrived:
             self._arrived.popleft()()
 
