@@ -1,12 +1,16 @@
 """A saved notebook outlives its kernel: opened and not run, it shows what it showed, and λ still moves."""
 
+import base64
 import json
 
 import pytest
 from notebook_page import NotebookPage, expect_measured, fresh_address, watch
 from playwright.sync_api import expect
 
+from workbench.widgets.picture import VIEW, understudy
+
 STATE = "application/vnd.jupyter.widget-state+json"
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 SAVE = "() => window.jupyterapp.commands.execute('docmanager:save')"
 
 
@@ -48,6 +52,46 @@ def test_the_file_holds_the_state(saved):
     shared = [one for one in states if "revision" in one]
     assert [one["selected"] for one in shared] == ["fc1"]
     assert shared[0]["measured"]
+
+
+def test_the_file_holds_a_picture_and_a_line_of_the_last_state(saved):
+    path, shown = saved
+    (data,) = [one["data"] for one in json.loads(path.read_text())["cells"][0]["outputs"]]
+    line = "".join(data["text/plain"])
+    assert f"fc1: N(λ) = {shown['readout-N']} of 128 units" in line
+    assert base64.b64decode("".join(data["image/png"]))[:4] == b"\x89PNG"
+
+
+def test_an_untrusted_notebook_shows_the_picture(context, lab, saved):
+    """Without its signature, as one that came by mail."""
+    file = "stranger.ipynb"
+    notebook = json.loads(saved[0].read_text())
+    notebook["metadata"]["by"] = "a stranger"
+    (lab.notebooks / file).write_text(json.dumps(notebook))
+    opened = NotebookPage(watch(context.new_page()))
+    opened.open(fresh_address(opened.page, lab, file))
+    picture = opened.page.locator(".jp-OutputArea img")
+    expect(picture).to_be_visible()
+    assert picture.evaluate("image => image.naturalWidth") > 600
+    expect(opened.find("workbench")).to_have_count(0)
+    opened.screenshot("saved-untrusted")
+    opened.close()
+
+
+def test_in_a_page_the_picture_goes_when_the_widget_comes(page):
+    """The widgets' own script comes from a public network: here only what it does at the end."""
+    png = base64.b64decode(PIXEL)
+    page.set_content(
+        f'<div id=cell><script type=\'{VIEW}\'>{{"model_id": "one"}}</script></div>'
+        f'<div><script type=\'{VIEW}\'>{{"model_id": "two"}}</script></div>'
+        f"<script>{understudy(png, 'one')}</script>"
+    )
+    expect(page.locator("img")).to_have_count(1)
+    expect(page.locator("#cell > img + script")).to_have_count(1)
+    page.evaluate(
+        "() => { cell.append(document.createElement('div')); cell.lastChild.className = 'wbw-panel' }"
+    )
+    expect(page.locator("img")).to_have_count(0)
 
 
 def test_reopened_without_running_it_shows_what_it_showed(reopened, saved):

@@ -1,6 +1,7 @@
 """What is left of a workbench without its kernel: a line, a picture, and a page made of the notebook."""
 
 import base64
+import copy
 import io
 import re
 
@@ -13,6 +14,7 @@ from nbconvert import HTMLExporter
 from PIL import Image
 from states import idle, small_session
 
+from workbench.serve.saving import keep_picture
 from workbench.session.session import Session
 from workbench.widgets import app, audience
 from workbench.widgets.app import Workbench
@@ -155,3 +157,44 @@ def test_a_group_without_eigenvalues_has_no_picture(session):
     values = bench._pictured()
     assert picture_of(values | {"selected": "none of them"}) is None
     assert picture_of(values | {"curve": b"", "history": []}) is not None
+
+
+class TestAtASave:
+    def saved(self, executed):
+        """The notebook as a page saves it, before anything was measured when its cell ran."""
+        notebook = copy.deepcopy(executed)
+        notebook.cells[0].outputs = [one for one in notebook.cells[0].outputs if VIEW in one.get("data", {})]
+        data = notebook.cells[0].outputs[0].data
+        del data["image/png"]
+        data["text/plain"] = "Workbench (no model loaded)"
+        return {"type": "notebook", "content": notebook}, data
+
+    def test_line_and_picture_are_those_of_the_stored_state(self, executed):
+        model, data = self.saved(executed)
+        keep_picture(model=model, path="x.ipynb", contents_manager=None)
+        assert data["text/plain"] == result(executed)["text/plain"]
+        ours, theirs = (
+            np.asarray(Image.open(io.BytesIO(base64.b64decode(one["image/png"]))).convert("L"), dtype=float)
+            for one in (data, result(executed))
+        )
+        assert np.abs(ours - theirs).mean() < 1
+
+    @pytest.mark.parametrize("drop", ["widgets", "state", "children"])
+    def test_what_holds_no_state_is_saved_as_it_is(self, executed, drop):
+        model, data = self.saved(executed)
+        states = model["content"].metadata.widgets[STATE]["state"]
+        if drop == "widgets":
+            del model["content"].metadata["widgets"]
+        elif drop == "state":
+            states.clear()
+        else:
+            states[data[VIEW]["model_id"]]["state"].pop("children")
+        before = copy.deepcopy(model)
+        keep_picture(model=model, path="x.ipynb", contents_manager=None)
+        assert model == before
+
+    @pytest.mark.parametrize("model", [{}, {"type": "file", "content": "x"}, {"type": "notebook"}])
+    def test_what_is_no_notebook_is_saved_as_it_is(self, model):
+        before = dict(model)
+        keep_picture(model=model, path="x", contents_manager=None)
+        assert model == before

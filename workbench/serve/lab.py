@@ -24,6 +24,7 @@ from traitlets.config import Config
 
 from workbench.serve.door import TokenIdentity, close_door, identity_settings
 from workbench.serve.launch import HOST, NOTEBOOK, OwnKernelSpecs, announce, free_port, new_token
+from workbench.serve.saving import keep_picture
 
 WORKSPACE = "workbench"
 
@@ -77,6 +78,11 @@ class LabServer(ServerApp):
         """Take `config`, and then what is pinned."""
         super().update_config(config)
         super().update_config(self.pinned)
+
+    def init_configurables(self) -> None:
+        """Make the managers; that of the files keeps a picture of each workbench that is saved."""
+        super().init_configurables()
+        self.contents_manager.register_pre_save_hook(keep_picture)
 
     def init_server_extensions(self) -> None:
         """Link the user's extensions, but not Voilà's: it serves every picture without a token."""

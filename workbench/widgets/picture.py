@@ -94,10 +94,10 @@ def picture_of(values: Mapping[str, Any]) -> bytes | None:
 
 
 def understudy(png: bytes, model: str) -> str:
-    """A script for a page made of the notebook: the picture stands where the widget's script cannot be had.
+    """A script for a page made of the notebook: the picture stands in until the widget is drawn, if ever.
 
-    The script that draws widgets in such a page takes an image away that stands right before the widget's
-    place and is of this class. In JupyterLab, whose page has long been loaded, nothing happens.
+    The script that draws widgets in such a page comes from a public network. In JupyterLab, whose page has
+    long been loaded, nothing happens.
 
     Args:
         png: the picture.
@@ -111,11 +111,15 @@ def understudy(png: bytes, model: str) -> str:
   for (const place of document.querySelectorAll('script[type="{VIEW}"]')) {{
     if (!place.textContent.includes({json.dumps(model)})) continue;
     const picture = document.createElement("img");
-    picture.className = "jupyter-widget";
     picture.alt = "The workbench, as it was";
     picture.style.maxWidth = "100%";
     picture.src = {json.dumps(source)};
     place.before(picture);
+    new MutationObserver((_, watch) => {{
+      if (!place.parentElement.querySelector(".wbw-panel")) return;
+      picture.remove();
+      watch.disconnect();
+    }}).observe(place.parentElement, {{ childList: true, subtree: true }});
   }}
 }});"""
 
