@@ -274,3 +274,14 @@ def test_bounds_stand_beside_what_was_measured():
     assert np.isnan(ax.lines[1].get_ydata()[0])
     with pytest.raises(ValueError, match="4λ curve"):
         plots.plot_bounds([1, 2], [0.3, 0.2], {"4λ": [1]})
+
+
+def test_a_notebook_takes_the_style_for_all_its_figures(monkeypatch):
+    asked = []
+    monkeypatch.setattr("IPython.core.getipython.get_ipython", lambda: object())
+    monkeypatch.setattr("matplotlib_inline.backend_inline.set_matplotlib_formats", asked.append)
+    with mpl.rc_context():
+        plots.use_style()
+        assert mpl.rcParams["font.size"] == 12
+        assert mpl.rcParams["svg.fonttype"] == "none"
+    assert asked == ["svg"]

@@ -66,7 +66,7 @@ class TestRunByAProgram:
     def test_the_picture_is_not_empty(self, executed):
         png = base64.b64decode(result(executed)["image/png"])
         width, height = Image.open(io.BytesIO(png)).size
-        assert (width, height) == (1100, 740)
+        assert (width, height) == (1100, 620)
         assert not is_blank(png)
 
     def test_the_stored_state_is_measured_and_previewed(self, executed):

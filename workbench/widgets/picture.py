@@ -18,7 +18,7 @@ from workbench.plots import (
     plot_spectrum,
 )
 
-SIZE = (11.0, 7.4)  # inches, at the style's 100 dots an inch
+SIZE = (11.0, 6.2)  # inches, at the style's 100 dots an inch
 LOSSES = ("input", "output", "combined")
 # The traits that line and picture are made of.
 PICTURED = (
