@@ -23,6 +23,7 @@ from workbench.measure.evaluation import evaluate, reading_for
 from workbench.measure.gradients import measure_taylor
 from workbench.measure.intake import Intake, taken_by
 from workbench.measure.moments import GroupStatistics, measure_moments
+from workbench.measure.passes import example_count
 from workbench.measure.reading import TaskLoss
 from workbench.network.copying import copied
 from workbench.network.cost import count_cost
@@ -44,6 +45,23 @@ from workbench.pruning.comparing import Comparison, Sensitivity, compared, swept
 from workbench.pruning.planning import group_budgets, plan_changes, plan_for, predicted_losses
 from workbench.pruning.problem import BUDGET_LAM
 from workbench.pruning.state import Change, StaleMomentsError, State, Statistics
+from workbench.pruning.theory import (
+    DRAWS,
+    LayerTheory,
+    NetworkTheory,
+    layer_theory,
+    network_as_committed,
+    network_at,
+)
+from workbench.pruning.theory_sweeps import (
+    LAMS,
+    SWEEP_DRAWS,
+    BiasVariance,
+    LossSweep,
+    bias_variance,
+    loss_sweep,
+    stretch_of,
+)
 from workbench.pruning.transitions import (
     Ground,
     Options,
@@ -375,6 +393,86 @@ class Session:
         return self._score(
             applied(self._ground, self._state, choice, progress, cancel).model, progress, cancel
         )
+
+    # What the theory says
+
+    def theory(
+        self,
+        name: str,
+        lam: float | None = None,
+        width: int | None = None,
+        *,
+        theta: float = DEFAULT_THETA,
+        selection: str = "greedy",
+        reconstruction: str = "channel",
+        draws: int = DRAWS,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+    ) -> LayerTheory:
+        """Bounds beside what is measured, for the choice that `preview` makes; nothing is kept.
+
+        The choice is carried out beside the present network and both run over the calibration data. `lam` is
+        absolute. `draws`: how often `guaranteed_width` units are sampled from the leverage scores.
+
+        Raises ValueError for bad input, NotMeasuredError, Cancelled. Source: method.md §6.
+        """
+        self._state.check_measured()
+        options = Options(theta, selection, reconstruction)
+        if name in self._state.stale:
+            self.remeasure(progress, cancel)
+        self._history.settle()
+        own = self.position == 0 or self.procedure == "sequential"
+        return layer_theory(
+            self._ground, self._state, name, width, lam, options, own, draws, progress, cancel
+        )
+
+    def network_theory(
+        self,
+        lam: float | None = None,
+        *,
+        theta: float = DEFAULT_THETA,
+        selection: str = "greedy",
+        reconstruction: str = "channel",
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+    ) -> NetworkTheory:
+        """Bounds beside what is measured, for all groups together against the original; nothing is kept.
+
+        `lam`, relative to each group's trace, cuts every group of the original to ⌈N(λ)⌉ units; None: the
+        network as it was committed, and the options do not count.
+
+        Raises ValueError for bad input, or where nothing is committed and no λ given; NotMeasuredError,
+        Cancelled. Source: method.md §6.
+        """
+        self._state.check_measured()
+        self._history.settle()
+        if lam is not None:
+            options = Options(theta, selection, reconstruction)
+            return network_at(self._ground, lam, options, progress, cancel)
+        choices = [step.choice for step in self._history.steps[1 : self.position + 1]]
+        return network_as_committed(self._ground, self._state, choices, progress, cancel)
+
+    def theory_sweep(
+        self,
+        name: str,
+        lams: Sequence[float] = LAMS,
+        *,
+        theta: float = DEFAULT_THETA,
+        draws: int = SWEEP_DRAWS,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+    ) -> LossSweep:
+        """λ_max(C_J) of a group beside 4λ, as `lams` (relative to the trace) sweep. Raises as `theory`."""
+        return loss_sweep(self._state.problem(name), lams, theta, draws, progress, cancel)
+
+    def bias_variance(self, lams: Sequence[float] = LAMS, samples: int | None = None) -> BiasVariance:
+        """δ₁ and δ₂ of the present network as one λ relative to every trace sweeps, **up to constants**.
+
+        `samples`: n, the training examples; by default the calibration data's. Raises as `theory` does.
+        """
+        self._state.check_measured()
+        samples = example_count(self.calibration) if samples is None else samples
+        return bias_variance(self._state, stretch_of(self._state, self.example_input), lams, samples)
 
     # Committing
 

@@ -1,0 +1,112 @@
+"""How far a pruned network is from the one that it was cut from, layer by layer and at the output."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from threading import Event
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from workbench.data.batches import as_batches
+from workbench.data.progress import Progress
+from workbench.measure.passes import each_batch, run_batch
+from workbench.network.groups import features_last
+from workbench.network.layers import SPATIAL
+from workbench.network.running import (
+    Inputs,
+    batch_length,
+    device_of,
+    evaluating,
+    main_output,
+    moved,
+    received,
+)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What is left of a layer: `rows` of its outputs and `columns` of its inputs, as they were numbered.
+
+    `kind`: the reader's, which says where the features are.
+    """
+
+    kind: str
+    rows: Tensor
+    columns: Tensor
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Root mean squares over the data.
+
+    `local`: of the change at each layer's output, over examples and positions, where the whole network's
+    activations come in; `positions`: outputs an example at each layer. `change`, `size`: of f − f♯ and of
+    f, over examples.
+    """
+
+    local: dict[str, float]
+    positions: dict[str, float]
+    change: float
+    size: float
+    examples: int
+
+
+class _Beside:
+    """Runs the pruned layer beside the whole one, on what is left of the same input, at every call."""
+
+    def __init__(self, pruned: nn.Module, cut: Cut):
+        self.pruned, self.cut = pruned, cut
+        self.squares, self.positions = 0.0, 0
+
+    def __call__(self, _module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Tensor) -> None:
+        inputs = received(args, kwargs)
+        axis = -1 - SPATIAL[self.cut.kind]
+        left = inputs.index_select(axis, self.cut.columns.to(inputs.device))
+        whole = output.index_select(axis, self.cut.rows.to(output.device))
+        change = features_last(whole.double() - self.pruned(left).double(), self.cut.kind)
+        self.squares += float(change.square().sum())
+        self.positions += change[..., 0].numel()
+
+
+@torch.no_grad()
+def measure_drift(
+    whole: nn.Module,
+    pruned: nn.Module,
+    cuts: Mapping[str, Cut],
+    data: Iterable,
+    progress: Progress | None = None,
+    cancel: Event | None = None,
+) -> Drift:
+    """Run both networks over the data, and each layer of `cuts` in both forms on the whole one's activations.
+
+    Both are networks of one's own (`State.running`), run in evaluation mode and left as they were. Raises
+    ValueError for data that does not fit, Cancelled.
+    """
+    data = as_batches(data)
+    beside = {name: _Beside(pruned.get_submodule(name), cut) for name, cut in cuts.items()}
+    handles = [
+        whole.get_submodule(name).register_forward_hook(one, with_kwargs=True) for name, one in beside.items()
+    ]
+    sums, examples = torch.zeros(2, dtype=torch.float64), 0
+
+    def run(index: int, inputs: Inputs) -> None:
+        nonlocal sums, examples
+        before = main_output(run_batch(whole, inputs, index)).double().cpu()
+        after = main_output(run_batch(pruned, moved(inputs, device_of(pruned)), index)).double().cpu()
+        sums = sums + torch.stack([(before - after).square().sum(), before.square().sum()])
+        examples += batch_length(inputs)
+
+    try:
+        with evaluating(whole), evaluating(pruned):
+            each_batch(data, device_of(whole), "measuring the change", run, progress, cancel)
+    finally:
+        for handle in handles:
+            handle.remove()
+    change, size = (math.sqrt(float(one) / examples) for one in sums)
+    local = {name: math.sqrt(one.squares / max(one.positions, 1)) for name, one in beside.items()}
+    positions = {name: one.positions / examples for name, one in beside.items()}
+    return Drift(local, positions, change, size, examples)
