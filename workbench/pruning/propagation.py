@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from threading import Event
 
 import torch
+from torch import Tensor
 
 from workbench.data.progress import Progress
 from workbench.measure.drift import Cut, Drift, measure_drift
@@ -182,12 +183,8 @@ def _reader_error(
     rows = cuts[reader.module].rows
     weight = layer_weight(layer).detach().cpu()[rows]
     part = reader.group_weight(weight).double()  # W   (outputs, m, positions·kernel)
-    new = (
-        named_group(pruned.groups, group.name)
-        .readers[index]
-        .group_weight(layer_weight(after).detach().cpu())
-        .double()
-    )
+    left = named_group(pruned.groups, group.name).readers[index]
+    new = left.group_weight(layer_weight(after).detach().cpu()).double()  # W♯   (outputs, k, …)
     tau = None if lam is None else problem.ridges(lam, len(kept))[index]
     change = part.clone()  # D = W − W♯, where the lost units have no column
     change[:, list(kept)] -= new

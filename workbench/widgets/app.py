@@ -63,6 +63,12 @@ class TuneView(Panel):
     _esm = joined("tune.js")
 
 
+class TheoryView(Panel):
+    """Bounds beside what is measured, for the chosen layer and for the whole network."""
+
+    _esm = joined("theory.js")
+
+
 class LoadCard(Panel):
     """A model and data of one's own; open when asked for."""
 
@@ -83,6 +89,7 @@ AREAS = {
     "budget": BudgetView,
     "compare": CompareView,
     "tune": TuneView,
+    "theory": TheoryView,
     "history": History,
     "load": LoadCard,
     "export": ExportCard,

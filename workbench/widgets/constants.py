@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from workbench.pruning.choice import DEFAULT_THETA, RECONSTRUCTIONS
+from workbench.pruning.theory_sweeps import LAMS
 from workbench.session.session import PROCEDURES
 from workbench.spectral.bounds import COUNT_TOLERANCE
 from workbench.spectral.regression import FIT_LAM
@@ -34,6 +35,8 @@ WAYS: dict[str, Any] = {
 }
 NOT_COMPARED = "reader-l2"
 NEEDS_LABELS = "taylor"
+
+AT_LAM, AS_COMMITTED = "lam", "committed"  # of which pruned network the theory tab speaks
 
 SETTINGS: dict[str, Any] = {
     "amount": "1", "unit": "epochs", "rate": "0.001", "batch": "128", "distill": "0", "match": "0",
@@ -123,6 +126,9 @@ def page_constants() -> dict[str, Any]:
         "BUDGET": BUDGET,
         "WAYS": WAYS,
         "NOT_COMPARED": NOT_COMPARED,
+        "SWEPT_LAMS": LAMS,
+        "AT_LAM": AT_LAM,
+        "AS_COMMITTED": AS_COMMITTED,
         "NEEDS_LABELS": NEEDS_LABELS,
         "SETTINGS": SETTINGS,
         "AMOUNTS": AMOUNTS,

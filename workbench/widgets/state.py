@@ -37,6 +37,7 @@ from workbench.widgets.page_values import (
     preview_values,
     read_session,
 )
+from workbench.widgets.theory_tab import Theories
 from workbench.widgets.traits import synced
 from workbench.widgets.tune_tab import Tunings
 
@@ -54,7 +55,7 @@ def shown(session: Session) -> dict[str, Any]:
     return read_session(session) | {"learns": learning_values(session)}
 
 
-class WorkbenchState(Commands, Branches, Budgets, Comparisons, Tunings, anywidget.AnyWidget):
+class WorkbenchState(Commands, Branches, Budgets, Comparisons, Tunings, Theories, anywidget.AnyWidget):
     """What the page shows, and the commands that it sends.
 
     `lam` is relative to the trace, `preview`, `curve` and `tried` say in their `request` what they answer.
@@ -120,6 +121,7 @@ class WorkbenchState(Commands, Branches, Budgets, Comparisons, Tunings, anywidge
         self._begin_budgets()
         self._begin_comparisons()
         self._begin_tunings()
+        self._begin_theories()
         self._previews = Worker("workbench-previews", newest_only=True)
         self._leave: Callable[[], None] | None = None
         self._choice: tuple[dict, Any] | None = None
@@ -137,7 +139,9 @@ class WorkbenchState(Commands, Branches, Budgets, Comparisons, Tunings, anywidge
     def wait(self, timeout: float | None = None) -> bool:
         """Until the workers are idle; False if that took longer than `timeout` seconds. For scripts: where an
         event loop runs, the results reach the traits only when it gets its turn."""
-        return all(worker.wait(timeout) for worker in (self._jobs, self._previews, self._losses))
+        return all(
+            worker.wait(timeout) for worker in (self._jobs, self._previews, self._losses, self._theories)
+        )
 
     def settle(self, timeout: float) -> bool:
         """Until all that was asked for is done and shown; False if that took longer than `timeout` seconds.
@@ -271,6 +275,7 @@ class WorkbenchState(Commands, Branches, Budgets, Comparisons, Tunings, anywidge
         if not values["norms"]:
             values = values | {"reestimate": False}
         empty: dict = {"preview": {}, "tried": {}} | self._no_plan() | self._no_comparison() | {"tuned": {}}
+        empty |= self._no_theory()
         self._apply(values | empty, fresh=True)
 
     def _changed(self, session: Session) -> None:
@@ -294,6 +299,7 @@ class WorkbenchState(Commands, Branches, Budgets, Comparisons, Tunings, anywidge
             self._link("selected")
         self._ask()
         self._ask_losses()
+        self._ask_theory()
 
     def _spectrum(self, name: str) -> Any:
         session = self.session

@@ -41,6 +41,23 @@ export function suggestedWidth(eigenvalues, lam) {
   return Math.min(Math.max(Math.ceil(degreesOfFreedom(eigenvalues, lam) - COUNT_TOLERANCE * m), 1), m);
 }
 
+// δ₁ and δ₂ at one λ relative to every trace, up to constants: Σ_ℓ (Lipschitz factor above ℓ)·√λ_ℓ, and
+// √((1/n) Σ_ℓ m♯_ℓ m♯_{ℓ+1} log n) with m♯_ℓ = ⌈N_ℓ(λ)⌉ between the inputs' width and the outputs'.
+export function biasAndVariance(spectra, stretch, samples, relative) {
+  let bias = 0;
+  let products = 0;
+  let before = stretch.inputs;
+  spectra.forEach((eigenvalues, i) => {
+    const lam = relative * traceOf(eigenvalues);
+    const width = lam > 0 ? suggestedWidth(eigenvalues, lam) : 1;
+    bias += stretch.factors[i] * Math.sqrt(lam);
+    products += before * width;
+    before = width;
+  });
+  products += before * stretch.outputs;
+  return { bias, variance: Math.sqrt((products * Math.log(samples)) / samples) };
+}
+
 // 5 N log(80 N): the width at which sampling by leverage carries its guarantee.
 export function guaranteedWidth(N) {
   return 80 * N <= 1 ? 1 : Math.max(1, Math.ceil(5 * N * Math.log(80 * N)));

@@ -5,7 +5,8 @@ import { h, update } from "./shared.js";
 const TABS = [["layer", "Layer", "One group: its spectrum and a choice for it"],
   ["budget", "Budget", "All groups at once: widths for a target"],
   ["compare", "Compare", "Ways to prune side by side, at the budget's widths"],
-  ["tune", "Fine-tune", "Train the pruned network a little, with labels or without"]];
+  ["tune", "Fine-tune", "Train the pruned network a little, with labels or without"],
+  ["theory", "Theory", "What the theory promises at this λ, beside what is measured"]];
 
 export function tabList(state, on) {
   const choose = (tab) => update(state, { tab });
