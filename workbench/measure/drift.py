@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from workbench.data.batches import as_batches
+from workbench.data.batches import as_batches, split_batch
 from workbench.data.progress import Progress
+from workbench.data.randomness import each_of
 from workbench.measure.passes import each_batch, run_batch
 from workbench.network.groups import features_last
 from workbench.network.layers import SPATIAL
@@ -72,6 +73,17 @@ class _Beside:
         self.positions += change[..., 0].numel()
 
 
+def _first(data: Iterable, most: int) -> list:
+    """The first batches, until `most` examples are in them."""
+    found, examples = [], 0
+    for index, batch in enumerate(each_of(data)):
+        found.append(batch)
+        examples += batch_length(split_batch(batch, index, "calibration")[0])
+        if examples >= most:
+            break
+    return found
+
+
 @torch.no_grad()
 def measure_drift(
     whole: nn.Module,
@@ -80,13 +92,14 @@ def measure_drift(
     data: Iterable,
     progress: Progress | None = None,
     cancel: Event | None = None,
+    most: int | None = None,
 ) -> Drift:
     """Run both networks over the data, and each layer of `cuts` in both forms on the whole one's activations.
 
-    Both are networks of one's own (`State.running`), run in evaluation mode and left as they were. Raises
-    ValueError for data that does not fit, Cancelled.
+    Both are networks of one's own (`State.running`), run in evaluation mode and left as they were. `most`:
+    after so many examples no further batch is taken. Raises ValueError for data that does not fit, Cancelled.
     """
-    data = as_batches(data)
+    data = as_batches(data) if most is None else _first(as_batches(data), most)
     beside = {name: _Beside(pruned.get_submodule(name), cut) for name, cut in cuts.items()}
     handles = [
         whole.get_submodule(name).register_forward_hook(one, with_kwargs=True) for name, one in beside.items()

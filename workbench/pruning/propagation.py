@@ -100,12 +100,14 @@ def errors_between(
     why: str = "",
     progress: Progress | None = None,
     cancel: Event | None = None,
+    most: int | None = None,
 ) -> Errors:
     """Local errors of `pruned` against `whole`, from moments and measured, and what they can come to.
 
-    `own`: the moments are those of `whole` itself. Reader ℓ gives W_ℓφ in `whole` and W♯_ℓφ♯_J in `pruned`,
-    so its error is at most ‖W♯_ℓ‖ times the one before, plus what W♯_ℓ makes of φ_J beside W_ℓφ, its own: the
-    norms are the pruned network's, and the activations that a local error is of are the whole one's.
+    `own`: the moments are those of `whole` itself; `most` examples are measured. Reader ℓ gives W_ℓφ in
+    `whole` and W♯_ℓφ♯_J in `pruned`, so its error is at most ‖W♯_ℓ‖ times the one before, plus what W♯_ℓ
+    makes of φ_J beside W_ℓφ, its own: the norms are the pruned network's, and the activations that a local
+    error is of are the whole one's.
     """
     whole, pruned = whole.running(), pruned.running()
     kept = kept_within(whole, pruned)
@@ -113,7 +115,7 @@ def errors_between(
     cuts = {
         reader.module: _cut(whole, kept, reader, narrowed) for group in narrowed for reader in group.readers
     }
-    drift = measure_drift(whole.model, pruned.model, cuts, ground.calibration, progress, cancel)
+    drift = measure_drift(whole.model, pruned.model, cuts, ground.calibration, progress, cancel, most)
     readers = [
         _reader_error(whole, pruned, group, index, kept[group.name], lams.get(group.name), cuts, drift, own)
         for group in narrowed

@@ -118,6 +118,7 @@ def layer_theory(
     draws: int = DRAWS,
     progress: Progress | None = None,
     cancel: Event | None = None,
+    most: int | None = None,
 ) -> LayerTheory:
     """The choice for group `name` on `state`, carried out beside it, and measured; nothing is kept.
 
@@ -131,7 +132,7 @@ def layer_theory(
     )
     after = applied(ground, state, choice, progress, cancel)
     why = "the norms were re-estimated: more than the readers has changed" if options.reestimate else ""
-    errors = errors_between(ground, state, after, {name: choice.lam}, own, why, progress, cancel)
+    errors = errors_between(ground, state, after, {name: choice.lam}, own, why, progress, cancel, most)
     return LayerTheory(
         **vars(guarantee), **vars(errors), kept=choice.kept, sampled_losses=losses, sampled_units=units
     )
@@ -143,6 +144,7 @@ def network_at(
     options: Options,
     progress: Progress | None = None,
     cancel: Event | None = None,
+    most: int | None = None,
 ) -> NetworkTheory:
     """The original with every group cut to ⌈N_ℓ(λ)⌉ units at one λ, relative to each trace."""
     if not (lam > 0 and math.isfinite(lam)):
@@ -162,7 +164,7 @@ def network_at(
     after = [pruned for _, pruned in walk(ground, state, widths, options, lam, progress, cancel)]
     pruned = after[-1] if after else state
     lams = {name: state.problem(name).absolute(lam, width) for name, width in widths.items()}
-    return _network_theory(ground, pruned, lams, "", progress, cancel)
+    return _network_theory(ground, pruned, lams, "", progress, cancel, most)
 
 
 def network_as_committed(
@@ -171,6 +173,7 @@ def network_as_committed(
     choices: Sequence[Choice | None],
     progress: Progress | None = None,
     cancel: Event | None = None,
+    most: int | None = None,
 ) -> NetworkTheory:
     """`state` against the original, after the commits `choices`; None for a step that was none (fine-tuning).
 
@@ -191,7 +194,7 @@ def network_as_committed(
         choice.group: ground.original.problem(choice.group).spectrum.trace * choice.lam_relative
         for choice in committed
     }
-    return _network_theory(ground, state, lams, why, progress, cancel)
+    return _network_theory(ground, state, lams, why, progress, cancel, most)
 
 
 def _network_theory(
@@ -201,13 +204,14 @@ def _network_theory(
     why: str = "",
     progress: Progress | None = None,
     cancel: Event | None = None,
+    most: int | None = None,
 ) -> NetworkTheory:
     """`pruned` against the original, where each group of `lams` was cut at that λ, absolute.
 
     `why`: why there is no propagated bound, where more than readers has changed.
     """
     original = ground.original
-    errors = errors_between(ground, original, pruned, lams, True, why, progress, cancel)
+    errors = errors_between(ground, original, pruned, lams, True, why, progress, cancel, most)
     kept = kept_within(original, pruned)
     layers = [guarantee_of(original.problem(name), kept[name], lam) for name, lam in lams.items()]
     return NetworkTheory(**vars(errors), layers=tuple(layers))

@@ -406,13 +406,15 @@ class Session:
         selection: str = "greedy",
         reconstruction: str = "channel",
         draws: int = DRAWS,
+        examples: int | None = None,
         progress: Progress | None = None,
         cancel: Cancel | None = None,
     ) -> LayerTheory:
         """Bounds beside what is measured, for the choice that `preview` makes; nothing is kept.
 
         The choice is carried out beside the present network and both run over the calibration data. `lam` is
-        absolute. `draws`: how often `guaranteed_width` units are sampled from the leverage scores.
+        absolute. `draws`: how often `guaranteed_width` units are sampled from the leverage scores;
+        `examples`: how many are measured, in whole batches, by default all.
 
         Raises ValueError for bad input, NotMeasuredError, Cancelled. Source: method.md §6.
         """
@@ -423,7 +425,7 @@ class Session:
         self._history.settle()
         own = self.position == 0 or self.procedure == "sequential"
         return layer_theory(
-            self._ground, self._state, name, width, lam, options, own, draws, progress, cancel
+            self._ground, self._state, name, width, lam, options, own, draws, progress, cancel, examples
         )
 
     def network_theory(
@@ -433,13 +435,14 @@ class Session:
         theta: float = DEFAULT_THETA,
         selection: str = "greedy",
         reconstruction: str = "channel",
+        examples: int | None = None,
         progress: Progress | None = None,
         cancel: Cancel | None = None,
     ) -> NetworkTheory:
         """Bounds beside what is measured, for all groups together against the original; nothing is kept.
 
         `lam`, relative to each group's trace, cuts every group of the original to ⌈N(λ)⌉ units; None: the
-        network as it was committed, and the options do not count.
+        network as it was committed, and the options do not count. `examples`: as for `theory`.
 
         Raises ValueError for bad input, or where nothing is committed and no λ given; NotMeasuredError,
         Cancelled. Source: method.md §6.
@@ -448,9 +451,9 @@ class Session:
         self._history.settle()
         if lam is not None:
             options = Options(theta, selection, reconstruction)
-            return network_at(self._ground, lam, options, progress, cancel)
+            return network_at(self._ground, lam, options, progress, cancel, examples)
         choices = [step.choice for step in self._history.steps[1 : self.position + 1]]
-        return network_as_committed(self._ground, self._state, choices, progress, cancel)
+        return network_as_committed(self._ground, self._state, choices, progress, cancel, examples)
 
     def theory_sweep(
         self,

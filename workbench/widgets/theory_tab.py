@@ -21,6 +21,7 @@ from workbench.widgets.jobs import Delivery, Worker
 from workbench.widgets.traits import synced
 
 ASKED = ("group", "lam", "width", "theta", "selection", "reconstruction", "position", "revision", "theory_of")
+WORK = 2e10  # multiply–accumulates a network, of which an answer is made
 WIDE = 300  # units from which fewer draws and fewer λ are taken, so that an answer comes in seconds
 
 
@@ -130,6 +131,7 @@ class Theories(t.HasTraits):
             selection=wanted["selection"],
             reconstruction=wanted["reconstruction"],
             draws=DRAWS if m <= WIDE else 4,
+            examples=seen_in_time(session),
             cancel=cancel,
         )
         return {"theory": layer_values(found, spectrum.trace or 1.0) | {"request": wanted}}
@@ -158,16 +160,22 @@ class Theories(t.HasTraits):
             None if committed else wanted["lam"],
             theta=wanted["theta"],
             selection=wanted["selection"],
+            examples=seen_in_time(session),
             cancel=cancel,
         )
         return {"network_theory": network_values(found) | {"request": wanted}}
+
+
+def seen_in_time(session: Session) -> int:
+    """Calibration examples that two networks run through in seconds."""
+    return max(1, int(WORK / max(session.history[0].macs, 1)))
 
 
 def error_values(found: Errors) -> dict[str, Any]:
     """Errors as the page shows them."""
     names = (
         "propagated_bound", "propagated_exact", "propagated_from_measured", "why_not", "output_change",
-        "output_size", "output_error", "local_bound", "local_measured",
+        "output_size", "output_error", "examples", "local_bound", "local_measured",
     )  # fmt: skip
     return {name: getattr(found, name) for name in names} | {"readers": [vars(one) for one in found.readers]}
 

@@ -3,7 +3,7 @@
 import { AS_COMMITTED, AT_LAM, LAM_MIN, LAM_MAX } from "./constants.js";
 import { biasAndVariance, degreesOfFreedom, guaranteedWidth, traceOf } from "./math.js";
 import {
-  h, setText, setAttributes, setName, scientific, percent, fixed, panel, layerOf, eigenvaluesOf, setLam, update,
+  h, setText, setAttributes, setName, count, scientific, percent, fixed, panel, layerOf, eigenvaluesOf, setLam, update,
   watchTyping, paintEntry, CHOSEN, errorBox,
 } from "./shared.js";
 import { slider } from "./controls.js";
@@ -93,7 +93,7 @@ function layerHalf(state, on) {
     const exact = answer.readers.every((one) => one.exact);
     const names = [...new Set(answer.readers.map((one) => one.reader))];
     rows.local.promise(`${exact ? "≤" : "≈"} ${number(answer.local_bound)}`, `${exact ? "bound" : "estimate"} at ${names.length > 1 ? `${names.length} readers` : names[0]}`);
-    rows.local.found(number(answer.local_measured), "root mean square");
+    rows.local.found(number(answer.local_measured), `r.m.s., ${count(answer.examples)} examples`);
     if (answer.propagated_bound === null) rows.output.promise("–", "no product of norms");
     else rows.output.promise(`${answer.propagated_exact ? "≤" : "≈"} ${number(answer.propagated_bound)}`, answer.propagated_exact ? "norms × bound" : "norms × estimate");
     rows.output.node.title = answer.propagated_bound === null ? answer.why_not : `${rows.output.hint}; from the measured change at the reader it is at most ${number(answer.propagated_from_measured)}`;

@@ -48,7 +48,7 @@ function overLam(state, on, { label, testid, title, lams, lines }) {
       if (line.mark !== undefined) {
         const [a, b] = [at.x(Math.log10(lams()[line.mark])), y(Math.log10(line.values[line.mark]))];
         drawn.append(s("circle", { class: "wbw-least", cx: a, cy: b, r: 5, "data-testid": `${testid}-least`, "data-lam": lams()[line.mark] }),
-          s("text", { class: "wbw-label", x: a, y: b - 10, "text-anchor": a > box.right - 60 ? "end" : a < box.left + 60 ? "start" : "middle" }, `least at λ = ${scientific(lams()[line.mark], 2)}`));
+          s("text", { class: "wbw-label", x: a, y: b - 10, "text-anchor": a > box.right - 60 ? "end" : a < box.left + 60 ? "start" : "middle" }, `least at ${line.mark ? "" : "or below "}λ = ${scientific(lams()[line.mark], 2)}`));
       }
       ends.push({ text: s("text", { class: `wbw-label wbw-${line.kind}`, x: box.right + 6 }, line.name), y: points.at(-1)[1] });
     }
