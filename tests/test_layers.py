@@ -23,6 +23,7 @@ ORDER = (  # from the ground up; a folder imports only folders before it
     "course",
     "plots",
     "widgets",
+    "page",
     "serve",
 )
 LAYERS = {name: index for index, name in enumerate(ORDER)}
@@ -90,7 +91,7 @@ def test_no_import_is_part_of_a_circle():
 
 
 HEAVY = {  # what a function imports, since it is slow to load and few need it → where
-    "matplotlib": ("plots.style", "plots.spectra", "plots.curves", "plots.networks"),
+    "matplotlib": ("plots.style", "plots.spectra", "plots.curves", "plots.networks", "page.picture"),
     "seaborn": ("plots.networks",),
     "IPython": ("plots.style",),
     "matplotlib_inline": ("plots.style",),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from workbench.network.groups import UnitGroup as UnitGroup
     from workbench.network.rebuilt.explicit import explicit as explicit
     from workbench.network.surgery import remove_units as remove_units
+    from workbench.page.figure import Figure as Figure
     from workbench.pruning.choice import Choice as Choice
     from workbench.pruning.problem import NotMeasuredError as NotMeasuredError
     from workbench.pruning.state import StaleMomentsError as StaleMomentsError
@@ -59,6 +60,7 @@ _HOMES = {
     "workbench.network.groups": ("UnitGroup",),
     "workbench.network.rebuilt.explicit": ("explicit",),
     "workbench.network.surgery": ("remove_units",),
+    "workbench.page.figure": ("Figure",),
     "workbench.pruning.choice": ("Choice",),
     "workbench.pruning.problem": ("NotMeasuredError",),
     "workbench.pruning.state": ("StaleMomentsError",),

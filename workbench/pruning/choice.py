@@ -28,7 +28,8 @@ class Choice:
     """What `Session.preview` found for one group; `Session.commit` carries it out.
 
     `kept`: ascending unit indices in [0, `of`), `width` of them, where `of` is the group's present width;
-    `units`: the same as they are numbered in the original network.
+    `units`: the same as they are numbered in the original network. `order`: unit indices as they were taken,
+    (k,), the first `width` of them are kept; `curve` has the losses of every prefix.
     `reestimate`: running statistics of batch norms are measured anew on the calibration data afterwards.
     `lam` is absolute, `lam_relative` is λ/Tr Σ. With several readers Σ is here the mean of their moments, and
     each reader's own λ is the same share of its own trace: λ_r = λ·Tr Σ_r/Tr Σ. For the reconstructions
@@ -64,6 +65,7 @@ class Choice:
     parameters_saved: int
     macs_saved: int
     curve: LossCurve = field(repr=False, compare=False)
+    order: tuple[int, ...] = field(default=(), repr=False, compare=False)
 
 
 def make_choice(
@@ -108,6 +110,7 @@ def make_choice(
         parameters_saved=saved[0],
         macs_saved=saved[1],
         curve=curve,
+        order=tuple(order),
     )
 
 

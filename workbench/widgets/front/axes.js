@@ -41,27 +41,30 @@ export function axes(group, box, xTicks, yTicks) {
   group.append(s("line", { class: "wbw-axis", x1: box.left, x2: box.right, y1: box.bottom, y2: box.bottom }));
 }
 // An svg that fills its holder; redraw(width, height) runs once it has a size and after every change of it.
+// Where the style says --wbw-scale, all of the svg is so many times larger, and its sizes are before that.
 export function plot(holder, on, redraw, attributes = {}) {
   const svg = s("svg", { class: "wbw-svg", role: "group", ...attributes });
   holder.append(svg);
   const size = { width: 0, height: 0 };
   const observer = new ResizeObserver(() => {
-    const { clientWidth: width, clientHeight: height } = holder;
+    const larger = Number(getComputedStyle(holder).getPropertyValue("--wbw-scale")) || 1;
+    const [width, height] = [holder.clientWidth / larger, holder.clientHeight / larger];
     if (!width || !height || (width === size.width && height === size.height)) return;
     Object.assign(size, { width, height });
-    setAttributes(svg, { width, height, viewBox: `0 0 ${width} ${height}` });
+    setAttributes(svg, { width: holder.clientWidth, height: holder.clientHeight, viewBox: `0 0 ${width} ${height}` });
     redraw(width, height);
   });
   observer.observe(holder);
   on.end(() => observer.disconnect());
   return { svg, size };
 }
-// Dragging on `target`, with the pointer captured: move([x, y]) in the svg's own pixels.
+// Dragging on `target`, with the pointer captured: move([x, y]) in the svg's own units.
 export function draggable(target, svg, move, grabbed = () => {}) {
   let dragging = false;
   const where = (event) => {
     const corner = svg.getBoundingClientRect();
-    return [event.clientX - corner.left, event.clientY - corner.top];
+    const units = svg.viewBox.baseVal.width / corner.width;
+    return [(event.clientX - corner.left) * units, (event.clientY - corner.top) * units];
   };
   target.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;

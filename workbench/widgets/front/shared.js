@@ -90,27 +90,32 @@ export function seconds(value) {
 }
 
 // ---- the shared state -------------------------------------------------------------------------------
-// A panel is made by panel(draw); draw(state, el, on) builds it and registers repaints with
-// on("lam width", paint), which run at most once a frame and end with the view.
+// What subscribes to `state`: on("lam width", paint) paints at once, and at most once a frame after a change of
+// what it names; on.end(finish) adds what else ends with the view. Returns on, and what ends all of it.
+export function subscriber(state) {
+  const ends = [];
+  const on = (names, paint) => {
+    let frame = 0;
+    const later = () => {
+      if (!frame) frame = requestAnimationFrame(() => ((frame = 0), paint()));
+    };
+    const events = names.split(" ").map((name) => (name === "kernel" ? "comm_live_update" : `change:${name}`));
+    events.forEach((event) => state.on(event, later));
+    ends.push(() => (cancelAnimationFrame(frame), events.forEach((event) => state.off(event, later))));
+    paint();
+  };
+  on.end = (finish) => ends.push(finish);
+  return { on, end: () => ends.forEach((end) => end()) };
+}
+// A panel is made by panel(draw); draw(state, el, on) builds it and registers its repaints, which end with the view.
 export function panel(draw) {
   return {
     async render({ model, el }) {
       const state = await model.widget_manager.get_model(model.get("state").replace("IPY_MODEL_", ""));
-      const ends = [];
-      const on = (names, paint) => {
-        let frame = 0;
-        const later = () => {
-          if (!frame) frame = requestAnimationFrame(() => ((frame = 0), paint()));
-        };
-        const events = names.split(" ").map((name) => (name === "kernel" ? "comm_live_update" : `change:${name}`));
-        events.forEach((event) => state.on(event, later));
-        ends.push(() => (cancelAnimationFrame(frame), events.forEach((event) => state.off(event, later))));
-        paint();
-      };
-      on.end = (finish) => ends.push(finish);
+      const { on, end } = subscriber(state);
       el.classList.add("wbw-panel");
       draw(state, el, on);
-      return () => ends.forEach((end) => end());
+      return end;
     },
   };
 }

@@ -1,0 +1,1 @@
+"""A page without Python: one HTML file whose own arithmetic moves, for a session or some of its views."""

@@ -1,0 +1,146 @@
+// The eigenvalues with the λ line dragged on them, the share of each that is kept, and their sum N(λ).
+
+import { LAM_MIN, LAM_MAX } from "./constants.js";
+import { traceOf, degreesOfFreedom } from "./math.js";
+import { clamp, h, s, setText, setAttributes, power, scientific, fixed, eigenvaluesOf, lamOf, setLam, arrowSteps } from "./shared.js";
+import { linearTicks, decadeTicks, scale, axes, plot, draggable } from "./axes.js";
+
+const STRIP = 38; // height of the strip whose filled area is N(λ)
+const GRIP = 146; // width of the handle on the λ line
+const HARD_STOPS = 128; // up to this many eigenvalues each bar has its own colour, above it they are sampled
+
+// The lower end of the axis, an exponent of 10: a decade under the least eigenvalue, and never above λ.
+export function bottomFor(state) {
+  const eigenvalues = eigenvaluesOf(state);
+  const trace = traceOf(eigenvalues);
+  let least = 1;
+  for (const mu of eigenvalues) if (mu > 1e-12 * trace) least = Math.min(least, mu / trace);
+  const natural = clamp(Math.floor(Math.log10(least)) - 1, -10, -4);
+  return Math.min(natural, Math.floor(Math.log10(state.get("lam")) + 1e-9));
+}
+
+function bars(eigenvalues, x, yOf, base) {
+  const gap = x(2) - x(1) > 4 ? 1 : 0;
+  let path = "";
+  const columns = Math.min(eigenvalues.length, Math.ceil(x(eigenvalues.length) - x(0)));
+  for (let i = 0; i < columns; i++) {
+    const j = Math.floor((i * eigenvalues.length) / columns);
+    const [from, to] = [x(j), x(Math.floor(((i + 1) * eigenvalues.length) / columns)) - gap];
+    path += `M${from.toFixed(2)} ${base}V${yOf(eigenvalues[j]).toFixed(2)}H${to.toFixed(2)}V${base}Z`;
+  }
+  return path;
+}
+
+// The λ line, a slider: across(box) lays it over a plot, at(y) puts it in its place; drags(…) lets a hand move it
+// over `targets`, by the plot's { y, bottom } that `scaleOf` gives.
+export function lamHandle(state) {
+  const value = s("text", { class: "wbw-grip-text", y: 4.5, "text-anchor": "middle" });
+  const grip = s("rect", { class: "wbw-grip", y: -11, width: GRIP, height: 22, rx: 11 });
+  const arrows = s("path", { class: "wbw-grip-lines" });
+  const lines = [s("line", { class: "wbw-hit" }), s("line", { class: "wbw-lam-line" })];
+  const node = s("g", { class: "wbw-handle wbw-lam", tabindex: 0, role: "slider", "aria-label": "λ relative to the trace",
+    "aria-valuemin": LAM_MIN, "aria-valuemax": LAM_MAX, "aria-orientation": "vertical", "data-testid": "lam-line" }, ...lines, grip, value, arrows);
+  const across = (box) => {
+    lines.forEach((one) => setAttributes(one, { x1: box.left, x2: box.right }));
+    grip.setAttribute("x", box.right - GRIP);
+    value.setAttribute("x", box.right - GRIP / 2 - 9);
+    arrows.setAttribute("d", `M${box.right - 21} -2l4.5 -4.5l4.5 4.5M${box.right - 21} 2l4.5 4.5l4.5 -4.5`);
+  };
+  const at = (y) => {
+    const text = scientific(state.get("lam"));
+    node.setAttribute("transform", `translate(0 ${y.toFixed(2)})`);
+    setAttributes(node, { "aria-valuenow": state.get("lam"), "aria-valuetext": text });
+    setText(value, `λ = ${text}`);
+  };
+  const drags = (targets, svg, scaleOf) => {
+    const drag = ([, y]) => {
+      const to = scaleOf();
+      if (to) setLam(state, 10 ** clamp(to.y.invert(y), to.bottom, 0));
+    };
+    for (const target of targets) draggable(target, svg, drag, () => node.focus({ preventScroll: true }));
+    node.addEventListener("keydown", (event) => {
+      const steps = arrowSteps(event, 10);
+      if (steps) setLam(state, state.get("lam") * 10 ** (0.05 * steps));
+    });
+  };
+  return { node, across, at, drags };
+}
+
+export function eigenPlot(state, on) {
+  const holder = h("div", { class: "wbw-plot wbw-eigenplot" });
+  const id = `wbw-share-${Math.random().toString(36).slice(2)}`;
+  const gradient = s("linearGradient", { id, gradientUnits: "userSpaceOnUse" });
+  const grid = s("g");
+  const lost = s("path", { class: "wbw-lost" });
+  const kept = s("path", { fill: `url(#${id})` });
+  const stripLost = s("path", { class: "wbw-lost" });
+  const stripKept = s("path", { class: "wbw-kept" });
+  const area = s("path", { class: "wbw-area" });
+  const areaLabel = s("text", { class: "wbw-value", "text-anchor": "end" });
+  const handle = lamHandle(state);
+  const surface = s("rect", { class: "wbw-surface" });
+  let at = null;
+
+  const place = () => {
+    const eigenvalues = eigenvaluesOf(state);
+    if (!at || !eigenvalues.length) return;
+    if (at.bottom !== bottomFor(state)) return redraw();
+    const lam = lamOf(state, eigenvalues);
+    const N = degreesOfFreedom(eigenvalues, lam);
+    handle.at(at.y(Math.log10(state.get("lam"))));
+    at.stops.forEach(({ stop, index }) => stop.setAttribute("stop-opacity", (eigenvalues[index] / (eigenvalues[index] + lam) || 0).toFixed(3)));
+    stripKept.setAttribute("d", bars(eigenvalues, at.x, (mu) => at.share(mu / (mu + lam) || 0), at.strip));
+    area.setAttribute("d", `M${at.box.left} ${at.strip - STRIP}H${at.x(N).toFixed(2)}V${at.strip}`);
+    const inside = at.x(N) < at.box.right - 150;
+    setAttributes(areaLabel, { x: inside ? at.box.right - 6 : at.x(N) - 8, y: at.strip - STRIP / 2 + 4 });
+    areaLabel.classList.toggle("wbw-on-kept", !inside);
+    setText(areaLabel, `filled area = N(λ) = ${fixed(N, N < 99.95 ? 2 : 1)}`);
+  };
+  const stopsFor = (m) => {
+    const each = m <= HARD_STOPS;
+    const samples = each ? m : 96;
+    const stops = [];
+    for (let i = 0; i < samples; i++) {
+      const index = each ? i : Math.round((i * (m - 1)) / (samples - 1));
+      for (const offset of each ? [i / m, (i + 1) / m] : [(index + 0.5) / m]) {
+        stops.push({ index, stop: s("stop", { offset, class: "wbw-kept-stop" }) });
+      }
+    }
+    gradient.replaceChildren(...stops.map((one) => one.stop));
+    return stops;
+  };
+  const redraw = () => {
+    const eigenvalues = eigenvaluesOf(state);
+    const { width, height } = view.size;
+    if (!width || !eigenvalues.length) return;
+    const m = eigenvalues.length;
+    const trace = traceOf(eigenvalues);
+    const strip = height - 34;
+    const box = { left: 52, right: width - 14, top: 11, bottom: strip - STRIP - 11 };
+    const bottom = bottomFor(state);
+    at = { box, strip, bottom, x: scale(0, m, box.left, box.right), y: scale(bottom, 0, box.bottom, box.top),
+      share: scale(0, 1, strip, strip - STRIP), stops: stopsFor(m) };
+    const most = Math.max(3, Math.floor((box.bottom - box.top) / 20));
+    axes(grid, box, [], decadeTicks(bottom, 0, most).map((e) => [at.y(e), e ? power(e) : "1"]));
+    grid.append(s("text", { class: "wbw-tick", x: box.left - 6, y: strip - STRIP + 8, "text-anchor": "end" }, "1"),
+      s("text", { class: "wbw-tick", x: box.left - 6, y: strip + 1, "text-anchor": "end" }, "0"),
+      s("text", { class: "wbw-tick", x: box.left - 16, y: strip - STRIP / 2 + 5, "text-anchor": "end" }, "share"));
+    for (const j of linearTicks(0, m, Math.floor((box.right - box.left) / 60), true)) {
+      grid.append(s("text", { class: "wbw-tick", x: at.x(j), y: strip + 15, "text-anchor": "middle" }, String(j)));
+    }
+    grid.append(s("text", { class: "wbw-title-x", x: (box.left + box.right) / 2, y: height - 4, "text-anchor": "middle" }, "number of eigenvalues, largest first"));
+    const yOf = (mu) => at.y(clamp(Math.log10(Math.max(mu / trace, 1e-30)), bottom, 0));
+    const shape = bars(eigenvalues, at.x, yOf, box.bottom);
+    lost.setAttribute("d", shape);
+    kept.setAttribute("d", shape);
+    stripLost.setAttribute("d", bars(eigenvalues, at.x, () => strip - STRIP, strip));
+    setAttributes(gradient, { x1: box.left, x2: box.right, y1: 0, y2: 0 });
+    setAttributes(surface, { x: box.left, y: box.top, width: box.right - box.left, height: box.bottom - box.top });
+    handle.across(box);
+    place();
+  };
+  const view = plot(holder, on, redraw, { "aria-label": "eigenvalues of the selected group", "data-testid": "spectrum-plot" });
+  view.svg.append(s("defs", {}, gradient), grid, lost, kept, stripLost, stripKept, area, areaLabel, surface, handle.node);
+  handle.drags([surface, handle.node], view.svg, () => at);
+  return { holder, place, redraw };
+}
