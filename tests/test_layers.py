@@ -91,7 +91,7 @@ def test_no_import_is_part_of_a_circle():
 
 
 HEAVY = {  # what a function imports, since it is slow to load and few need it → where
-    "matplotlib": ("plots.style", "plots.spectra", "plots.curves", "plots.networks", "page.picture"),
+    "matplotlib": ("plots.style", "plots.spectra", "plots.curves", "plots.networks"),
     "seaborn": ("plots.networks",),
     "IPython": ("plots.style",),
     "matplotlib_inline": ("plots.style",),

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import base64
 import html
-import io
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from workbench import plots
 from workbench.page.document import document
-from workbench.page.packing import unpacked
+from workbench.page.picture import freedom_of, picture, spectra_of
 from workbench.page.values import group_values, spectra_values
 from workbench.session.session import Session
 from workbench.widgets.constants import LAM_MAX, LAM_MIN, START_LAM
@@ -103,26 +98,18 @@ class Figure:
         frame = FRAME.format(
             title=html.escape(self.title), height=self.height, page=html.escape(self.page, quote=True)
         )
-        picture = base64.b64encode(self._picture()).decode("ascii")
-        return {"text/html": frame, "image/png": picture, "text/plain": self._line()}
+        image = base64.b64encode(picture(self.title, self._values, self.views)).decode("ascii")
+        return {"text/html": frame, "image/png": image, "text/plain": self._line()}
 
     def _line(self) -> str:
+        lam = self._values["lam"]
         freedom = [
-            f"N(λ) = {freedom_of(mu, self._lam):.2f} of {len(mu)}{f' ({name})' if name else ''}"
-            for name, mu in self._spectra().items()
+            f"N(λ) = {freedom_of(mu, lam):.2f} of {len(mu)}{f' ({name})' if name else ''}"
+            for name, mu in spectra_of(self._values).items()
         ]
-        return f"{self!r}; at λ = {self._lam:.3g} Tr Σ, {', '.join(freedom)}"
+        return f"{self!r}; at λ = {lam:.3g} Tr Σ, {', '.join(freedom)}"
 
     # Inside
-
-    @property
-    def _lam(self) -> float:
-        return self._values["lam"]
-
-    def _spectra(self) -> dict[str, np.ndarray]:
-        """Eigenvalues by name."""
-        whole, layers = unpacked(self._values["spectra"]), self._values["layers"]
-        return {one["name"]: whole[one["offset"] : one["offset"] + one["count"]] for one in layers}
 
     def _fitting_height(self) -> int:
         several = len(self._values["layers"]) > 1
@@ -130,83 +117,6 @@ class Figure:
         parts += ["pair"] * any(view in self.views for view in ("freedom", "losses"))
         parts += ["key"] * len(self._values["layers"]) if several else ["numbers"]
         return sum(HEIGHTS[part] for part in parts)
-
-    def _picture(self) -> bytes:
-        """The first state as a PNG, drawn by matplotlib."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure as Drawn
-
-        views = self.views
-        drawn = Drawn(figsize=(5.2 * len(views), 3.4), layout="constrained", dpi=80)
-        FigureCanvasAgg(drawn)
-        for view, ax in zip(views, np.ravel(drawn.subplots(1, len(views))), strict=True):
-            self._draw(view, ax)
-        drawn.suptitle(self.title, fontsize="medium")
-        file = io.BytesIO()
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a name may be in any script
-            drawn.savefig(file, format="png")
-        return file.getvalue()
-
-    def _draw(self, view: str, ax: Any) -> None:
-        spectra, lam = self._spectra(), self._lam
-        if view in OF_SPECTRA and len(spectra) > 1:
-            plots_of_several(spectra, lam, view, ax)
-        elif view in OF_SPECTRA:
-            (mu,) = spectra.values()
-            draw = plots.plot_spectrum if view == "spectrum" else plots.plot_degrees_of_freedom
-            draw(mu, lam * mu.sum(), ax)
-        elif view == "losses":
-            widths, losses = self._losses()
-            plots.plot_losses(widths, losses, self._values["width"], ax)
-        else:
-            order, _ = self._path()
-            kept = np.zeros(self._values["layers"][0]["width"])
-            kept[order[: self._values["width"]]] = 1
-            ax.bar(np.arange(len(kept)), kept, width=0.9, color=plots.KEPT)
-            ax.set(xlabel="unit", yticks=[], title=f"{int(kept.sum())} units stay", ylim=(0, 1.4))
-
-    def _path(self) -> tuple[np.ndarray, int]:
-        """The order of the path that the figure opens with, and which of the paths it is."""
-        paths = self._values["layers"][0]["paths"]
-        index = int(np.argmin(np.abs(np.log(np.array(paths["lams"]) / self._lam))))
-        start = sum(paths["sizes"][:index])
-        return unpacked(paths["order"])[start : start + paths["sizes"][index]], index
-
-    def _losses(self) -> tuple[np.ndarray, dict[str, Any]]:
-        paths, (order, index) = self._values["layers"][0]["paths"], self._path()
-        start = sum(paths["sizes"][:index]) + index  # a path of k units has k + 1 losses
-        ends = slice(start, start + len(order) + 1)
-        both: dict[str, Any] = {
-            name: unpacked(paths[name])[ends].astype(float) for name in ("input", "output")
-        }
-        theta = self._values["theta"]
-        combined = theta * both["input"] + (1 - theta) * both["output"]
-        return np.arange(len(order) + 1), both | {"combined": combined}
-
-
-def plots_of_several(spectra: Mapping[str, np.ndarray], lam: float, view: str, ax: Any) -> None:
-    """Several spectra over their index, or their N(λ) over λ, with the present λ, relative to each trace."""
-    for name, mu in spectra.items():
-        freedom = f"{name}: N(λ) = {freedom_of(mu, lam):.1f}"
-        if view == "spectrum":
-            shown = mu > 0
-            ax.plot(np.arange(1, len(mu) + 1)[shown], mu[shown] / mu.sum(), label=freedom)
-        else:
-            relative = np.geomspace(*plots.LAM_RANGE, 200)
-            ax.plot(relative, (mu / (mu + relative[:, None] * mu.sum())).sum(1), label=freedom)
-    if view == "spectrum":
-        ax.axhline(lam, color=plots.LAM, linewidth=1.5)
-        ax.set(yscale="log", xlabel="index of the eigenvalue", ylabel="μ / Tr Σ")
-    else:
-        ax.axvline(lam, color=plots.LAM, linewidth=1.5)
-        ax.set(xscale="log", xlabel="λ / Tr Σ", ylabel="degrees of freedom N(λ)")
-    ax.legend(frameon=False, fontsize="small")
-
-
-def freedom_of(eigenvalues: np.ndarray, lam: float) -> float:
-    """N(λ) = Σ μ/(μ+λ) of (m,) eigenvalues at λ relative to their trace."""
-    return float((eigenvalues / (eigenvalues + lam * eigenvalues.sum())).sum())
 
 
 def _views(show: Sequence[str] | str, known: Sequence[str]) -> tuple[str, ...]:
