@@ -42,7 +42,7 @@ def shipped(tmp_path, monkeypatch):
 def test_help_names_every_command(repository):
     done = run("--help", cwd=repository)
     assert done.returncode == 0
-    assert all(f"\n    {command} " in done.stdout for command in ("lab", "app", "measure", "replay"))
+    assert all(f"\n    {command} " in done.stdout for command in ("lab", "app", "measure", "replay", "page"))
 
 
 def test_version_is_printed(repository):

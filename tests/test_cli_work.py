@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from workbench.cli import _parser, main, summary
+from workbench.cli import _parser, main
 from workbench.data import progress as progress_module
 from workbench.data.loading import load_data
 from workbench.data.models import load_model
 from workbench.data.progress import progress_on
 from workbench.session.session import Session
+from workbench.session.tables import summary
 from workbench.tuning.settings import Tuning
 
 

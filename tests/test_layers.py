@@ -107,6 +107,8 @@ BRINGS = {  # our own modules that bring something heavy: it
     "examples.catalogue": "torch",
     "session.replay": "torch",
     "session.session": "torch",
+    "page.opening": "torch",
+    "page.writing": "ipywidgets",
     "serve.lab": "jupyterlab",
     "serve.app": "voila",
     "serve.launch": "jupyter_core",

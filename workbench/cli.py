@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.data.progress import Progress, progress_on
 from workbench.measure.asking import CLASSES, METRICS, reworded
+from workbench.session.tables import SHARE, group_table, summary
 
 if TYPE_CHECKING:
-    from workbench.session.session import Session
+    pass
 
 MODEL_HELP = (
     "the original model: MODULE:FACTORY or FILE.py:FACTORY, a function or class called without arguments; "
@@ -26,7 +27,6 @@ DATA_HELP = (
     "a folder of images (a class a subfolder) or a .zip of one, an .npy, .npz or IDX file, or "
     "MODULE:FACTORY, a function that returns tensors, a DataLoader or a list of batches"
 )
-SHARE = 1e-3  # of the trace: the λ at which `measure` prints the degrees of freedom
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_measure(commands)
     _add_replay(commands)
+    _add_page(commands)
     return parser
 
 
@@ -96,6 +97,23 @@ def _add_replay(commands: Any) -> None:
         "--output", metavar="FOLDER", type=Path, help="save the pruned session in this folder"
     )
     command.set_defaults(run=_replay)
+
+
+def _add_page(commands: Any) -> None:
+    command = commands.add_parser(
+        "page",
+        help="write a session as one HTML file that computes without Python",
+        description="Write a session as one HTML file: spectra, λ, widths, losses, totals and history, all "
+        "moving without Python or a network. For a session of your own model, name the model and its data.",
+    )
+    command.add_argument(
+        "session", metavar="FOLDER", help="a saved session, or the name of a built-in example, to be measured"
+    )
+    what = "the file to write (default: the session's name, in the current folder)"
+    command.add_argument("-o", "--output", metavar="FILE.html", type=Path, help=what)
+    command.add_argument("--replace", action="store_true", help="replace the file where it is there already")
+    _add_own(command)
+    command.set_defaults(run=_page)
 
 
 def _add_own(command: argparse.ArgumentParser) -> None:
@@ -268,6 +286,24 @@ def _measure(arguments: argparse.Namespace) -> None:
     print(f'\nsaved in {arguments.output}; in a notebook: wb.Session.open("{arguments.output}"{given})')
 
 
+def _page(arguments: argparse.Namespace) -> None:
+    from workbench.page.opening import session_called
+    from workbench.page.writing import checked_path, write_page
+
+    file = arguments.output or Path(f"{Path(arguments.session).resolve().name}.html")
+    checked_path(file, arguments.replace)
+    with progress_on(sys.stderr) as progress:
+        session = session_called(
+            arguments.session,
+            _own(arguments, progress),
+            progress,
+            metric=arguments.metric,
+            classes=arguments.classes,
+        )
+    write_page(session, file, arguments.replace)
+    print(f"{file}: {file.stat().st_size / 1e6:.2f} MB; opens in any browser, without Python or a network")
+
+
 def _check_output(folder: Path | None) -> None:
     """Before anything is measured for nothing."""
     if folder is not None and folder.exists() and not folder.is_dir():
@@ -324,52 +360,3 @@ def _own(arguments: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     if arguments.calibration:
         own["data_name"] = arguments.calibration
     return own
-
-
-def group_table(session: Session) -> str:
-    """A line a group: name, kind, units, degrees of freedom at λ = 10⁻³ of the trace, prunable or why not."""
-    table = [("group", "units", f"N({SHARE:g}·trace)", "kind", "prunable")]
-    for group in session.groups:
-        freedom = f"{degrees_of_freedom(session, group.name):.1f}" if group.prunable else "–"
-        table.append((group.name, str(group.width), freedom, group.kind, group.why_not or "yes"))
-    return "\n".join(_aligned(table, words=(0, 3, 4)))
-
-
-def degrees_of_freedom(session: Session, name: str) -> float:
-    """N(λ) of a measured group at λ = 10⁻³ of its trace.
-
-    Args:
-        session: which has measured it.
-        name: of the group.
-
-    Returns:
-        Units; 0 where nothing ever reaches the group.
-    """
-    spectrum = session.spectrum(name)
-    return spectrum.degrees_of_freedom(SHARE * spectrum.trace) if spectrum.trace else 0.0
-
-
-def summary(session: Session) -> str:
-    """A line a committed step; then parameters, MACs and score, original → now, in aligned columns."""
-    steps = session.history[: session.position + 1]
-    table = [("step", "parameters", "MACs", session.metric)]
-    table += [(step.label, f"{step.parameters:,}", f"{step.macs:,}", _score(step.score)) for step in steps]
-    first, last = table[1], table[-1]
-    change = [(what, first[column], "→", last[column]) for column, what in enumerate(table[0]) if column]
-    return "\n".join([*_aligned(table), "", *_aligned(change)])
-
-
-def _aligned(rows: Sequence[tuple[str, ...]], words: Sequence[int] = (0,)) -> list[str]:
-    """Columns of one width each: those in `words` begin together, the others end together."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if column in words else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-
-
-def _score(score: float | None) -> str:
-    return "not measured" if score is None else f"{score:.4f}"

@@ -1,13 +1,13 @@
 """A notebook's figure: what it holds is the session's own, whatever it is called, however shown."""
 
 import html
-import json
 import re
 
 import numpy as np
 import pytest
 import torch
 from networks import conv_net, images
+from reading_pages import paths_of, values_of
 from sessions import conv_session
 
 import workbench
@@ -24,22 +24,6 @@ HOSTILE = '</script><script>alert(1)</script><!-- <b title="x">&amp;\u2028'
 @pytest.fixture(scope="module")
 def session():
     return conv_session(name="small")
-
-
-def values_of(page):
-    """What the page was written with."""
-    (text,) = re.findall(r'<script id="values" type="application/json">(.*?)</script>', page, re.S)
-    return json.loads(text)
-
-
-def paths_of(layer):
-    """(λ/Tr Σ, order, input losses, output losses) of each path, read as a stranger would."""
-    paths, at, from_ = layer["paths"], 0, 0
-    order, inputs, outputs = (unpacked(paths[key]) for key in ("order", "input", "output"))
-    for lam, size in zip(paths["lams"], paths["sizes"], strict=True):
-        ends = slice(from_, from_ + size + 1)
-        yield lam, order[at : at + size], inputs[ends], outputs[ends]
-        at, from_ = at + size, from_ + size + 1
 
 
 def test_the_paths_are_those_of_previews(session):

@@ -14,8 +14,8 @@ from workbench.page.packing import unpacked
 from workbench.plots.spectra import LAM_RANGE
 from workbench.plots.style import KEPT, LAM, LAM_LABEL, looks
 
-SIZE = (4.6, 3.2)  # inches a view
-DOTS = 100  # an inch
+SIZE = (5.4, 3.7)  # inches a view
+DOTS = 90  # an inch
 
 
 def picture(title: str, values: Mapping[str, Any], views: Sequence[str]) -> bytes:

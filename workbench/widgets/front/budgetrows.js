@@ -5,7 +5,7 @@ import { clamp, h, setText, setName, percent, fixed, numbers, eigenvaluesOf, upd
 import { spark } from "./sparkline.js";
 import { slider } from "./controls.js";
 
-const ROW = 28; // pixels, as in the style sheet
+const ROW = 28; // pixels, as in the style sheet, where no row was laid out yet
 const REST = 80; // milliseconds
 const LOSS_DECADES = 4; // the loss bar is logarithmic, from 0.01 % to all
 
@@ -61,14 +61,15 @@ function budgetRow(state, layer, index, set) {
     setText(parameters, percent(share.parameters / total.parameters));
     setText(macs, percent(share.macs / total.macs));
     const left = losses ? (losses[0] > 0 ? losses[width] / losses[0] : 0) : null;
-    setText(loss, left === null ? "…" : percent(left));
+    setText(loss, left !== null ? percent(left) : losses === null ? "…" : "–");
     bar.style.width = left > 0 ? `${clamp(100 * (1 + Math.log10(left) / LOSS_DECADES), 0, 100)}%` : "0";
   };
   return { node, paint };
 }
 
-// The list with its head, and what stays in one line below. `set(index, width)` moves one group.
-export function budgetList(state, on, set) {
+// The list with its head, and what stays in one line below. `set(index, width)` moves one group; `lossesNow(state)`
+// gives the losses of each at its widths, or null while they are computed.
+export function budgetList(state, on, set, lossesNow = lossesOf) {
   const head = (text, hint, kind = "wbw-cell") => h("span", { class: kind, title: hint }, text);
   const list = h("ul", { class: "wbw-budget-list", "aria-label": "widths of all groups" });
   const heads = h("li", { class: "wbw-budget-row wbw-steps-head", "aria-hidden": "true" },
@@ -80,7 +81,7 @@ export function budgetList(state, on, set) {
   const summary = h("summary", {});
   const reasons = h("ul", {});
   const rest = h("details", { class: "wbw-rest", "data-testid": "budget-rest" }, summary, reasons);
-  let [rows, latest, later] = [[], null, 0];
+  let [rows, latest, later, height] = [[], null, 0, 0];
   const made = { list, built: () => {} };
   on("layers budget spectra measured", () => {
     clearTimeout(later);
@@ -99,15 +100,17 @@ export function budgetList(state, on, set) {
   // The rows in sight are painted at once, the others when the hand rests: sixty rows take longer than a frame.
   const paintRows = (from, to) => {
     const { widths, total, lam, losses, locks } = latest;
-    for (let i = from; i < to; i++) rows[i].paint(widths[i], lam, total.shares[i], total, losses?.[i], locks.has(state.get("budget").names[i]));
+    for (let i = from; i < to; i++) rows[i].paint(widths[i], lam, total.shares[i], total, losses && losses[i], locks.has(state.get("budget").names[i]));
   };
   const inSight = () => {
-    const first = clamp(Math.floor(list.scrollTop / ROW), 0, rows.length); // the head covers a row's height
-    return [first, clamp(first + Math.ceil(list.clientHeight / ROW), 0, rows.length)];
+    height ||= rows[0].node.offsetHeight;
+    const each = height || ROW;
+    const first = clamp(Math.floor(list.scrollTop / each), 0, rows.length); // the head covers a row's height
+    return [first, clamp(first + Math.ceil(list.clientHeight / each), 0, rows.length)];
   };
   const paintRest = () => ((later = 0), paintRows(0, rows.length));
   const paint = (widths, total) => {
-    latest = { widths, total, lam: state.get("budget_lam"), losses: lossesOf(state), locks: new Set(state.get("locks")) };
+    latest = { widths, total, lam: state.get("budget_lam"), losses: lossesNow(state), locks: new Set(state.get("locks")) };
     const [from, to] = inSight();
     list.classList.toggle("wbw-losses-lag", !latest.losses);
     paintRows(from, to);

@@ -91,10 +91,11 @@ export function eigenPlot(state, on) {
     at.stops.forEach(({ stop, index }) => stop.setAttribute("stop-opacity", (eigenvalues[index] / (eigenvalues[index] + lam) || 0).toFixed(3)));
     stripKept.setAttribute("d", bars(eigenvalues, at.x, (mu) => at.share(mu / (mu + lam) || 0), at.strip));
     area.setAttribute("d", `M${at.box.left} ${at.strip - STRIP}H${at.x(N).toFixed(2)}V${at.strip}`);
+    const words = at.box.right - at.box.left > 300 ? "filled area = N(λ)" : "N(λ)";
     const inside = at.x(N) < at.box.right - 150;
     setAttributes(areaLabel, { x: inside ? at.box.right - 6 : at.x(N) - 8, y: at.strip - STRIP / 2 + 4 });
     areaLabel.classList.toggle("wbw-on-kept", !inside);
-    setText(areaLabel, `filled area = N(λ) = ${fixed(N, N < 99.95 ? 2 : 1)}`);
+    setText(areaLabel, `${words} = ${fixed(N, N < 99.95 ? 2 : 1)}`);
   };
   const stopsFor = (m) => {
     const each = m <= HARD_STOPS;

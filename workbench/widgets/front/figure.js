@@ -1,75 +1,15 @@
 // A figure of a rendered notebook: some views of one group, or of several spectra, that move without a kernel.
 
-import { degreesOfFreedom } from "./math.js";
-import { h, setText, scientific, fixed, percent, subscriber, layerOf, eigenvaluesOf, lamOf, setLam } from "./shared.js";
-import { bottomFor, eigenPlot } from "./eigenplot.js";
-import { freedomPlot, lossPlot } from "./curves.js";
+import { h, setText, scientific, fixed, subscriber, layerOf, eigenvaluesOf, setLam } from "./shared.js";
 import { overlayPlot, freedomCurves, overlayNumbers } from "./overlay.js";
 import { unitStrip } from "./unitstrip.js";
-import { stillState, pathOf, isExact } from "./stillstate.js";
+import { stillState } from "./stillstate.js";
+import { freedomOf } from "./stilllinks.js";
+import { chosenWords, followTheme, lossEntries, numberRow, spectrumViews } from "./stillviews.js";
 
-// Light or dark, as the page around it or the system has it.
-export function followTheme(root) {
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  const paint = () => (root.dataset.jpThemeLight = String(!dark.matches));
-  dark.addEventListener("change", paint);
-  paint();
-}
-
-// The plots of the selected group, each repainted by what it shows.
-export function spectrumViews(state, on) {
-  const eigen = eigenPlot(state, on);
-  const freedom = freedomPlot(state, on, () => bottomFor(state));
-  const loss = lossPlot(state, on);
-  let lowest = null;
-  on("spectra selected", () => {
-    lowest = bottomFor(state);
-    [eigen, freedom, loss].forEach((one) => one.redraw());
-  });
-  on("lam", () => {
-    eigen.place();
-    if (lowest !== bottomFor(state)) freedom.redraw();
-    lowest = bottomFor(state);
-    freedom.place();
-  });
-  on("curve", loss.redraw);
-  on("width", loss.place);
-  on("preview", loss.shade);
-  return { spectrum: eigen.holder, freedom: freedom.holder, losses: loss.holder };
-}
-
-// Numbers with a word under each: numbers([[name, caption, of], …]); `of` gives [text, value], or null.
-export function numberRow(state, on, names, entries) {
-  const shown = entries.map(([name, caption, of, hint]) => {
-    const value = h("output", { class: "wbw-still-number", "data-testid": `readout-${name}` });
-    return { of, value, node: h("div", { class: "wbw-still-readout", title: hint }, value, h("span", { class: "wbw-still-caption" }, caption)) };
-  });
-  on(names, () => shown.forEach(({ of, value }) => {
-    const [text, exact] = of() ?? ["–", ""];
-    value.dataset.value = exact;
-    setText(value, text);
-  }));
-  return h("div", { class: "wbw-still-readouts" }, ...shown.map((one) => one.node));
-}
-
-export function freedomOf(state) {
-  const eigenvalues = eigenvaluesOf(state);
-  return eigenvalues.length ? degreesOfFreedom(eigenvalues, lamOf(state, eigenvalues)) : null;
-}
-
-export const lossEntries = (state) => [["input", "input loss"], ["output", "output loss"], ["combined", "combined loss"]].map(([name, caption]) =>
-  [`${name}-loss`, caption, () => lossNow(state, `${name}_loss`), "Relative to keeping no unit"]);
-
-export function lossNow(state, name) {
-  const value = state.get("preview")[name];
-  return value === null || value === undefined ? null : [percent(value), value];
-}
-
-// In words, at which λ and width the units shown were chosen.
-export function chosenWords(state) {
-  const path = pathOf(state);
-  if (!path || isExact(state, path)) return "";
-  return `Units and losses: as chosen at λ = ${scientific(path.lam)}, the nearest that was computed (there with ${path.width} units).`;
+function freedomNow(state) {
+  const N = freedomOf(eigenvaluesOf(state), state.get("lam"));
+  return [fixed(N, N < 99.95 ? 2 : 1), N.toPrecision(12)];
 }
 
 export function showFigure(values, root) {
@@ -89,7 +29,7 @@ export function showFigure(values, root) {
   }
   const made = spectrumViews(state, on);
   if (views.has("spectrum")) root.append(made.spectrum);
-  const pair = [["freedom", "Degrees of freedom N(λ)"], ["losses", "Loss left, relative to keeping none"]]
+  const pair = [["freedom", "Degrees of freedom N(λ)"], ["losses", "Relative loss over width"]]
     .filter(([name]) => views.has(name)).map(([name, text]) => titled(text, made[name]));
   if (pair.length) root.append(h("div", { class: "wbw-pair" }, ...pair));
   const withPaths = Boolean(layerOf(state).paths);
@@ -100,7 +40,7 @@ export function showFigure(values, root) {
   const m = layerOf(state).count;
   const entries = [
     ["lam", "λ / Tr Σ", () => [scientific(state.get("lam")), state.get("lam")]],
-    ["N", `N(λ) of ${m}`, () => [fixed(freedomOf(state), freedomOf(state) < 99.95 ? 2 : 1), freedomOf(state).toPrecision(12)], "Degrees of freedom: Σ μ/(μ+λ)"],
+    ["N", `N(λ) of ${m}`, () => freedomNow(state)],
   ];
   if (withPaths) entries.push(["width", `${layerOf(state).unit} kept`, () => [String(state.get("width")), state.get("width")], "⌈N(λ)⌉, or where the mark was put"], ...lossEntries(state));
   root.append(numberRow(state, on, "lam width preview", entries));

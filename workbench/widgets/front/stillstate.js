@@ -14,14 +14,13 @@ export function unpacked(text) {
 
 const AT_FIRST = {
   tab: "layer", progress: {}, notice: "", error: "", error_at: "", question: {}, preview: {}, curve: null, tried: {}, planned: {},
-  follow: true, selection: SELECTIONS[0][0], reconstruction: RECONSTRUCTIONS[0][0], reestimate: false, revision: 0, locks: [], widths: {}, losses_of: -1,
+  follow: true, selection: SELECTIONS[0][0], reconstruction: RECONSTRUCTIONS[0][0], reestimate: false, revision: 0, locks: [], widths: {},
   history: [], branches: [], branch: "", budget: {}, goal: { minimum: 1, multiple: 1 }, cost_axis: "macs", position: 0, metric: "",
 };
 
-// `values`: the traits that the page was written with; spectra, losses and paths are packed.
+// `values`: the traits that the page was written with; spectra and paths are packed.
 export function stillState(values) {
   const held = { ...AT_FIRST, ...values, spectra: unpacked(values.spectra) };
-  if (values.losses) Object.assign(held, { losses: unpacked(values.losses), losses_of: 0 });
   const heard = new Map();
   const state = {
     comm_live: false,

@@ -1,0 +1,60 @@
+"""A session as text in aligned columns: its groups, and what its steps came to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from workbench.session.session import Session
+
+SHARE = 1e-3  # of the trace: the λ at which `group_table` says the degrees of freedom
+
+
+def group_table(session: Session) -> str:
+    """A line a group: name, kind, units, degrees of freedom at λ = 10⁻³ of the trace, prunable or why not."""
+    table = [("group", "units", f"N({SHARE:g}·trace)", "kind", "prunable")]
+    for group in session.groups:
+        freedom = f"{degrees_of_freedom(session, group.name):.1f}" if group.prunable else "–"
+        table.append((group.name, str(group.width), freedom, group.kind, group.why_not or "yes"))
+    return "\n".join(_aligned(table, words=(0, 3, 4)))
+
+
+def degrees_of_freedom(session: Session, name: str) -> float:
+    """N(λ) of a measured group at λ = 10⁻³ of its trace.
+
+    Args:
+        session: which has measured it.
+        name: of the group.
+
+    Returns:
+        Units; 0 where nothing ever reaches the group.
+    """
+    spectrum = session.spectrum(name)
+    return spectrum.degrees_of_freedom(SHARE * spectrum.trace) if spectrum.trace else 0.0
+
+
+def summary(session: Session) -> str:
+    """A line a committed step; then parameters, MACs and score, original → now, in aligned columns."""
+    steps = session.history[: session.position + 1]
+    table = [("step", "parameters", "MACs", session.metric)]
+    table += [(step.label, f"{step.parameters:,}", f"{step.macs:,}", _score(step.score)) for step in steps]
+    first, last = table[1], table[-1]
+    change = [(what, first[column], "→", last[column]) for column, what in enumerate(table[0]) if column]
+    return "\n".join([*_aligned(table), "", *_aligned(change)])
+
+
+def _aligned(rows: Sequence[tuple[str, ...]], words: Sequence[int] = (0,)) -> list[str]:
+    """Columns of one width each: those in `words` begin together, the others end together."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if column in words else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _score(score: float | None) -> str:
+    return "not measured" if score is None else f"{score:.4f}"

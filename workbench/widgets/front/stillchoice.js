@@ -1,0 +1,75 @@
+// λ and the width of the selected group, and what follows from them: a number each, with the place where it is told.
+
+import { LAM_MIN, LAM_MAX } from "./constants.js";
+import { guaranteedWidth, suggestedWidth } from "./math.js";
+import { costAt } from "./cost.js";
+import { h, setText, scientific, fixed, count, percent, layerOf, eigenvaluesOf, lamOf, setLam, setWidth, watchTyping, paintEntry } from "./shared.js";
+import { slider } from "./controls.js";
+import { freedomOf } from "./stilllinks.js";
+import { chosenWords, lossNow, numberRow } from "./stillviews.js";
+
+// Parameters and MACs that go where this group alone has its width.
+function savedNow(state) {
+  const budget = state.get("budget");
+  const at = budget.names.indexOf(state.get("selected"));
+  if (at < 0) return null;
+  const left = costAt(budget, budget.widths.map((m, i) => (i === at ? state.get("width") : m)));
+  return { parameters: budget.parameters - left.parameters, macs: budget.macs - left.macs };
+}
+
+function entries(state) {
+  const withSpectrum = (of) => () => {
+    const eigenvalues = eigenvaluesOf(state);
+    return eigenvalues.length ? of(freedomOf(eigenvalues, state.get("lam")), eigenvalues) : null;
+  };
+  const saved = (what) => () => {
+    const all = savedNow(state);
+    return all && [count(all[what]), all[what]];
+  };
+  return [
+    ["N", "N(λ)", withSpectrum((N) => [fixed(N, N < 99.95 ? 2 : 1), N.toPrecision(12)]), "freedom"],
+    ["N-share", "N(λ) / m", withSpectrum((N, mu) => [percent(N / mu.length), N / mu.length]), "freedom"],
+    ["width", "width from N(λ)", withSpectrum((N, mu) => [String(suggestedWidth(mu, lamOf(state, mu))), suggestedWidth(mu, lamOf(state, mu))]), "width"],
+    ["guaranteed", "guaranteed", withSpectrum((N, mu) => [count(guaranteedWidth(N)) + (guaranteedWidth(N) > mu.length ? " > m" : ""), guaranteedWidth(N)]), "guaranteed"],
+    ["input-loss", "input loss", () => lossNow(state, "input_loss"), "losses"],
+    ["output-loss", "output loss", () => lossNow(state, "output_loss"), "losses"],
+    ["combined-loss", "combined", () => lossNow(state, "combined_loss"), "losses"],
+    ["error", "error at readers", () => lossNow(state, "predicted_error"), "error"],
+    ["params-saved", "param. saved", saved("parameters"), "cost"],
+    ["macs-saved", "MACs saved", saved("macs"), "cost"],
+  ];
+}
+
+export function choicePanel(state, on) {
+  const m = () => Math.max(eigenvaluesOf(state).length, 1);
+  const lamSlider = slider("lam-slider", "λ relative to the trace, on a log scale", (value) => setLam(state, 10 ** value), 0.05, () => 10);
+  const widthSlider = slider("width-slider", "width", (value) => setWidth(state, value), 1, () => Math.max(1, Math.round(m() / 10)));
+  const lamText = h("span", { class: "wbw-set" });
+  const entry = h("input", { type: "number", class: "wbw-entry", min: 1, "data-testid": "width-input", "aria-label": "width", onchange: () => {
+    if (entry.value) setWidth(state, Number(entry.value));
+    entry.value = state.get("width");
+  } });
+  watchTyping(entry);
+  const follow = h("input", { type: "checkbox", "data-testid": "follow",
+    onchange: () => (state.set({ follow: follow.checked }), follow.checked && setLam(state, state.get("lam"))) });
+  const of = h("span", { class: "wbw-still-caption" });
+  const note = h("p", { class: "wbw-still-note", "data-testid": "chosen-at", "aria-live": "polite" });
+  on("lam width follow selected", () => {
+    const shown = Boolean(layerOf(state)?.count);
+    lamSlider.paint(Math.log10(LAM_MIN), Math.log10(LAM_MAX), Math.log10(state.get("lam")), scientific(state.get("lam")));
+    setText(lamText, scientific(state.get("lam")));
+    lamText.dataset.value = state.get("lam");
+    widthSlider.paint(1, m(), state.get("width"), String(state.get("width")));
+    entry.max = m();
+    paintEntry(entry, state.get("width"));
+    entry.disabled = widthSlider.disabled = !shown;
+    setText(of, shown ? `of ${m()}` : "");
+    follow.checked = state.get("follow");
+  });
+  on("preview", () => setText(note, chosenWords(state)));
+  return h("div", { class: "wbw-still-choice" },
+    h("div", { class: "wbw-still-control" }, h("div", { class: "wbw-row" }, h("span", { class: "wbw-symbol" }, "λ"), h("span", { class: "wbw-still-caption" }, "of Tr Σ, for all"), lamText), lamSlider),
+    h("div", { class: "wbw-still-control" }, h("div", { class: "wbw-row" }, h("span", { class: "wbw-symbol" }, "Width"), of, entry), widthSlider),
+    h("label", { class: "wbw-check" }, follow, "widths follow N(λ)"),
+    numberRow(state, on, "lam width preview selected", entries(state)), note);
+}

@@ -1,0 +1,67 @@
+// What figures and pages without a kernel are made of: the plots of a group, and rows of numbers.
+
+import { h, setText, scientific, percent } from "./shared.js";
+import { bottomFor, eigenPlot } from "./eigenplot.js";
+import { freedomPlot, lossPlot } from "./curves.js";
+import { pathOf, isExact } from "./stillstate.js";
+
+// Light or dark, as the page around it or the system has it.
+export function followTheme(root) {
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const paint = () => (root.dataset.jpThemeLight = String(!dark.matches));
+  dark.addEventListener("change", paint);
+  paint();
+}
+
+// The plots of the selected group, each repainted by what it shows.
+export function spectrumViews(state, on) {
+  const eigen = eigenPlot(state, on);
+  const freedom = freedomPlot(state, on, () => bottomFor(state));
+  const loss = lossPlot(state, on);
+  let lowest = null;
+  on("spectra selected", () => {
+    lowest = bottomFor(state);
+    [eigen, freedom, loss].forEach((one) => one.redraw());
+  });
+  on("lam", () => {
+    eigen.place();
+    if (lowest !== bottomFor(state)) freedom.redraw();
+    lowest = bottomFor(state);
+    freedom.place();
+  });
+  on("curve", loss.redraw);
+  on("width", loss.place);
+  on("preview", loss.shade);
+  return { spectrum: eigen.holder, freedom: freedom.holder, losses: loss.holder };
+}
+
+// Numbers with a word under each, [[name, caption, of, what], …]; `of` gives [text, value], or null. Where the page
+// tells `what` the number is, its word leads there.
+export function numberRow(state, on, names, entries) {
+  const shown = entries.map(([name, caption, of, what]) => {
+    const value = h("output", { class: "wbw-still-number", "data-testid": `readout-${name}` });
+    return { of, value, node: h("div", { class: "wbw-still-readout" }, value,
+      h(what ? "a" : "span", { class: "wbw-still-caption", href: what && `#what-${what}` }, caption)) };
+  });
+  on(names, () => shown.forEach(({ of, value }) => {
+    const [text, exact] = of() ?? ["–", ""];
+    value.dataset.value = exact;
+    setText(value, text);
+  }));
+  return h("div", { class: "wbw-still-readouts" }, ...shown.map((one) => one.node));
+}
+
+export const lossEntries = (state) => [["input", "input loss"], ["output", "output loss"], ["combined", "combined loss"]].map(([name, caption]) =>
+  [`${name}-loss`, caption, () => lossNow(state, `${name}_loss`)]);
+
+export function lossNow(state, name) {
+  const value = state.get("preview")[name];
+  return value === null || value === undefined ? null : [percent(value), value];
+}
+
+// In words, at which λ and width the units shown were chosen.
+export function chosenWords(state) {
+  const path = pathOf(state);
+  if (!path || isExact(state, path)) return "";
+  return `Units and losses: as chosen at λ = ${scientific(path.lam)}, the nearest that was computed (there with ${path.width} units).`;
+}
