@@ -12,6 +12,7 @@ from workbench.spectral.bounds import (
 from workbench.spectral.greedy import GreedySelector, Path, greedy_path
 from workbench.spectral.losses import information_loss, losses_along
 from workbench.spectral.moment import Moment
+from workbench.spectral.noise import marchenko_pastur_edge
 from workbench.spectral.reconstruction import (
     fold,
     readout_matrix,
@@ -48,6 +49,7 @@ __all__ = [
     "local_error",
     "losses_along",
     "magnitude",
+    "marchenko_pastur_edge",
     "order_from_scores",
     "propagated_error",
     "random_order",

@@ -73,6 +73,38 @@ class Spectrum:
         return int(torch.count_nonzero(self.eigenvalues))
 
     @property
+    def effective_rank(self) -> float:
+        """exp(−Σ_j p_j log p_j) with p = μ/Tr Σ, in units: the spectrum's entropy as a number of directions.
+
+        In [1, rank], k for k equal eigenvalues and the rest zero; 0 for an all-zero moment. It does not
+        depend on the scale of Σ, and knows no λ. That is the effective rank of Σ; for the one of the samples
+        themselves, (n, m), √μ would stand for μ.
+
+        Source:
+            Roy and Vetterli, The effective rank: a measure of effective dimensionality, EUSIPCO 2007.
+        """
+        if self.rank == 0:
+            return 0.0
+        # Divided by the largest first: the sum of very small or large numbers is not one.
+        shares = self.eigenvalues / self.eigenvalues[0]
+        return math.exp(float(torch.special.entr(shares / shares.sum()).sum()))  # exp(−Σ p log p)
+
+    @property
+    def stable_rank(self) -> float:
+        """Tr Σ/μ_1, in units: how many directions as strong as the first would make up the trace.
+
+        In [1, effective rank], k for k equal eigenvalues and the rest zero; 0 for an all-zero moment. It is
+        ‖Φ‖²_F/‖Φ‖² of the samples Φ (n, m).
+
+        Source:
+            Rudelson and Vershynin, Sampling from large matrices, Journal of the ACM 54, 2007 (there the
+            numerical rank).
+        """
+        if self.rank == 0:
+            return 0.0
+        return float((self.eigenvalues / self.eigenvalues[0]).sum())
+
+    @property
     def lam_floor(self) -> float:
         """The smallest λ worth using, eps·Tr Σ: what `lam_for` returns at a width of the rank or more.
 
