@@ -114,6 +114,11 @@ def drawn():
     yield plots.plot_spectrum(MU, lam=0.75)
     yield plots.plot_degrees_of_freedom(MU, lam=0.75)
     yield plots.plot_spectra({"MNIST": MU, "CIFAR-10": np.sqrt(MU), "VGG-13": np.arange(60.0, 0, -1)})
+    yield plots.plot_degrees_of_freedom({"flat": np.ones(5), "falling": MU})
+    yield plots.plot_moment([[1, 2], [2, 1], [0, 0]])
+    yield plots.plot_noise_edge(MU, 0.75)
+    yield plots.plot_sample_sizes([50, 100, 200], {"λ = 1e-3 Tr Σ": [3, 4, 5], "λ = 1e-5 Tr Σ": [5, 9, 12]})
+    yield plots.plot_leverage({"λ = 1": [0.1, 0.9, 0.5], "λ = 2": [0.1, 0.5, 0.4]})
     yield plots.plot_losses(range(3), falling, width=2)
     yield plots.plot_errors({"MNIST": ([20, 80], [0.08, 0.02]), "CIFAR-10": ([20, 40], [0.3, 0.2])}, width=40)
     yield plots.plot_lam_sweep(lams, pieces)
@@ -225,6 +230,15 @@ def test_spectra_are_divided_by_their_largest():
     assert ax.lines[0].get_xydata().tolist() == [[1, 1], [2, 0.5], [3, 0.25], [4, 0.125]]
     assert ax.lines[1].get_ydata().tolist() == [1, 0.5, 0.25]
     assert labels_of(ax) == ["a", "b"]
+
+
+def test_degrees_of_freedom_of_several_spectra_each_by_its_own_trace():
+    ax = plots.plot_degrees_of_freedom({"flat": np.full(5, 2.0), "falling": MU})
+    assert labels_of(ax) == ["flat", "falling"]
+    x, y = ax.lines[0].get_data()
+    assert y == pytest.approx(5 * 2 / (2 + 10 * x))
+    with pytest.raises(ValueError, match="marked on one spectrum"):
+        plots.plot_degrees_of_freedom({"flat": np.ones(5)}, lam=1.0)
 
 
 def test_errors_have_widths_of_their_own():

@@ -85,5 +85,5 @@ def test_the_edge_is_the_variance_where_samples_abound_and_takes_no_noise():
 
 @pytest.mark.parametrize("given", [(0, 5), (5, 0), (-1, 5), (3, 5, -1.0), (3, 5, math.nan), (3, 5, math.inf)])
 def test_what_is_no_noise_is_refused(given):
-    with pytest.raises(ValueError, match="needed|variance"):
+    with pytest.raises(ValueError, match=r"are needed|a variance is"):
         marchenko_pastur_edge(*given)

@@ -14,6 +14,7 @@ from workbench.plots.curves import (
     plot_losses,
     plot_theta_sweep,
 )
+from workbench.plots.moments import plot_leverage, plot_moment, plot_noise_edge, plot_sample_sizes
 from workbench.plots.networks import (
     pareto_front,
     plot_branches,
@@ -35,7 +36,11 @@ __all__ = [
     "plot_errors",
     "plot_history",
     "plot_lam_sweep",
+    "plot_leverage",
     "plot_losses",
+    "plot_moment",
+    "plot_noise_edge",
+    "plot_sample_sizes",
     "plot_sensitivity",
     "plot_spectra",
     "plot_spectrum",

@@ -58,26 +58,35 @@ def plot_degrees_of_freedom(eigenvalues: Any, lam: float | None = None, ax: Axes
     """N(λ) = Σ μ/(μ+λ) against λ/Tr Σ on a log axis, with the point of `lam` where it is given.
 
     Args:
-        eigenvalues: μ, (m,) >= 0, descending.
-        lam: λ > 0, absolute, in their units; None: no λ.
+        eigenvalues: μ, (m,) >= 0, descending; or several by name, a line and an entry of the legend each.
+        lam: λ > 0, absolute, in their units; None: no λ. Of several spectra, the same share of each one's
+            trace would be another λ: there it is refused.
         ax: drawn into; None for a figure of its own.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: as for `plot_spectrum`.
+        ValueError: as for `plot_spectrum`; a λ with several spectra.
 
     Source:
         method.md §2.
     """
-    values, ax = checked(eigenvalues, lam), axes(ax)
-    trace = values.sum()
+    several = isinstance(eigenvalues, Mapping)
+    if several and lam is not None:
+        raise ValueError("a λ is marked on one spectrum: it is absolute, and each has a trace of its own")
+    spectra = eigenvalues if several else {"": eigenvalues}
+    arrays, ax = {name: checked(given, lam) for name, given in spectra.items()}, axes(ax)
     relative = np.geomspace(*LAM_RANGE, 200)
-    freedom = (values / (values + relative[:, None] * trace)).sum(1)
-    ax.plot(relative, freedom, color=KEPT, linestyle="-")
+    chosen = looks(len(arrays)) if several else [{"color": KEPT, "linestyle": "-"}]
+    for look, (name, values) in zip(chosen, arrays.items(), strict=True):
+        freedom = (values / (values + relative[:, None] * values.sum())).sum(1)
+        ax.plot(relative, freedom, label=name or None, markevery=len(relative) // MARKS, **look)
     if lam is not None:
-        ax.plot([lam / trace], [(values / (values + lam)).sum()], "o", color=LAM)
+        values = arrays[""]
+        ax.plot([lam / values.sum()], [(values / (values + lam)).sum()], "o", color=LAM)
+    if several:
+        ax.legend()
     ax.set(xscale="log", xlabel=LAM_LABEL, ylabel="degrees of freedom N(λ) (units)", ylim=(0, None))
     return ax
 
