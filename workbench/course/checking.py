@@ -70,13 +70,14 @@ def check(key: str, answer: Any) -> Verdict:
     """
     exercise = exercise_of(key)
     if answer is ... or answer is None:
-        return Verdict(key, "open", f"not answered yet. Asked for: {exercise.asks}.")
+        return _open(exercise)
     truth = _truth(key)
     try:
         given = comparable(answer, truth, exercise)
     except UnfitError as error:
-        open_yet = callable(answer) and callable(truth) and _unwritten(answer, exercise)
-        return Verdict(key, "open" if open_yet else "wrong", f"asked for: {exercise.asks}; {error}.")
+        if callable(answer) and callable(truth) and _unwritten(answer, exercise):
+            return _open(exercise)
+        return Verdict(key, "wrong", f"asked for: {exercise.asks}; {error}.")
     wanted = comparable(truth, truth, exercise)
     if agree(given, wanted, exercise.tolerance):
         return Verdict(key, "right", f"right: {exercise.asks}.")
@@ -103,6 +104,10 @@ def exercises_of(chapter: str) -> dict[str, Exercise]:
     """The exercises of one notebook ("02"), by their keys, in their order."""
     module = import_module(f"workbench.course.exercises.{CHAPTERS[chapter]}")
     return {exercise.key: exercise for exercise in module.EXERCISES}
+
+
+def _open(exercise: Exercise) -> Verdict:
+    return Verdict(exercise.key, "open", f"not answered yet. Asked for: {exercise.asks}.")
 
 
 @cache
