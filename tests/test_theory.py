@@ -179,6 +179,36 @@ def test_operator_norm_of_a_pooling_is_that_of_its_matrix():
     assert operator_norm(pool, basis[:1]) == pytest.approx(expected, rel=1e-3)
 
 
+def test_a_convolution_and_its_batch_norm_count_as_one_operator():
+    torch.manual_seed(2)
+    model = nn.Sequential(
+        nn.Conv2d(2, 5, 3, padding=1), nn.BatchNorm2d(5), nn.ReLU(), nn.Flatten(), nn.Linear(5 * 25, 3)
+    ).eval()
+    model[1].running_var.uniform_(0.01, 4)
+    nn.init.uniform_(model[1].weight, -2, 2)
+    chain = chain_of(model, images(4, size=5))
+    basis = torch.eye(50).reshape(50, 2, 5, 5)
+    with torch.no_grad():
+        dense = (model[:2](basis) - model[:2](torch.zeros(1, 2, 5, 5))).flatten(1)
+        linear = float(torch.linalg.matrix_norm(model[4].weight, 2))
+        scale = (model[1].weight.abs() / (model[1].running_var + model[1].eps).sqrt()).max()
+    together = float(torch.linalg.matrix_norm(dense, 2))
+    assert chain.from_input_of("0") == pytest.approx(together * linear, rel=1e-3)
+    assert chain.above("0") == pytest.approx(float(scale) * linear, rel=1e-4)
+    assert chain.above("0", "1") == pytest.approx(linear, rel=1e-4)
+
+
+def test_an_error_goes_on_upwards_as_it_is_behind_the_norm():
+    model, x = conv_net(), images(64)
+    session = Session(model, x)
+    session.measure()
+    reader = session.theory("conv1", width=4).readers[0]
+    session.commit(session.preview("conv1", width=4))
+    seen = rms_between(session.original, session.model, x, module="bn2")
+    assert reader.norm == "bn2"
+    assert reader.behind_measured * math.sqrt(reader.positions) == pytest.approx(seen, rel=1e-5)
+
+
 def test_the_factor_above_a_layer_bounds_every_change_there():
     """Not a tight bound, but one: changes at a layer's output, and what they come to."""
     model, x = conv_net(), images(8)

@@ -32,12 +32,14 @@ from workbench.network.running import (
 class Cut:
     """What is left of a layer: `rows` of its outputs and `columns` of its inputs, as they were numbered.
 
-    `kind`: the reader's, which says where the features are.
+    `kind`: the reader's, which says where the features are. `scale`: |γ|/σ of the batch norm that takes the
+    layer's output as it is, (rows,); None without one.
     """
 
     kind: str
     rows: Tensor
     columns: Tensor
+    scale: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,12 @@ class Drift:
     """Root mean squares over the data.
 
     `local`: of the change at each layer's output, over examples and positions, where the whole network's
-    activations come in; `positions`: outputs an example at each layer. `change`, `size`: of f − f♯ and of
-    f, over examples.
+    activations come in; `behind`: the same behind the batch norm that follows; `positions`: outputs an
+    example at each layer. `change`, `size`: of f − f♯ and of f, over examples.
     """
 
     local: dict[str, float]
+    behind: dict[str, float]
     positions: dict[str, float]
     change: float
     size: float
@@ -61,7 +64,7 @@ class _Beside:
 
     def __init__(self, pruned: nn.Module, cut: Cut):
         self.pruned, self.cut = pruned, cut
-        self.squares, self.positions = 0.0, 0
+        self.squares, self.behind, self.positions = 0.0, 0.0, 0
 
     def __call__(self, _module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Tensor) -> None:
         inputs = received(args, kwargs)
@@ -69,7 +72,9 @@ class _Beside:
         left = inputs.index_select(axis, self.cut.columns.to(inputs.device))
         whole = output.index_select(axis, self.cut.rows.to(output.device))
         change = features_last(whole.double() - self.pruned(left).double(), self.cut.kind)
+        scale = torch.ones(1) if self.cut.scale is None else self.cut.scale
         self.squares += float(change.square().sum())
+        self.behind += float((change * scale.to(change)).square().sum())
         self.positions += change[..., 0].numel()
 
 
@@ -121,5 +126,6 @@ def measure_drift(
             handle.remove()
     change, size = (math.sqrt(float(one) / examples) for one in sums)
     local = {name: math.sqrt(one.squares / max(one.positions, 1)) for name, one in beside.items()}
+    behind = {name: math.sqrt(one.behind / max(one.positions, 1)) for name, one in beside.items()}
     positions = {name: one.positions / examples for name, one in beside.items()}
-    return Drift(local, positions, change, size, examples)
+    return Drift(local, behind, positions, change, size, examples)

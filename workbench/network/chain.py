@@ -7,9 +7,10 @@ there is no product of norms to multiply by, and that is said.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from workbench.network.lipschitz import KNOWN, UnknownError, factor_of
+from workbench.network.lipschitz import KEEPING, KNOWN, UnknownError, composed_norm, factor_of, linear_part
 from workbench.network.running import Inputs, call, evaluating, main_output, tensors_of
 
 
@@ -26,34 +27,63 @@ from workbench.network.running import Inputs, call, evaluating, main_output, ten
 class Link:
     """One operation: the innermost module that it runs in, and its Lipschitz constant.
 
-    `factor` is in the Euclidean norm of all of an example's numbers.
+    `factor` is in the Euclidean norm of all of an example's numbers. `linear` is the operation without its
+    constant where it is affine, of inputs like `like`.
     """
 
     operation: str
     module: str
     factor: float
+    linear: Callable[[Tensor], Tensor] | None = field(default=None, repr=False, compare=False)
+    like: Tensor | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
 class Chain:
-    """The operations from `links[0]` to the output, and why there are none before it ('' for the input)."""
+    """The operations from `links[0]` to the output, and why there are none before it ('' for the input).
+
+    The factor of several is their product, where neighbours that are all affine, as a convolution and its
+    batch norm, count as the one operator that they are.
+    """
 
     links: tuple[Link, ...]
     before: str
+    _runs: dict[tuple[int, int], float] = field(default_factory=dict, repr=False, compare=False)
 
-    def above(self, module: str) -> float:
-        """The Lipschitz factor of everything above the output of `module`. Raises UnknownError."""
-        factor = 1.0
-        for link in self.links[self._end(module) :]:
-            factor *= link.factor
-        return factor
+    def above(self, module: str, norm: str = "") -> float:
+        """The Lipschitz factor of everything above the output of `module`, or of the batch norm `norm` that
+        takes it as it is. Raises UnknownError."""
+        end = self._end(module)
+        behind = bool(norm) and end < len(self.links) and self.links[end].module == norm
+        return self._factor(end + behind)
 
     def from_input_of(self, module: str) -> float:
         """The same from its input on: the layer's own norm too. Raises UnknownError."""
-        factor = 1.0
-        for link in self.links[self._start(module) :]:
-            factor *= link.factor
+        return self._factor(self._start(module))
+
+    def _factor(self, start: int) -> float:
+        factor, at = 1.0, start
+        while at < len(self.links):
+            end = at
+            while end < len(self.links) and self.links[end].linear is not None:
+                end += 1
+            if end - at > 1:
+                factor *= self._together(at, end)
+                at = end
+            else:
+                factor *= self.links[at].factor
+                at += 1
         return factor
+
+    def _together(self, start: int, end: int) -> float:
+        """The norm of several affine operations in a row, and never more than the product of theirs."""
+        if (start, end) not in self._runs:
+            links = self.links[start:end]
+            norm = math.prod(link.factor for link in links)
+            if sum(link.operation not in KEEPING for link in links) > 1:
+                norm = min(norm, composed_norm([link.linear for link in links if link.linear], links[0].like))
+            self._runs[start, end] = norm
+        return self._runs[start, end]
 
     def _start(self, module: str) -> int:
         self._end(module)
@@ -68,13 +98,6 @@ class Chain:
             raise UnknownError(f"{module} runs more than once on the way to the output")
         return places[-1] + 1
 
-    def propagated(self, errors: dict[str, float]) -> float:
-        """Σ_ℓ (product of the factors above ℓ)·error_ℓ, with an error at the output of each named module.
-
-        Raises UnknownError where a module is not on the way.
-        """
-        return sum(self.above(module) * error for module, error in errors.items())
-
 
 @dataclass
 class _Node:
@@ -85,6 +108,8 @@ class _Node:
     module: str = ""
     why: str = ""
     factor: Callable[[], float] = lambda: 1.0  # found at the end, where gradients can be taken
+    linear: Callable[[Tensor], Tensor] | None = None
+    like: Tensor | None = None
 
 
 class _Follower(TorchDispatchMode):
@@ -119,6 +144,7 @@ class _Follower(TorchDispatchMode):
                 self.broken = self.broken or node.why
         else:
             node.factor = partial(factor_of, func, args, kwargs, given[0])
+            node.linear, node.like = linear_part(func, args, kwargs, given[0]), given[0]
         return node
 
     def chain(self, output: Tensor) -> Chain:
@@ -129,7 +155,7 @@ class _Follower(TorchDispatchMode):
         node: _Node | None = found[1]
         while node is not None and not node.why and node.operation:
             try:
-                links.append(Link(node.operation, node.module, node.factor()))
+                links.append(Link(node.operation, node.module, node.factor(), node.linear, node.like))
             except UnknownError as error:
                 node.why = f"{error}{f' ({node.module})' if node.module else ''}"
                 break

@@ -13,7 +13,6 @@ from workbench.network.layers import is_linear_layer, layer_weight
 
 STEPS = 60  # of a power iteration, at most
 CLOSE = 1e-5  # a step that changes the norm by less of it is the last
-BLOCK = 8  # directions that it follows at once
 
 
 class UnknownError(ValueError):
@@ -39,6 +38,40 @@ LINEAR = {
 }  # fmt: skip
 
 
+VIEWS = {
+    "view", "_unsafe_view", "_reshape_alias", "reshape", "permute", "transpose", "t", "clone", "detach",
+    "alias", "squeeze", "unsqueeze", "contiguous", "flatten", "_to_copy",
+}  # fmt: skip
+NORMS = {"native_batch_norm", "cudnn_batch_norm", "_native_batch_norm_legit_no_training"}
+
+
+def linear_part(func: Any, args: tuple, kwargs: dict, given: Tensor) -> Callable[[Tensor], Tensor] | None:
+    """One call of `func` as x → Ax (+ b), of its changing input `given`; None where it is not affine."""
+    name = func.overloadpacket.__name__
+    if name in NORMS:
+        if args[0] is not given or args[4] is None:
+            return None
+        scale = norm_scale(args).to(given.dtype).reshape(-1, *[1] * (given.dim() - 2))
+        return lambda x: x * scale
+    if name in VIEWS or name in MATRIX or name in LINEAR:
+        return lambda x: func(*_replaced(args, given, x), **kwargs)
+    return None
+
+
+def composed_norm(parts: Sequence[Callable[[Tensor], Tensor]], like: Tensor | None) -> float:
+    """The spectral norm of affine operations one after the other, on inputs like `like`; ∞ where examples do
+    not stay apart, so that there is none."""
+
+    def together(x: Tensor) -> Tensor:
+        for part in parts:
+            x = part(x)
+        return x
+
+    if like is None or together(torch.zeros_like(like)).shape[0] != like.shape[0]:
+        return math.inf
+    return operator_norm(together, like, len(like))
+
+
 def factor_of(func: Any, args: tuple, kwargs: dict, given: Tensor) -> float:
     """The Lipschitz constant of one call of a `KNOWN` operation, whose single changing input is `given`.
 
@@ -57,26 +90,28 @@ def factor_of(func: Any, args: tuple, kwargs: dict, given: Tensor) -> float:
     return SPECIAL[name](args, given)
 
 
-def operator_norm(operation: Callable[[Tensor], Tensor], like: Tensor) -> float:
+def operator_norm(operation: Callable[[Tensor], Tensor], like: Tensor, count: int = 8) -> float:
     """The spectral norm of a linear (or affine) operation, by a power iteration on the operation itself.
 
     A few directions at once, since the largest singular values of a convolution lie close together.
 
     Args:
         operation: x → Ax + b, of a batch of tensors like `like`, to each by itself.
-        like: one input, (1, …); its numbers do not matter.
+        like: inputs, (n, …); their numbers do not matter.
+        count: directions that are followed at once.
 
     Returns:
         ‖A‖₂, from below: `STEPS` steps at most, until one changes less than `CLOSE` of it.
     """
     generator = torch.Generator().manual_seed(0)
-    count = min(BLOCK, like[0].numel())
     x = torch.randn(count, *like.shape[1:], generator=generator).to(like.device, like.dtype)
-    offset = operation(torch.zeros_like(x[:1])).detach()
+    offset = operation(torch.zeros_like(x)).detach()
     norm = 0.0
     for _ in range(STEPS):
-        basis = torch.linalg.qr(x.flatten(1).T)[0].T  # X, orthonormal rows   (count, inputs)
-        x = basis.reshape(x.shape).detach().requires_grad_()
+        basis = torch.linalg.qr(x.flatten(1).T)[0].T  # X, orthonormal rows   (≤ count, inputs)
+        x = torch.zeros_like(x).flatten(1)
+        x[: len(basis)] = basis  # fewer inputs than directions: the others are none
+        x = x.reshape(count, *like.shape[1:]).detach().requires_grad_()
         y = operation(x) - offset  # AX
         before, norm = norm, float(torch.linalg.matrix_norm(y.detach().flatten(1), 2))
         if norm == 0 or abs(norm - before) <= CLOSE * norm:
@@ -115,12 +150,16 @@ def _matrix_factor(name: str, args: tuple, given: Tensor) -> float:
 
 def _norm_factor(args: tuple, given: Tensor) -> float:
     """max |γ|/σ of a batch norm in evaluation mode."""
-    weight, variance, eps = args[1], args[4], args[-1]
-    if args[0] is not given or variance is None or (len(args) == 8 and args[5]):
+    if args[0] is not given or args[4] is None or (len(args) == 8 and args[5]):
         raise UnknownError("a batch norm without running statistics has no Lipschitz constant")
+    return float(norm_scale(args).abs().max())
+
+
+def norm_scale(args: tuple) -> Tensor:
+    """γ/σ of a batch norm called with `args`, (channels,) float64."""
+    weight, variance, eps = args[1], args[4], args[-1]
     sigma = (variance.double() + float(eps)).sqrt()
-    scale = torch.ones_like(sigma) if weight is None else weight.detach().double().abs()
-    return float((scale / sigma).max())
+    return (torch.ones_like(sigma) if weight is None else weight.detach().double()) / sigma
 
 
 def _pool_factor(args: tuple, _given: Tensor) -> float:
@@ -145,9 +184,7 @@ def _quotient_factor(args: tuple, given: Tensor) -> float:
 
 
 SPECIAL: dict[str, Callable[[tuple, Tensor], float]] = {
-    "native_batch_norm": _norm_factor,
-    "cudnn_batch_norm": _norm_factor,
-    "_native_batch_norm_legit_no_training": _norm_factor,
+    **dict.fromkeys(NORMS, _norm_factor),
     "max_pool2d_with_indices": _pool_factor,
     "mkldnn_max_pool2d": _pool_factor,
     "max_pool2d": _pool_factor,

@@ -66,7 +66,7 @@ class GroupProblem:
         self.readouts = [
             reader.readout(weight) for reader, weight in zip(group.readers, weights, strict=True)
         ]
-        self.scales = [_norm_scale(model, reader.norm) for reader in group.readers]
+        self.scales = [norm_scale(model, reader.norm) for reader in group.readers]
         self._width_losses: dict[tuple[float | None, float, str], np.ndarray] = {}
         self._predicted: dict[tuple[int, float | None, float, str], float] = {}
         writers = [(_weight(model, w.module), w.rows) for w in group.writers]
@@ -238,7 +238,7 @@ def _weight(model: nn.Module, name: str) -> Tensor:
     return layer_weight(model.get_submodule(name)).detach().cpu()  # where the moments are
 
 
-def _norm_scale(model: nn.Module, name: str) -> Tensor | None:
+def norm_scale(model: nn.Module, name: str) -> Tensor | None:
     """|γ|/σ of the batch norm called `name`, (outputs,) float64; None without one."""
     norm: Any = model.get_submodule(name) if name else None
     if norm is None or norm.running_var is None:

@@ -19,6 +19,7 @@ from workbench.network.chain import Chain, chain_of
 from workbench.network.groups import Reader, UnitGroup, named_group
 from workbench.network.layers import layer_weight
 from workbench.network.lipschitz import UnknownError
+from workbench.pruning.problem import norm_scale
 from workbench.pruning.state import State
 from workbench.pruning.transitions import Ground, surviving_rows
 from workbench.spectral.bounds import local_error
@@ -40,6 +41,8 @@ class ReaderError:
         local_measured: measured on the calibration data where the whole network's activations come in. Where
             the layer reads several pruned groups it is of all of them together.
         positions: outputs an example (spatial positions, tokens).
+        norm: the batch norm that takes the reader's output as it is, '' without one; `behind_bound` and
+            `behind_measured` are the same two behind it, times γ/σ a channel, which is what goes on upwards.
     """
 
     group: str
@@ -48,6 +51,9 @@ class ReaderError:
     exact: bool
     local_measured: float
     positions: float
+    norm: str
+    behind_bound: float
+    behind_measured: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +119,9 @@ def errors_between(
     kept = kept_within(whole, pruned)
     narrowed = [group for group in whole.groups if group.name in _narrowed(whole, pruned)]
     cuts = {
-        reader.module: _cut(whole, kept, reader, narrowed) for group in narrowed for reader in group.readers
+        reader.module: _cut(whole, pruned, kept, reader, narrowed)
+        for group in narrowed
+        for reader in group.readers
     }
     drift = measure_drift(whole.model, pruned.model, cuts, ground.calibration, progress, cancel, most)
     readers = [
@@ -125,9 +133,9 @@ def errors_between(
     if not why:
         try:
             chain = chain_of(pruned.model, ground.example_input)
-            bound = _propagated(chain, readers, lambda one: one.local_bound)
+            bound = _propagated(chain, readers, lambda one: one.behind_bound)
             alone = {one.reader: one for one in readers}.values()
-            measured = _propagated(chain, list(alone), lambda one: one.local_measured)
+            measured = _propagated(chain, list(alone), lambda one: one.behind_measured)
         except UnknownError as error:
             why = f"not a chain of layers, so no propagated bound: {error}"
     return Errors(
@@ -155,7 +163,9 @@ def _narrowed(whole: State, pruned: State) -> set[str]:
     return {name for name, units in whole.units.items() if len(pruned.units[name]) < len(units)}
 
 
-def _cut(whole: State, kept: dict[str, tuple[int, ...]], reader: Reader, narrowed: list[UnitGroup]) -> Cut:
+def _cut(
+    whole: State, pruned: State, kept: dict[str, tuple[int, ...]], reader: Reader, narrowed: list[UnitGroup]
+) -> Cut:
     columns = layer_weight(whole.model.get_submodule(reader.module)).shape[1]
     stays = torch.ones(columns, dtype=torch.bool)
     for group in narrowed:
@@ -164,7 +174,12 @@ def _cut(whole: State, kept: dict[str, tuple[int, ...]], reader: Reader, narrowe
         for one in group.readers:
             if one.module == reader.module:
                 stays[one.columns[gone].flatten()] = False
-    return Cut(reader.kind, surviving_rows(whole, kept, reader.module), stays.nonzero().flatten())
+    return Cut(
+        reader.kind,
+        surviving_rows(whole, kept, reader.module),
+        stays.nonzero().flatten(),
+        norm_scale(pruned.model, reader.norm),
+    )
 
 
 def _reader_error(
@@ -187,14 +202,19 @@ def _reader_error(
     part = reader.group_weight(weight).double()  # W   (outputs, m, positions·kernel)
     left = named_group(pruned.groups, group.name).readers[index]
     new = left.group_weight(layer_weight(after).detach().cpu()).double()  # W♯   (outputs, k, …)
-    tau = None if lam is None else problem.ridges(lam, len(kept))[index]
     change = part.clone()  # D = W − W♯, where the lost units have no column
     change[:, list(kept)] -= new
-    bound = local_error(moment, (), torch.zeros(group.width), readout_matrix(change, group.width))
+    tau, nothing = None if lam is None else problem.ridges(lam, len(kept))[index], torch.zeros(group.width)
+    known: tuple[tuple[int, ...], Tensor, Tensor] = ((), nothing, change)
     if tau is not None:
         folded = fold(part, reconstruction_matrix(moment, kept, tau))  # WÂ   (outputs, k, …)
         if float((folded - new).norm()) <= SAME * float(new.norm()):
-            bound = local_error(moment, kept, tau, readout_matrix(part, group.width))
+            known = kept, tau, part
+    scale = cuts[reader.module].scale
+    bound, behind = (
+        local_error(moment, *known[:2], readout_matrix(rows_scaled, group.width))
+        for rows_scaled in (known[2], known[2] if scale is None else known[2] * scale[:, None, None])
+    )
     linear = reader.kind in ("Linear", "Conv1D") and reader.positions == 1
     return ReaderError(
         group=group.name,
@@ -203,6 +223,9 @@ def _reader_error(
         exact=bool(linear and own and _same_bias(layer, after, rows)),
         local_measured=drift.local[reader.module],
         positions=drift.positions[reader.module],
+        norm=reader.norm,
+        behind_bound=behind,
+        behind_measured=drift.behind[reader.module],
     )
 
 
@@ -215,4 +238,4 @@ def _same_bias(before: object, after: object, rows: Tensor) -> bool:
 
 def _propagated(chain: Chain, readers: list[ReaderError], local: Callable[[ReaderError], float]) -> float:
     """Σ_ℓ (Lipschitz factor above ℓ)·√positions·local_ℓ: a local error is a position's, a norm is of all."""
-    return sum(chain.above(one.reader) * math.sqrt(one.positions) * local(one) for one in readers)
+    return sum(chain.above(one.reader, one.norm) * math.sqrt(one.positions) * local(one) for one in readers)
