@@ -136,12 +136,14 @@ class WorkbenchState(Commands, Branches, Budgets, Comparisons, Tunings, Theories
             if not session.measured:
                 self.measure()
 
+    @property
+    def _workers(self) -> tuple[Worker, ...]:
+        return self._jobs, self._previews, self._losses, self._theories
+
     def wait(self, timeout: float | None = None) -> bool:
         """Until the workers are idle; False if that took longer than `timeout` seconds. For scripts: where an
         event loop runs, the results reach the traits only when it gets its turn."""
-        return all(
-            worker.wait(timeout) for worker in (self._jobs, self._previews, self._losses, self._theories)
-        )
+        return all(worker.wait(timeout) for worker in self._workers)
 
     def settle(self, timeout: float) -> bool:
         """Until all that was asked for is done and shown; False if that took longer than `timeout` seconds.
@@ -149,9 +151,8 @@ class WorkbenchState(Commands, Branches, Budgets, Comparisons, Tunings, Theories
         For a cell whose output must be whole when it ends: it holds the event loop, and does its part.
         """
         deadline = time.monotonic() + timeout
-        workers = (self._jobs, self._previews, self._losses)
         while time.monotonic() < deadline:
-            busy = next((worker for worker in workers if worker.busy), None)
+            busy = next((worker for worker in self._workers if worker.busy), None)
             if not self._deliver.empty:
                 self._deliver.apply_next()
             elif busy is None:
