@@ -11,7 +11,12 @@ from notebook_page import watch
 
 from workbench.network.cost_model import CostModel, Term
 from workbench.pruning.budget import GroupBudget, Limits, widths_at
-from workbench.spectral.bounds import guaranteed_width, suggested_width
+from workbench.spectral.bounds import (
+    generalisation_bias,
+    generalisation_variance,
+    guaranteed_width,
+    suggested_width,
+)
 from workbench.spectral.spectrum import Spectrum
 from workbench.widgets.modules import CONSTANTS, FRONT, source
 
@@ -56,7 +61,14 @@ def test_every_file_is_a_module_that_the_browser_links(modules, file):
 
 def test_math_and_cost_export_plain_functions(modules):
     expected = {
-        "math.js": {"traceOf", "degreesOfFreedom", "lamForWidth", "suggestedWidth", "guaranteedWidth"},
+        "math.js": {
+            "traceOf",
+            "degreesOfFreedom",
+            "lamForWidth",
+            "suggestedWidth",
+            "guaranteedWidth",
+            "biasAndVariance",
+        },
         "cost.js": {"portion", "costAt", "allowedWidth", "widthsAt"},
     }
     for file, names in expected.items():
@@ -95,6 +107,37 @@ def test_the_lambda_of_a_width_that_no_lambda_has_is_the_floor(modules):
     body = "return m.lamForWidth(Float64Array.from(one.values), one.width);"
     assert run(modules, "math.js", body, cases) == [low_rank.lam_for(width) for width in (2, 3, 4)]
     assert run(modules, "math.js", body, [{"values": [0.0, 0.0], "width": 1}]) == [0.0]
+
+
+def test_bias_and_variance(modules):
+    rng = random.Random(7)
+    cases = []
+    for groups in (1, 2, 5):
+        spectra = [random_group(rng)[0] for _ in range(groups)]
+        stretch = {
+            "factors": [10 ** rng.uniform(-1, 3) for _ in spectra],
+            "inputs": rng.randint(1, 90),
+            "outputs": rng.randint(1, 90),
+        }
+        for _ in range(10):
+            cases.append((spectra, stretch, rng.randint(2, 10**6), 10 ** rng.uniform(-9, 0)))
+    answers = run(
+        modules,
+        "math.js",
+        "const found = m.biasAndVariance(one.spectra.map((v) => Float64Array.from(v)), one.stretch, one.n, one.lam);"
+        " return [found.bias, found.variance];",
+        [{"spectra": [s.tolist() for s in a], "stretch": b, "n": n, "lam": lam} for a, b, n, lam in cases],
+    )
+    for (spectra, stretch, samples, relative), found in zip(cases, answers, strict=True):
+        lams = [relative * math.fsum(values) for values in spectra]
+        freedom = [
+            math.fsum(values / (values + lam)) if lam else 0.0
+            for values, lam in zip(spectra, lams, strict=True)
+        ]
+        kept = [suggested_width(n, len(values)) for n, values in zip(freedom, spectra, strict=True)]
+        widths = [stretch["inputs"], *kept, stretch["outputs"]]
+        expected = generalisation_bias(lams, stretch["factors"]), generalisation_variance(widths, samples)
+        assert found == pytest.approx(expected, rel=1e-9)
 
 
 def equal_spectrum(m, units):
