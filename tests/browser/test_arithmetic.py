@@ -124,7 +124,8 @@ def test_bias_and_variance(modules):
     answers = run(
         modules,
         "math.js",
-        "const found = m.biasAndVariance(one.spectra.map((v) => Float64Array.from(v)), one.stretch, one.n, one.lam);"
+        "const spectra = one.spectra.map((v) => Float64Array.from(v));"
+        " const found = m.biasAndVariance(spectra, one.stretch, one.n, one.lam);"
         " return [found.bias, found.variance];",
         [{"spectra": [s.tolist() for s in a], "stretch": b, "n": n, "lam": lam} for a, b, n, lam in cases],
     )

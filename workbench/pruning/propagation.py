@@ -137,7 +137,7 @@ def errors_between(
             alone = {one.reader: one for one in readers}.values()
             measured = _propagated(chain, list(alone), lambda one: one.behind_measured)
         except UnknownError as error:
-            why = f"not a chain of layers, so no propagated bound: {error}"
+            why = f"not a chain of layers: no propagated bound ({error})"
     return Errors(
         readers=tuple(readers),
         propagated_bound=bound,
