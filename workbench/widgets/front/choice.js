@@ -17,6 +17,7 @@ function readout(state, name, caption, term, hint) {
   return { node, under, paint: (number, text, exact = number) => {
     value.dataset.value = number === null ? "" : exact;
     setText(value, number === null ? "–" : text);
+    value.classList.toggle("wbw-tight", Boolean(text?.startsWith("<")));
   } };
 }
 
