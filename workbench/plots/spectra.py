@@ -81,7 +81,7 @@ def plot_degrees_of_freedom(eigenvalues: Any, lam: float | None = None, ax: Axes
     chosen = looks(len(arrays)) if several else [{"color": KEPT, "linestyle": "-"}]
     for look, (name, values) in zip(chosen, arrays.items(), strict=True):
         freedom = (values / (values + relative[:, None] * values.sum())).sum(1)
-        ax.plot(relative, freedom, label=name or None, markevery=len(relative) // MARKS, **look)
+        ax.plot(relative, freedom, label=name or None, markevery=len(relative) // MARKED, **look)
     if lam is not None:
         values = arrays[""]
         ax.plot([lam / values.sum()], [(values / (values + lam)).sum()], "o", color=LAM)
