@@ -69,7 +69,6 @@ def fresh(bench):
         bench.find("procedure-select").select_option("simultaneous")
         expect(bench.find("procedure-select")).to_be_enabled()
     bench.find("layer-conv1").click()
-    settle(bench)
     if not bench.find("follow").is_checked():
         bench.find("follow").check()
     settle(bench)
@@ -233,7 +232,6 @@ def test_what_is_typed_is_not_written_over_by_what_arrives(bench):
 
 def test_losses_are_pythons(bench, digits):
     bench.find("layer-fc1").click()
-    settle(bench)
     bench.find("width-input").fill("40")
     bench.find("width-input").press("Tab")
     settle(bench)
@@ -307,7 +305,6 @@ def readouts(bench):
 
 def test_commit_shrinks_the_real_model_and_undo_restores_the_very_numbers(bench):
     bench.find("layer-conv2").click()
-    settle(bench)
     bench.find("width-input").fill("23")
     bench.find("width-input").press("Tab")
     before = readouts(bench)
@@ -355,7 +352,6 @@ def test_the_picture_for_the_readme(bench):
         bench.find("commit").click()
         settle(bench)
     bench.find("layer-conv3").click()
-    settle(bench)
     bench.find("width-input").fill("24")
     bench.find("width-input").press("Tab")
     settle(bench)

@@ -15,6 +15,8 @@ from workbench.spectral.selection import SELECTIONS
 LAM_MIN, LAM_MAX = 1e-10, 1.0  # of λ / Tr Σ, the ends of the sliders
 START_LAM = 1e-3
 REQUEST = ("lam", "width", "theta", "selection", "reconstruction", "reestimate", "position", "revision")
+# What the page moves ahead of the kernel: no echo, which would pull a drag back, but see hearing.py.
+AHEAD = ("lam", "width", "theta", "widths", "locks", "budget_lam", "goal", "ways", "tuning")
 OPTIONS = ("theta", "selection", "reconstruction", "reestimate")  # how a group is pruned, wherever
 FITTED = ("kernel", "original")  # reconstructions whose fit takes λ up to FIT_LAM alone
 BIASED = "original"  # the reconstruction that gives readers a bias that they had not
@@ -112,6 +114,7 @@ def page_constants() -> dict[str, Any]:
         "COUNT_TOLERANCE": COUNT_TOLERANCE,
         "REQUEST": REQUEST,
         "OPTIONS": OPTIONS,
+        "AHEAD": AHEAD,
         "FITTED": FITTED,
         "BIASED": BIASED,
         "LED_BY_LAM": LED_BY_LAM,

@@ -28,6 +28,7 @@ from workbench.widgets.commands import Commands
 from workbench.widgets.compare_tab import Comparisons
 from workbench.widgets.constants import LAM_MAX, LAM_MIN, NEEDS_LABELS, REQUEST, START_LAM
 from workbench.widgets.folders import unavailable_formats
+from workbench.widgets.hearing import Hearing
 from workbench.widgets.jobs import Delivery, Worker
 from workbench.widgets.modules import FRONT
 from workbench.widgets.page_values import (
@@ -55,7 +56,9 @@ def shown(session: Session) -> dict[str, Any]:
     return read_session(session) | {"learns": learning_values(session)}
 
 
-class WorkbenchState(Commands, Branches, Budgets, Comparisons, Tunings, Theories, anywidget.AnyWidget):
+class WorkbenchState(
+    Commands, Branches, Budgets, Comparisons, Tunings, Theories, Hearing, anywidget.AnyWidget
+):
     """What the page shows, and the commands that it sends.
 
     `lam` is relative to the trace, `preview`, `curve` and `tried` say in their `request` what they answer.
@@ -118,6 +121,7 @@ class WorkbenchState(Commands, Branches, Budgets, Comparisons, Tunings, Theories
         self.session: Session | None = None
         self._deliver = Delivery()
         self._begin()
+        self._begin_hearing()
         self._begin_budgets()
         self._begin_comparisons()
         self._begin_tunings()
@@ -181,15 +185,23 @@ class WorkbenchState(Commands, Branches, Budgets, Comparisons, Tunings, Theories
 
     @t.observe("selected", "lam", "width", "follow")
     def _on_choice(self, change: dict) -> None:
-        self._link(change["name"])
+        if not self._is_linked(change["name"]):
+            self._link(change["name"])
         self._ask()
 
     @t.observe("theta", "selection", "reconstruction", "reestimate")
     def _on_option(self, change: dict) -> None:
         self._ask()
 
+    def _is_linked(self, moved: str) -> bool:
+        """Whether the page has linked what it moved: then both came in one message, and a width that was
+        typed for a group that was just selected is not set again from N(λ)."""
+        layer = next((layer for layer in self.layers if layer["name"] == self.selected), None)
+        fits = layer is not None and 1 <= self.width <= layer["width"]
+        return fits and self.has_heard(moved) and self.has_heard("lam" if moved == "width" else "width")
+
     def _link(self, moved: str) -> None:
-        """Keep width and λ together. The page has done so already where the change came from there."""
+        """Keep width and λ together."""
         spectrum = self._spectrum(self.selected)
         if spectrum is None or self._linking or spectrum.trace == 0:
             return
@@ -269,6 +281,7 @@ class WorkbenchState(Commands, Branches, Budgets, Comparisons, Tunings, Theories
         if self._leave is not None:
             self._leave()
         self.session, self._choice = session, None
+        self._leave_group()
         self._leave = session.subscribe(lambda event: self._changed(session))
         usable = [layer["name"] for layer in values["layers"] if layer["prunable"]]
         if usable and self.selected not in usable:

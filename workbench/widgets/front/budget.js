@@ -8,7 +8,7 @@ import {
   THIN, clamp, h, setText, setAttributes, setOff, scientific, count, percent, panel, eigenvaluesOf, alive, busy,
   send, update, optionsOf, errorBox,
 } from "./shared.js";
-import { slider, menu } from "./controls.js";
+import { typedEntry, slider, menu } from "./controls.js";
 import { layersOf, widthsOf, budgetList } from "./budgetrows.js";
 
 const RULE_NAMES = Object.fromEntries(RULES.map(([rule, , name]) => [rule, name]));
@@ -72,10 +72,12 @@ function draw(state, el, on) {
   const lamSlider = slider("budget-lam", "λ for all groups, relative to the trace, on a log scale", setLamForAll, 0.05, () => 10);
   const lamText = h("span", { class: "wbw-set" });
   const field = (key, label, hint, ...options) => {
-    const change = () => goal({ [key]: input.value.trim() });
+    const shown = () => state.get("goal")[key];
+    const change = (text) => goal({ [key]: text });
     const input = options.length
-      ? h("select", { class: "wbw-select", "data-testid": `goal-${key}`, "aria-label": label, onchange: change }, ...options.map(([value, text]) => h("option", { value }, text)))
-      : h("input", { type: "text", class: "wbw-select", "data-testid": `goal-${key}`, spellcheck: "false", autocomplete: "off", onchange: change });
+      ? h("select", { class: "wbw-select", "data-testid": `goal-${key}`, "aria-label": label, onchange: () => change(input.value) }, ...options.map(([value, text]) => h("option", { value }, text)))
+      : typedEntry({ type: "text", class: "wbw-select", "data-testid": `goal-${key}`, spellcheck: "false", autocomplete: "off" }, shown, change);
+    input.paint ??= () => (input.value = shown());
     const node = h("label", { class: "wbw-field", title: hint }, h("span", { class: "wbw-caption" }, label), input);
     return { key, input, node };
   };
@@ -127,7 +129,7 @@ function draw(state, el, on) {
     message.classList.toggle("wbw-unmet", !met);
   };
   on("goal", () => {
-    for (const { key, input } of fields) if (document.activeElement !== input || input.matches("select")) input.value = state.get("goal")[key];
+    for (const { input } of fields) input.paint();
   });
   on("learns", () => selection.node.off(NEEDS_LABELS, state.get("learns").targets ? "" : "needs labels"));
   on("selection reconstruction reestimate norms", () => {

@@ -1,9 +1,9 @@
 // The rows of the budget: a group each, with its spectrum, width, lock, share of the cost and predicted loss.
 
 import { traceOf, degreesOfFreedom } from "./math.js";
-import { clamp, h, setText, setName, percent, fixed, numbers, eigenvaluesOf, update, watchTyping, paintEntry } from "./shared.js";
+import { clamp, h, setText, setName, percent, fixed, numbers, eigenvaluesOf, update } from "./shared.js";
 import { spark } from "./sparkline.js";
-import { slider } from "./controls.js";
+import { typedEntry, slider } from "./controls.js";
 
 const ROW = 28; // pixels, as in the style sheet, where no row was laid out yet
 const REST = 80; // milliseconds
@@ -37,17 +37,13 @@ function budgetRow(state, layer, index, set) {
       update(state, { locks: lock.checked ? [...others, name] : others });
     } });
   const range = slider(`budget-slider-${name}`, `width of ${name}`, (value) => set(index, value), 1, () => Math.max(1, Math.round(m / 10)));
-  const entry = h("input", { type: "number", class: "wbw-entry", min: 1, max: m, "data-testid": `budget-width-${name}`, "aria-label": `width of ${name}`,
-    onchange: () => {
-      if (entry.value) set(index, Number(entry.value));
-      entry.value = widthsOf(state)[index];
-    } });
-  watchTyping(entry);
+  const typed = typedEntry({ type: "number", class: "wbw-entry", min: 1, max: m, "data-testid": `budget-width-${name}`, "aria-label": `width of ${name}` },
+    () => String(widthsOf(state)[index] ?? ""), (text) => text && set(index, Number(text)), () => `${state.get("name")}: ${state.get("budget").names?.[index]}`);
   const cell = (testid) => h("span", { class: "wbw-cell", "data-testid": testid && `${testid}-${name}` });
   const [freedom, parameters, macs, loss] = [cell("budget-N"), cell("budget-parameters"), cell("budget-macs"), cell("budget-loss")];
   const bar = h("span", { class: "wbw-bar-fill" });
   const node = h("li", { class: "wbw-budget-row", "data-testid": `budget-row-${name}` },
-    h("label", { class: "wbw-lock" }, lock), title, spark(eigenvaluesOf(state, layer)), freedom, range, entry,
+    h("label", { class: "wbw-lock" }, lock), title, spark(eigenvaluesOf(state, layer)), freedom, range, typed,
     h("span", { class: "wbw-of" }, `of ${m}`), parameters, macs, h("span", { class: "wbw-bar wbw-loss-bar" }, bar), loss);
   if (layer.stale) node.classList.add("wbw-stale-row");
   const paint = (width, lam, share, total, losses, locked) => {
@@ -55,16 +51,16 @@ function budgetRow(state, layer, index, set) {
     const N = degreesOfFreedom(eigenvalues, lam * traceOf(eigenvalues));
     setText(freedom, fixed(N, N < 99.95 ? 1 : 0));
     range.paint(1, m, width, String(width));
-    paintEntry(entry, width);
+    typed.paint();
     lock.checked = locked;
-    range.disabled = entry.disabled = locked;
+    range.disabled = typed.disabled = locked;
     setText(parameters, percent(share.parameters / total.parameters));
     setText(macs, percent(share.macs / total.macs));
     const left = losses ? (losses[0] > 0 ? losses[width] / losses[0] : 0) : null;
     setText(loss, left !== null ? percent(left) : losses === null ? "…" : "–");
     bar.style.width = left > 0 ? `${clamp(100 * (1 + Math.log10(left) / LOSS_DECADES), 0, 100)}%` : "0";
   };
-  return { node, paint };
+  return { node, paint, typed };
 }
 
 // The list with its head, and what stays in one line below. `set(index, width)` moves one group; `lossesNow(state)`
@@ -87,6 +83,8 @@ export function budgetList(state, on, set, lossesNow = lossesOf) {
     clearTimeout(later);
     later = 0;
     const top = list.scrollTop;
+    const held = list.contains(document.activeElement) ? document.activeElement.dataset.testid : "";
+    const text = rows.find((row) => row.typed.dataset.testid === held)?.typed.handOver() ?? null;
     const layers = layersOf(state);
     rows = layers.every(Boolean) && state.get("measured") ? layers.map((layer, i) => budgetRow(state, layer, i, set)) : [];
     const others = (state.get("layers") ?? []).filter((layer) => !layer.prunable);
@@ -95,6 +93,9 @@ export function budgetList(state, on, set, lossesNow = lossesOf) {
     reasons.replaceChildren(...others.map((layer) => h("li", {}, h("b", {}, layer.name), ` ${layer.why_not}`)));
     list.replaceChildren(heads, ...rows.map((row) => row.node), h("li", { class: "wbw-rest-row" }, rest));
     list.scrollTop = top;
+    const heir = held && [...list.querySelectorAll("[data-testid]")].find((node) => node.dataset.testid === held);
+    if (heir && text !== null) heir.takeOver(text);
+    else heir?.focus?.({ preventScroll: true });
     made.built(); // a listener of its own might have had its turn before the rows were there
   });
   // The rows in sight are painted at once, the others when the hand rests: sixty rows take longer than a frame.

@@ -4,9 +4,9 @@ import { LAM_MIN, LAM_MAX, FIT_LAM, FITTED, LED_BY_LAM, NEEDS_LABELS, RECONSTRUC
 import { degreesOfFreedom, suggestedWidth, guaranteedWidth } from "./math.js";
 import {
   clamp, h, setText, setOff, setName, power, scientific, count, percent, fixed, score, points, signed, panel, layerOf,
-  eigenvaluesOf, lamOf, alive, busy, send, CHOSEN, requestOf, isCurrent, update, setLam, setWidth, watchTyping, paintEntry, errorBox,
+  eigenvaluesOf, lamOf, alive, busy, send, CHOSEN, requestOf, isCurrent, update, setLam, setWidth, errorBox,
 } from "./shared.js";
-import { slider, menu } from "./controls.js";
+import { typedEntry, slider, menu } from "./controls.js";
 import { question } from "./glossary.js";
 
 function readout(state, name, caption, term, hint) {
@@ -91,12 +91,8 @@ function draw(state, el, on) {
   const thetaSlider = slider("theta-slider", "θ", (value) => update(state, { theta: clamp(Math.round(value * 100) / 100, 0, 1) }), 0.01, () => 10);
   const lamText = h("span", { class: "wbw-set" });
   const thetaText = h("span", { class: "wbw-set" });
-  const widthInput = h("input", { type: "number", class: "wbw-entry", min: 1, "data-testid": "width-input", "aria-label": "width",
-    onchange: () => {
-      if (widthInput.value) setWidth(state, Number(widthInput.value));
-      widthInput.value = state.get("width");
-    } });
-  watchTyping(widthInput);
+  const widthInput = typedEntry({ type: "number", class: "wbw-entry", min: 1, "data-testid": "width-input", "aria-label": "width" },
+    () => String(state.get("width")), (text) => text && setWidth(state, Number(text)), () => `${state.get("name")}: ${state.get("selected")}`);
   const ofText = h("span", { class: "wbw-caption" });
   const follow = h("input", { type: "checkbox", "data-testid": "follow",
     onchange: () => (update(state, { follow: follow.checked }), follow.checked && setLam(state, state.get("lam"))) });
@@ -134,7 +130,7 @@ function draw(state, el, on) {
     const width = state.get("width");
     widthSlider.paint(1, m(), width, String(width));
     widthInput.max = m();
-    paintEntry(widthInput, width);
+    widthInput.paint();
     setText(ofText, eigenvaluesOf(state).length ? `of ${m()}` : "");
     thetaSlider.paint(0, 1, state.get("theta"), String(state.get("theta")));
     setText(thetaText, state.get("theta").toFixed(2));

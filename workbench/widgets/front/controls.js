@@ -1,6 +1,47 @@
-// Controls of several panels: sliders and menus.
+// Controls of several panels: entries, sliders and menus.
 
 import { clamp, h, setText, setAttributes, update, arrowSteps } from "./shared.js";
+
+// A field to type into. What is typed stays until it is entered, by Enter or by leaving the field, and goes to
+// the `owner` that it was typed for (the group, say) or nowhere. `enter(text)` carries it out; `shown()` is
+// what stands there otherwise.
+export function typedEntry(attributes, shown, enter, owner = () => "") {
+  const node = h("input", attributes);
+  let typedFor = null;
+  const isTyped = () => typedFor !== null && typedFor === owner();
+  const done = (event) => {
+    if (event.type === "blur" && typedFor === null) return;
+    const mine = typedFor === null || isTyped();
+    typedFor = null;
+    if (mine) enter(node.value.trim());
+    node.value = shown();
+  };
+  node.addEventListener("input", () => (typedFor ??= owner()));
+  node.addEventListener("change", done);
+  // There is no change event where the text is what it was when the hand came.
+  node.addEventListener("blur", done);
+  node.paint = (value = shown()) => {
+    if (isTyped()) return;
+    typedFor = null;
+    if (node.value === String(value)) return;
+    node.value = value;
+    // The caret would stand somewhere in the new number, and a digit be added to it instead of replacing it.
+    if (node.matches(":focus")) node.select();
+  };
+  // What is being typed moves on to the field that takes this one's place.
+  node.handOver = () => {
+    const text = isTyped() ? node.value : null;
+    typedFor = null;
+    return text;
+  };
+  node.takeOver = (text) => {
+    typedFor = owner();
+    node.focus({ preventScroll: true });
+    node.value = ""; // so that the caret stands behind the text
+    node.value = text;
+  };
+  return node;
+}
 
 export function slider(testid, label, change, step, coarse) {
   const input = h("input", { type: "range", class: "wbw-slider", step: "any", "data-testid": testid, "aria-label": label,

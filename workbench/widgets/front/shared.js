@@ -1,6 +1,6 @@
 // What all panels use: the shared state, elements, number formats, errors.
 
-import { LAM_MIN, LAM_MAX, OPTIONS, REQUEST } from "./constants.js";
+import { AHEAD, LAM_MIN, LAM_MAX, OPTIONS, REQUEST } from "./constants.js";
 import { traceOf, lamForWidth, suggestedWidth } from "./math.js";
 
 const SUPER = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
@@ -91,28 +91,46 @@ export function seconds(value) {
 
 // ---- the shared state -------------------------------------------------------------------------------
 // What subscribes to `state`: on("lam width", paint) paints at once, and at most once a frame after a change of
-// what it names; on.end(finish) adds what else ends with the view. Returns on, and what ends all of it.
+// what it names; on.end(finish) adds what else ends with the view. `watch(el)`: a hand that reaches for a field
+// in `el` is not left with what the last frame drew; what waits for the next one is painted first. Returns on,
+// watch, and what ends all of it.
 export function subscriber(state) {
   const ends = [];
+  const waiting = new Set();
   const on = (names, paint) => {
     let frame = 0;
+    const now = () => {
+      cancelAnimationFrame(frame);
+      frame = 0;
+      waiting.delete(now);
+      paint();
+    };
     const later = () => {
-      if (!frame) frame = requestAnimationFrame(() => ((frame = 0), paint()));
+      if (!frame) frame = requestAnimationFrame(now);
+      waiting.add(now);
     };
     const events = names.split(" ").map((name) => (name === "kernel" ? "comm_live_update" : `change:${name}`));
     events.forEach((event) => state.on(event, later));
-    ends.push(() => (cancelAnimationFrame(frame), events.forEach((event) => state.off(event, later))));
+    ends.push(() => (cancelAnimationFrame(frame), waiting.delete(now), events.forEach((event) => state.off(event, later))));
     paint();
   };
   on.end = (finish) => ends.push(finish);
-  return { on, end: () => ends.forEach((end) => end()) };
+  const watch = (el) => {
+    const catchUp = (event) => event.target.matches?.("input, select") && [...waiting].forEach((now) => now());
+    for (const reach of ["pointerdown", "focusin", "keydown"]) {
+      el.addEventListener(reach, catchUp, { capture: true });
+      on.end(() => el.removeEventListener(reach, catchUp, { capture: true }));
+    }
+  };
+  return { on, watch, end: () => ends.forEach((end) => end()) };
 }
 // A panel is made by panel(draw); draw(state, el, on) builds it and registers its repaints, which end with the view.
 export function panel(draw) {
   return {
     async render({ model, el }) {
       const state = await model.widget_manager.get_model(model.get("state").replace("IPY_MODEL_", ""));
-      const { on, end } = subscriber(state);
+      const { on, watch, end } = subscriber(state);
+      watch(el);
       el.classList.add("wbw-panel");
       draw(state, el, on);
       return end;
@@ -169,7 +187,8 @@ export function isCurrent(state, answer) {
   return Boolean(request) && request.group === state.get("selected") && REQUEST.every((key) => request[key] === state.get(key));
 }
 // The page follows every move at once; the kernel hears of the latest ten times a second, since its answers
-// to each would take the frames from the drag.
+// to each would take the frames from the drag. Of traits that the kernel echoes it hears at once: the echo of
+// an older value would undo one that is still held back here.
 const TELL_EVERY = 100; // milliseconds
 function tell(state) {
   clearTimeout(state.wbwTimer);
@@ -178,9 +197,11 @@ function tell(state) {
   state.save_changes();
 }
 export function update(state, values) {
-  state.set(values);
+  // Of what is told together, `seen` is the kernel's word at the first move (hearing.py).
+  state.set(state.wbwTimer ? values : { ...values, seen: state.get("said") });
+  const echoed = Object.keys(values).some((name) => !AHEAD.includes(name));
   const wait = TELL_EVERY - (performance.now() - (state.wbwTold ?? -TELL_EVERY));
-  if (wait <= 0) tell(state);
+  if (echoed || wait <= 0) tell(state);
   else if (!state.wbwTimer) state.wbwTimer = setTimeout(() => tell(state), wait);
 }
 export function setLam(state, relative) {
@@ -188,15 +209,6 @@ export function setLam(state, relative) {
   const eigenvalues = eigenvaluesOf(state);
   const linked = state.get("follow") && eigenvalues.length;
   update(state, linked ? { lam, width: suggestedWidth(eigenvalues, lam * traceOf(eigenvalues)) } : { lam });
-}
-// Entries that a person is typing into: what arrives meanwhile does not write over them.
-const typedInto = new WeakSet();
-export function watchTyping(entry) {
-  entry.addEventListener("input", () => typedInto.add(entry));
-  for (const done of ["change", "blur"]) entry.addEventListener(done, () => typedInto.delete(entry), { capture: true });
-}
-export function paintEntry(entry, value) {
-  if (!typedInto.has(entry) && Number(entry.value) !== value) entry.value = value;
 }
 export function setWidth(state, wanted) {
   const eigenvalues = eigenvaluesOf(state);

@@ -3,8 +3,8 @@
 import { LAM_MIN, LAM_MAX } from "./constants.js";
 import { guaranteedWidth, suggestedWidth } from "./math.js";
 import { costAt } from "./cost.js";
-import { h, setText, scientific, fixed, count, percent, layerOf, eigenvaluesOf, lamOf, setLam, setWidth, watchTyping, paintEntry } from "./shared.js";
-import { slider } from "./controls.js";
+import { h, setText, scientific, fixed, count, percent, layerOf, eigenvaluesOf, lamOf, setLam, setWidth } from "./shared.js";
+import { typedEntry, slider } from "./controls.js";
 import { freedomOf } from "./stilllinks.js";
 import { chosenWords, lossNow, numberRow } from "./stillviews.js";
 
@@ -45,11 +45,8 @@ export function choicePanel(state, on) {
   const lamSlider = slider("lam-slider", "λ relative to the trace, on a log scale", (value) => setLam(state, 10 ** value), 0.05, () => 10);
   const widthSlider = slider("width-slider", "width", (value) => setWidth(state, value), 1, () => Math.max(1, Math.round(m() / 10)));
   const lamText = h("span", { class: "wbw-set" });
-  const entry = h("input", { type: "number", class: "wbw-entry", min: 1, "data-testid": "width-input", "aria-label": "width", onchange: () => {
-    if (entry.value) setWidth(state, Number(entry.value));
-    entry.value = state.get("width");
-  } });
-  watchTyping(entry);
+  const entry = typedEntry({ type: "number", class: "wbw-entry", min: 1, "data-testid": "width-input", "aria-label": "width" },
+    () => String(state.get("width")), (text) => text && setWidth(state, Number(text)), () => state.get("selected"));
   const follow = h("input", { type: "checkbox", "data-testid": "follow",
     onchange: () => (state.set({ follow: follow.checked }), follow.checked && setLam(state, state.get("lam"))) });
   const of = h("span", { class: "wbw-still-caption" });
@@ -61,7 +58,7 @@ export function choicePanel(state, on) {
     lamText.dataset.value = state.get("lam");
     widthSlider.paint(1, m(), state.get("width"), String(state.get("width")));
     entry.max = m();
-    paintEntry(entry, state.get("width"));
+    entry.paint();
     entry.disabled = widthSlider.disabled = !shown;
     setText(of, shown ? `of ${m()}` : "");
     follow.checked = state.get("follow");

@@ -52,7 +52,8 @@ function layerSection(state, on) {
 
 export function showPage(values, root) {
   const state = stillState(values);
-  const { on } = subscriber(state);
+  const { on, watch } = subscriber(state);
+  watch(root);
   followTheme(document.documentElement);
   root.classList.add("wbw-root", "wbw-still", "wbw-still-page");
   const eigenvalues = eigenvaluesOf(state);

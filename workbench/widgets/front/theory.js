@@ -4,9 +4,9 @@ import { AS_COMMITTED, AT_LAM, LAM_MIN, LAM_MAX } from "./constants.js";
 import { biasAndVariance, degreesOfFreedom, guaranteedWidth, traceOf } from "./math.js";
 import {
   h, setText, setAttributes, setName, count, scientific, percent, fixed, panel, layerOf, eigenvaluesOf, setLam, update,
-  watchTyping, paintEntry, CHOSEN, errorBox,
+  CHOSEN, errorBox,
 } from "./shared.js";
-import { slider } from "./controls.js";
+import { typedEntry, slider } from "./controls.js";
 import { biasPlot, lossSweepPlot, samplesOf, spectraOf } from "./theoryplots.js";
 
 const number = (value) => (value === null || value === undefined ? "–" : value === 0 ? "0" : Math.abs(value) >= 1e4 || Math.abs(value) < 1e-3 ? scientific(value, 3) : String(Number(value.toPrecision(3))));
@@ -108,9 +108,8 @@ function networkHalf(state, on) {
   const chip = h("span", { class: "wbw-chip" }, "measuring …");
   const list = h("ol", { class: "wbw-scroll wbw-theory-list" });
   const sum = h("p", { class: "wbw-sum", "data-testid": "theory-sum" });
-  const size = h("input", { class: "wbw-entry", type: "number", min: 2, step: 1, "data-testid": "theory-samples", "aria-label": "training examples n",
-    onchange: () => update(state, { samples: Math.max(0, Math.round(Number(size.value)) || 0) }) });
-  watchTyping(size);
+  const size = typedEntry({ class: "wbw-entry", type: "number", min: 2, step: 1, "data-testid": "theory-samples", "aria-label": "training examples n" },
+    () => String(samplesOf(state)), (text) => update(state, { samples: Math.max(0, Math.round(Number(text)) || 0) }));
   const now = h("span", { class: "wbw-sub", "data-testid": "theory-now" });
   const why = h("p", { class: "wbw-sum" });
   const node = h("section", { class: "wbw-theory-half", "aria-label": "whole network" },
@@ -144,7 +143,7 @@ function networkHalf(state, on) {
     if (state.get("tab") !== "theory") return;
     const stretch = state.get("stretch");
     const samples = samplesOf(state);
-    paintEntry(size, samples);
+    size.paint();
     setText(why, stretch.why_not ? `${stretch.why_not}. The factors in δ₁ count as 1.` : "");
     why.hidden = !stretch.why_not;
     const spectra = stretch.groups ? spectraOf(state, stretch.groups) : [];
