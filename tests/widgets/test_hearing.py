@@ -1,7 +1,9 @@
 """Messages of the page and the kernel that cross: what a person set counts, for the group it was set for."""
 
+import threading
+
 import pytest
-from states import idle, small_session
+from states import PATIENCE, idle, small_session
 
 from workbench.widgets.constants import AHEAD
 from workbench.widgets.state import WorkbenchState, shown
@@ -130,3 +132,28 @@ def test_widths_of_the_budget_that_cross_are_the_pages(state, session, sent):
     says(state, seen=seen, widths={names[0]: 6})
     assert state.widths == {names[0]: 6}
     assert last(sent, "widths") == {names[0]: 6}
+
+
+def test_a_message_waits_while_a_result_is_applied(state):
+    """JupyterLab hears the page in another thread than that which applies results."""
+    state.follow = False
+    idle(state)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def show():
+        with state._quiet():
+            begun.set()
+            go_on.wait(PATIENCE)
+
+    applying = threading.Thread(target=lambda: state._deliver(show))
+    hearing = threading.Thread(target=lambda: says(state, width=6))
+    applying.start()
+    assert begun.wait(PATIENCE)
+    hearing.start()
+    hearing.join(0.2)
+    assert hearing.is_alive()
+    go_on.set()
+    applying.join(PATIENCE)
+    hearing.join(PATIENCE)
+    idle(state)
+    assert state.preview["request"]["width"] == state.width == 6

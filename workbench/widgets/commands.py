@@ -241,6 +241,10 @@ class Commands:
         self._deliver(lambda: self._set({"error": words, "error_at": place}))
 
     def _on_message(self, _widget: Any, content: dict, _buffers: Any) -> None:
+        with self._deliver.turn:
+            self._obey(content)
+
+    def _obey(self, content: dict) -> None:
         command = str(content.get("command")) if isinstance(content, dict) else ""
         commands = self._table("COMMANDS")
         if command not in commands or any(key not in content for key in commands[command]):

@@ -8,6 +8,7 @@ from typing import Any
 import traitlets as t
 
 from workbench.widgets.constants import AHEAD
+from workbench.widgets.jobs import Delivery
 from workbench.widgets.traits import synced
 
 CHOSEN = ("selected", "follow", "lam", "width")  # what only means something for the group it was set for
@@ -28,6 +29,7 @@ class Hearing(t.HasTraits):
 
     selected: Any
     send_state: Callable[[Any], None]
+    _deliver: Delivery
     _link: Callable[[str], None]
 
     def _begin_hearing(self) -> None:
@@ -37,6 +39,10 @@ class Hearing(t.HasTraits):
 
     def set_state(self, sync_data: dict[str, Any]) -> None:
         """What the page says, as a widget's front end sends it."""
+        with self._deliver.turn:
+            self._hear(sync_data)
+
+    def _hear(self, sync_data: dict[str, Any]) -> None:
         said = self.said
         seen = sync_data.get("seen", self.seen)
         dropped = set(CHOSEN if UNSAID < seen < self._left else ()) & sync_data.keys()

@@ -113,11 +113,13 @@ def in_words(error: BaseException) -> str:
 class Delivery:
     """Brings results from worker threads onto the event loop that ran where this was made.
 
-    Without a loop, as in a script, they are applied at once in the worker's thread, one at a time.
+    Without a loop, as in a script, they are applied at once in the worker's thread. JupyterLab has the page's
+    messages heard in a thread of their own (a subshell), so whoever takes one holds `turn`: no message then
+    finds the state with half of a result applied.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self.turn = threading.RLock()
         self._arrived: deque[Job] = deque()
         self._loop: asyncio.AbstractEventLoop | None
         try:
@@ -127,8 +129,7 @@ class Delivery:
 
     def __call__(self, apply: Job) -> None:
         if self._loop is None:
-            with self._lock:
-                apply()
+            self._apply(apply)
         elif not self._loop.is_closed():  # else the kernel is ending, and nobody looks any more
             self._arrived.append(apply)
             self._loop.call_soon_threadsafe(self.apply_next)
@@ -141,7 +142,11 @@ class Delivery:
     def apply_next(self) -> None:
         """Apply the first of what has arrived; on the loop's own thread, also by who makes it wait."""
         if self._arrived:
-            self._arrived.popleft()()
+            self._apply(self._arrived.popleft())
+
+    def _apply(self, apply: Job) -> None:
+        with self.turn:
+            apply()
 
 
 class Reporter:
