@@ -91,8 +91,9 @@ def _shrink_reader(
 ) -> Tensor:
     """Fold and drop the columns of the lost units; returns the map old column → new (-1: gone)."""
     weight = layer_weight(layer).detach()
-    new = weight.clone()
+    new = weight
     if correction is not None:
+        new = weight.clone()
         if correction.dim() == 2:
             part = reader.group_weight(weight).double()  # (outputs, m, positions·kernel)
             correction = fold(part, correction.to(part.device))
@@ -167,4 +168,4 @@ def _mapping(count: int, gone: Tensor) -> Tensor:
 
 
 def _like(old: nn.Parameter, new: Tensor) -> nn.Parameter:
-    return nn.Parameter(new.clone().contiguous(), requires_grad=old.requires_grad)
+    return nn.Parameter(new.contiguous(), requires_grad=old.requires_grad)

@@ -14,16 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from workbench.network.copying import copied
-from workbench.network.duplicating import duplicate
 from workbench.network.fewer import few_examples, on_few
 from workbench.network.finding.assembly import Discovery, discover
 from workbench.network.finding.linking import Link, bonds, link, merged, without_units
 from workbench.network.finding.mending import choices, names_of
-from workbench.network.finding.training_proof import training_trials
 from workbench.network.finding.trials import BREAKS, ROUNDS, Trials
 from workbench.network.groups import UnitGroup
 from workbench.network.layers import is_linear_layer
-from workbench.network.running import Inputs, call, call_order, mapped, tensors_of
+from workbench.network.running import Inputs, call, call_order, tensors_of
 
 TRACED_EXAMPLES = 2
 PROVED_EXAMPLES = 8
@@ -56,8 +54,8 @@ def find_groups(model: nn.Module, example_input: Inputs) -> tuple[UnitGroup, ...
     if any(name not in ran for name, module in reference.named_modules() if is_linear_layer(module)):
         traced = proved = example_input  # experts and branches that other examples may reach
     found = discover(reference, traced)
-    reference, proved, few, outputs = _in_double(reference, proved, traced)
-    if _differ(outputs, _outputs(reference, few)):
+    # Training mode that gives the same numbers has shown already that nothing is random.
+    if not found.alike and _differ(_outputs(reference, traced), _outputs(reference, traced)):
         reason = (
             "the network gives other outputs when it is run twice, even in evaluation mode: it is random, or "
             "keeps a state, so nothing can be proved of it"
@@ -69,8 +67,8 @@ def find_groups(model: nn.Module, example_input: Inputs) -> tuple[UnitGroup, ...
         reason = group.why_not or _structural_reason(group, reference, owners)
         groups.append(replace(group, prunable=not reason, why_not=reason))
     singles = {n: g for n, g in found.singles.items() if not _structural_reason(g, reference, owners)}
-    trials = Trials(reference, proved, [g for g in groups if g.prunable] + list(singles.values()))
-    trials.training = None if found.alike else training_trials(reference, proved)
+    tried = [g for g in groups if g.prunable] + list(singles.values())
+    trials = Trials(reference, proved, tried, found.alike)
     return _Proof(trials, found, groups, singles).groups()
 
 
@@ -292,22 +290,3 @@ def _left(group: UnitGroup, taken: set[str], reason: str) -> UnitGroup:
     while name in taken:
         name += "′"
     return replace(group, name=name, prunable=False, why_not=reason)
-
-
-def _in_double(
-    model: nn.Module, example: Inputs, few: Inputs
-) -> tuple[nn.Module, Inputs, Inputs, list[Tensor]]:
-    """Model, example, fewer of them, what it returns on the fewer.
-
-    The proof runs in float64, so that rounding is not taken for a difference; else as it is.
-    """
-    try:
-        double = duplicate(model).double()
-        wide, fewer = (mapped(inputs, _wide) for inputs in (example, few))
-        return double, wide, fewer, _outputs(double, fewer)
-    except Exception:  # a model or a device that fixes its own dtype is proved in that dtype
-        return model, example, few, _outputs(model, few)
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    return tensor.double() if tensor.is_floating_point() else tensor

@@ -2,30 +2,27 @@
 
 A trial removes units for real, silences the same units in the whole network at their readers' inputs, and
 compares. Each round takes other shares of other groups, no two alike: what holds only at equal widths, or
-only at balanced places, fails in one of them.
+only at balanced places, fails in one of them. What passes at the precision that the network has is not
+tried at a higher one; what fails there is, before it is believed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from math import isfinite
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from workbench.network.finding.training_proof import TrainingTrials
+from workbench.network.finding.benches import Bench, Seen, careful_bench, quick_bench
 from workbench.network.groups import Reader, UnitGroup, features_last, renumbered
 from workbench.network.layers import output_count
 from workbench.network.running import Inputs, call, one_line, received, tensors_of
 from workbench.network.surgery import shrink
-from workbench.network.tensors import sharing_copy
 
-TOLERANCE = 1e-5
 SHARES = ("first", "run", "most")
 ROUNDS = len(SHARES) + 2  # the scattered one, each share, and one in which a group stays whole
-Seen = list[tuple[str, Tensor]]  # a reader's name ('' for the network's own outputs) and what it gave
 
 BREAKS = "removing its units breaks the network, whose code fixes a size: "
 DIFFERS = (
@@ -67,19 +64,19 @@ def lost_in_round(round_: int, index: int, width: int) -> Tensor:
 
 
 class Trials:
-    """Trials of one network on one batch. The whole network runs once, for all of them.
+    """Trials of one network on one batch. The whole network runs once in each precision, for all of them.
 
     All of the batch runs in each: what code does to the units of one place may show on few examples alone.
-    `passes` counts the forward passes in evaluation mode. `model` is in it and is not changed. `training`:
-    trials of what training mode alone does, None where that is nothing.
+    `passes` counts the forward passes in evaluation mode. `model` is in it and is not changed. `alike`: it
+    does nothing else in training mode, else what that does is tried too.
     """
 
-    def __init__(self, model: nn.Module, example: Inputs, groups: Sequence[UnitGroup]):
-        self.model, self.example, self.passes = model, example, 0
+    def __init__(self, model: nn.Module, example: Inputs, groups: Sequence[UnitGroup], alike: bool = True):
+        self.model, self.example, self.alike, self.passes = model, example, alike, 0
         self._index = {group.name: index for index, group in enumerate(groups)}
         self._kinds = {reader.module: reader.kind for group in groups for reader in group.readers}
-        self._whole: Seen | None = None
-        self.training: TrainingTrials | None = None
+        self._quick = quick_bench(model, example)
+        self._careful: Bench | None = None
 
     def failure(self, groups: Sequence[UnitGroup], round_: int) -> str:
         """Why removal is not silencing in this round, '' where it is.
@@ -89,45 +86,70 @@ class Trials:
         lost = {g.name: lost_in_round(round_, self._index_of(g.name), g.width) for g in groups}
         if not any(len(units) for units in lost.values()):
             return ""
-        alive = _surviving_rows(groups, lost, self.model)
+        if self._quick is not None:
+            reason = self._failure_on(self._quick, groups, lost)
+            if not reason or reason.startswith(BREAKS):  # a size is wrong in every precision
+                return reason
+        if self._careful is None:
+            self._careful = careful_bench(self.model, self.example)
+        reason = self._failure_on(self._careful, groups, lost)
+        if not reason:
+            self._quick = None  # rounding alone was in the way, and will be again
+        return reason
+
+    def _failure_on(self, bench: Bench, groups: Sequence[UnitGroup], lost: dict[str, Tensor]) -> str:
+        alive = _surviving_rows(groups, lost, bench.model)
         try:
-            pruned = _without(self.model, groups, lost)
-            removed = self._outputs(pruned, groups)
-            if self._whole is None:
-                self._whole = self._outputs(self.model, None)
-            with silenced(self.model, groups, lost):
-                zeroed = _at_rows(self._outputs(self.model, groups), alive)
+            pruned = _without(bench, groups, lost)
+            removed = self._outputs(bench, groups, pruned)
+            if bench.whole is None:
+                bench.whole = self._outputs(bench, None)
+            with silenced(bench.model, groups, lost):
+                zeroed = _at_rows(self._outputs(bench, groups), alive)
         except Exception as error:
             return BREAKS + one_line(error)
         names = {reader.module for group in groups for reader in group.readers} | {""}
-        whole = _at_rows([(name, seen) for name, seen in self._whole if name in names], alive)
-        reason = _difference(whole, removed, zeroed)
-        if reason or self.training is None:
+        whole = _at_rows([(name, seen) for name, seen in bench.whole if name in names], alive)
+        reason = _difference(bench, whole, removed, zeroed)
+        if reason or self.alike:
             return reason
-        return self.training.failure(pruned, groups, lost)
+        training = bench.training()
+        return "" if training is None else training.failure(pruned, groups, lost)
 
     def _index_of(self, name: str) -> int:
         return self._index.setdefault(name, len(self._index))
 
     @torch.no_grad()
-    def _outputs(self, model: nn.Module, groups: Sequence[UnitGroup] | None) -> Seen:
-        """Outputs of the readers (None: of all) less their biases, then the network's own."""
-        seen: Seen = []
+    def _outputs(
+        self, bench: Bench, groups: Sequence[UnitGroup] | None, model: nn.Module | None = None
+    ) -> Seen:
+        """Outputs of the readers (None: of all) less their biases, then the network's own.
+
+        `model`: the bench's own, or what became of it.
+        """
+        model, seen = bench.model if model is None else model, Seen()
         names = self._kinds if groups is None else {r.module for group in groups for r in group.readers}
 
-        def note(name: str, module: Any, output: Tensor) -> None:
+        def note(name: str, module: Any, inputs: Tensor, output: Tensor) -> None:
             output = features_last(output, self._kinds[name])
-            seen.append((name, output if module.bias is None else output - module.bias))
+            if module.bias is not None:
+                output = output - module.bias
+                if bench.quick and not output.any() and inputs.any():
+                    output = output + torch.nan  # the bias left no digit of it: nothing can be told here
+            seen.append((name, output))
 
         handles = [
             model.get_submodule(name).register_forward_hook(
-                lambda module, _args, output, name=name: note(name, module, output)
+                lambda module, args, kwargs, output, name=name: note(
+                    name, module, received(args, kwargs), output
+                ),
+                with_kwargs=True,
             )
             for name in names
         ]
         self.passes += 1
         try:
-            own = tensors_of(call(model, self.example))
+            own = tensors_of(call(model, bench.example))
             return seen + [("", tensor) for tensor in own]
         finally:
             for handle in handles:
@@ -138,61 +160,40 @@ def _at_rows(seen: Seen, alive: dict[str, Tensor]) -> Seen:
     return [(name, t[..., alive[name].to(t.device)] if name in alive else t) for name, t in seen]
 
 
-def _difference(whole: Seen, removed: Seen, zeroed: Seen) -> str:
+def _difference(bench: Bench, whole: Seen, removed: Seen, zeroed: Seen) -> str:
     if [n for n, _ in removed] != [n for n, _ in zeroed]:
         return "removing its units changes what the network runs or returns"
     if [(n, t.shape) for n, t in whole] != [(n, t.shape) for n, t in zeroed]:
         whole = [(n, torch.zeros_like(t)) for n, t in zeroed]  # it sends other examples to other experts
-    for (_, w), (_, r), (_, z) in zip(whole, removed, zeroed, strict=True):
+    for (name, w), (_, r), (_, z) in zip(whole, removed, zeroed, strict=True):
         if r.shape != z.shape:
             return "removing its units changes the shape of the network's output"
-        if _differs(w, r, z):
+        if bench.differs(name, w, r, z):
             return DIFFERS
     return ""
 
 
-def _differs(whole: Tensor, removed: Tensor, zeroed: Tensor) -> bool:
-    """Whether `removed` is not `zeroed`, measured against what zeroing did to `whole`."""
-    if not zeroed.is_floating_point():
-        return not torch.equal(removed, zeroed)
-    if not zeroed.numel():
-        return False
-    rounding = 1e4 * torch.finfo(zeroed.dtype).eps
-    effect, size, off = (float(t.abs().max()) for t in (whole - zeroed, zeroed, removed - zeroed))
-    if all(map(isfinite, (effect, size, off))):  # so is every number
-        return off > TOLERANCE * effect + rounding * size
-    finite = whole.isfinite() & removed.isfinite() & zeroed.isfinite()
-    alike = (removed == zeroed) | (removed.isnan() & zeroed.isnan())  # infinities of a mask
-    if not bool((finite | alike).all()):
-        return True
-    whole, removed, zeroed = (torch.where(finite, t, 0.0) for t in (whole, removed, zeroed))
-    effect, size, off = (float(t.abs().max()) for t in (whole - zeroed, zeroed, removed - zeroed))
-    return not off <= TOLERANCE * effect + rounding * size
-
-
-def _without(model: nn.Module, groups: Sequence[UnitGroup], lost: dict[str, Tensor]) -> nn.Module:
+def _without(bench: Bench, groups: Sequence[UnitGroup], lost: dict[str, Tensor]) -> nn.Module:
     """A copy of the model with the lost units of every group removed."""
-    pruned, left = sharing_copy(model), {group.name: group for group in groups}
-    sharing: dict[str, set[str]] = {}
-    for group in groups:
-        for module in _modules(group):
-            sharing.setdefault(module, set()).add(group.name)
-    for group in groups:
-        if not len(lost[group.name]):
-            continue
-        maps = shrink(pruned, left[group.name], lost[group.name])
-        stays = torch.ones(group.width, dtype=torch.bool)
-        stays[lost[group.name]] = False
-        touched = sorted(set().union(*(sharing[module] for module in _modules(group))))
-        kept = stays.nonzero().flatten().tolist()
-        changed = renumbered([left[name] for name in touched], group.name, kept, maps)
-        left |= {one.name: one for one in changed}
+    pruned, left = bench.copy(), {group.name: group for group in groups if len(lost[group.name])}
+    sharing: dict[tuple, list[str]] = {}
+    for group in left.values():
+        for axis in _axes(group):
+            sharing.setdefault(axis, []).append(group.name)
+    for name in list(left):
+        group = left.pop(name)
+        maps = shrink(pruned, group, lost[name])
+        touched = {other for axis in _axes(group) for other in sharing[axis] if other in left}
+        if touched:  # before they lose units of their own
+            left |= {g.name: g for g in renumbered([left[other] for other in touched], name, (), maps)}
     return pruned
 
 
-def _modules(group: UnitGroup) -> list[str]:
-    layers = [part.module for part in (*group.writers, *group.norms)]
-    return layers + [reader.module for reader in group.readers] + [part.module for part in group.held]
+def _axes(group: UnitGroup) -> list[tuple]:
+    """Every axis of a tensor along which the group's units lie."""
+    rows = [("rows", part.module) for part in (*group.writers, *group.norms)]
+    columns = [("columns", reader.module) for reader in group.readers]
+    return [*rows, *columns, *(("held", part.module, part.tensor, part.dim) for part in group.held)]
 
 
 def _surviving_rows(

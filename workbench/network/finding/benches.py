@@ -1,0 +1,118 @@
+"""Benches: a network on a batch in one precision, on which trials run and are compared.
+
+Trials run at first in the network's own float32, three times as fast: it decides wherever a difference that
+its rounding could hide would be no larger than that rounding. Else, and before anything is refused, they run
+in float64.
+"""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from workbench.network.duplicating import duplicate
+from workbench.network.finding.training_proof import TrainingTrials, training_trials
+from workbench.network.layers import is_linear_layer
+from workbench.network.running import Inputs, call, mapped, tensors_of
+
+Seen = list[tuple[str, Tensor]]  # a reader's name ('' for the network's own outputs) and what it gave
+TOLERANCE = 1e-5  # of what silencing changes
+CAREFUL, QUICK = 1e4, 4.0  # ε of the type, of the largest number: what may be rounding
+SMALLEST = 1e-25  # float32 loses digits below
+
+
+class Bench:
+    """A network in evaluation mode, and the batch on which it is tried.
+
+    `quick`: what passes here has passed, what does not is tried elsewhere. `whole`: what was seen of the
+    network with all its units, None before it ran.
+    """
+
+    def __init__(self, model: nn.Module, example: Inputs, quick: bool):
+        self.model, self.example, self.quick = model, example, quick
+        self.whole: Seen | None = None
+        self._shared: dict[Any, Any] = {
+            id(parameter): parameter for parameter in model.parameters() if type(parameter) is nn.Parameter
+        }
+        self._shifts = _largest_biases(model) if quick else {}
+        self._training: list[TrainingTrials | None] = []  # made when it is asked for
+
+    def copy(self) -> nn.Module:
+        """The network once more, with the same parameters: replace them, never write into them."""
+        return duplicate(self.model, dict(self._shared))
+
+    def training(self) -> TrainingTrials | None:
+        """Trials of what training mode alone does."""
+        if not self._training:
+            self._training.append(training_trials(self.model, self.example))
+        return self._training[0]
+
+    def differs(self, name: str, whole: Tensor, removed: Tensor, zeroed: Tensor) -> bool:
+        """Whether `removed` is not `zeroed`, measured against what zeroing did to `whole`.
+
+        `name`: of the reader that gave them, less its bias. On a quick bench also where that cannot be told.
+        """
+        if not zeroed.is_floating_point():
+            return not torch.equal(removed, zeroed)
+        if not zeroed.numel():
+            return False
+        rounding = (QUICK if self.quick else CAREFUL) * torch.finfo(zeroed.dtype).eps
+        effect, size, off = (float(t.abs().max()) for t in (whole - zeroed, zeroed, removed - zeroed))
+        if all(map(isfinite, (effect, size, off))):  # so is every number
+            allowed = TOLERANCE * effect + rounding * size
+            return off > allowed or (self.quick and self._hides(name, max(effect, size), allowed))
+        return self.quick or _differs_where_finite(whole, removed, zeroed, rounding)
+
+    def _hides(self, name: str, largest: float, allowed: float) -> bool:
+        """Whether rounding in float32 may hide a difference larger than what is allowed.
+
+        It does where a bias was added that is large beside what it was added to, ε·|b| > allowed.
+        """
+        lost = torch.finfo(torch.float32).eps * self._shifts.get(name, 0.0)
+        return 0 < largest < SMALLEST or (largest > 0 and lost > 2 * allowed)
+
+
+def _differs_where_finite(whole: Tensor, removed: Tensor, zeroed: Tensor, rounding: float) -> bool:
+    finite = whole.isfinite() & removed.isfinite() & zeroed.isfinite()
+    alike = (removed == zeroed) | (removed.isnan() & zeroed.isnan())  # infinities of a mask
+    if not bool((finite | alike).all()):
+        return True
+    whole, removed, zeroed = (torch.where(finite, t, 0.0) for t in (whole, removed, zeroed))
+    effect, size, off = (float(t.abs().max()) for t in (whole - zeroed, zeroed, removed - zeroed))
+    return not off <= TOLERANCE * effect + rounding * size
+
+
+def _largest_biases(model: nn.Module) -> dict[str, float]:
+    """The largest entry of every layer's bias."""
+    biases = {name: getattr(m, "bias", None) for name, m in model.named_modules() if is_linear_layer(m)}
+    return {
+        name: float(bias.detach().abs().max()) for name, bias in biases.items() if isinstance(bias, Tensor)
+    }
+
+
+def quick_bench(model: nn.Module, example: Inputs) -> Bench | None:
+    """A bench in the network's own float32; None where it or its input has numbers of another precision."""
+    tensors = [*model.parameters(), *model.buffers(), *tensors_of(example)]
+    kinds = {tensor.dtype for tensor in tensors if tensor.is_floating_point() or tensor.is_complex()}
+    return Bench(model, example, quick=True) if kinds == {torch.float32} else None
+
+
+@torch.no_grad()
+def careful_bench(model: nn.Module, example: Inputs) -> Bench:
+    """A bench in float64, so that rounding is not taken for a difference.
+
+    A network or a device that fixes its own precision is tried in that one.
+    """
+    try:
+        double, wide = duplicate(model).double(), mapped(example, _wide)
+        call(double, wide)
+    except Exception:
+        return Bench(model, example, quick=False)
+    return Bench(double, wide, quick=False)
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor
