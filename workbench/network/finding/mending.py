@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import combinations
 
@@ -47,3 +48,13 @@ def choices(group: UnitGroup, model: nn.Module) -> list[tuple[Attribute, ...]]:
 def names_of(chosen: Sequence[Attribute]) -> tuple[str, ...]:
     """Names of the numbers, by which the next group's are tried first."""
     return tuple(sorted({one.name for one in chosen}))
+
+
+def pattern(name: str) -> str:
+    """A module's name without the numbers in it, which tell the layers of a repeated block apart."""
+    return re.sub(r"\d+", "#", name)
+
+
+def are_alike(groups: Sequence[UnitGroup]) -> bool:
+    """Whether groups are those of one layer of a repeated block."""
+    return len({pattern(group.name) for group in groups}) == 1

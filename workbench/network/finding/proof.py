@@ -17,7 +17,7 @@ from workbench.network.copying import copied
 from workbench.network.fewer import few_examples, on_few
 from workbench.network.finding.assembly import Discovery, discover
 from workbench.network.finding.linking import Link, bonds, link, merged, without_units
-from workbench.network.finding.mending import choices, names_of
+from workbench.network.finding.mending import are_alike, choices, names_of, pattern
 from workbench.network.finding.trials import BREAKS, ROUNDS, Trials
 from workbench.network.groups import UnitGroup
 from workbench.network.layers import is_linear_layer
@@ -123,13 +123,26 @@ class _Proof:
         # Bound ones mostly fail: each for itself, not by halving all.
         self.bound = bonds(found)
         self.mended_by: tuple[str, ...] = ()  # the numbers that mended the last group
+        self._one_by_one: set[str] = set()  # patterns of names of groups that nothing mends together
 
     def groups(self) -> tuple[UnitGroup, ...]:
         """Every group with its verdict, in the order of running."""
         tied = {g.name: self.trials.failure([g], 0) for g in self.candidates if self.bound[g.name]}
         failures = {name: reason for name, reason in tied.items() if reason}
-        passed, more = self._passing([g for g in self.candidates if g.name not in failures])
+        passed, more = self._parted([], [g for g in self.candidates if g.name not in failures], 0)
         failures |= more
+        # Mostly whatever passes one round passes all: then those that can be helped share the other rounds.
+        found = self._helped(passed, failures, done=1) if failures else None
+        if found is None:
+            passed, more = self._passing(passed, done=1)
+            found = self._helped(passed, failures | more, done=ROUNDS)
+        return found or ()
+
+    def _helped(self, passed: list[UnitGroup], failures: Failures, done: int) -> tuple[UnitGroup, ...] | None:
+        """The groups, those that failed linked or mended where that is possible.
+
+        `done`: rounds that the others passed. None where fewer than all were, and another one fails later.
+        """
         failing = [group for group in self.candidates if group.name in failures]
         links = self._links(failing, passed)
         linked = {name for one in links for name in one.units}
@@ -140,44 +153,61 @@ class _Proof:
             if group.name not in linked
             if (better := self._mended(group)) is not None
         ]
-        done = linked | {group.name for group in mended}
-        links += self._alike([group for group in failing if group.name not in done])
-        done |= {name for one in links for name in one.units}
+        away = linked | {group.name for group in mended}
+        links += self._alike([group for group in failing if group.name not in away])
+        away |= {name for one in links for name in one.units}
         broken = [group for group in failing if failures[group.name].startswith(BREAKS)]
-        spared = [self._spared(group) for group in broken if group.name not in done]
+        spared = [self._spared(group) for group in broken if group.name not in away]
         kept = [*passed, *mended, *(one.group for one in links), *filter(None, spared)]
-        if len(kept) > len(passed):
-            kept, more = self._passing(kept)
-            failures |= more
-        return self._listed(kept, failures, links)
+        kept, more = self._passing(kept, 0 if len(kept) > len(passed) else done)
+        if more and done < ROUNDS:
+            return None
+        return self._listed(kept, failures | more, links)
 
-    def _passing(self, groups: Sequence[UnitGroup]) -> tuple[list[UnitGroup], Failures]:
-        """Those that pass every round, all of them together, and why the others do not."""
+    def _passing(self, groups: Sequence[UnitGroup], done: int) -> tuple[list[UnitGroup], Failures]:
+        """Those that pass every round, all of them together, and why the others do not.
+
+        `done`: rounds, the first ones, that they have passed together.
+        """
         passed, failures = list(groups), Failures()
-        round_, since = 0, 0  # rounds passed since a group was left out
+        round_, since = done % ROUNDS, done  # rounds passed since a group was left out
         while passed and since < ROUNDS:
-            passed, failed = self._halved([], passed, round_)
+            passed, failed = self._parted([], passed, round_)
             failures |= failed
             since = 1 if failed else since + 1
             round_ = (round_ + 1) % ROUNDS
         return passed, failures
 
-    def _halved(
-        self, base: list[UnitGroup], groups: list[UnitGroup], round_: int, failed: bool = False
+    def _parted(
+        self, base: list[UnitGroup], groups: list[UnitGroup], round_: int, known: str = ""
     ) -> tuple[list[UnitGroup], Failures]:
-        """The groups that can go beside `base`: all at once where that holds; else each half after another.
+        """The groups that can go beside `base`: all at once where that holds; else one part after another.
 
-        `failed`: that all of them at once do not is known.
+        The second part are those at whose layers the failure showed, or one half. `known`: why all of them
+        at once cannot go, where that is known.
         """
-        reason = "" if failed and len(groups) > 1 else self.trials.failure([*base, *groups], round_)
-        if not failed and not reason:
+        if not groups:
+            return [], {}
+        reason = known or self.trials.failure([*base, *groups], round_)
+        if not reason:
             return groups, {}
         if len(groups) == 1:
-            return ([], {groups[0].name: reason}) if reason else (groups, {})
-        middle = len(groups) // 2
-        first, failures = self._halved(base, groups[:middle], round_)
-        second, more = self._halved([*base, *first], groups[middle:], round_, failed=not failures)
-        return first + second, failures | more
+            return [], {groups[0].name: reason}
+        breaks = round_ == 0 and reason.startswith(BREAKS)
+        together = self._mended_together(base, groups) if breaks and are_alike(groups) else []
+        if together:
+            return together, {}
+        blamed = set() if known else set(self.trials.blamed)
+        if len(blamed) == 1:
+            blamed = {group.name for group in groups if pattern(group.name) in map(pattern, blamed)}
+        second = [group for group in groups if group.name in blamed]
+        if not 0 < len(second) < len(groups):
+            second = groups[len(groups) // 2 :]
+        names = {group.name for group in second}
+        first, failures = self._parted(base, [g for g in groups if g.name not in names], round_)
+        second, more = self._parted([*base, *first], second, round_, "" if failures else reason)
+        left = {group.name: group for group in (*first, *second)}
+        return [left[group.name] for group in groups if group.name in left], failures | more
 
     def _links(self, failing: Sequence[UnitGroup], passed: Sequence[UnitGroup]) -> list[Link]:
         """Links that pass for themselves, of groups that fail for themselves.
@@ -219,7 +249,7 @@ class _Proof:
 
     def _proved(self, links: Sequence[Link]) -> list[Link]:
         """Those of the links that pass a first round, mended where they need it."""
-        good, _ = self._halved([], [one.group for one in links], 0) if links else ([], {})
+        good, _ = self._parted([], [one.group for one in links], 0)
         names, out = {group.name for group in good}, []
         for one in links:
             if one.group.name in names:
@@ -237,6 +267,24 @@ class _Proof:
                 self.mended_by = names_of(chosen)
                 return trial
         return None
+
+    def _mended_together(self, base: Sequence[UnitGroup], groups: Sequence[UnitGroup]) -> list[UnitGroup]:
+        """Groups of layers that are repeated, all of them with the numbers that mend the first one.
+
+        Empty where these numbers do not mend all of them, beside `base`.
+        """
+        repeated = pattern(groups[0].name)
+        first = None if repeated in self._one_by_one else self._mended(groups[0])
+        self._one_by_one.add(repeated)
+        if first is None:
+            return []
+        found = [first]
+        for group in groups[1:]:
+            alike = [chosen for chosen in choices(group, self.model) if names_of(chosen) == self.mended_by]
+            if not alike:
+                return []
+            found.append(replace(group, attributes=alike[0]))
+        return [] if self.trials.failure([*base, *found], 0) else found
 
     def _spared(self, group: UnitGroup) -> UnitGroup | None:
         """The group less its first unit, which stays, where the network breaks at a single one."""

@@ -8,6 +8,7 @@ tried at a higher one; what fails there is, before it is believed.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -68,7 +69,8 @@ class Trials:
 
     All of the batch runs in each: what code does to the units of one place may show on few examples alone.
     `passes` counts the forward passes in evaluation mode. `model` is in it and is not changed. `alike`: it
-    does nothing else in training mode, else what that does is tried too.
+    does nothing else in training mode, else what that does is tried too. `blamed`: of the last failure, the
+    groups at whose layers it showed first, where that is known.
     """
 
     def __init__(self, model: nn.Module, example: Inputs, groups: Sequence[UnitGroup], alike: bool = True):
@@ -77,6 +79,7 @@ class Trials:
         self._kinds = {reader.module: reader.kind for group in groups for reader in group.readers}
         self._quick = quick_bench(model, example)
         self._careful: Bench | None = None
+        self.blamed: frozenset[str] = frozenset()
 
     def failure(self, groups: Sequence[UnitGroup], round_: int) -> str:
         """Why removal is not silencing in this round, '' where it is.
@@ -99,6 +102,7 @@ class Trials:
 
     def _failure_on(self, bench: Bench, groups: Sequence[UnitGroup], lost: dict[str, Tensor]) -> str:
         alive = _surviving_rows(groups, lost, bench.model)
+        pruned = bench.model
         try:
             pruned = _without(bench, groups, lost)
             removed = self._outputs(bench, groups, pruned)
@@ -107,10 +111,12 @@ class Trials:
             with silenced(bench.model, groups, lost):
                 zeroed = _at_rows(self._outputs(bench, groups), alive)
         except Exception as error:
+            self.blamed = _near(_broken_at(error, pruned), groups)
             return BREAKS + one_line(error)
         names = {reader.module for group in groups for reader in group.readers} | {""}
         whole = _at_rows([(name, seen) for name, seen in bench.whole if name in names], alive)
-        reason = _difference(bench, whole, removed, zeroed)
+        reason, name = _difference(bench, whole, removed, zeroed)
+        self.blamed = frozenset(g.name for g in groups if name in [r.module for r in g.readers])
         if reason or self.alike:
             return reason
         training = bench.training()
@@ -160,17 +166,36 @@ def _at_rows(seen: Seen, alive: dict[str, Tensor]) -> Seen:
     return [(name, t[..., alive[name].to(t.device)] if name in alive else t) for name, t in seen]
 
 
-def _difference(bench: Bench, whole: Seen, removed: Seen, zeroed: Seen) -> str:
+def _difference(bench: Bench, whole: Seen, removed: Seen, zeroed: Seen) -> tuple[str, str]:
+    """(what differs in words, '' where nothing does; the reader that gave it)."""
     if [n for n, _ in removed] != [n for n, _ in zeroed]:
-        return "removing its units changes what the network runs or returns"
+        return "removing its units changes what the network runs or returns", ""
     if [(n, t.shape) for n, t in whole] != [(n, t.shape) for n, t in zeroed]:
         whole = [(n, torch.zeros_like(t)) for n, t in zeroed]  # it sends other examples to other experts
     for (name, w), (_, r), (_, z) in zip(whole, removed, zeroed, strict=True):
         if r.shape != z.shape:
-            return "removing its units changes the shape of the network's output"
+            return "removing its units changes the shape of the network's output", name
         if bench.differs(name, w, r, z):
-            return DIFFERS
-    return ""
+            return DIFFERS, name
+    return "", ""
+
+
+def _broken_at(error: Exception, model: nn.Module) -> list[str]:
+    """Names of the modules that were running, the innermost first."""
+    names = {id(module): name for name, module in model.named_modules()}
+    frames = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return [names[id(module)] for module in reversed(frames) if id(module) in names]
+
+
+def _near(places: Sequence[str], groups: Sequence[UnitGroup]) -> frozenset[str]:
+    """The groups that have a layer in the first of these modules in which any has one."""
+    for place in filter(None, places):
+        inside = frozenset(
+            g.name for g in groups if any(f"{module}.".startswith(f"{place}.") for _, module, *_ in _axes(g))
+        )
+        if inside:
+            return inside
+    return frozenset()
 
 
 def _without(bench: Bench, groups: Sequence[UnitGroup], lost: dict[str, Tensor]) -> nn.Module:
