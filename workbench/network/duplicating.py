@@ -56,7 +56,11 @@ def _copied(value: Any, memo: dict[Any, Any]) -> Any:
         memo[id(value)] = module = kind.__new__(kind)
         state = value.__getstate__()
         for key, part in state.items():
-            if type(part) not in UNCHANGING:
+            if type(part) in UNCHANGING:
+                continue
+            if type(part) is OrderedDict and not part and id(part) not in memo:  # hooks, a dozen a module
+                memo[id(part)] = state[key] = OrderedDict()
+            else:
                 state[key] = _copied(part, memo)
         module.__setstate__(state)
         return module

@@ -66,8 +66,9 @@ def shrink(
     model: nn.Module, group: UnitGroup, lost: Tensor, corrections: Sequence[Tensor] | None = None
 ) -> Renumbering:
     """`remove_units` in place, on a model of one's own; returns how indices changed."""
-    gone = set(lost.tolist())
-    kept = [unit for unit in range(group.width) if unit not in gone]
+    stays = torch.ones(group.width, dtype=torch.bool)
+    stays[lost] = False
+    kept = stays.nonzero().flatten()
     rows: dict[str, Tensor] = {}
     columns: dict[str, Tensor] = {}
     held: dict[tuple[str, str, int], Tensor] = {}
@@ -87,7 +88,7 @@ def shrink(
 
 @torch.no_grad()
 def _shrink_reader(
-    layer: Any, reader: Reader, kept: list[int], lost: Tensor, correction: Tensor | None
+    layer: Any, reader: Reader, kept: Tensor, lost: Tensor, correction: Tensor | None
 ) -> Tensor:
     """Fold and drop the columns of the lost units; returns the map old column → new (-1: gone)."""
     weight = layer_weight(layer).detach()

@@ -167,11 +167,10 @@ class _Assembly:
 
     def groups(self) -> list[UnitGroup]:
         """The groups; `places` and `singles` are known afterwards."""
-        alike: dict[tuple, list[int]] = defaultdict(list)
+        alike: dict[frozenset, list[int]] = defaultdict(list)
         for unit, uses in self.uses.items():
             if any(role in ("writer", "norm") for role, _ in uses):
-                signature = sorted((role, str(where), len(at)) for (role, where), at in uses.items())
-                alike[tuple(signature)].append(unit)
+                alike[frozenset((use, len(at)) for use, at in uses.items())].append(unit)
         made = [self._group(units) for units in alike.values()]
         groups = named([self._listed(group) for group, _ in made])
         for listed, (group, units) in zip(groups, made, strict=True):

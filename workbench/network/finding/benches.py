@@ -60,7 +60,7 @@ class Bench:
         if not zeroed.numel():
             return False
         rounding = (QUICK if self.quick else CAREFUL) * torch.finfo(zeroed.dtype).eps
-        effect, size, off = (float(t.abs().max()) for t in (whole - zeroed, zeroed, removed - zeroed))
+        effect, size, off = map(_largest, (whole - zeroed, zeroed, removed - zeroed))
         if all(map(isfinite, (effect, size, off))):  # so is every number
             allowed = TOLERANCE * effect + rounding * size
             return off > allowed or (self.quick and self._hides(name, max(effect, size), allowed))
@@ -81,16 +81,20 @@ def _differs_where_finite(whole: Tensor, removed: Tensor, zeroed: Tensor, roundi
     if not bool((finite | alike).all()):
         return True
     whole, removed, zeroed = (torch.where(finite, t, 0.0) for t in (whole, removed, zeroed))
-    effect, size, off = (float(t.abs().max()) for t in (whole - zeroed, zeroed, removed - zeroed))
+    effect, size, off = map(_largest, (whole - zeroed, zeroed, removed - zeroed))
     return not off <= TOLERANCE * effect + rounding * size
+
+
+def _largest(tensor: Tensor) -> float:
+    """max |x|, NaN where there is one."""
+    low, high = torch.aminmax(tensor)
+    return max(-float(low), float(high))
 
 
 def _largest_biases(model: nn.Module) -> dict[str, float]:
     """The largest entry of every layer's bias."""
     biases = {name: getattr(m, "bias", None) for name, m in model.named_modules() if is_linear_layer(m)}
-    return {
-        name: float(bias.detach().abs().max()) for name, bias in biases.items() if isinstance(bias, Tensor)
-    }
+    return {name: _largest(b.detach()) for name, b in biases.items() if isinstance(b, Tensor) and b.numel()}
 
 
 def quick_bench(model: nn.Module, example: Inputs) -> Bench | None:

@@ -9,16 +9,17 @@ tried at a higher one; what fails there is, before it is believed.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from workbench.network.finding.benches import Bench, Seen, careful_bench, quick_bench
-from workbench.network.groups import Reader, UnitGroup, features_last, renumbered
-from workbench.network.layers import output_count
+from workbench.network.groups import Reader, UnitGroup, renumbered
+from workbench.network.layers import SPATIAL, output_count
 from workbench.network.running import Inputs, call, one_line, received, tensors_of
 from workbench.network.surgery import shrink
 
@@ -32,6 +33,7 @@ DIFFERS = (
 )
 
 
+@lru_cache(maxsize=4096)
 def lost_in_round(round_: int, index: int, width: int) -> Tensor:
     """The units, ascending, that a trial takes of the `index`-th group, `width` wide; at least one stays.
 
@@ -101,7 +103,8 @@ class Trials:
         return reason
 
     def _failure_on(self, bench: Bench, groups: Sequence[UnitGroup], lost: dict[str, Tensor]) -> str:
-        alive = _surviving_rows(groups, lost, bench.model)
+        names = {reader.module for group in groups for reader in group.readers} | {""}
+        alive = _surviving_rows(groups, lost, bench.model, names)
         pruned = bench.model
         try:
             pruned = _without(bench, groups, lost)
@@ -109,18 +112,26 @@ class Trials:
             if bench.whole is None:
                 bench.whole = self._outputs(bench, None)
             with silenced(bench.model, groups, lost):
-                zeroed = _at_rows(self._outputs(bench, groups), alive)
+                zeroed = self._at_rows(self._outputs(bench, groups), alive)
         except Exception as error:
             self.blamed = _near(_broken_at(error, pruned), groups)
             return BREAKS + one_line(error)
-        names = {reader.module for group in groups for reader in group.readers} | {""}
-        whole = _at_rows([(name, seen) for name, seen in bench.whole if name in names], alive)
+        whole = self._at_rows([(name, seen) for name, seen in bench.whole if name in names], alive)
         reason, name = _difference(bench, whole, removed, zeroed)
         self.blamed = frozenset(g.name for g in groups if name in [r.module for r in g.readers])
         if reason or self.alike:
             return reason
         training = bench.training()
         return "" if training is None else training.failure(pruned, groups, lost)
+
+    def _at_rows(self, seen: Seen, alive: dict[str, Tensor]) -> Seen:
+        """What was seen, of the outputs of layers that lose rows those that stay."""
+        return [
+            (name, t.index_select(-1 - SPATIAL[self._kinds[name]], alive[name].to(t.device)))
+            if name in alive
+            else (name, t)
+            for name, t in seen
+        ]
 
     def _index_of(self, name: str) -> int:
         return self._index.setdefault(name, len(self._index))
@@ -137,9 +148,8 @@ class Trials:
         names = self._kinds if groups is None else {r.module for group in groups for r in group.readers}
 
         def note(name: str, module: Any, inputs: Tensor, output: Tensor) -> None:
-            output = features_last(output, self._kinds[name])
             if module.bias is not None:
-                output = output - module.bias
+                output = output - module.bias.reshape(-1, *[1] * SPATIAL[self._kinds[name]])
                 if bench.quick and not output.any() and inputs.any():
                     output = output + torch.nan  # the bias left no digit of it: nothing can be told here
             seen.append((name, output))
@@ -160,10 +170,6 @@ class Trials:
         finally:
             for handle in handles:
                 handle.remove()
-
-
-def _at_rows(seen: Seen, alive: dict[str, Tensor]) -> Seen:
-    return [(name, t[..., alive[name].to(t.device)] if name in alive else t) for name, t in seen]
 
 
 def _difference(bench: Bench, whole: Seen, removed: Seen, zeroed: Seen) -> tuple[str, str]:
@@ -222,13 +228,14 @@ def _axes(group: UnitGroup) -> list[tuple]:
 
 
 def _surviving_rows(
-    groups: Sequence[UnitGroup], lost: dict[str, Tensor], model: nn.Module
+    groups: Sequence[UnitGroup], lost: dict[str, Tensor], model: nn.Module, names: Collection[str]
 ) -> dict[str, Tensor]:
-    """Of layers that lose rows: the rows that stay."""
+    """Of the layers in `names` that lose rows: the rows that stay."""
     gone: dict[str, list[Tensor]] = {}
     for group in groups:
         for writer in group.writers:
-            gone.setdefault(writer.module, []).append(writer.rows[lost[group.name]].flatten())
+            if writer.module in names and len(lost[group.name]):
+                gone.setdefault(writer.module, []).append(writer.rows[lost[group.name]].flatten())
     out = {}
     for name, parts in gone.items():
         module: Any = model.get_submodule(name)
@@ -243,8 +250,9 @@ def silenced(model: nn.Module, groups: Sequence[UnitGroup], lost: dict[str, Tens
     """Within: the readers of the groups receive zero for the lost units."""
 
     def zero(args: tuple, kwargs: dict, reader: Reader, units: Tensor) -> tuple[tuple, dict]:
-        inputs = received(args, kwargs).clone()
-        features_last(inputs, reader.kind)[..., reader.columns[units].flatten()] = 0
+        given = received(args, kwargs)
+        columns = reader.columns[units].flatten().to(given.device)
+        inputs = given.index_fill(-1 - SPATIAL[reader.kind], columns, 0)
         if args:
             return (inputs, *args[1:]), kwargs
         return (), {**kwargs, next(iter(kwargs)): inputs}

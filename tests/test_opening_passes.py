@@ -1,0 +1,171 @@
+"""What opening costs: forward passes, counted, and in which precision; and what float32 must not decide."""
+
+from collections import Counter
+
+import pytest
+import torch
+from family_images import CifarResNet
+from networks import Mixed, mlp
+from torch import nn
+
+import workbench as wb
+from workbench.network.finding.benches import Bench, careful_bench, quick_bench
+from workbench.network.finding.proof import find_groups
+from workbench.network.finding.trials import ROUNDS
+
+PRECEDING = 5  # a probe of the shape, the order of calls, the trace, training mode, the cost
+PROOF = 2 * ROUNDS + 1  # removed and silenced a round, the whole network once
+
+
+def passes(model, x):
+    """(the session, its forward passes by the type of the weights)."""
+    found = Counter()
+    handle = model.register_forward_pre_hook(
+        lambda module, _args: found.update([next(module.parameters()).dtype])
+    )
+    session = wb.Session(model, [x])
+    handle.remove()
+    return session, found
+
+
+def test_digits_cnn_opens_in_sixteen_passes_all_of_them_in_its_own_precision():
+    model = wb.Session.example("digits-cnn").original
+    session, found = passes(model, torch.randn(64, 1, 8, 8))
+    assert sum(group.prunable for group in session.groups) == 4
+    assert found.keys() == {torch.float32}
+    assert found.total() <= PRECEDING + PROOF
+
+
+@pytest.mark.parametrize("depth", [20, 56])
+def test_a_shortcut_that_holds_two_streams_costs_a_dozen_passes_more_at_any_depth(depth):
+    torch.manual_seed(0)
+    session, found = passes(CifarResNet(depth).eval(), torch.randn(16, 3, 32, 32))
+    assert sum(not group.prunable for group in session.groups) == 3
+    assert found.keys() == {torch.float32}
+    assert found.total() <= PRECEDING + PROOF + 12
+
+
+class Heads(nn.Module):
+    """Attention whose code counts on a number of heads."""
+
+    def __init__(self):
+        super().__init__()
+        self.heads, self.qkv, self.out = 4, nn.Linear(24, 72), nn.Linear(24, 24)
+
+    def forward(self, x):
+        b, n, _ = x.shape
+        q, k, v = self.qkv(x).view(b, n, 3, self.heads, 6).permute(2, 0, 3, 1, 4)
+        mixed = (q @ k.transpose(-2, -1)).softmax(-1) @ v
+        return self.out(mixed.transpose(1, 2).reshape(b, n, 6 * self.heads))
+
+
+class Block(nn.Module):
+    def __init__(self, attention):
+        super().__init__()
+        self.attention, self.up, self.down = attention, nn.Linear(24, 31), nn.Linear(31, 24)
+
+    def forward(self, x):
+        x = x + self.attention(x)
+        return x + self.down(self.up(x).relu())
+
+
+@pytest.mark.parametrize("depth", [2, 9])
+def test_repeated_blocks_are_mended_together(depth):
+    torch.manual_seed(0)
+    session, found = passes(nn.Sequential(*[Block(Heads()) for _ in range(depth)]), torch.randn(8, 5, 24))
+    mended = [group for group in session.groups if group.attributes]
+    assert [group.attributes[0].module for group in mended] == [
+        f"{block}.attention" for block in range(depth)
+    ]
+    assert sum(group.prunable for group in session.groups) == 2 * depth
+    assert found.total() <= PRECEDING + PROOF + 8
+
+
+def test_blocks_of_which_one_needs_another_number_are_mended_all_the_same():
+    class Odd(Heads):
+        def __init__(self):
+            super().__init__()
+            self.nheads = self.heads
+            self.heads = None
+
+        def forward(self, x):
+            self.heads = self.nheads
+            return super().forward(x)
+
+    torch.manual_seed(0)
+    session, _ = passes(
+        nn.Sequential(*[Block(kind()) for kind in (Heads, Odd, Heads)]), torch.randn(8, 5, 24)
+    )
+    named = [(a.module, a.name) for group in session.groups for a in group.attributes]
+    assert [named[0], named[-1]] == [("0.attention", "heads"), ("2.attention", "heads")]
+    assert ("1.attention", "nheads") in named
+
+
+@pytest.mark.parametrize("bias", [0.0, 1e3, 1e6, 1e9, 1e12])
+@pytest.mark.parametrize("last", [nn.Identity, nn.ReLU, nn.Sigmoid])
+def test_a_mixture_behind_a_bias_of_any_size_is_refused(bias, last):
+    torch.manual_seed(0)
+    mixed = Mixed()
+    with torch.no_grad():
+        mixed.second.bias.fill_(bias)
+    assert not find_groups(nn.Sequential(mixed, last()), torch.randn(4, 3))[0].prunable
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-18, 1e-30])
+def test_a_mixture_of_any_scale_is_refused(scale):
+    torch.manual_seed(0)
+    mixed = Mixed()
+    with torch.no_grad():
+        mixed.first.weight.mul_(scale)
+        mixed.first.bias.mul_(scale)
+    assert not find_groups(mixed, torch.randn(4, 3))[0].prunable
+
+
+class Leaking(nn.Module):
+    """A share of every unit goes to its neighbour."""
+
+    def __init__(self, share):
+        super().__init__()
+        self.first, self.second, self.share = nn.Linear(5, 12), nn.Linear(12, 4), share
+
+    def forward(self, x):
+        hidden = self.first(x)
+        moved = torch.cat([hidden[:, 1:], hidden[:, :1]], 1)
+        return self.second(hidden + self.share * moved.tanh())
+
+
+@pytest.mark.parametrize("share", [1.0, 1e-2, 1e-3, 1e-4])
+def test_a_small_share_that_goes_elsewhere_is_seen(share):
+    torch.manual_seed(0)
+    assert not find_groups(Leaking(share), torch.randn(9, 5))[0].prunable
+
+
+def test_float32_passes_over_no_more_than_its_own_rounding():
+    bench = Bench(nn.Linear(2, 3), torch.zeros(1, 2), quick=True)
+    zeroed = torch.tensor([1.0, -0.5])
+    assert not bench.differs("", zeroed, zeroed + 2e-7, zeroed)
+    assert bench.differs("", zeroed, zeroed + 1e-6, zeroed)
+    assert not bench.differs("", zeroed + 1.0, zeroed + 1e-6, zeroed)
+    for odd in (torch.nan, torch.inf):
+        strange = torch.tensor([1.0, odd])
+        assert bench.differs("", strange, strange, strange)
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16, torch.float16])
+def test_networks_of_other_precisions_are_tried_in_float64(kind):
+    model, x = mlp(3, 7, 5).to(kind), torch.randn(4, 3).to(kind)
+    assert quick_bench(model, x) is None
+    bench = careful_bench(model, x)
+    assert {p.dtype for p in bench.model.parameters()} == {torch.float64}
+    assert all(p.dtype == kind for p in model.parameters())
+
+
+def test_a_network_that_fixes_its_own_type_is_tried_in_that():
+    class Fixed(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x.float())
+
+    torch.manual_seed(0)
+    model, x = Fixed(*mlp(3, 7, 5)), torch.randn(4, 3)
+    assert careful_bench(model, x).model is model
+    assert find_groups(model, x)[0].prunable
