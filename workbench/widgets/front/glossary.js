@@ -3,14 +3,14 @@
 
 import { h, setText } from "./shared.js";
 
-const WIDE = 340;
+const POPOVER_WIDTH = 340;
 const MARGIN = 8;
 
 // Below the ? where there is room, else above it; within the window.
 function place(node, button) {
   const box = button.getBoundingClientRect();
   const above = box.bottom > 0.6 * window.innerHeight;
-  const left = Math.min(Math.max(box.left - 20, MARGIN), Math.max(window.innerWidth - WIDE - MARGIN, MARGIN));
+  const left = Math.min(Math.max(box.left - 20, MARGIN), Math.max(window.innerWidth - POPOVER_WIDTH - MARGIN, MARGIN));
   Object.assign(node.style, {
     left: `${left}px`, top: above ? "auto" : `${box.bottom + 4}px`, bottom: above ? `${window.innerHeight - box.top + 4}px` : "auto",
   });
