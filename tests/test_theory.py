@@ -343,6 +343,14 @@ def test_errors_say_what_to_do(linear):
             asked()
 
 
+def test_a_choice_of_all_units_changes_its_reader_by_the_ridge(linear):
+    """Â at full width is not the identity where λ > 0: the output does change, and the bound says so."""
+    theory = linear.theory("2", lam=1e-1 * linear.spectrum("2").trace, width=19)
+    assert theory.width == theory.of
+    assert 0 < theory.local_measured <= theory.local_bound
+    assert 0 < theory.output_change <= theory.propagated_from_measured <= theory.propagated_bound
+
+
 def test_nothing_is_kept(linear):
     before = {name: tensor.clone() for name, tensor in linear.model.state_dict().items()}
     linear.theory("2", width=3)

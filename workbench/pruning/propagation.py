@@ -117,16 +117,20 @@ def errors_between(
     """
     whole, pruned = whole.running(), pruned.running()
     kept = kept_within(whole, pruned)
-    narrowed = [group for group in whole.groups if group.name in _narrowed(whole, pruned)]
+    # A reader changes where its group keeps all units too: the ridge is in Â.
+    changed = {name for name, units in whole.units.items() if len(pruned.units[name]) < len(units)} | set(
+        lams
+    )
+    touched = [group for group in whole.groups if group.name in changed]
     cuts = {
-        reader.module: _cut(whole, pruned, kept, reader, narrowed)
-        for group in narrowed
+        reader.module: _cut(whole, pruned, kept, reader, touched)
+        for group in touched
         for reader in group.readers
     }
     drift = measure_drift(whole.model, pruned.model, cuts, ground.calibration, progress, cancel, most)
     readers = [
         _reader_error(whole, pruned, group, index, kept[group.name], lams.get(group.name), cuts, drift, own)
-        for group in narrowed
+        for group in touched
         for index in range(len(group.readers))
     ]
     bound = measured = None
@@ -159,16 +163,12 @@ def kept_within(whole: State, pruned: State) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def _narrowed(whole: State, pruned: State) -> set[str]:
-    return {name for name, units in whole.units.items() if len(pruned.units[name]) < len(units)}
-
-
 def _cut(
-    whole: State, pruned: State, kept: dict[str, tuple[int, ...]], reader: Reader, narrowed: list[UnitGroup]
+    whole: State, pruned: State, kept: dict[str, tuple[int, ...]], reader: Reader, touched: list[UnitGroup]
 ) -> Cut:
     columns = layer_weight(whole.model.get_submodule(reader.module)).shape[1]
     stays = torch.ones(columns, dtype=torch.bool)
-    for group in narrowed:
+    for group in touched:
         gone = torch.ones(group.width, dtype=torch.bool)
         gone[list(kept[group.name])] = False
         for one in group.readers:
