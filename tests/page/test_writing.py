@@ -130,7 +130,7 @@ class TestRefusals:
 
 class TestCommand:
     def test_a_saved_session_of_an_example(self, tmp_path, capsys, monkeypatch):
-        session = Session.example("digits-mlp")
+        session = Session.example("digits-cnn")
         session.measure()
         session.save(tmp_path / "saved")
         monkeypatch.chdir(tmp_path)

@@ -42,7 +42,7 @@ export function showFigure(values, root) {
     ["lam", "λ / Tr Σ", () => [scientific(state.get("lam")), state.get("lam")]],
     ["N", `N(λ) of ${m}`, () => freedomNow(state)],
   ];
-  if (withPaths) entries.push(["width", `${layerOf(state).unit} kept`, () => [String(state.get("width")), state.get("width")], "⌈N(λ)⌉, or where the mark was put"], ...lossEntries(state));
+  if (withPaths) entries.push(["width", `${layerOf(state).unit} kept`, () => [String(state.get("width")), state.get("width")]], ...lossEntries(state));
   root.append(numberRow(state, on, "lam width preview", entries));
   if (withPaths) {
     // A width beyond the rank lets go of λ; there is no box here to tick, so moving λ takes it back.
