@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from workbench.network.groups import UnitGroup as UnitGroup
     from workbench.network.rebuilt.explicit import explicit as explicit
     from workbench.network.surgery import remove_units as remove_units
+    from workbench.page.app import Workbench as Workbench
     from workbench.page.figure import Figure as Figure
     from workbench.pruning.choice import Choice as Choice
     from workbench.pruning.problem import NotMeasuredError as NotMeasuredError
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from workbench.spectral.regression import ridge as ridge
     from workbench.spectral.spectrum import Spectrum as Spectrum
     from workbench.tuning.settings import Tuning as Tuning
-    from workbench.widgets.app import Workbench as Workbench
 
 _HOMES = {
     "workbench.data.checkpoints": ("load_checkpoint",),
@@ -60,6 +60,7 @@ _HOMES = {
     "workbench.network.groups": ("UnitGroup",),
     "workbench.network.rebuilt.explicit": ("explicit",),
     "workbench.network.surgery": ("remove_units",),
+    "workbench.page.app": ("Workbench",),
     "workbench.page.figure": ("Figure",),
     "workbench.pruning.choice": ("Choice",),
     "workbench.pruning.problem": ("NotMeasuredError",),
@@ -79,7 +80,6 @@ _HOMES = {
     "workbench.spectral.regression": ("ridge",),
     "workbench.spectral.spectrum": ("Spectrum",),
     "workbench.tuning.settings": ("Tuning",),
-    "workbench.widgets.app": ("Workbench",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME_OF)

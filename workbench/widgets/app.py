@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import Any
+from typing import Any, ClassVar
 
 import ipywidgets
 from IPython.display import display
@@ -111,10 +111,12 @@ class Workbench(ipywidgets.Box):
     Raises TypeError for anything but a Session or a name; an unknown name is told on the screen.
     """
 
+    state_class: ClassVar[type[WorkbenchState]] = WorkbenchState
+
     def __init__(self, session: Session | str, wait: float | None = None):
         if not isinstance(session, (Session, str)):
             raise TypeError(f"give a Session or the name of an example; got {type(session).__name__}")
-        self.state = WorkbenchState(session)
+        self.state = self.state_class(session)
         panels = []
         for area, panel in AREAS.items():
             view = panel(state=self.state)

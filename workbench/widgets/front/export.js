@@ -17,6 +17,9 @@ function draw(state, el, on) {
   const formats = () => ({ formats: FORMATS.map(([name]) => name).filter((name, i) => boxes[i].input.checked) });
   const save = plainButton("save", "Save session", () => save.getAttribute("aria-disabled") !== "true" && ask("save", () => ({}))());
   save.title = "Recipe, moments and weights of every branch, up to its present step: Session.open goes on from there";
+  const page = plainButton("page", "Page (HTML)", () => page.getAttribute("aria-disabled") !== "true" && ask("page", () => ({}))());
+  page.title = "One file that moves without Python: spectra, λ, widths, losses and totals, for any browser";
+  page.hidden = !state.get("pages");
   const words = h("span", {});
   const keep = plainButton("keep", "Keep", () => (update(state, { question: {} }), folder.input.focus()));
   const question = h("div", { class: "wbw-question", role: "alert", "data-testid": "question" }, words,
@@ -24,7 +27,7 @@ function draw(state, el, on) {
   const undone = h("p", { class: "wbw-hint", "data-testid": "undone" }, "Undone steps are not written: press Redo first to keep them.");
   const frame = card(state, el, on, { name: "export", title: "Export the network as it is now", sub: "", submitText: "Export", submit: ask("export", formats),
     body: [h("div", { class: "wbw-fields" }, folder.node), h("div", { class: "wbw-choices" }, ...boxes.map((box) => box.node)), undone, question],
-    buttons: [save], commands: ["export", "save"] });
+    buttons: [save, page], commands: ["export", "save", "page"] });
   frame.form.addEventListener("input", () => state.get("question").words && update(state, { question: {} }));
 
   on("can_redo", () => (undone.hidden = !state.get("can_redo")));
