@@ -2,8 +2,10 @@
 
 import json
 
+import nbformat
 import pytest
 from chromium import FLAGS
+from nbconvert import HTMLExporter
 from notebook_page import watch
 from painting import PAINTED
 from playwright.sync_api import expect
@@ -269,24 +271,21 @@ def test_hostile_names_are_text(offline, session, tmp_path):
     page.close()
 
 
-@pytest.mark.parametrize("light", ["true", "false"])
-def test_a_figure_moves_in_its_frame_and_follows_the_theme(offline, session, tmp_path, light):
+@pytest.mark.parametrize(("theme", "light"), [("light", "true"), ("dark", "false")])
+def test_a_rendered_notebook_moves_and_follows_its_theme(offline, session, tmp_path, theme, light):
     spectra = {HOSTILE: session.spectrum("conv1").eigenvalues, "conv2": session.spectrum("conv2").eigenvalues}
-    frames = [
-        figure._repr_mimebundle_()["text/html"]
-        for figure in (
-            Figure(session, "conv2", show=("spectrum", "freedom", "losses", "units")),
-            Figure(eigenvalues=spectra, show=("spectrum", "freedom")),
-        )
-    ]
-    file = tmp_path / "rendered.html"
-    file.write_text(
-        f'<!doctype html><meta charset="utf-8"><body data-jp-theme-light="{light}">{"".join(frames)}',
-        encoding="utf-8",
+    figures = (
+        Figure(session, "conv2", show=("spectrum", "freedom", "losses", "units")),
+        Figure(eigenvalues=spectra, show=("spectrum", "freedom")),
     )
+    shown = [nbformat.v4.new_output("display_data", data=one._repr_mimebundle_()) for one in figures]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("figure", outputs=shown)])
+    file = tmp_path / "rendered.html"
+    rendered, _ = HTMLExporter(theme=theme).from_notebook_node(notebook)
+    file.write_text(rendered, encoding="utf-8")
     page = watch(offline.new_page())
     page.goto(file.as_uri())
-    one, several = page.frames[1:]
+    one, several = (frame for frame in page.frames if frame.parent_frame)
     for frame in (one, several):
         line = frame.get_by_test_id("lam-line")
         line.focus()  # and in sight: a frame that is not hears of no theme

@@ -5,7 +5,7 @@ import { pathOf } from "./stillstate.js";
 import { plot } from "./axes.js";
 
 const GAP = 1; // between two marks
-const LARGEST_MARK = 26; // of a mark's sides
+const LARGEST_MARK = 38; // of a mark's sides
 
 // Columns and side of the largest squares of which `count` fit.
 export function packing(count, width, height) {
