@@ -184,10 +184,13 @@ def test_a_width_by_hand_stands_until_lam_is_followed_again(opened, session):
 
 
 def test_the_width_mark_moves_lam(opened, session):
+    width = widths_at(session, 1e-3)["conv1"] - 1
     opened.get_by_test_id("width-line").focus()
     opened.keyboard.press("ArrowLeft")
-    width = int(opened.get_by_test_id("width-input").input_value())
-    assert float(value(opened, "readout-N")) == pytest.approx(width, rel=1e-9)
+    expect(opened.get_by_test_id("width-input")).to_have_value(str(width))
+    expect(opened.get_by_test_id("lam-line")).not_to_have_attribute("aria-valuenow", "0.001")
+    spectrum = session.spectrum("conv1")
+    assert lam_of(opened) == pytest.approx(spectrum.lam_for(width) / spectrum.trace, rel=1e-9)
 
 
 def test_nothing_but_the_file_is_asked_for_and_nothing_could_be(opened, file):
