@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
-from torch.nn.functional import relu
+from torch.nn.functional import gelu, relu
 
 
 class NN3(nn.Module):
@@ -79,3 +80,61 @@ class VGG13(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(n, 3, 32, 32) images to (n, classes)."""
         return self.classifier(self.features(images).flatten(1))
+
+
+class RowRNN(nn.Module):
+    """A recurrent network that reads an image row by row: `hidden` units with tanh, then a linear layer.
+
+    Inputs (n, 1, rows, `row`); outputs (n, classes), before the softmax, from the hidden state after the last
+    row. Source: after the pixel-by-pixel MNIST of Furuya et al., AISTATS 2022, with 28 steps in place of 784.
+    """
+
+    def __init__(self, row: int = 28, hidden: int = 128, classes: int = 10) -> None:
+        super().__init__()
+        self.rnn = nn.RNN(row, hidden, batch_first=True)
+        self.classifier = nn.Linear(hidden, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, 1, rows, row) images to (n, classes)."""
+        states, _ = self.rnn(images.squeeze(1))  # (n, rows, hidden)
+        return self.classifier(states[:, -1])
+
+
+class Block(nn.Module):
+    """A transformer block with its norms in front: attention between tokens, then an MLP on each of them."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.norm2 = nn.LayerNorm(width)
+        self.fc1 = nn.Linear(width, 2 * width)
+        self.fc2 = nn.Linear(2 * width, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(n, tokens, width) to the same."""
+        seen = self.norm1(tokens)
+        tokens = tokens + self.attention(seen, seen, seen, need_weights=False)[0]
+        return tokens + self.fc2(gelu(self.fc1(self.norm2(tokens))))
+
+
+class DigitsViT(nn.Module):
+    """A vision transformer of two blocks of `heads` heads, on 8 × 8 images cut into 16 patches of 2 × 2.
+
+    Inputs (n, 1, 8, 8); outputs (n, classes), before the softmax, from the mean over the tokens.
+    """
+
+    def __init__(self, width: int = 64, heads: int = 8, classes: int = 10) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(1, width, 2, stride=2)
+        self.positions = nn.Parameter(0.02 * torch.randn(1, 16, width))
+        self.block1 = Block(width, heads)
+        self.block2 = Block(width, heads)
+        self.norm = nn.LayerNorm(width)
+        self.classifier = nn.Linear(width, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, 1, 8, 8) images to (n, classes)."""
+        tokens = self.patches(images).flatten(2).transpose(1, 2) + self.positions  # (n, 16, width)
+        tokens = self.norm(self.block2(self.block1(tokens)))
+        return self.classifier(tokens.mean(1))

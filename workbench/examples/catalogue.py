@@ -17,7 +17,7 @@ from workbench.data.batches import Batches
 from workbench.data.checkpoints import load_checkpoint
 from workbench.data.progress import Progress
 from workbench.data.randomness import OwnRandomness
-from workbench.examples.architectures import NN3, VGG13, DigitsCNN
+from workbench.examples.architectures import NN3, VGG13, DigitsCNN, DigitsViT, RowRNN
 from workbench.examples.datasets import Images, load_cifar10, load_digits, load_mnist
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -116,6 +116,28 @@ EXAMPLES: dict[str, ExampleSpec] = {
         mean=(125.3, 123.0, 113.9),
         std=(63.0, 62.1, 66.7),
         per_class=200,
+    ),
+    "rnn-mnist": ExampleSpec(
+        title="Recurrent network on MNIST",
+        description="A recurrent layer of 128 units that reads each image row by row, on MNIST: its recurrent "
+        "matrix writes and reads the same units.",
+        data_name="MNIST",
+        build=RowRNN,
+        load=load_mnist,
+        mean=(33.32,),
+        std=(78.57,),
+        per_class=200,
+    ),
+    "vit-digits": ExampleSpec(
+        title="Small vision transformer on digits",
+        description="Two blocks of attention and MLP on 16 patches of 8 × 8 digits: a head is a unit. It "
+        "needs no download.",
+        data_name="scikit-learn digits",
+        build=DigitsViT,
+        load=load_digits,
+        mean=(0.0,),
+        std=(16.0,),
+        per_class=None,
     ),
 }
 

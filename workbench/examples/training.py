@@ -67,6 +67,8 @@ PLANS: dict[str, TrainingPlan] = {
     "vgg13-cifar10": TrainingPlan(
         20, 250, rate=3e-3, decay=0.1, smoothing=0.05, shift=4, flip=True, bfloat16=True
     ),
+    "rnn-mnist": TrainingPlan(epochs=6, batch_size=128, rate=2e-3, decay=0.05),
+    "vit-digits": TrainingPlan(epochs=150, batch_size=64, rate=1e-3, decay=0.1, smoothing=0.05, shift=1),
 }
 
 
