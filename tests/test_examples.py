@@ -25,14 +25,17 @@ from workbench.examples.catalogue import (
 )
 from workbench.examples.datasets import cache_folder, load_cifar10, load_digits
 from workbench.measure.evaluation import evaluate
+from workbench.session.session import Session
 
-DIGITS = ("digits-cnn", "digits-mlp")
+DIGITS = ("digits-cnn", "digits-mlp", "vit-digits")
 LEAST_ACCURACY = {
     "digits-cnn": 0.97,
     "digits-mlp": 0.97,
     "nn3-mnist": 0.98,
     "nn3-cifar10": 0.58,
     "vgg13-cifar10": 0.85,
+    "rnn-mnist": 0.965,
+    "vit-digits": 0.97,
 }
 PARAMETERS = {
     "digits-cnn": 90_090,
@@ -40,6 +43,8 @@ PARAMETERS = {
     "nn3-mnist": 839_810,
     "nn3-cifar10": 1_526_210,
     "vgg13-cifar10": 2_356_458,
+    "rnn-mnist": 28 * 128 + 128 * 128 + 2 * 128 + 128 * 10 + 10,
+    "vit-digits": 64 * 5 + 16 * 64 + 2 * (4 * 65 * 64 + 65 * 128 + 129 * 64 + 4 * 64) + 2 * 64 + 65 * 10,
 }
 
 
@@ -93,12 +98,15 @@ def vars_of(batches: Batches) -> tuple[torch.Tensor, torch.Tensor]:
 
 class TestExamples:
     def test_names(self):
-        assert example_names() == ("digits-cnn", "digits-mlp", "nn3-mnist", "nn3-cifar10", "vgg13-cifar10")
+        assert example_names() == (
+            *("digits-cnn", "digits-mlp", "nn3-mnist", "nn3-cifar10", "vgg13-cifar10", "rnn-mnist"),
+            "vit-digits",
+        )
         assert set(training.PLANS) == set(EXAMPLES)
 
     @pytest.mark.parametrize("load", [load_example, build_model])
     def test_an_unknown_name_lists_the_known_ones(self, load):
-        with pytest.raises(ValueError, match=r"no example 'vgg'; choose one of digits-cnn, .*vgg13-cifar10"):
+        with pytest.raises(ValueError, match=r"no example 'vgg'; choose one of digits-cnn, .*vit-digits"):
             load("vgg")
 
     @pytest.mark.parametrize("name", EXAMPLES)
@@ -125,6 +133,8 @@ class TestExamples:
             ("nn3-mnist", 2000, 10_000),
             ("nn3-cifar10", 2000, 10_000),
             ("vgg13-cifar10", 2000, 10_000),
+            ("rnn-mnist", 2000, 10_000),
+            ("vit-digits", 1347, 450),
         ],
     )
     def test_amounts_of_data(self, examples, name, calibration, evaluation):
@@ -136,7 +146,7 @@ class TestExamples:
     @pytest.mark.parametrize("name", EXAMPLES)
     def test_inputs_are_centred_and_scaled(self, examples, name):
         inputs = examples[name].calibration.inputs
-        if name.startswith("digits"):
+        if example_spec(name).data_name == "scikit-learn digits":
             assert float(inputs.min()) == 0.0
             assert float(inputs.max()) == 1.0
         else:
@@ -164,6 +174,23 @@ class TestExamples:
         assert [name for name in cnn if name[-1].isdigit()] == [
             *("conv1", "bn1", "conv2", "bn2", "conv3", "bn3", "fc1", "fc2"),
         ]
+
+    def test_hidden_units_heads_and_mlp_units_can_be_pruned(self):
+        """The recurrent matrix is writer and reader; a layer norm mixes the stream, which so stays whole."""
+        found = {}
+        for name, shape in (("rnn-mnist", (2, 1, 28, 28)), ("vit-digits", (2, 1, 8, 8))):
+            session = Session(build_model(name).eval(), torch.randn(shape))
+            found |= {group.name: group for group in session.groups}
+        can = {name: group.width for name, group in found.items() if group.prunable}
+        heads = {f"block{k}.attention.q_proj": 8 for k in (1, 2)}
+        assert can == {"rnn.layers.0.input": 128, **heads, "block1.fc1": 128, "block2.fc1": 128}
+        hidden = found["rnn.layers.0.input"]
+        assert [writer.module for writer in hidden.writers] == [
+            "rnn.layers.0.input",
+            "rnn.layers.0.recurrent",
+        ]
+        assert [reader.module for reader in hidden.readers] == ["rnn.layers.0.recurrent", "classifier"]
+        assert "LayerNorm" in found["patches"].why_not
 
     def test_mnist_spectrum_falls_faster_than_that_of_cifar10(self, examples):
         """Figure 1a of the paper: the third hidden layer, eigenvalues over the largest."""

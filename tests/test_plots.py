@@ -130,6 +130,7 @@ def drawn():
     yield plots.plot_comparison([1e6, 2e6] * 2, [0.5, 0.6, 0.3, 0.4], ["greedy"] * 2 + ["random"] * 2)
     yield plots.plot_sensitivity(["conv1", "conv2"], [0.5, 0.25], [[0.9, 0.8], [0.7, np.nan]])
     yield plots.plot_branches(branches)
+    yield plots.plot_scores([8, 16], {"Â": [0.7, 0.9], "none": [0.2, 0.5]}, {"Â": [0.01, 0.02]}, 0.95)
 
 
 def file_of(ax, kind):
@@ -248,6 +249,20 @@ def test_errors_have_widths_of_their_own():
     assert ax.get_yscale() == "log"
     with pytest.raises(ValueError, match="MNIST error"):
         plots.plot_errors({"MNIST": ([20, 80], [0.081])})
+
+
+def test_scores_have_bars_where_a_spread_is_given():
+    ways = {"Â": [0.7, 0.9], "none": [0.2, np.nan]}
+    ax = plots.plot_scores([8, 16], ways, {"Â": [0.01, 0.02]}, unpruned=0.95)
+    bars = [segment[:, 1].tolist() for segment in ax.collections[0].get_segments()]
+    assert bars == [pytest.approx([0.69, 0.71]), pytest.approx([0.88, 0.92])]
+    assert len(ax.collections) == 1
+    assert labels_of(ax) == ["Â", "none"]
+    assert ax.get_xticks().tolist() == [8, 16]
+    assert any(list(line.get_ydata()) == [0.95, 0.95] for line in ax.lines)
+    for bad in ({"Â": [0.7]}, {}):
+        with pytest.raises(ValueError, match="numbers for x of shape"):
+            plots.plot_scores([8, 16], bad, {"Â": [0.01, 0.02]})
 
 
 def stars(ax):

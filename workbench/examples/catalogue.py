@@ -119,8 +119,8 @@ EXAMPLES: dict[str, ExampleSpec] = {
     ),
     "rnn-mnist": ExampleSpec(
         title="Recurrent network on MNIST",
-        description="A recurrent layer of 128 units that reads each image row by row, on MNIST: its recurrent "
-        "matrix writes and reads the same units.",
+        description="A recurrent layer of 128 units that reads each image row by row, on MNIST: its "
+        "recurrent matrix writes and reads the same units.",
         data_name="MNIST",
         build=RowRNN,
         load=load_mnist,

@@ -22,6 +22,7 @@ from workbench.plots.networks import (
     plot_history,
     plot_sensitivity,
 )
+from workbench.plots.scores import plot_scores
 from workbench.plots.spectra import plot_degrees_of_freedom, plot_spectra, plot_spectrum
 from workbench.plots.style import figure_class, style, use_style
 
@@ -41,6 +42,7 @@ __all__ = [
     "plot_moment",
     "plot_noise_edge",
     "plot_sample_sizes",
+    "plot_scores",
     "plot_sensitivity",
     "plot_spectra",
     "plot_spectrum",
