@@ -257,7 +257,7 @@ def test_scores_have_bars_where_a_spread_is_given():
     bars = [segment[:, 1].tolist() for segment in ax.collections[0].get_segments()]
     assert bars == [pytest.approx([0.69, 0.71]), pytest.approx([0.88, 0.92])]
     assert len(ax.collections) == 1
-    assert labels_of(ax) == ["Â", "none"]
+    assert labels_of(ax) == ["Â", "none", "unpruned"]
     assert ax.get_xticks().tolist() == [8, 16]
     assert any(list(line.get_ydata()) == [0.95, 0.95] for line in ax.lines)
     for bad in ({"Â": [0.7]}, {}):

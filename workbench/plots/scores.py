@@ -54,8 +54,7 @@ def plot_scores(
             ax.errorbar(given, values, yerr=bars, fmt="none", ecolor=look["color"], capsize=4)
         ax.plot(given, values, label=name, **look)
     if unpruned is not None:
-        ax.axhline(unpruned, color=MARK, linewidth=1, linestyle="--")
-        ax.annotate("unpruned", (0, unpruned), (4, -4), ("axes fraction", "data"), "offset points", va="top")
+        ax.axhline(unpruned, color=MARK, linewidth=1, linestyle="--", label="unpruned")
     ax.set_xticks(given)
     ax.set(xlabel=xlabel, ylabel=with_unit(metric))
     ax.legend()

@@ -6,11 +6,11 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from workbench.course.exercise import Exercise, Mistake
 from workbench.course.training_small import gap
+from workbench.data.randomness import OwnRandomness
 from workbench.examples.architectures import DigitsCNN, DigitsViT, RowRNN
 from workbench.network.rebuilt.explicit import explicit
 
@@ -20,8 +20,8 @@ Count = tuple[int, int]
 
 @cache
 def _shapes(make: type[nn.Module], **sizes: int) -> Any:
-    """A network of which only the shapes are looked at: no number is drawn."""
-    with torch.device("meta"):
+    """A network of which only the shapes are looked at; nobody's random numbers are moved."""
+    with OwnRandomness(0).drawing():
         return explicit(make(**sizes))
 
 
