@@ -86,6 +86,17 @@ class TestTrainingSmall:
             assert spreads["fine-tuned"] == [mean_and_spread(trial.tuned)[1] for trial in trials]
 
 
+    def test_the_record_says_what_the_notebook_says(self):
+        """Early the head start shows; at a quarter time makes up for it, at an eighth it does not."""
+        quarter, eighth = ([gap(*trial.ways) for trial in recorded()[divisor]] for divisor in (4, 8))
+        assert quarter[0] > 3
+        assert max(quarter[1:]) < 2.1
+        assert min(eighth) > 3
+        for trials, far in ((recorded()[4], False), (recorded()[8], True)):
+            tuned, long_trained = trials[2].tuned, trials[3].scratch  # 60 + 30 epochs, and 90
+            assert (gap(tuned, long_trained) > 3) is far
+
+
 class TestExercises:
     """The counts that students do by hand are what the session says goes with a unit."""
 
