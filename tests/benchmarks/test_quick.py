@@ -1,6 +1,7 @@
 """A quick part of every benchmark: the commands beside this file run the whole of each."""
 
 import budgets
+import figure1
 import half_width
 import opening
 import pytest
@@ -9,7 +10,9 @@ import results
 import speed
 from tables import RULES, Bench
 
+from workbench.course.figure1 import read_figure1
 from workbench.session.replay import replay
+from workbench.session.session import Session
 
 POINTS_LOST = {"digits-cnn": 0.03, "digits-mlp": 0.03, "nn3-mnist": 0.01, "nn3-cifar10": 0.05}
 
@@ -47,6 +50,24 @@ def test_a_table_has_a_row_for_every_rule():
     plans = {rule: bench.session.plan(bench.whole / 2, rule=rule) for rule in RULES}
     scores = {rule: bench.score(bench.pruned(plan, "greedy", "original")) for rule, plan in plans.items()}
     assert min(scores.values()) > 0.97
+
+
+def test_a_sweep_that_was_broken_off_goes_on_from_what_it_found(tmp_path, monkeypatch):
+    session = figure1.opened("digits-cnn", images=200)
+    path, grid = tmp_path / "points.json", {"rates": (0.5,), "thetas": (0.3,)}
+    figure1.measured(session, path, lams=(1e-6,), **grid)
+    asked = []
+    compare = Session.compare
+    monkeypatch.setattr(Session, "compare", lambda self, *a, **k: asked.append(k) or compare(self, *a, **k))
+    figure1.measured(session, path, lams=(1e-6, 0.1), **grid)
+    assert [one["lam"] for one in asked] == [0.1]
+    lam, theta = read_figure1(path)
+    assert (lam.values, theta.values) == ((1e-6, 0.1), (0.3,))
+    assert theta.points[0] == lam.points[0]
+    assert lam.points[0].score > 0.9 > lam.points[1].score
+    assert lam.told["test images"] == lam.examples == 200
+    figure1.measured(figure1.opened("digits-cnn", images=100), path, lams=(1e-6,), **grid)
+    assert len(asked) == 2  # on other images every point is measured again, a shared one once
 
 
 @pytest.mark.parametrize(("outputs", "ratio"), [(128 * 3, 50), (64, 20)])
