@@ -72,7 +72,7 @@ def test_a_sweep_tells_the_best_and_what_is_as_good():
     assert sweep.as_good(0.5) == (1e-6, 1e-5)
     whole = sweep_of({0.1: {0.0: 0.8, 1.0: 0.9}, 0.5: {0.0: 0.5, 1.0: 0.5}}, "theta")
     lines = whole.table().splitlines()
-    assert lines[0] == "| θ | 0.1 taken away | 0.5 taken away |"
+    assert lines[0] == "| θ | 10 % taken away | 50 % taken away |"
     assert lines[2:] == [
         "| 0 | 0.8000 | **0.5000** |",
         "| 1 | **0.9000** | **0.5000** |",

@@ -100,17 +100,17 @@ class Sweep:
 
     def table(self) -> str:
         """Rows of the scores in Markdown, the best of each rate in bold, then where it is as good."""
-        name = {"lam": "λ/Tr Σ", "theta": "θ"}[self.along]
-        heads = [f"{rate:.4g} taken away" for rate in self.rates]
+        name, form = {"lam": ("λ/Tr Σ", ".1e"), "theta": ("θ", ".3g")}[self.along]
+        heads = [f"{100 * rate:.4g} % taken away" for rate in self.rates]
         lines = [f"| {name} | {' | '.join(heads)} |", "|---:|" + "---:|" * len(heads)]
         for index, value in enumerate(self.values):
             cells = [
                 f"**{scores[index]:.4f}**" if scores[index] == np.nanmax(scores) else f"{scores[index]:.4f}"
                 for scores in self.scores.values()
             ]
-            lines.append(f"| {value:.3g} | {' | '.join(cells)} |")
+            lines.append(f"| {value:{form}} | {' | '.join(cells)} |")
         ranges = [self.as_good(rate) for rate in self.rates]
-        lines.append(f"| as good | {' | '.join(f'{low:.3g} … {high:.3g}' for low, high in ranges)} |")
+        lines.append(f"| as good | {' | '.join(f'{low:{form}} … {high:{form}}' for low, high in ranges)} |")
         return "\n".join(lines)
 
 
