@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from workbench.session.session import Session
 from workbench.spectral.moment import Moment
 from workbench.spectral.reconstruction import (
     fold,
@@ -59,6 +60,23 @@ def test_repeated_and_dead_units_are_no_obstacle(tiny):
     assert bool(matrix.isfinite().all())
     torch.testing.assert_close(phi[:, kept] @ matrix[9], phi[:, 9], rtol=0, atol=1e-8)
     torch.testing.assert_close(phi[:, kept] @ matrix[3], phi[:, 3], rtol=0, atol=1e-8)
+
+
+def test_dead_units_do_not_mix_with_repeated_ones():
+    """A width that the moment has not the rank for gives a vanishing λ, and dead units ridges like 1e-120."""
+    session = Session.example("digits-cnn")
+    session.measure()
+    moment, spectrum = session.moment("conv2"), session.spectrum("conv2")
+    alive = [int(unit) for unit in torch.nonzero(moment.matrix.diagonal()).flatten()]
+    for width in range(len(alive) - 4, spectrum.width + 1, 3):
+        choice = session.preview("conv2", width=width, selection="random")
+        tau = ridge(spectrum, choice.lam, width)
+        found = reconstruction_matrix(moment, choice.kept, tau)
+        columns = [number for number, unit in enumerate(choice.kept) if unit in alive]
+        only = reconstruction_matrix(moment, [choice.kept[number] for number in columns], tau)
+        torch.testing.assert_close(found[:, columns], only, atol=1e-9, rtol=0)
+        assert float(found.abs().max()) <= 10
+        assert session.try_choice(choice) > 0.5
 
 
 def test_units_of_very_different_scale_are_not_taken_for_repeats():

@@ -85,7 +85,6 @@ class TestTrainingSmall:
             assert means["from scratch"] == [np.mean(trial.scratch) for trial in trials]
             assert spreads["fine-tuned"] == [mean_and_spread(trial.tuned)[1] for trial in trials]
 
-
     def test_the_record_says_what_the_notebook_says(self):
         """Early the head start shows; at a quarter time makes up for it, at an eighth it does not."""
         quarter, eighth = ([gap(*trial.ways) for trial in recorded()[divisor]] for divisor in (4, 8))

@@ -288,6 +288,12 @@ def solve(gram: Tensor, right: Tensor, variances: Tensor) -> Tensor:
     Returns:
         (k, r) float64.
     """
+    alive = variances > 0
+    if not bool(alive.all()):  # in a pseudo-inverse they would mix with the others, by rounding over τ
+        own = gram.diagonal()[:, None]
+        solution = torch.where(own > 0, right / own, 0.0)  # τ_j alone: nothing of G is shared   (k, r)
+        solution[alive] = solve(gram[alive][:, alive], right[alive], variances[alive])
+        return solution
     factor, failed = torch.linalg.cholesky_ex(gram)  # G = FFᵀ   (k, k)
     if not bool(failed) and bool((factor.diagonal().square() > SPENT * variances).all()):
         return torch.cholesky_solve(right, factor)
