@@ -90,6 +90,9 @@ class TestTrainingSmall:
         quarter, eighth = ([gap(*trial.ways) for trial in recorded()[divisor]] for divisor in (4, 8))
         assert quarter[0] > 3
         assert max(quarter[1:]) < 2.1
+        means, _ = training_small.means_and_spreads(recorded()[4][1:])
+        ahead = np.subtract(means["fine-tuned"], means["from scratch"])
+        assert 0 < ahead.min() <= ahead.max() < 0.005
         assert min(eighth) > 3
         for trials, far in ((recorded()[4], False), (recorded()[8], True)):
             tuned, long_trained = trials[2].tuned, trials[3].scratch  # 60 + 30 epochs, and 90
