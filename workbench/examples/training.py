@@ -2,9 +2,9 @@
 
 From a fixed seed, with deterministic algorithms and one thread: two runs on one machine write identical
 files. Another processor or another version of PyTorch may round differently, and copies of a data set that
-differ in order or in compression give other weights as well. The weights in the package were trained when
-what a shift brings in at an edge repeated the edge; today it mirrors the image, as in fine-tuning, so a new
-training gives other weights, a few test images better or worse.
+differ in order or in compression give other weights as well. The weights of digits-*, nn3-* and vgg13-* were
+trained when what a shift brings in at an edge repeated the edge; today it mirrors the image, as in
+fine-tuning, so a new training gives other weights, a few test images better or worse.
 """
 
 from __future__ import annotations
