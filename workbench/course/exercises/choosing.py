@@ -81,7 +81,7 @@ EXERCISES: tuple[Exercise, ...] = (
             ),
             Mistake(
                 lambda: float(np.trace(six_units().numpy()) - six_units()[2, 2]),
-                "only the unit's own mean square was taken off: it says something of units 0, 1 and 4 as well.",
+                "only the unit's own mean square was taken off: it says something of 0, 1 and 4 as well.",
             ),
             Mistake(
                 lambda: float(np.trace(six_units().numpy()) - (six_units()[2] ** 2).sum()),
@@ -99,9 +99,7 @@ EXERCISES: tuple[Exercise, ...] = (
         "the two units that greedy choice keeps for this reader at θ = 0, as a set of indices",
         truth=lambda: _two(0.0),
         mistakes=(
-            Mistake(
-                lambda: _two(1.0), "these are the units for the input loss, θ = 1, which no reader enters."
-            ),
+            Mistake(lambda: _two(1.0), "these are the units for the input loss (θ = 1)."),
             Mistake(
                 lambda: {int(unit) for unit in six_units().diagonal().topk(2).indices},
                 "these are the two most active units; the reader does not ask for them.",
@@ -138,7 +136,7 @@ EXERCISES: tuple[Exercise, ...] = (
         mistakes=(
             Mistake(
                 lambda: _narrowest("greedy", "none"),
-                "this is the width without reconstruction: `reconstruction='channel'` folds the lost units in.",
+                "this is the width without reconstruction; `reconstruction='channel'` folds them in.",
             ),
             Mistake(
                 lambda: _narrowest("random", "channel"),
@@ -149,6 +147,6 @@ EXERCISES: tuple[Exercise, ...] = (
                 "here the score is not enough yet: the next width of the list is.",
             ),
         ),
-        hint="try each width with session.try_choice(session.preview(...)), and take the first that is enough.",
+        hint="try each width with session.try_choice(session.preview(...)): the first that is enough.",
     ),
 )
