@@ -22,7 +22,7 @@ function draw(state, el, on) {
   page.hidden = !state.get("pages");
   const words = h("span", {});
   const keep = plainButton("keep", "Keep", () => (update(state, { question: {} }), folder.input.focus()));
-  const question = h("div", { class: "wbw-question", role: "alert", "data-testid": "question" }, words,
+  const question = h("div", { class: "wbw-replacing", role: "alert", "data-testid": "question" }, words,
     plainButton("replace", "Replace", () => sent(true)), keep);
   const undone = h("p", { class: "wbw-hint", "data-testid": "undone" }, "Undone steps are not written: press Redo first to keep them.");
   const frame = card(state, el, on, { name: "export", title: "Export the network as it is now", sub: "", submitText: "Export", submit: ask("export", formats),
