@@ -142,10 +142,13 @@ def test_websocket_switches_the_delay_off_before_it_connects(monkeypatch):
 def test_lab_settings_are_settings_that_lab_has():
     from jupyterlab.labapp import LabApp
 
-    schemas = LabApp().schemas_dir
+    lab = LabApp()
     for plugin, settings in LAB_SETTINGS.items():
         package, _, name = plugin.partition(":")
-        schema = json.loads((launch.Path(schemas) / package / f"{name}.json").read_text())
+        places = [launch.Path(lab.schemas_dir) / package]  # of the lab itself, and of what is added to it
+        places += [launch.Path(added) / package / "schemas" / package for added in lab.labextensions_path]
+        found = [place / f"{name}.json" for place in places if (place / f"{name}.json").is_file()]
+        schema = json.loads(found[0].read_text())
         assert set(settings) <= set(schema["properties"]), plugin
     assert json.loads(json.dumps(LAB_LAYOUT)) == LAB_LAYOUT
 
