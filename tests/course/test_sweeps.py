@@ -64,10 +64,12 @@ def test_a_sweep_tells_the_best_and_what_is_as_good():
     )
     assert sweep.values == (1e-6, 1e-5, 1e-4, 1e-2)
     assert sweep.best(0.1) == 1e-4
-    assert sweep.as_good(0.1) == (1e-5, 1e-4)
+    assert sweep.as_good(0.1, within=0.005) == (1e-5, 1e-4)
     assert sweep.as_good(0.1, within=0.02) == (1e-6, 1e-4)
     with pytest.raises(ValueError, match=r"0\.3 was not measured"):
         sweep.best(0.3)
+    bumpy = sweep_of({0.1: {1e-6: 0.8, 1e-5: 0.82, 1e-4: 0.7, 1e-3: 0.82, 1e-2: 0.816}})
+    assert (bumpy.best(0.1), bumpy.as_good(0.1)) == (1e-5, (1e-5, 1e-5))  # not across the gap
     assert np.isnan(sweep.scores[0.5][2:]).all()
     assert sweep.as_good(0.5) == (1e-6, 1e-5)
     whole = sweep_of({0.1: {0.0: 0.8, 1.0: 0.9}, 0.5: {0.0: 0.5, 1.0: 0.5}}, "theta")
@@ -179,3 +181,8 @@ def test_figure_1c_and_1d_are_of_the_network_that_they_name():
     assert lam.examples >= 2000
     assert lam.rates == theta.rates
     assert FIGURE1.stat().st_size < 50_000
+    edges = [lam.as_good(rate)[1] for rate in lam.rates]
+    assert edges == sorted(edges, reverse=True)
+    assert edges[-1] < edges[0] / 3
+    assert 0.2 <= theta.best(0.5) <= 0.6
+    assert max(theta.scores[0.1]) - min(theta.scores[0.1]) < 0.01

@@ -19,7 +19,7 @@ from workbench.pruning.choice import DEFAULT_THETA
 from workbench.pruning.problem import BUDGET_LAM, NotMeasuredError
 from workbench.session.session import Session
 
-WITHIN = 0.005  # half a point of accuracy
+WITHIN = 0.01  # a point of accuracy
 
 
 @dataclass(frozen=True)
@@ -76,22 +76,26 @@ class Sweep:
         return self.values[int(np.nanargmax(self._at(rate)))]
 
     def as_good(self, rate: float, within: float = WITHIN) -> tuple[float, float]:
-        """Between which values a rate's score is as good as its best: few examples do not tell them apart.
+        """Between which values around its best a rate's score is as good, as far as few examples tell.
 
         Args:
             rate: one of `rates`.
             within: how much of the score may be lost against the best.
 
         Returns:
-            The least and the largest value that loses no more.
+            The least and the largest value up to which, from the best one on, none loses more.
 
         Raises:
             ValueError: a rate that was not measured; the message lists those that were.
         """
         scores = self._at(rate)
-        least = np.nanmax(scores) - within - 1e-12  # scores are counts over a count: the bound itself is in
-        good = [value for value, score in zip(self.values, scores, strict=True) if score >= least]
-        return good[0], good[-1]
+        best = low = high = self.values.index(self.best(rate))
+        least = scores[best] - within - 1e-12  # scores are counts over a count: the bound itself is in
+        while low > 0 and scores[low - 1] >= least:
+            low -= 1
+        while high + 1 < len(scores) and scores[high + 1] >= least:
+            high += 1
+        return self.values[low], self.values[high]
 
     def _at(self, rate: float) -> list[float]:
         if rate not in self.rates:
