@@ -71,6 +71,15 @@ def test_taken_port_is_told_in_a_line(command, taken_port, tmp_path, capsys):
     assert error.count("\n") == 1
 
 
+def test_another_notebook_of_the_folder_can_be_opened(shipped):
+    notebooks = launch.working_notebooks(None)
+    assert launch.notebook_in(notebooks, "course/one.ipynb") == "course/one.ipynb"
+    assert launch.notebook_in(notebooks, launch.NOTEBOOK) == launch.NOTEBOOK
+    for wrong in ("course/two.ipynb", "../share/notebooks/workbench.ipynb", "course", "/etc/hostname"):
+        with pytest.raises(LaunchError, match=r"there are course/one\.ipynb, workbench\.ipynb"):
+            launch.notebook_in(notebooks, wrong)
+
+
 def test_impossible_port_is_refused():
     with pytest.raises(LaunchError, match="port 70000"):
         free_port(70000)

@@ -55,7 +55,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"workbench {_version()}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    _add_server(commands, "lab", _lab, "open the workbench notebook in JupyterLab")
+    lab = _add_server(commands, "lab", _lab, "open the workbench notebook in JupyterLab")
+    lab.add_argument(
+        "--open",
+        metavar="NOTEBOOK",
+        help="open another notebook of the folder, as course/01-spectra.ipynb (default: workbench.ipynb)",
+    )
     _add_server(
         commands, "app", _app, "open the workbench as a page of its own (Voilà): no code, no key to press"
     )
@@ -205,7 +210,7 @@ def _as_option(expected: str, text: str) -> Iterator[None]:
         raise argparse.ArgumentTypeError(f"expected {expected}; got {text!r}") from None
 
 
-def _add_server(commands: Any, name: str, run: Callable[[argparse.Namespace], None], text: str) -> None:
+def _add_server(commands: Any, name: str, run: Callable[[argparse.Namespace], None], text: str) -> Any:
     command = commands.add_parser(
         name,
         help=text,
@@ -221,13 +226,15 @@ def _add_server(commands: Any, name: str, run: Callable[[argparse.Namespace], No
         "overwritten (default: a source checkout's own, else ./workbench-notebooks)",
     )
     command.set_defaults(run=run)
+    return command
 
 
 def _lab(arguments: argparse.Namespace) -> None:
     from workbench.serve.lab import serve_lab
-    from workbench.serve.launch import working_notebooks
+    from workbench.serve.launch import NOTEBOOK, working_notebooks
 
-    serve_lab(working_notebooks(arguments.notebooks), arguments.port, not arguments.no_browser)
+    notebooks = working_notebooks(arguments.notebooks)
+    serve_lab(notebooks, arguments.port, not arguments.no_browser, arguments.open or NOTEBOOK)
 
 
 def _app(arguments: argparse.Namespace) -> None:

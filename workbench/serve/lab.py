@@ -16,6 +16,7 @@ import signal
 import tempfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jupyter_server.auth.authorizer import AllowAllAuthorizer
 from jupyter_server.serverapp import ServerApp
@@ -23,7 +24,15 @@ from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebso
 from traitlets.config import Config
 
 from workbench.serve.door import TokenIdentity, close_door, identity_settings
-from workbench.serve.launch import HOST, NOTEBOOK, OwnKernelSpecs, announce, free_port, new_token
+from workbench.serve.launch import (
+    HOST,
+    NOTEBOOK,
+    OwnKernelSpecs,
+    announce,
+    free_port,
+    new_token,
+    notebook_in,
+)
 from workbench.serve.saving import keep_picture
 
 WORKSPACE = "workbench"
@@ -110,17 +119,22 @@ class LabServer(ServerApp):
             os.umask(before)
 
 
-def serve_lab(notebooks: Path, port: int | None = None, open_browser: bool = True) -> None:
-    """Run JupyterLab on the workbench notebook in the folder `notebooks` until Ctrl+C.
+def serve_lab(
+    notebooks: Path, port: int | None = None, open_browser: bool = True, notebook: str = NOTEBOOK
+) -> None:
+    """Run JupyterLab on one notebook of the folder `notebooks` until Ctrl+C.
 
-    `port` is a TCP port, None or 0 for any free one. Raises LaunchError when the port is taken.
+    `port` is a TCP port, None or 0 for any free one; `notebook` is a path in the folder. Raises LaunchError
+    when the port is taken or the folder has no such notebook.
     """
     from jupyterlab.labapp import LabApp
+
+    opened = notebook_in(notebooks, notebook)
 
     # Deprecations inside Jupyter are not for the person at this terminal.
     logging.captureWarnings(True)
     port, token = free_port(port), new_token()
-    path = f"/lab/workspaces/{WORKSPACE}/tree/{NOTEBOOK}"
+    path = f"/lab/workspaces/{WORKSPACE}/tree/{quote(opened)}"
     with tempfile.TemporaryDirectory(prefix="workbench-") as folder:
         settings, workspaces = Path(folder) / "settings", Path(folder) / "workspaces"
         _write_settings(settings, Path(LabApp().app_dir) / "settings")

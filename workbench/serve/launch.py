@@ -106,6 +106,20 @@ def working_notebooks(folder: str | Path | None) -> Path:
     return target
 
 
+def notebook_in(notebooks: Path, notebook: str) -> str:
+    """A notebook's path in the folder `notebooks`, with strokes.
+
+    Raises LaunchError where there is none, or it lies elsewhere; the message lists those there are.
+    """
+    folder = notebooks.resolve()
+    file = (folder / notebook).resolve()
+    if file.suffix == ".ipynb" and file.is_file() and file.is_relative_to(folder):
+        return file.relative_to(folder).as_posix()
+    there = [path.relative_to(folder).as_posix() for path in _files_below(folder) if path.suffix == ".ipynb"]
+    shown = [name for name in there if "/solutions/" not in name and "/source/" not in name]
+    raise LaunchError(f"no notebook {notebook!r} in {notebooks}; there are {', '.join(shown)}")
+
+
 def shipped_notebooks() -> tuple[Path, bool]:
     """The folder with the workbench's notebooks, and whether it is a source checkout's own.
 
@@ -137,5 +151,6 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 def announce(url: str, notebooks: Path) -> None:
     """Tell where the notebooks are, and the address to open, once the server listens."""
-    print(f"Notebooks: {notebooks}")
+    course = notebooks / "course" / "README.md"
+    print(f"Notebooks: {notebooks}{f'   (the course: {course})' if course.is_file() else ''}")
     print(f"Workbench: {url}   (Ctrl+C stops)", flush=True)
