@@ -90,10 +90,27 @@ def test_a_comparison_has_a_line_a_way_and_the_unpruned_score():
         plots.plot_comparison([1, 2], [0.5], ["greedy"])
 
 
+def bar_label(ax):
+    return ax.collections[0].colorbar.ax.get_ylabel()
+
+
+def test_a_sensitivity_of_losses_is_dark_where_they_are_large():
+    shades = {}
+    for label in ("accuracy", "output loss"):
+        ax = plots.plot_sensitivity(["conv1"], [0.5, 0.125], [[0.1, 0.9]], label)
+        mesh = ax.collections[0]
+        shades[label] = mesh.to_rgba(np.array([0.1, 0.9]))[:, :3].sum(1)
+        assert [text.get_text() for text in ax.get_xticklabels()] == ["50%", "12.5%"]
+    assert shades["accuracy"][0] < shades["accuracy"][1]
+    assert shades["output loss"][0] > shades["output loss"][1]
+    assert bar_label(ax) == "output loss (share; lower is better)"
+
+
 def test_a_sensitivity_is_a_heat_map_of_groups_and_shares():
     ax = plots.plot_sensitivity(["conv1", "conv2"], [0.5, 0.25], [[0.9, 0.8], [0.7, np.nan]])
     assert [text.get_text() for text in ax.get_yticklabels()] == ["conv1", "conv2"]
     assert [text.get_text() for text in ax.get_xticklabels()] == ["50%", "25%"]
+    assert bar_label(ax) == "score (higher is better)"
     with pytest.raises(ValueError, match="do not fit"):
         plots.plot_sensitivity(["conv1"], [0.5, 0.25], [[0.9, 0.8], [0.7, 0.1]])
 

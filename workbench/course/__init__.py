@@ -2,5 +2,6 @@
 
 from workbench.course.activations import activations as activations
 from workbench.course.checking import check as check
+from workbench.course.duelling import duel as duel
 from workbench.course.glossary import term as term
 from workbench.course.networks import example as example

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -71,16 +72,18 @@ def check(key: str, answer: Any) -> Verdict:
     exercise = exercise_of(key)
     if answer is ... or answer is None:
         return _open(exercise)
+    if exercise.judge is not None:
+        return _judged(exercise, exercise.judge, answer)
     truth = _truth(key)
     try:
         given = comparable(answer, truth, exercise)
     except UnfitError as error:
         if callable(answer) and callable(truth) and _unwritten(answer, exercise):
             return _open(exercise)
-        return Verdict(key, "wrong", f"asked for: {exercise.asks}; {error}.")
+        return _unfit(exercise, error)
     wanted = comparable(truth, truth, exercise)
     if agree(given, wanted, exercise.tolerance):
-        return Verdict(key, "right", f"right: {exercise.asks}.")
+        return _right(exercise)
     for mistake in exercise.mistakes:
         wrong = comparable(mistake.value(), truth, exercise)
         if agree(given, wrong, exercise.tolerance):
@@ -104,6 +107,23 @@ def exercises_of(chapter: str) -> dict[str, Exercise]:
     """The exercises of one notebook ("02"), by their keys, in their order."""
     module = import_module(f"workbench.course.exercises.{CHAPTERS[chapter]}")
     return {exercise.key: exercise for exercise in module.EXERCISES}
+
+
+def _judged(exercise: Exercise, judge: Callable[[Any], str | None], answer: Any) -> Verdict:
+    """The verdict on an answer that is held to conditions, not to one truth."""
+    try:
+        wrong = judge(answer)
+    except UnfitError as error:
+        return _unfit(exercise, error)
+    return _right(exercise) if wrong is None else Verdict(exercise.key, "wrong", wrong)
+
+
+def _right(exercise: Exercise) -> Verdict:
+    return Verdict(exercise.key, "right", f"right: {exercise.asks}.")
+
+
+def _unfit(exercise: Exercise, error: UnfitError) -> Verdict:
+    return Verdict(exercise.key, "wrong", f"asked for: {exercise.asks}; {error}.")
 
 
 def _open(exercise: Exercise) -> Verdict:

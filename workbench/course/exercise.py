@@ -37,6 +37,9 @@ class Exercise:
         hint: for an answer that agrees with none.
         probes: for a function, the arguments it is tried on, a tuple a call.
         tolerance: how far a number may be off, as a share of the largest one of the truth.
+        judge: for a question with many right answers: given an answer, the hint where it is wrong, None
+            where it is right; raises UnfitError for one of another form. `truth` then computes one of the
+            right answers, and what the mistakes give gets their hints from the judge.
     """
 
     key: str
@@ -46,6 +49,7 @@ class Exercise:
     hint: str
     probes: Callable[[], Sequence[tuple]] | None = None
     tolerance: float = 1e-3
+    judge: Callable[[Any], str | None] | None = None
 
 
 class UnfitError(ValueError):

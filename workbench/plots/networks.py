@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.plots.style import KEPT, MACS_LABEL, MARK, PARAMETERS_LABEL, axes, looks, styled, with_unit
+from workbench.plots.style import (
+    KEPT,
+    LOSSES,
+    MACS_LABEL,
+    MARK,
+    PARAMETERS_LABEL,
+    axes,
+    looks,
+    styled,
+    with_unit,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -107,13 +117,13 @@ def plot_sensitivity(
     label: str = "score",
     ax: Axes | None = None,
 ) -> Axes:
-    """Heat map of what each group bears alone.
+    """Heat map of what each group bears alone, dark where it hurts.
 
     Args:
         groups: their names.
         shares: of the width kept.
         values: (groups, shares), NaN left white.
-        label: what the values are.
+        label: what the values are: a score, or one of `LOSSES`, which are dark where they are large.
         ax: drawn into; None for a figure of its own.
 
     Returns:
@@ -130,8 +140,9 @@ def plot_sensitivity(
     ax = axes(ax, height=max(2.6, 1.2 + 0.35 * len(groups)))
     ax.grid(False)
     seaborn.heatmap(
-        values, ax=ax, cmap="cividis", annot=len(groups) <= 30, fmt=".3g", linewidths=0.5,
-        xticklabels=[f"{share:.0%}" for share in shares], yticklabels=list(groups),
+        values, ax=ax, cmap="cividis_r" if label in LOSSES else "cividis", linewidths=0.5,
+        annot=len(groups) <= 30, fmt=".3g",
+        xticklabels=[f"{100 * share:.3g}%" for share in shares], yticklabels=list(groups),
         cbar_kws={"label": with_unit(label)},
     )  # fmt: skip
     bar = ax.collections[0].colorbar

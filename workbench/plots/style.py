@@ -32,6 +32,7 @@ SHARES = {
     "label accuracy": "share of labels",
     "R²": "share of variance",
 }
+LOSSES = ("input loss", "output loss", "combined loss")  # relative, and the only ones that are to be small
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -143,14 +144,16 @@ def looks(count: int) -> list[dict[str, Any]]:
 
 
 def with_unit(metric: str) -> str:
-    """The label of an axis of scores.
+    """The label of an axis of scores, or of losses.
 
     Args:
-        metric: what the score is.
+        metric: what the score is, or one of `LOSSES`.
 
     Returns:
         Its name, and its unit where it is one of the package's own.
     """
+    if metric in LOSSES:
+        return f"{metric} (share; lower is better)"
     return f"{metric} ({SHARES.get(metric, 'higher is better')})"
 
 
