@@ -323,11 +323,14 @@ def test_bounds_stand_beside_what_was_measured():
 
 
 def test_a_notebook_takes_the_style_for_all_its_figures(monkeypatch):
-    asked = []
+    asked, shown = [], []
     monkeypatch.setattr("IPython.core.getipython.get_ipython", lambda: object())
+    monkeypatch.setattr("IPython.display.display", lambda bundle, raw: shown.append(bundle))
     monkeypatch.setattr("matplotlib_inline.backend_inline.set_matplotlib_formats", asked.append)
     with mpl.rc_context():
         plots.use_style()
         assert mpl.rcParams["font.size"] == 12
         assert mpl.rcParams["svg.fonttype"] == "none"
     assert asked == ["svg"]
+    assert "font-size: 16px" in shown[0]["text/html"]
+    assert shown[0]["text/plain"] == ""

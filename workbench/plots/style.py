@@ -34,6 +34,12 @@ SHARES = {
 }
 LOSSES = ("input loss", "output loss", "combined loss")  # relative, and the only ones that are to be small
 
+# Of a notebook around its figures, in the lab and in what nbconvert renders: 12 pt at the least.
+READABLE = """<style>
+:root { --jp-content-font-size1: 16px; --jp-code-font-size: 16px; --jp-code-line-height: 1.4; }
+.jp-RenderedHTMLCommon table, .jp-RenderedText pre { font-size: 16px; }
+</style>"""
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -51,14 +57,19 @@ def style() -> Iterator[None]:
 
 
 def use_style() -> None:
-    """The style sheet from now on, for a notebook's first cell; figures stand in the notebook as SVG."""
+    """The style sheet from now on, for a notebook's first cell; figures stand in the notebook as SVG.
+
+    Prose, code and tables of the notebook are then large enough for a projector as well.
+    """
     from IPython.core.getipython import get_ipython
+    from IPython.display import display
     from matplotlib import style as styles
     from matplotlib_inline.backend_inline import set_matplotlib_formats
 
     styles.use(_sheet())
     if get_ipython() is not None:
         set_matplotlib_formats("svg")
+        display({"text/html": READABLE, "text/plain": ""}, raw=True)
 
 
 def styled(draw: Callable[P, R]) -> Callable[P, R]:

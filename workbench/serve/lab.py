@@ -40,10 +40,6 @@ WORKSPACE = "workbench"
 LAB_SETTINGS: dict[str, dict[str, Any]] = {
     "@jupyterlab/application-extension:shell": {"dockPanelPadding": False},
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
-    # Prose and code of the course are read from the back of a lecture hall: 12 pt.
-    "@jupyterlab/apputils-extension:themes": {
-        "overrides": {"code-font-size": "16px", "content-font-size1": "16px"}
-    },
     "@jupyterlab/lsp-extension:plugin": {"activate": "off"},
     # A view scrolled out of sight must stay attached, or it is drawn anew when it comes back.
     "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
