@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from workbench.course.exercise import Exercise, UnfitError, agree, comparable
+from workbench.course.slips import slip
 
 CHAPTERS = {
     "01": "spectra",
@@ -88,7 +89,8 @@ def check(key: str, answer: Any) -> Verdict:
         wrong = comparable(mistake.value(), truth, exercise)
         if agree(given, wrong, exercise.tolerance):
             return Verdict(key, "wrong", mistake.hint)
-    return Verdict(key, "wrong", _shapes(given, wanted) or exercise.hint)
+    said = slip(given, wanted, exercise.tolerance) or _shapes(given, wanted) or exercise.hint
+    return Verdict(key, "wrong", said)
 
 
 def exercise_of(key: str) -> Exercise:
@@ -149,9 +151,11 @@ def _shapes(given: Any, wanted: Any) -> str:
         return ""
     for one, other in zip(given, wanted, strict=True):
         if one.shape != other.shape:
-            return f"the shape is {_shape(one)}, and {_shape(other)} is expected."
+            return f"what was given is {_shape(one)}, and {_shape(other)} is expected."
     return ""
 
 
 def _shape(values: Any) -> str:
+    if values.ndim == 1:
+        return f"a list of {len(values)} number{'s' * (len(values) != 1)}"
     return " × ".join(map(str, values.shape)) or "a single number"

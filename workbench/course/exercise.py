@@ -7,6 +7,7 @@ same package, so that a check cannot be out of step with what the notebook shows
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,7 +102,8 @@ def _called(answer: Any, exercise: Exercise) -> list[np.ndarray]:
     values = []
     for arguments in exercise.probes() if exercise.probes else ():
         try:
-            values.append(_numbers(answer(*arguments)))
+            own = deepcopy(arguments)  # probes may share arrays, and the function may change what it gets
+            values.append(_numbers(answer(*own)))
         except UnfitError as error:
             raise UnfitError(f"what the function returns: {error}") from None
         except Exception as error:  # a student's code may raise whatever it likes
@@ -113,7 +115,7 @@ def _called(answer: Any, exercise: Exercise) -> list[np.ndarray]:
 
 
 def _indices(answer: Any) -> frozenset[int]:
-    values = _numbers(sorted(answer) if isinstance(answer, set | frozenset) else answer)
+    values = _numbers(list(answer) if isinstance(answer, set | frozenset) else answer)
     if values.ndim != 1 or (values != np.round(values)).any():
         raise UnfitError(f"a list of whole numbers is expected, and {_named(answer)} was given")
     if len(set(values.tolist())) < len(values):
@@ -122,17 +124,29 @@ def _indices(answer: Any) -> frozenset[int]:
 
 
 def _numbers(answer: Any) -> np.ndarray:
-    if isinstance(answer, torch.Tensor):
-        answer = answer.detach().cpu().numpy()
-    if isinstance(answer, Mapping):
-        answer = list(answer.values())
     try:
-        values = np.asarray(answer, dtype=np.float64)
-    except (TypeError, ValueError):
+        values = np.asarray(_plain(answer))
+        if not np.iscomplexobj(values):
+            values = values.astype(np.float64)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
         raise UnfitError(f"numbers are expected, and {_named(answer)} was given") from None
     if not np.isfinite(values).all():
         raise UnfitError("it holds NaN or infinity: look for a division by zero or a logarithm of zero")
-    return values
+    if np.abs(values.imag).max(initial=0.0) > 0:
+        raise UnfitError("it holds complex numbers, and real ones are expected")
+    return values.real.astype(np.float64)
+
+
+def _plain(answer: Any) -> Any:
+    """What numpy can read: tensors, also those inside of lists, become arrays."""
+    if isinstance(answer, torch.Tensor):
+        wide = torch.complex128 if answer.is_complex() else torch.float64
+        return answer.detach().to("cpu", wide).to_dense().numpy()
+    if isinstance(answer, Mapping):
+        return [_plain(value) for value in answer.values()]
+    if isinstance(answer, list | tuple):
+        return [_plain(value) for value in answer]
+    return answer
 
 
 def _named(value: Any) -> str:

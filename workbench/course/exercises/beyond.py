@@ -115,6 +115,7 @@ EXERCISES: tuple[Exercise, ...] = (
         ),
         hint="Â predicts every channel from the kept ones; the kernel-aware fit predicts every output of "
         "conv3 from the kept channels at each position of its window.",
+        tolerance=1e-6,
     ),
     Exercise(
         "08.2",
@@ -166,6 +167,7 @@ EXERCISES: tuple[Exercise, ...] = (
         ),
         hint="a row of the input matrix, a row and a column of the recurrent one, the biases, a column of "
         "the classifier.",
+        tolerance=1e-6,
     ),
     Exercise(
         "08.4",
@@ -191,6 +193,7 @@ EXERCISES: tuple[Exercise, ...] = (
         ),
         hint="rows of the projections to queries, keys and values with their biases, and columns of the one "
         "behind.",
+        tolerance=1e-6,
     ),
     Exercise(
         "08.5",

@@ -144,6 +144,7 @@ EXERCISES: tuple[Exercise, ...] = (
             ),
         ),
         hint="units are columns, and every weight with which an output meets a unit is a row.",
+        tolerance=1e-6,
     ),
     Exercise(
         "06.2",
@@ -225,5 +226,6 @@ EXERCISES: tuple[Exercise, ...] = (
             ),
         ),
         hint="list the writers, their norms and the readers; take one row, one entry or one column of each.",
+        tolerance=1e-6,
     ),
 )
