@@ -70,6 +70,7 @@ def test_a_function_that_raises_or_is_not_written_yet():
         raise KeyError("mu")
 
     assert "KeyError" in check("02.1", failing).text
+    assert "an array of shape (3,) and the number 0.5" in check("02.1", failing).text
     for unwritten in (lambda mu, lam: ..., lambda mu, lam: None):
         assert check("02.1", unwritten) == check("02.1", ...)
     assert "single number" in check("02.1", lambda mu, lam: mu).text

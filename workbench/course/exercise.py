@@ -108,9 +108,8 @@ def _called(answer: Any, exercise: Exercise) -> list[np.ndarray]:
             raise UnfitError(f"what the function returns: {error}") from None
         except Exception as error:  # a student's code may raise whatever it likes
             said = f"{type(error).__name__}: {error}"
-            raise UnfitError(
-                f"the function raised {said}; try it on {len(arguments)} arguments yourself"
-            ) from None
+            told = " and ".join(map(_kind, arguments))
+            raise UnfitError(f"the function raised {said}; it was given {told}: try that yourself") from None
     return values
 
 
@@ -147,6 +146,15 @@ def _plain(answer: Any) -> Any:
     if isinstance(answer, list | tuple):
         return [_plain(value) for value in answer]
     return answer
+
+
+def _kind(argument: Any) -> str:
+    """What an argument is, in words, so that a failing call can be tried again."""
+    if isinstance(argument, np.ndarray):
+        return f"an array of shape {argument.shape}"
+    if isinstance(argument, list):
+        return f"a list of {len(argument)}"
+    return f"the number {argument:.4g}"
 
 
 def _named(value: Any) -> str:
