@@ -147,6 +147,6 @@ EXERCISES: tuple[Exercise, ...] = (
                 "here the score is not enough yet: the next width of the list is.",
             ),
         ),
-        hint="try each width with session.try_choice(session.preview(...)): the first that is enough.",
+        hint="try each width with digits.try_choice(digits.preview(...)): the first that is enough.",
     ),
 )
