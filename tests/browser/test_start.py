@@ -59,6 +59,7 @@ def test_lab_says_where_it_is_and_no_more(lab):
     lines = lab.output.strip().splitlines()
     assert lines[0] == f"Notebooks: {lab.notebooks}"
     assert lines[1] == f"Workbench: {lab.url}   (Ctrl+C stops)"
+    assert lines[2] == "Course:    workbench lab --open course/01-spectra.ipynb"
     assert "Traceback" not in lab.output
     assert lab.origin.startswith("http://127.0.0.1:")
 

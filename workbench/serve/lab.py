@@ -25,6 +25,7 @@ from traitlets.config import Config
 
 from workbench.serve.door import TokenIdentity, close_door, identity_settings
 from workbench.serve.launch import (
+    COURSE,
     HOST,
     NOTEBOOK,
     OwnKernelSpecs,
@@ -147,7 +148,9 @@ def serve_lab(
             log_level="ERROR",
         )
         server.initialize(argv=[], starter_extension=LabApp.name)
-        server.io_loop.add_callback(announce, f"http://{HOST}:{port}{path}?token={token}", notebooks)
+        course = [f"Course:    workbench lab --open {COURSE}"] if (notebooks / COURSE).is_file() else []
+        url = f"http://{HOST}:{port}{path}?token={token}"
+        server.io_loop.add_callback(announce, url, notebooks, *course)
         _stop_at_interrupt(server)
         server.start()
 

@@ -15,6 +15,7 @@ from jupyter_client.kernelspec import NATIVE_KERNEL_NAME, KernelSpec, KernelSpec
 
 DISTRIBUTION = "spectral-pruning-workbench"
 NOTEBOOK = "workbench.ipynb"
+COURSE = "course/01-spectra.ipynb"
 HOST = "127.0.0.1"
 
 
@@ -149,8 +150,7 @@ def _files_below(folder: Path) -> Iterator[Path]:
             yield file
 
 
-def announce(url: str, notebooks: Path) -> None:
-    """Tell where the notebooks are, and the address to open, once the server listens."""
-    course = notebooks / "course" / "README.md"
-    print(f"Notebooks: {notebooks}{f'   (the course: {course})' if course.is_file() else ''}")
-    print(f"Workbench: {url}   (Ctrl+C stops)", flush=True)
+def announce(url: str, notebooks: Path, *more: str) -> None:
+    """Tell where the notebooks are, the address to open, and `more`, a line each, once the server listens."""
+    print(f"Notebooks: {notebooks}")
+    print(f"Workbench: {url}   (Ctrl+C stops)", *more, sep="\n", flush=True)
