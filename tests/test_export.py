@@ -260,3 +260,36 @@ def test_a_resized_batch_repeats_its_examples_and_leaves_what_is_no_batch():
     assert longer[0].tolist() == [0, 1, 2, 0, 1]
     assert longer[1]["table"].shape == (13, 17)
     assert torch.equal(mapped(longer, lambda t: t)[0], longer[0])
+
+
+class EachAlone(Plain):
+    """Returns a tensor an example, as detectors do; `where` they stand beside others."""
+
+    def __init__(self, where):
+        super().__init__()
+        self.where = where
+
+    def forward(self, x):
+        out = super().forward(x)
+        alone = list(out.unbind(0))
+        mean = out.mean()
+        return {
+            "first": {"alone": alone, "mean": mean},
+            "last": {"mean": mean, "alone": tuple(alone)},
+            "only": alone,
+            "boxes": [{"box": one, "score": one.sum()} for one in alone],
+        }[self.where]
+
+
+@pytest.mark.parametrize("where", ["first", "last", "only", "boxes"])
+def test_a_network_that_returns_a_tensor_an_example_comes_back(where, tmp_path):
+    torch.manual_seed(0)
+    model, x = EachAlone(where).eval(), torch.randn(5, 13)
+    session = halved(model, x)
+    session.export(tmp_path / "out")
+    loaded = wb.load_pruned(other_weights(EachAlone(where)), tmp_path / "out")
+    assert apart(outputs(loaded, x[:3]), outputs(session.model, x[:3])) <= 1e-6
+    written = json.loads((tmp_path / "out" / "architecture.json").read_text(encoding="utf-8"))
+    assert len(written["outputs"]) == len(outputs(session.model, x))
+    with pytest.raises(ValueError, match="any batch size"):
+        session.export(tmp_path / "program", formats=("pt2",))

@@ -15,7 +15,8 @@ def described(names: list[str], first: Any, second: Any, lengths: tuple[int, int
     """{"name", "shape", "dtype"} of every tensor in `first`.
 
     `second` is the same of another batch, and `lengths` are the examples in the two: a size that has changed
-    as they did is "batch" in the shape, and "varies" where it has changed otherwise.
+    as they did is "batch" in the shape, and "varies" where it has changed otherwise. Tensors are compared by
+    their names: a network may return more of them for more examples.
     """
 
     def size_of(size: int, other: int) -> int | str:
@@ -23,13 +24,19 @@ def described(names: list[str], first: Any, second: Any, lengths: tuple[int, int
             return size
         return "batch" if (size, other) == lengths else "varies"
 
+    def shape_of(tensor: Tensor, other: Tensor) -> list[int | str]:
+        if tensor.dim() != other.dim():
+            return ["varies"] * tensor.dim()
+        return [size_of(*sizes) for sizes in zip(tensor.shape, other.shape, strict=True)]
+
+    again = dict(zip(names_of(second), tensors_of(second), strict=True))
     return [
         {
             "name": name,
-            "shape": [size_of(*sizes) for sizes in zip(a.shape, b.shape, strict=True)],
-            "dtype": str(a.dtype).removeprefix("torch."),
+            "shape": shape_of(tensor, again.get(place, tensor)),
+            "dtype": str(tensor.dtype).removeprefix("torch."),
         }
-        for name, a, b in zip(names, tensors_of(first), tensors_of(second), strict=True)
+        for name, place, tensor in zip(names, names_of(first), tensors_of(first), strict=True)
     ]
 
 
