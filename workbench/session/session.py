@@ -29,7 +29,8 @@ from workbench.network.copying import copied
 from workbench.network.cost import count_cost
 from workbench.network.cost_model import CostModel
 from workbench.network.fewer import on_few
-from workbench.network.finding.proof import find_groups
+from workbench.network.finding.proof import take_apart
+from workbench.network.finding.staying import Staying
 from workbench.network.groups import UnitGroup, named_group
 from workbench.network.rebuilt.explicit import explicit
 from workbench.network.running import (
@@ -158,7 +159,7 @@ class Session:
         self.evaluation = evaluation
         self._reading = None if evaluation is None else reading_for(original, evaluation, metric, classes)
         self.metric = "" if self._reading is None else self._reading.name
-        groups = find_groups(original, self.example_input)
+        groups, self._stays = take_apart(original, self.example_input)
         units = {group.name: tuple(range(group.width)) for group in groups}
         state = State(original, groups, count_cost(original, self.example_input), units)
         first = Step("original", None, None, state.cost.parameters, state.cost.macs, 0.0)
@@ -206,6 +207,14 @@ class Session:
     def groups(self) -> tuple[UnitGroup, ...]:
         """The unit groups of the present network, in the order in which it runs them."""
         return self._state.groups
+
+    @property
+    def stays(self) -> tuple[Staying, ...]:
+        """The parameters that no group of units has, each with the reason why it stays as it is.
+
+        Every parameter of the network is in one of `groups`, prunable or not, or here.
+        """
+        return self._stays
 
     @property
     def parameters(self) -> int:

@@ -41,7 +41,8 @@ class Discovery:
     only that nothing spoke against a group so far. `places`: (group name, unit) of every label. `cuts`:
     where axes of units that are not in proportion anyway are taken apart. `singles`: by name, the groups of a
     single unit against which nothing else speaks. `position`: of each module in the order of running.
-    `alike`: training mode does nothing else, but for norms and dropout.
+    `alike`: training mode does nothing else, but for norms and dropout. `trace`: from which they come;
+    `untraced`: why there is none.
     """
 
     groups: list[UnitGroup]
@@ -50,6 +51,8 @@ class Discovery:
     singles: dict[str, UnitGroup] = field(default_factory=dict)
     position: dict[str, int] = field(default_factory=dict)
     alike: bool = False
+    trace: Trace = field(default_factory=lambda: Trace(Labels()))
+    untraced: str = ""
 
 
 def discover(model: nn.Module, example: Inputs) -> Discovery:
@@ -59,14 +62,15 @@ def discover(model: nn.Module, example: Inputs) -> Discovery:
     places: dict[int, tuple[str, int]] = {}
     cuts: list[Cut] = []
     singles: dict[str, UnitGroup] = {}
+    untraced = ""
     try:
         found = trace(*_on_cpu(model, example))
         assembly = _Assembly(model, found, batch_length(example))
         groups, places, singles = assembly.groups(), assembly.places, assembly.singles
         cuts = [cut for c in found.labels.cuts.values() if not is_kept(cut := settled(found.labels, c))]
     except Exception as error:  # whatever a network does inside: it is said, not hidden
-        reason = f"the network could not be traced: {one_line(error)}"
-        groups = [_refused(name, module, reason) for name, module in layers.items()]
+        untraced = f"the network could not be traced: {one_line(error)}"
+        groups = [_refused(name, module, untraced) for name, module in layers.items()]
     written = {writer.module for group in groups for writer in (*group.writers, *group.norms)}
     for name, module in model.named_modules():
         if name not in written and (
@@ -75,7 +79,7 @@ def discover(model: nn.Module, example: Inputs) -> Discovery:
             groups.append(_refused(name, module, _why_left_over(name, module, found)))
     position = first_calls(found.calls)
     groups = sorted(groups, key=lambda g: position.get(g.writers[0].module, len(position)))
-    return Discovery(groups, places, cuts, singles, position, found.alike)
+    return Discovery(groups, places, cuts, singles, position, found.alike, found, untraced)
 
 
 def _on_cpu(model: nn.Module, example: Inputs) -> tuple[nn.Module, Inputs]:

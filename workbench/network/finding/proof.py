@@ -18,6 +18,7 @@ from workbench.network.fewer import few_examples, on_few
 from workbench.network.finding.assembly import Discovery, discover
 from workbench.network.finding.linking import Link, bonds, link, merged, without_units
 from workbench.network.finding.mending import are_alike, choices, names_of, pattern
+from workbench.network.finding.staying import Staying, what_stays
 from workbench.network.finding.trials import BREAKS, ROUNDS, Trials
 from workbench.network.groups import UnitGroup
 from workbench.network.layers import is_linear_layer
@@ -46,6 +47,27 @@ def find_groups(model: nn.Module, example_input: Inputs) -> tuple[UnitGroup, ...
     Raises:
         ValueError: the example does not go through the model.
     """
+    return take_apart(model, example_input)[0]
+
+
+def take_apart(model: nn.Module, example_input: Inputs) -> tuple[tuple[UnitGroup, ...], tuple[Staying, ...]]:
+    """The groups as `find_groups` gives them, and every parameter that is in none of them, with the reason.
+
+    Args:
+        model, example_input: as `find_groups` takes them.
+
+    Returns:
+        (groups, what stays); each parameter of the network is in one of both.
+
+    Raises:
+        ValueError: the example does not go through the model.
+    """
+    groups, found, reference = _found(model, example_input)
+    return groups, what_stays(reference, groups, found.trace, found.untraced)
+
+
+def _found(model: nn.Module, example_input: Inputs) -> tuple[tuple[UnitGroup, ...], Discovery, nn.Module]:
+    """The groups, from what they come, and the copy of the network in which they were looked for."""
     reference = copied(model).eval().requires_grad_(False)
     # The first pass says of a wrong example that it is one.
     traced, order = on_few(reference, example_input, TRACED_EXAMPLES, partial(call_order, reference))
@@ -60,7 +82,8 @@ def find_groups(model: nn.Module, example_input: Inputs) -> tuple[UnitGroup, ...
             "the network gives other outputs when it is run twice, even in evaluation mode: it is random, or "
             "keeps a state, so nothing can be proved of it"
         )
-        return tuple(replace(g, prunable=False, why_not=g.why_not or reason) for g in found.groups)
+        still = tuple(replace(g, prunable=False, why_not=g.why_not or reason) for g in found.groups)
+        return still, found, reference
     owners = _owners(reference)
     groups = []
     for group in found.groups:
@@ -69,7 +92,7 @@ def find_groups(model: nn.Module, example_input: Inputs) -> tuple[UnitGroup, ...
     singles = {n: g for n, g in found.singles.items() if not _structural_reason(g, reference, owners)}
     tried = [g for g in groups if g.prunable] + list(singles.values())
     trials = Trials(reference, proved, tried, found.alike)
-    return _Proof(trials, found, groups, singles).groups()
+    return _Proof(trials, found, groups, singles).groups(), found, reference
 
 
 @torch.no_grad()

@@ -24,6 +24,8 @@ from workbench.network.layers import PER_CHANNEL, SPATIAL, is_linear_layer, kind
 from workbench.network.running import Inputs, call, received, tensors_of
 from workbench.network.training import DropoutAtRest, training_at_rest, untouched_randomness
 
+MULTIPLYING = CONTRACTING | BARE_PRODUCTS
+
 
 @dataclass
 class Trace:
@@ -35,8 +37,9 @@ class Trace:
     what the network returns. `calls`: modules in the order in which they were called, as often as they were,
     in evaluation mode; what reads or writes units in training mode alone is in the tables and not in it.
     `operations`: what ran then; `returned`: what came out. `outside`: where the weight of a layer is used by
-    anything but the layer, by the layer's name. `made`: the layer that made a storage; `normalised`: the
-    batch norm that takes a layer's output as it is. `alike`: training mode, norms and dropout at rest, runs
+    anything but the layer, by the layer's name. `used`: the module that computes with a bare parameter, by
+    (module, tensor name); `multiplied`: those that stand in a product of matrices. `made`: the layer that
+    made a storage; `normalised`: the batch norm that takes a layer's output as it is. `alike`: training mode, norms and dropout at rest, runs
     the same operations and returns the same numbers.
     """
 
@@ -50,6 +53,8 @@ class Trace:
     operations: list[Any] = field(default_factory=list)
     returned: list[Tensor] = field(default_factory=list)
     outside: dict[str, str] = field(default_factory=dict)
+    used: dict[tuple[str, str], str] = field(default_factory=dict)
+    multiplied: set[tuple[str, str]] = field(default_factory=set)
     made: dict[int, str] = field(default_factory=dict)
     normalised: dict[str, str] = field(default_factory=dict)
     alike: bool = False
@@ -149,6 +154,7 @@ class _Watcher(TorchDispatchMode):
         self.found, self.calls = found, calls
         self._blind = 0
         self._weights: dict[int, str] = {}
+        self._bare: dict[int, tuple[str, str]] = {}  # parameters and buffers of no layer
         self._path: list[str] = []
         self._handles: list[Any] = []
         for name, module in model.named_modules():
@@ -166,6 +172,7 @@ class _Watcher(TorchDispatchMode):
 
     def _hold(self, name: str, module: nn.Module) -> None:
         for key, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+            self._bare.setdefault(tensor.untyped_storage()._cdata, (name, key))
             if not tensor.dim():
                 continue  # one number for all belongs to no unit
             if (name, key) in self.found.held:  # a copy's entries are the original's
@@ -179,11 +186,21 @@ class _Watcher(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         if self.calls is self.found.calls:
             self.found.operations.append(_operation(func, args))
+        where = self._path[-1] if self._path else ""
+        self._note_bare(func.overloadpacket.__name__, args, where)
         if not self._blind:
-            where = self._path[-1] if self._path else ""
             self._note_outside(func.overloadpacket.__name__, args, out, where or "the network")
             propagate(self.found.labels, func, args, kwargs or {}, out, where)
         return out
+
+    def _note_bare(self, name: str, args: tuple, where: str) -> None:
+        """Where bare parameters are used, and which of them are a matrix in a product."""
+        for tensor in tree_flatten(args)[0]:
+            at = self._bare.get(tensor.untyped_storage()._cdata) if isinstance(tensor, Tensor) else None
+            if at is not None:
+                self.found.used.setdefault(at, where)
+                if name in MULTIPLYING and tensor.dim() > 1:
+                    self.found.multiplied.add(at)
 
     def _note_outside(self, name: str, args: tuple, out: Any, where: str) -> None:
         """A layer's weight that something else computes with: cutting the layer would not be enough."""
@@ -193,7 +210,7 @@ class _Watcher(TorchDispatchMode):
         made = [t.untyped_storage()._cdata for t in tree_flatten(out)[0] if isinstance(t, Tensor)]
         if not used or name in NEUTRAL or not set(made) - set(keys):
             return
-        multiplies = name in CONTRACTING | BARE_PRODUCTS
+        multiplies = name in MULTIPLYING
         if not multiplies and self.calls is not self.found.calls:
             return  # a penalty on weights, say, that training alone computes
         for layer in used:
