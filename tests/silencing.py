@@ -45,11 +45,14 @@ def silenced_outputs(
 
         return hook
 
+    def axis_of(module: nn.Module) -> int:
+        return next(
+            (CHANNEL_AXIS[k.__name__] for k in type(module).__mro__ if k.__name__ in CHANNEL_AXIS), -1
+        )
+
     modules = dict(model.named_modules())
     handles = [
-        modules[name].register_forward_pre_hook(
-            zero(sorted(columns), CHANNEL_AXIS.get(type(modules[name]).__name__, -1))
-        )
+        modules[name].register_forward_pre_hook(zero(sorted(columns), axis_of(modules[name])))
         for name, columns in gone.items()
     ]
     try:

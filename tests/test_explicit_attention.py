@@ -200,7 +200,6 @@ class OwnLstm(nn.LSTM):
         lambda: nn.MultiheadAttention(14, 2, add_zero_attn=True),
         lambda: nn.LSTM(3, 5, proj_size=2),
         lambda: OwnLstm(3, 5),
-        lambda: nn.utils.parametrizations.weight_norm(nn.LSTM(3, 5), "weight_hh_l0"),
     ],
 )
 def test_what_cannot_be_rebuilt_stays(make):

@@ -17,7 +17,7 @@ from torch import nn
 from workbench.export.architecture import quoted
 from workbench.measure.asking import check_asked
 from workbench.network.copying import copied
-from workbench.network.rebuilt.explicit import explicit
+from workbench.network.rebuilt.explicit import explicit, is_explicit
 from workbench.pruning.choice import RECONSTRUCTIONS, Choice
 from workbench.session.history import Step
 from workbench.spectral.selection import SELECTIONS
@@ -120,9 +120,9 @@ _PARTS = {
 def fingerprint(model: nn.Module) -> str:
     """SHA-256 over every tensor of the state dict: name, type, shape, values. 64 hexadecimal digits.
 
-    Attention and recurrent layers count as they are taken apart (see `explicit`).
+    Layers that are taken apart, attention and recurrent ones say, count as they are then (see `explicit`).
     """
-    if any(isinstance(module, (nn.MultiheadAttention, nn.RNNBase)) for module in model.modules()):
+    if not is_explicit(model):
         model = explicit(copied(model))
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):

@@ -39,8 +39,8 @@ class Trace:
     `operations`: what ran then; `returned`: what came out. `outside`: where the weight of a layer is used by
     anything but the layer, by the layer's name. `used`: the module that computes with a bare parameter, by
     (module, tensor name); `multiplied`: those that stand in a product of matrices. `made`: the layer that
-    made a storage; `normalised`: the batch norm that takes a layer's output as it is. `alike`: training mode, norms and dropout at rest, runs
-    the same operations and returns the same numbers.
+    made a storage; `normalised`: the batch norm that takes a layer's output as it is. `alike`: training mode,
+    norms and dropout at rest, runs the same operations and returns the same numbers.
     """
 
     labels: Labels

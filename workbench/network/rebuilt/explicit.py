@@ -12,21 +12,33 @@ from torch import Tensor, nn
 
 from workbench.network.rebuilt.attention import Attention
 from workbench.network.rebuilt.recurrent import Recurrent, RecurrentLayer
+from workbench.network.rebuilt.resolved import is_resolvable, resolved
 
-__all__ = ["Attention", "Recurrent", "RecurrentLayer", "explicit"]
+__all__ = ["Attention", "Recurrent", "RecurrentLayer", "explicit", "is_explicit"]
 
 RECURRENT = (nn.RNN, nn.LSTM, nn.GRU)
+
+
+def is_explicit(model: nn.Module) -> bool:
+    """Whether `explicit` would leave the model as it is; False also of a few that it leaves."""
+    rebuilt = (nn.MultiheadAttention, nn.RNNBase)
+    return not any(isinstance(module, rebuilt) or is_resolvable(module) for module in model.modules())
 
 
 def explicit(model: nn.Module) -> nn.Module:
     """`model` with every attention and recurrent layer of torch rebuilt from linear layers, in place.
 
+    Layers that compute their weight at every call (weight norm, parametrizations, standardised weights) and
+    linear layers of someone's own become plain ones, where these compute the same: see `resolved.py`.
+
     Give a copy that nobody else uses. Returns it, or the replacement where the model itself is such a layer.
     A layer that is used twice stays one layer, tied weights stay tied, and a second call changes nothing.
-    Left as they are: subclasses, parametrised layers, and the options `add_bias_kv`, `add_zero_attn` and
-    `proj_size`. Outputs differ at padded positions of an `nn.TransformerEncoder` alone: torch fills them
-    with zeros in evaluation mode without gradients, and only then.
+    Left as they are: subclasses, and the options `add_bias_kv`, `add_zero_attn` and `proj_size`. Outputs
+    differ at padded positions of an `nn.TransformerEncoder` alone: torch fills them with zeros in evaluation
+    mode without gradients, and only then.
     """
+    plain = {module: resolved(module) for module in list(model.modules()) if is_resolvable(module)}
+    model = _replaced(model, {old: new for old, new in plain.items() if old is not new})
     modules = list(model.modules())
     used_whole = {
         id(parameter)
@@ -42,16 +54,22 @@ def explicit(model: nn.Module) -> nn.Module:
                 made[module] = _attention(module, thirds)
         elif type(module) in RECURRENT and not module.proj_size:
             made[module] = _recurrent(cast(nn.RNNBase, module))
-    for parent in modules:
-        # Not named_children(), which leaves out the second name of a layer that is used twice.
-        for name, child in list(parent._modules.items()):
-            if child in made:
-                setattr(parent, name, made[child])
+    model = _replaced(model, made)
     for encoder in modules:
         if isinstance(encoder, nn.TransformerEncoder) and any(
             isinstance(m, Attention) for m in encoder.modules()
         ):
             encoder.use_nested_tensor = False  # padding kept that way is for torch's own attention alone
+    return model
+
+
+def _replaced(model: nn.Module, made: dict[nn.Module, nn.Module]) -> nn.Module:
+    """`model` with other modules in the places of those that are keys, itself one of them perhaps."""
+    for parent in list(model.modules()) if made else ():
+        # Not named_children(), which leaves out the second name of a layer that is used twice.
+        for name, child in list(parent._modules.items()):
+            if child in made:
+                setattr(parent, name, made[child])
     return made.get(model, model)
 
 

@@ -1,0 +1,250 @@
+"""Layers whose weight is computed at every call made plain ones, with the weight that they compute.
+
+Weight norm, spectral norm and every other parametrization of torch; convolutions that standardise their
+weight in a forward of their own; and linear layers that someone wrote without torch's. What a layer computes
+is found by running it on random inputs, never by its name, and a plain layer takes its place only where both
+give the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from workbench.network.duplicating import duplicate
+from workbench.network.layers import CONVOLUTIONS
+from workbench.network.training import untouched_randomness
+
+PLAIN = (*CONVOLUTIONS, nn.Linear)
+ROUNDING = 1e3  # ε of the type, of the largest number: what two ways to the same may differ by
+SIZES = ((2, 3), (3, 6), (2, 7))  # examples of a probe, and pixels a side beyond the kernel
+HOOKS = (WeightNorm, SpectralNorm, prune.BasePruningMethod)
+_HOOKED = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+class SamePadded(nn.Conv2d):
+    """A convolution that pads as much as its input asks for, so that outputs are ⌈size / stride⌉ a side."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The convolution of x (batch, channels, height, width), padded at its ends."""
+        pads: list[int] = []
+        for size, kernel, step, apart in zip(
+            x.shape[-2:], self.kernel_size, self.stride, self.dilation, strict=True
+        ):
+            lack = max((-(-size // step) - 1) * step + (kernel - 1) * apart + 1 - size, 0)
+            pads = [lack // 2, lack - lack // 2, *pads]
+        return super().forward(functional.pad(x, pads) if any(pads) else x)
+
+
+def is_resolvable(module: nn.Module) -> bool:
+    """Whether `resolved` may have something to do: cheap, and true of a few layers that it leaves."""
+    return bool(
+        parametrize.is_parametrized(module)
+        or any(isinstance(hook, HOOKS) for hook in module._forward_pre_hooks.values())
+        or _computes_its_weight(module)
+        or _looks_linear(module)
+    )
+
+
+@torch.no_grad()
+def resolved(module: nn.Module) -> nn.Module:
+    """A plain layer that computes what `module` does, with the same parameters where it computes with those.
+
+    Args:
+        module: one that nobody else uses; weights that torch's own utilities make anew at every call are
+            fixed in place.
+
+    Returns:
+        The plain layer, or `module` where there is nothing to resolve, or no plain layer does the same.
+    """
+    _fixed(module)
+    if any(getattr(module, hooks) for hooks in _HOOKED):
+        return module  # they would see another module
+    with suppress(Exception):  # whatever someone's layer does on numbers that it never saw: it is left
+        if _computes_its_weight(module):
+            return _with_its_weight(cast(Any, module)) or module
+        if _looks_linear(module):
+            return _as_linear(module) or module
+    return module
+
+
+def _fixed(module: nn.Module) -> None:
+    """What torch's utilities compute at every call is computed once, and stays a parameter."""
+    if parametrize.is_parametrized(module):
+        # torch's own removal takes the weight off the class too, which the given model has as well.
+        made = {
+            name: nn.Parameter(
+                getattr(module, name).detach().clone(), any(p.requires_grad for p in how.parameters())
+            )
+            for name, how in cast(nn.ModuleDict, module.parametrizations).items()
+        }
+        module.__class__ = parametrize.type_before_parametrizations(module)
+        del module._modules["parametrizations"]
+        for name, parameter in made.items():
+            setattr(module, name, parameter)
+    for hook in list(module._forward_pre_hooks.values()):
+        if isinstance(hook, WeightNorm):
+            remove_weight_norm(module, hook.name)
+        elif isinstance(hook, SpectralNorm):
+            remove_spectral_norm(module, hook.name)
+        elif isinstance(hook, prune.BasePruningMethod):
+            prune.remove(module, hook._tensor_name)
+
+
+def _computes_its_weight(module: nn.Module) -> bool:
+    """A layer of torch with a forward of its own, and nothing inside that has weights."""
+    kind = next((kind for kind in (SamePadded, *PLAIN) if isinstance(module, kind)), None)
+    return kind is not None and type(module).forward is not kind.forward and not _has_weights_inside(module)
+
+
+def _looks_linear(module: nn.Module) -> bool:
+    """A module of someone's own with the parameters of a linear layer and no others."""
+    own = {key: value for key, value in module._parameters.items() if value is not None}
+    return (
+        not isinstance(module, PLAIN)
+        and not type(module).__module__.startswith("torch.")
+        and set(own) in ({"weight"}, {"weight", "bias"})
+        and own["weight"].dim() == 2
+        and own["weight"].is_floating_point()
+        and ("bias" not in own or own["bias"].shape[0] in own["weight"].shape)
+        and not _has_weights_inside(module)
+    )
+
+
+def _has_weights_inside(module: nn.Module) -> bool:
+    return any(True for child in module.children() for _ in child.parameters())
+
+
+def _with_its_weight(module: Any) -> nn.Module | None:
+    """The plain layer with the weight that a layer computes; None where it computes with its own.
+
+    Which plain layer is found out with random parameters: those of a network that is not trained may hide it.
+    """
+    mixed = _with_random_parameters(module)
+    for padded in (False, True) if isinstance(module, nn.Conv2d) else (False,):
+        weight = _used_weight(mixed)
+        if weight is None:
+            return None
+        if _agree(mixed, _plain(mixed, weight, padded), _probes(module)):
+            own = _used_weight(module)
+            return None if own is None else _plain(module, own, padded)
+    return None
+
+
+def _plain(module: Any, weight: Tensor, padded: bool) -> nn.Module:
+    options: dict[str, Any] = {"bias": module.bias is not None, "device": "meta"}
+    kind = next(kind for kind in PLAIN if isinstance(module, kind))
+    if kind is nn.Linear:
+        new: Any = nn.Linear(module.in_features, module.out_features, **options)
+    else:
+        options |= {key: getattr(module, key) for key in ("stride", "dilation", "groups", "padding_mode")}
+        made_of: Any = SamePadded if padded else kind
+        sizes = (module.in_channels, module.out_channels, module.kernel_size)
+        new = made_of(*sizes, padding=0 if padded else module.padding, **options)
+    learns = all(parameter.requires_grad for parameter in module.parameters())
+    new.weight = nn.Parameter(weight.detach().clone(), requires_grad=learns)
+    if module.bias is not None:
+        new.bias = module.bias
+    return _in_place_of(module, new)
+
+
+def _as_linear(module: Any) -> nn.Module | None:
+    """A Linear around the weight of a module that multiplies by it, (outputs, inputs) or turned."""
+    mixed = _with_random_parameters(module)
+    rows, columns = module.weight.shape
+    for turned in (False, True):
+        outputs, inputs = (columns, rows) if turned else (rows, columns)
+        if module._parameters.get("bias") is not None and len(module.bias) != outputs:
+            continue
+
+        def around(old: Any, turned: bool = turned, sizes: tuple[int, int] = (inputs, outputs)) -> nn.Module:
+            bias = old._parameters.get("bias")
+            new = nn.Linear(*sizes, bias=bias is not None, device="meta")
+            learns = old.weight.requires_grad
+            new.weight = nn.Parameter(old.weight.t().contiguous(), learns) if turned else old.weight
+            if bias is not None:
+                new.bias = bias
+            return _in_place_of(old, new)
+
+        shapes: list[tuple[int, ...]] = [(3, inputs), (2, 5, inputs)]
+        if _agree(mixed, around(mixed), [_random(shape, module.weight, 3) for shape in shapes]):
+            return around(module)
+    return None
+
+
+def _in_place_of(old: nn.Module, new: nn.Module) -> nn.Module:
+    """`new` with what `old` has beside, for code around that asks for it."""
+    for key, value in vars(old).items():
+        if key not in vars(new) and not isinstance(value, (Tensor, nn.Module)):
+            new.__dict__[key] = value
+    return new.train(old.training)
+
+
+def _agree(first: nn.Module, second: nn.Module, probes: list[Tensor]) -> bool:
+    """Whether both give the same on every probe, not all zeros, also in training mode."""
+    for training, probe in [(mode, probe) for mode in (False, True) for probe in probes]:
+        with untouched_randomness():
+            ours, theirs = first.train(training)(probe), second.train(training)(probe)
+        if not isinstance(ours, Tensor) or ours.shape != theirs.shape or ours.dtype != theirs.dtype:
+            return False
+        largest = float(theirs.abs().max())
+        allowed = ROUNDING * torch.finfo(ours.dtype).eps * largest
+        if not largest > 0 or float((ours - theirs).abs().max()) > allowed:
+            return False
+    return True
+
+
+def _with_random_parameters(module: nn.Module) -> Any:
+    mixed = duplicate(module).eval()
+    for index, parameter in enumerate(mixed.parameters()):
+        parameter.data = _random(tuple(parameter.shape), parameter, index + 11)
+    return mixed
+
+
+def _probes(module: Any) -> list[Tensor]:
+    if isinstance(module, nn.Linear):
+        return [_random(shape, module.weight, 5) for shape in ((3, module.in_features),)]
+    spans = [(k - 1) * apart + 1 for k, apart in zip(module.kernel_size, module.dilation, strict=True)]
+    shapes = [(n, module.in_channels, *(span + beyond for span in spans)) for n, beyond in SIZES]
+    return [_random(shape, module.weight, 5 + index) for index, shape in enumerate(shapes)]
+
+
+def _random(shape: tuple[int, ...], like: Tensor, seed: int) -> Tensor:
+    values = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return values.to(like.device, like.dtype)
+
+
+def _used_weight(module: Any) -> Tensor | None:
+    """The weight of the one product that a layer's forward runs; None where it is the layer's own."""
+    seen = _Products()
+    with seen:
+        module(_probes(module)[0])
+    if len(seen.weights) != 1 or seen.weights[0].shape != module.weight.shape:
+        return None
+    same = seen.weights[0].untyped_storage()._cdata == module.weight.untyped_storage()._cdata
+    return None if same else seen.weights[0]
+
+
+class _Products(TorchDispatchMode):
+    """Notes the weights of products that run, as (outputs, inputs, *kernel)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights: list[Tensor] = []
+
+    def __torch_dispatch__(self, func: Callable, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__  # type: ignore[attr-defined]
+        if name == "convolution":
+            self.weights.append(args[1])
+        elif name in ("mm", "addmm"):
+            self.weights.append(args[-1].t())
+        return func(*args, **(kwargs or {}))
