@@ -9,6 +9,8 @@ from torch import nn
 from torch.nn import functional
 
 import workbench as wb
+from workbench.network.finding.dependence import settle_by_trying
+from workbench.network.finding.labels import Labels
 from workbench.network.finding.proof import find_groups
 from workbench.network.surgery import remove_units
 
@@ -55,6 +57,98 @@ IMAGES = {
 }
 
 
+LIBRARY = torch.library.Library("workbench_tests", "DEF")
+for schema in (
+    "snake(Tensor x) -> Tensor",
+    "shifted(Tensor x, int dim) -> Tensor",
+    "noisy(Tensor x) -> Tensor",
+):
+    LIBRARY.define(schema)
+LIBRARY.impl("snake", lambda x: x + torch.sin(3 * x) ** 2 / 3, "CPU")
+LIBRARY.impl("shifted", lambda x, dim: x + torch.cat([x, x], dim).narrow(dim, 1, x.shape[dim]), "CPU")
+LIBRARY.impl("noisy", lambda x: x + torch.randn_like(x), "CPU")
+SNAKE, SHIFTED, NOISY = (getattr(torch.ops.workbench_tests, name) for name in ("snake", "shifted", "noisy"))
+# In no family at all: what they depend on is tried.
+FLAT |= {
+    "an operator of one's own": SNAKE,
+    "neighbours among the examples": lambda x: SHIFTED(x, 0),
+    "index_put that adds": lambda x: torch.zeros_like(x).index_put((ROWS,), x, accumulate=True),
+    "index_put_ that adds": lambda x: torch.zeros_like(x).index_put_((ROWS,), x, accumulate=True),
+    "renorm of a unit": lambda x: x.renorm(2, 1, 0.5),
+    "renorm_ of a unit": lambda x: x.clone().renorm_(2, 1, 0.5),
+    "cummax": lambda x: x.cummax(0).values,
+    "searchsorted": lambda x: torch.searchsorted(torch.linspace(-1, 1, 5), x).float(),
+    "quantized in place": lambda x: torch.fake_quantize_per_tensor_affine(
+        x, torch.tensor(0.1), torch.tensor(0), -9, 9
+    ),
+    "rrelu in place": lambda x: functional.rrelu(x, inplace=True),
+    "leaky_relu with out": lambda x: torch.ops.aten.leaky_relu.out(x, 0.1, out=torch.empty_like(x)),
+    "hardswish with out": lambda x: torch.ops.aten.hardswish.out(x, out=torch.empty_like(x)),
+    "turned and own": lambda x: SNAKE(x.t()).t().contiguous(),
+    "of a unit alone": lambda x: SHIFTED(x.t().unsqueeze(-1), 1).squeeze(-1).t().contiguous(),
+}
+
+
+@pytest.mark.parametrize("conv", [False, True])
+def test_what_is_random_is_not_taken_for_what_it_depends_on(conv):
+    torch.manual_seed(0)
+    x = torch.randn(6, 3, 8, 8) if conv else torch.randn(6, 8)
+    (first, _) = find_groups(Between(NOISY, conv).eval(), x)
+    assert not first.prunable
+    assert "noisy" in first.why_not
+
+
+def test_an_operator_with_a_bare_parameter_is_named():
+    weight = torch.nn.Parameter(torch.rand(6, 12))
+
+    class Bare(Between):
+        def __init__(self):
+            super().__init__(None, conv=False)
+            self.bare = weight
+
+        def forward(self, x):
+            return self.b(torch.cdist(self.a(x), self.bare) @ self.a(x)[:, :12])
+
+    (first, _) = find_groups(Bare(), torch.randn(6, 8))
+    assert not first.prunable
+    assert "they reach the operation '_cdist_forward'" in first.why_not
+
+
+@pytest.mark.parametrize("units", [5, 40])
+def test_many_units_are_told_apart_by_few_tries(units):
+    calls = []
+
+    def own(x):
+        calls.append(1)
+        return SHIFTED(x, 0)
+
+    LIBRARY.define(f"counted{units}(Tensor x) -> Tensor")
+    LIBRARY.impl(f"counted{units}", own, "CPU")
+    labels = Labels()
+    x = torch.randn(4, units)
+    labels.write(x, labels.fresh(units).expand(4, units))
+    counted = getattr(torch.ops.workbench_tests, f"counted{units}").default
+    out = counted(x)
+    assert settle_by_trying(labels, counted, (x,), {}, [out], "")
+    assert torch.equal(labels.of(out), labels.of(x))
+    assert len(calls) <= 3 + 2 * 2 + 2 * (units if units <= 16 else 2 * units.bit_length())
+
+
+def test_neighbours_among_units_are_joined_with_each_other_alone():
+    labels = Labels()
+    x = torch.randn(3, 40)
+    labels.write(x, labels.fresh(40).expand(3, 40))
+    LIBRARY.define("coupled(Tensor x) -> Tensor")
+    LIBRARY.impl("coupled", lambda x: x.unflatten(-1, (-1, 2)).prod(-1), "CPU")
+    coupled = torch.ops.workbench_tests.coupled.default
+    out = coupled(x)
+    assert settle_by_trying(labels, coupled, (x,), {}, [out], "coupled")
+    found = labels.of(out)
+    assert len(found.unique()) == 20
+    assert torch.equal(labels.of(x)[:, ::2], found)
+    assert torch.equal(labels.of(x)[:, 1::2], found)
+
+
 @pytest.mark.filterwarnings("ignore:index_reduce")
 @pytest.mark.parametrize("name", [*FLAT, *IMAGES])
 def test_units_pass_and_removal_is_silencing(name):
@@ -69,7 +163,7 @@ def test_units_pass_and_removal_is_silencing(name):
     with torch.no_grad():
         for unit in set(range(12)) - set(KEPT):
             silenced.b.weight[:, unit] = 0
-    torch.testing.assert_close(pruned(x), silenced(x))
+        torch.testing.assert_close(pruned(x), silenced(x))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +178,10 @@ def test_units_pass_and_removal_is_silencing(name):
             lambda x: x.scatter(1, torch.zeros(6, 12, dtype=torch.long), x),
             r"mixed by the network \(scatter\)",
         ),
-        (lambda x: torch.cdist(x, x) @ x[:, :12], "they reach the operation"),
+        (lambda x: torch.cdist(x, x) @ x[:, :12], r"mixed by the network \(cdist_forward\)"),
+        (lambda x: x.renorm(2, 0, 1.0), r"mixed by the network \(renorm\)"),
+        (lambda x: x.clone().renorm_(2, 0, 1.0), r"mixed by the network \(renorm\)"),
+        (lambda x: SHIFTED(x, 1), r"mixed by the network \(shifted"),
     ],
 )
 def test_what_goes_across_units_is_refused(function, reason):

@@ -120,9 +120,15 @@ def test_a_bare_matrix_of_units_is_refused_by_name_of_its_module():
 
 
 def test_an_operation_that_is_not_known_is_named():
-    group = first(lambda m, x: x + torch.cdist(x, x).mean())
+    group = first(lambda m, x: x + torch.cdist(x, m.places).mean(), places=parameter(7, 12))
     assert not group.prunable
     assert "not known" in group.why_not
+
+
+def test_what_an_operation_in_no_family_mixes_is_found_by_trying():
+    group = first(lambda m, x: x + torch.cdist(x, x).mean())
+    assert not group.prunable
+    assert "mixed by the network (cdist" in group.why_not
 
 
 def test_a_gated_half_goes_with_its_gate():

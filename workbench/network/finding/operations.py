@@ -1,12 +1,14 @@
 """What each tensor operation does to labels: moving, combining, reducing, contracting.
 
 Operations are PyTorch's own core operators (aten), so functions, methods and modules without weights all
-come down to the families below. One that is in no family refuses the units that reach it.
+come down to the families below. What one that is in no family depends on is tried (`dependence.py`); where
+that cannot be told, it refuses the units that reach it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -14,57 +16,19 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
 from workbench.network.finding.cuts import CUTTING, note_cut, note_stack
+from workbench.network.finding.dependence import settle_by_trying
+from workbench.network.finding.kinds import (
+    BARE_PRODUCTS,
+    CONTRACTING,
+    LANDING,
+    MOVING,
+    NEUTRAL,
+    NORMS,
+    POINTWISE,
+    REDUCING,
+    SPATIAL,
+)
 from workbench.network.finding.labels import Labels
-
-# Numbers move and stay what they are: the same operation moves their labels.
-MOVING = {
-    "clone", "contiguous", "_to_copy", "cat", "stack", "index", "index_select", "gather", "repeat",
-    "constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "reflection_pad3d", "replication_pad1d",
-    "replication_pad2d", "replication_pad3d", "flip", "roll", "rot90", "pixel_shuffle", "pixel_unshuffle",
-    "channel_shuffle", "native_channel_shuffle", "im2col", "tril", "triu", "lift_fresh_copy", "slice_scatter",
-    "select_scatter", "_reshape_copy", "_unsafe_index", "repeat_interleave", "diag_embed",
-}  # fmt: skip
-# Each result is made of all numbers along some axes.
-REDUCING = {
-    "sum", "mean", "amax", "amin", "max", "min", "prod", "logsumexp", "var", "std", "var_mean", "std_mean",
-    "norm", "linalg_vector_norm", "argmax", "argmin", "any", "all", "median", "cumsum", "cumprod", "_softmax",
-    "_log_softmax", "_safe_softmax", "sort", "topk", "kthvalue", "aminmax", "logcumsumexp", "_fft_r2c",
-    "_fft_c2c", "_fft_c2r",
-}  # fmt: skip
-# Each result is made of numbers at neighbouring places, within a channel; how many spatial axes there are.
-SPATIAL = {
-    name: dims
-    for dims in (1, 2, 3)
-    for name in (
-        f"avg_pool{dims}d", f"max_pool{dims}d", f"max_pool{dims}d_with_indices", f"_adaptive_avg_pool{dims}d",
-        f"adaptive_avg_pool{dims}d", f"adaptive_max_pool{dims}d", f"upsample_nearest{dims}d",
-        f"_upsample_nearest_exact{dims}d", f"fractional_max_pool{dims}d", f"max_unpool{dims}d",
-    )
-} | {
-    "upsample_linear1d": 1, "upsample_bilinear2d": 2, "_upsample_bilinear2d_aa": 2, "upsample_bicubic2d": 2,
-    "_upsample_bicubic2d_aa": 2, "upsample_trilinear3d": 3, "grid_sampler_2d": 2, "grid_sampler_3d": 3,
-}  # fmt: skip
-CONTRACTING = {"mm", "bmm", "addmm", "baddbmm", "mv", "dot", "addmv"}
-BARE_PRODUCTS = {"convolution", "_convolution", "_trilinear"}
-POINTWISE = {
-    "masked_fill", "_prelu_kernel", "native_dropout", "copy", "lerp", "addcmul", "addcdiv", "hardswish",
-    "log_sigmoid_forward", "rrelu_with_noise", "rrelu_with_noise_functional", "floor_divide", "bucketize",
-    "fake_quantize_per_tensor_affine_cachemask", "index_fill",
-    "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams",
-}  # fmt: skip
-# Numbers land on others along one axis, wherever an index sends them.
-LANDING = {"scatter", "scatter_add", "scatter_reduce", "index_add", "index_reduce", "index_copy"}
-NORMS = {
-    "native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training",
-    "cudnn_batch_norm", "_batch_norm_no_update", "batch_norm",
-}  # fmt: skip
-# Results that take a shape from their arguments, and no number.
-NEUTRAL = {
-    "zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "new_zeros", "new_ones",
-    "new_full", "new_empty", "new_empty_strided", "_local_scalar_dense", "is_nonzero", "equal", "zeros",
-    "ones", "full", "empty", "arange", "scalar_tensor", "nonzero", "isnan", "isfinite", "set_", "resize_",
-    "as_strided_", "squeeze_", "unsqueeze_", "transpose_", "t_", "swapaxes_", "swapdims_", "detach_",
-}  # fmt: skip
 
 
 def propagate(
@@ -92,14 +56,28 @@ def propagate(
     if _is_pointwise(func, name):
         _combine(labels, name, inputs, known, outputs, where)
         return
-    rule = next((rule for names, rule in RULES if name in names), _unknown)
-    rule(labels, name, given, outputs, where)
+    rule = next((rule for names, rule in RULES if name in names), _not_settled)
+    if rule(labels, name, given, outputs, where) is False and (
+        name in BARE_PRODUCTS or not settle_by_trying(labels, func, args, kwargs, outputs, mixer(where, name))
+    ):
+        _refuse(labels, name, given, where)
     if name == "stack":
         note_stack(labels, given, outputs[0])
 
 
 def _is_pointwise(func: Any, name: str) -> bool:
-    return torch.Tag.pointwise in func.tags or name.removesuffix("_") in POINTWISE
+    """By the tags of any form of the operation: torch tags few of those in place or with an `out`."""
+    return name.removesuffix("_") in POINTWISE or _is_tagged(func.overloadpacket)
+
+
+@cache
+def _is_tagged(packet: Any) -> bool:
+    plain = getattr(torch.ops.aten, packet.__name__.removesuffix("_"), packet)
+    return any(
+        torch.Tag.pointwise in getattr(form, overload).tags
+        for form in (packet, plain)
+        for overload in form.overloads()
+    )
 
 
 def _aliases(outputs: list[Tensor], inputs: list[Tensor]) -> bool:
@@ -185,14 +163,11 @@ def _move(labels: Labels, name: str, given: dict, outputs: list[Tensor], where: 
     labels.write(outputs[0], result.long())
 
 
-def _reduce(labels: Labels, name: str, given: dict, outputs: list[Tensor], where: str) -> None:
+def _reduce(labels: Labels, name: str, given: dict, outputs: list[Tensor], where: str) -> bool:
     source: Tensor = next(v for v in given.values() if isinstance(v, Tensor))
     found = labels.of(source)
     if found is None:
-        for argument in given.values():  # the labelled one is another argument: max(a, b)
-            if isinstance(argument, Tensor) and labels.of(argument) is not None:
-                _unknown(labels, name, given, outputs, where)
-        return
+        return False  # the labelled one is another argument
     dims = given.get("dim", given.get("dims", given.get("axis")))
     if name in ("sort", "topk", "kthvalue") and dims is None:
         dims = -1
@@ -202,6 +177,7 @@ def _reduce(labels: Labels, name: str, given: dict, outputs: list[Tensor], where
     for out in outputs:
         same = out.dim() == source.dim()
         labels.write(out, kept.expand(out.shape) if same else kept.squeeze(dims).reshape(out.shape))
+    return True
 
 
 def _neighbours(labels: Labels, name: str, given: dict, outputs: list[Tensor], where: str) -> None:
@@ -291,14 +267,13 @@ def _packed(labels: Labels, name: str, given: dict, outputs: list[Tensor], where
         labels.write(outputs[0], kept.reshape(kept.shape[steps:]).expand(outputs[0].shape))
 
 
-def _landing(labels: Labels, name: str, given: dict, outputs: list[Tensor], where: str) -> None:
+def _landing(labels: Labels, name: str, given: dict, outputs: list[Tensor], where: str) -> bool:
     """x.index_add(dim, index, source) and the like: along `dim` anything may land anywhere."""
     target, source = given["self"], given.get("src", given.get("source"))
     dim = given["dim"] % max(1, target.dim())
     shapes = [list(t.shape) for t in (target, source) if isinstance(t, Tensor)]
     if any(shape[:dim] + shape[dim + 1 :] != shapes[0][:dim] + shapes[0][dim + 1 :] for shape in shapes):
-        _unknown(labels, name, given, outputs, where)
-        return
+        return False
     result = torch.zeros(outputs[0].shape, dtype=torch.int64)
     for tensor in (target, source):
         known = labels.of(tensor) if isinstance(tensor, Tensor) else None
@@ -306,6 +281,7 @@ def _landing(labels: Labels, name: str, given: dict, outputs: list[Tensor], wher
             kept = labels.together(known, [dim], mixer(where, name)).expand(result.shape)
             result = labels.meet(result, kept.contiguous(), mixer(where, name))
     labels.write(outputs[0], result)
+    return True
 
 
 def _folded(labels: Labels, name: str, given: dict, outputs: list[Tensor], where: str) -> None:
@@ -319,19 +295,19 @@ def _folded(labels: Labels, name: str, given: dict, outputs: list[Tensor], where
     labels.write(outputs[0], kept.expand(outputs[0].shape))
 
 
-def _depthwise(labels: Labels, name: str, given: dict, outputs: list[Tensor], where: str) -> None:
+def _depthwise(labels: Labels, name: str, given: dict, outputs: list[Tensor], where: str) -> bool:
     """A convolution by a bare kernel a channel, a blur say, keeps channels to themselves."""
     inputs, weight = given["input"], given["weight"]
     found, kernel = labels.of(inputs), labels.of(weight)
     channels = weight.shape[0]
     if found is None or given["transposed"] or not given["groups"] == channels == inputs.shape[1]:
-        _unknown(labels, name, given, outputs, where)
-        return
+        return False
     kept = labels.together(found, range(2, found.dim()), mixer(where, name))  # (n, channels, 1, …)
     if kernel is not None:
         own = labels.together(kernel, range(1, kernel.dim()))
         kept = labels.meet(kept, own.reshape(1, channels, *[1] * (found.dim() - 2)).expand(kept.shape))
     labels.write(outputs[0], kept.expand(outputs[0].shape))
+    return True
 
 
 def _group_norm(labels: Labels, name: str, given: dict, outputs: list[Tensor], where: str) -> None:
@@ -349,11 +325,10 @@ def _group_norm(labels: Labels, name: str, given: dict, outputs: list[Tensor], w
     labels.write(outputs[0], kept)
 
 
-def _put(labels: Labels, name: str, given: dict, outputs: list[Tensor], where: str) -> None:
+def _put(labels: Labels, name: str, given: dict, outputs: list[Tensor], where: str) -> bool:
     """Numbers put into places of another tensor, x[index] = values."""
     if given.get("accumulate"):
-        _unknown(labels, name, given, outputs, where)
-        return
+        return False
     target, index, values = (given[key] for key in ("self", "indices", "values"))
     # the target's own labels lie where they lay: an operation in place has not touched them
     old = labels.of(target)
@@ -361,9 +336,14 @@ def _put(labels: Labels, name: str, given: dict, outputs: list[Tensor], where: s
     new = labels.of(values)
     new = torch.zeros(values.shape, dtype=torch.int64) if new is None else new
     labels.write(outputs[0], torch.ops.aten.index_put(old.contiguous(), index, new.contiguous()))
+    return True
 
 
-def _unknown(labels: Labels, name: str, given: dict, outputs: list[Tensor], where: str) -> None:
+def _not_settled(labels: Labels, name: str, given: dict, outputs: list[Tensor], where: str) -> bool:
+    return False
+
+
+def _refuse(labels: Labels, name: str, given: dict, where: str) -> None:
     place = where or "the network"
     reason = f"they reach the operation {name!r} in {place}, not known"
     if name in BARE_PRODUCTS:
@@ -374,7 +354,7 @@ def _unknown(labels: Labels, name: str, given: dict, outputs: list[Tensor], wher
             labels.refuse(found, reason)
 
 
-Rule = Callable[[Labels, str, dict, list[Tensor], str], None]
+Rule = Callable[[Labels, str, dict, list[Tensor], str], bool | None]  # False: it does not know
 RULES: tuple[tuple[Any, Rule], ...] = (
     (MOVING, _move),
     (REDUCING, _reduce),

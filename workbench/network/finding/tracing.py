@@ -17,8 +17,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
+from workbench.network.finding.kinds import BARE_PRODUCTS, CONTRACTING, NEUTRAL
 from workbench.network.finding.labels import Labels
-from workbench.network.finding.operations import BARE_PRODUCTS, CONTRACTING, NEUTRAL, mixer, propagate
+from workbench.network.finding.operations import mixer, propagate
 from workbench.network.groups import features_last, is_grouped
 from workbench.network.layers import PER_CHANNEL, SPATIAL, is_linear_layer, kind_of, layer_weight, width_of
 from workbench.network.running import Inputs, call, received, tensors_of
