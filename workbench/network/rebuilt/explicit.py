@@ -11,6 +11,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from workbench.network.rebuilt.attention import Attention
+from workbench.network.rebuilt.calls import call_layers
 from workbench.network.rebuilt.recurrent import Recurrent, RecurrentLayer
 from workbench.network.rebuilt.resolved import is_resolvable, resolved
 
@@ -29,7 +30,8 @@ def explicit(model: nn.Module) -> nn.Module:
     """`model` with every attention and recurrent layer of torch rebuilt from linear layers, in place.
 
     Layers that compute their weight at every call (weight norm, parametrizations, standardised weights) and
-    linear layers of someone's own become plain ones, where these compute the same: see `resolved.py`.
+    linear layers of someone's own become plain ones, where these compute the same (`resolved.py`); code that
+    multiplies by a layer's weight itself calls the layer (`calls.py`).
 
     Give a copy that nobody else uses. Returns it, or the replacement where the model itself is such a layer.
     A layer that is used twice stays one layer, tied weights stay tied, and a second call changes nothing.
@@ -60,7 +62,7 @@ def explicit(model: nn.Module) -> nn.Module:
             isinstance(m, Attention) for m in encoder.modules()
         ):
             encoder.use_nested_tensor = False  # padding kept that way is for torch's own attention alone
-    return model
+    return call_layers(model)
 
 
 def _replaced(model: nn.Module, made: dict[nn.Module, nn.Module]) -> nn.Module:
