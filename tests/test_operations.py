@@ -85,6 +85,9 @@ FLAT |= {
     "leaky_relu with out": lambda x: torch.ops.aten.leaky_relu.out(x, 0.1, out=torch.empty_like(x)),
     "hardswish with out": lambda x: torch.ops.aten.hardswish.out(x, out=torch.empty_like(x)),
     "turned and own": lambda x: SNAKE(x.t()).t().contiguous(),
+    "the largest of the examples": lambda x: x - x.max(0).values,
+    "the larger of two": lambda x: torch.max(x, x.tanh()),
+    "masked by a tensor": lambda x: x.clone().masked_fill_(x > 1, torch.tensor(0.5)),
     "of a unit alone": lambda x: SHIFTED(x.t().unsqueeze(-1), 1).squeeze(-1).t().contiguous(),
 }
 
@@ -179,6 +182,8 @@ def test_units_pass_and_removal_is_silencing(name):
             r"mixed by the network \(scatter\)",
         ),
         (lambda x: torch.cdist(x, x) @ x[:, :12], r"mixed by the network \(cdist_forward\)"),
+        (lambda x: x / x.max(), r"mixed by the network \(max\)"),
+        (lambda x: x / x.max(1, keepdim=True).values, r"mixed by the network \(max\)"),
         (lambda x: x.renorm(2, 0, 1.0), r"mixed by the network \(renorm\)"),
         (lambda x: x.clone().renorm_(2, 0, 1.0), r"mixed by the network \(renorm\)"),
         (lambda x: SHIFTED(x, 1), r"mixed by the network \(shifted"),
@@ -332,3 +337,13 @@ def test_an_average_over_units_mixes_them_only_where_it_counts(use):
     groups = find_groups(Averaged(""), torch.randn(6, 8))
     (group,) = [g for g in groups if "b" in [writer.module for writer in g.writers]]
     assert group.prunable == (use == "thrown away")
+
+
+def test_one_unit_makes_one_unit_of_whatever_shape():
+    labels = Labels()
+    x = torch.randn(3)
+    labels.write(x, labels.fresh(1).expand(3))
+    total = torch.ops.aten.histc.default
+    for out in (torch.tensor(1.0), torch.zeros(5, 2)):
+        assert settle_by_trying(labels, total, (x,), {}, [out], "")
+        assert labels.of(out).unique().tolist() == [1]

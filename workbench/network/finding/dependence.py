@@ -46,7 +46,7 @@ def settle_by_trying(
     units = units[units > 0]
     if len(units) == 1:  # whatever is made of it
         for out in outputs:
-            labels.write(out, units.expand(out.shape))
+            labels.write(out, units[0].expand(out.shape))
         return True
     try:
         with torch.no_grad(), untouched_randomness():

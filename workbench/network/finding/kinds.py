@@ -32,8 +32,8 @@ SPATIAL = {
 }  # fmt: skip
 CONTRACTING = {"mm", "bmm", "addmm", "baddbmm", "mv", "dot", "addmv"}
 BARE_PRODUCTS = {"convolution", "_convolution", "_trilinear"}
-# Element by element, and neither tagged so by torch nor to be found by trying: random, or in place.
-POINTWISE = {"native_dropout", "copy", "rrelu_with_noise", "index_fill"}
+# Element by element, and neither tagged so by torch nor to be found by trying: random, or of two tensors.
+POINTWISE = {"native_dropout", "copy", "rrelu_with_noise", "index_fill", "masked_fill", "rsub"}
 # Numbers land on others along one axis, wherever an index sends them.
 LANDING = {"scatter", "scatter_add", "scatter_reduce", "index_add", "index_reduce", "index_copy"}
 NORMS = {

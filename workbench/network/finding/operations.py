@@ -67,17 +67,23 @@ def propagate(
 
 def _is_pointwise(func: Any, name: str) -> bool:
     """By the tags of any form of the operation: torch tags few of those in place or with an `out`."""
-    return name.removesuffix("_") in POINTWISE or _is_tagged(func.overloadpacket)
+    return name.removesuffix("_") in POINTWISE or _is_tagged(func)
 
 
 @cache
-def _is_tagged(packet: Any) -> bool:
+def _is_tagged(func: Any) -> bool:
+    """Whether torch calls the operation, or the same one that returns its result, pointwise."""
+    packet = func.overloadpacket
     plain = getattr(torch.ops.aten, packet.__name__.removesuffix("_"), packet)
-    return any(
-        torch.Tag.pointwise in getattr(form, overload).tags
-        for form in (packet, plain)
-        for overload in form.overloads()
+    forms = [getattr(plain, overload) for overload in plain.overloads()]
+    return torch.Tag.pointwise in func.tags or any(
+        torch.Tag.pointwise in form.tags and _arguments(form) == _arguments(func) for form in forms
     )
+
+
+def _arguments(func: Any) -> list[tuple[str, str]]:
+    """Names and types of what an operation computes with."""
+    return [(one.name, str(one.type)) for one in func._schema.arguments if not one.is_out]
 
 
 def _aliases(outputs: list[Tensor], inputs: list[Tensor]) -> bool:
