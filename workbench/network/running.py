@@ -305,7 +305,11 @@ def call_order(model: nn.Module, example_input: Inputs) -> tuple[str, ...]:
     handles: list[Any] = []
     try:
         for name, module in model.named_modules():
-            handles.append(module.register_forward_pre_hook(lambda _m, _i, name=name: order.append(name)))
+            handles.append(
+                module.register_forward_pre_hook(
+                    lambda _m, args, name=name: None if is_call_for_nothing(args) else order.append(name)
+                )
+            )
         with torch.no_grad():
             call(model, example_input)
     except Exception as error:
@@ -317,6 +321,11 @@ def call_order(model: nn.Module, example_input: Inputs) -> tuple[str, ...]:
         for handle in handles:
             handle.remove()
     return tuple(order)
+
+
+def is_call_for_nothing(args: tuple) -> bool:
+    """Whether a module is called with no example at all, as an expert is that gets no token."""
+    return bool(args) and isinstance(args[0], Tensor) and not args[0].numel()
 
 
 def _what_to_give(model: nn.Module, inputs: Inputs) -> str:

@@ -29,6 +29,7 @@ from workbench.network.copying import copied
 from workbench.network.cost import count_cost
 from workbench.network.cost_model import CostModel
 from workbench.network.fewer import on_few
+from workbench.network.finding.idle import idle_layers
 from workbench.network.finding.proof import take_apart
 from workbench.network.finding.staying import Staying
 from workbench.network.groups import UnitGroup, named_group
@@ -93,6 +94,7 @@ from workbench.tuning.settings import Tuning
 GIVEN = "data of your own"  # what data is called that nobody named, in place of an example's
 PROCEDURES = ("simultaneous", "sequential")
 EXAMPLE_SIZE = 8  # examples of the first batch with which groups are proved
+REACHING_SIZE = 64  # where fewer leave a layer without input
 LARGE_EXAMPLE = 1 << 16  # numbers an example from which two must do
 Widths = Mapping[str, int] | BudgetPlan
 Cancel = threading.Event
@@ -1032,8 +1034,9 @@ def widths_of(widths: Widths) -> dict[str, int]:
 def _probed(model: nn.Module, inputs: Inputs, cut: bool) -> tuple[Inputs, tuple[str, ...]]:
     """The examples with which groups are proved, and the order in which they call the modules.
 
-    `cut`: fewer than were given, and fewer still where each is large. They are copies: a tensor made in
-    inference mode cannot be traced, and a network may write into its input.
+    `cut`: fewer than were given, and fewer still where each is large; more where these reach more layers, as
+    experts need it. They are copies: a tensor made in inference mode cannot be traced, and a network may
+    write into its input.
     """
 
     def calls(few: Inputs) -> tuple[str, ...]:
@@ -1043,6 +1046,9 @@ def _probed(model: nn.Module, inputs: Inputs, cut: bool) -> tuple[Inputs, tuple[
         return mapped(inputs, torch.clone), calls(inputs)
     size = max((tensor[:1] if tensor.dim() else tensor).numel() for tensor in tensors_of(inputs))
     few, order = on_few(model, inputs, EXAMPLE_SIZE if size < LARGE_EXAMPLE else 2, calls)
+    if size < LARGE_EXAMPLE and idle_layers(model, set(order)):
+        more, longer = on_few(model, inputs, REACHING_SIZE, calls)
+        few, order = (more, longer) if len(set(longer)) > len(set(order)) else (few, order)
     return mapped(few, torch.clone), order
 
 

@@ -31,7 +31,7 @@ SPATIAL = {
     "_upsample_bicubic2d_aa": 2, "upsample_trilinear3d": 3, "grid_sampler_2d": 2, "grid_sampler_3d": 3,
 }  # fmt: skip
 CONTRACTING = {"mm", "bmm", "addmm", "baddbmm", "mv", "dot", "addmv"}
-BARE_PRODUCTS = {"convolution", "_convolution", "_trilinear"}
+BARE_PRODUCTS = {"convolution", "_convolution", "_trilinear", "_grouped_mm", "_scaled_grouped_mm"}
 # Element by element, and neither tagged so by torch nor to be found by trying: random, or of two tensors.
 POINTWISE = {"native_dropout", "copy", "rrelu_with_noise", "index_fill", "masked_fill", "rsub"}
 # Numbers land on others along one axis, wherever an index sends them.

@@ -150,8 +150,10 @@ class Labels:
     def together(self, labels: Tensor, dims: Sequence[int], mixer: str = "") -> Tensor:
         """One label for all that stand along `dims` (kept, with size 1): what mixes them makes one unit."""
         dims = [d % labels.dim() for d in dims] if labels.dim() else []
-        if not dims or not labels.numel():
+        if not dims:
             return labels
+        if not labels.numel():  # an expert that gets no token
+            return labels.sum(dims, keepdim=True)
         largest = labels.clamp(min=0).amax(dims, keepdim=True)
         spread = largest.expand(labels.shape)
         strangers = (labels > 0) & (labels != spread)
@@ -169,6 +171,8 @@ class Labels:
         Labels of its own stand for the result; `settle` joins them to what they are made of.
         """
         dims = [d % labels.dim() for d in dims]
+        if not labels.numel():
+            return self.together(labels, dims)
         largest = labels.clamp(min=0).amax(dims, keepdim=True)
         spread = largest.expand(labels.shape)
         strangers = (labels > 0) & (labels != spread)

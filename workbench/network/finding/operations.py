@@ -129,7 +129,7 @@ def _met(labels: Labels, first: Tensor, second: Tensor, where: str, what: str = 
 
 
 def _single(found: Tensor) -> bool:
-    return bool((found > 0).all()) and bool((found == found.flatten()[0]).all())
+    return bool(found.numel()) and bool((found > 0).all()) and bool((found == found.flatten()[0]).all())
 
 
 def _spread_over(labels: Labels, gate: Tensor, several: Tensor) -> bool:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from workbench.network.copying import copied
 from workbench.network.fewer import few_examples, on_few
 from workbench.network.finding.assembly import Discovery, discover
+from workbench.network.finding.idle import idle_layers, idle_sister
 from workbench.network.finding.linking import Link, bonds, link, merged, without_units
 from workbench.network.finding.mending import are_alike, choices, names_of, pattern
 from workbench.network.finding.staying import Staying, what_stays
@@ -85,11 +86,17 @@ def _found(model: nn.Module, example_input: Inputs) -> tuple[tuple[UnitGroup, ..
         still = tuple(replace(g, prunable=False, why_not=g.why_not or reason) for g in found.groups)
         return still, found, reference
     owners = _owners(reference)
+    idle = idle_layers(reference, {*found.position, *found.trace.columns, *found.trace.rows})
     groups = []
     for group in found.groups:
         reason = group.why_not or _structural_reason(group, reference, owners)
+        reason = reason or idle_sister(group, reference, idle)
         groups.append(replace(group, prunable=not reason, why_not=reason))
-    singles = {n: g for n, g in found.singles.items() if not _structural_reason(g, reference, owners)}
+    singles = {
+        n: g
+        for n, g in found.singles.items()
+        if not _structural_reason(g, reference, owners) and not idle_sister(g, reference, idle)
+    }
     tried = [g for g in groups if g.prunable] + list(singles.values())
     trials = Trials(reference, proved, tried, found.alike)
     return _Proof(trials, found, groups, singles).groups(), found, reference

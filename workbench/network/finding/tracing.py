@@ -22,7 +22,7 @@ from workbench.network.finding.labels import Labels
 from workbench.network.finding.operations import mixer, propagate
 from workbench.network.groups import features_last, is_grouped
 from workbench.network.layers import PER_CHANNEL, SPATIAL, is_linear_layer, kind_of, layer_weight, width_of
-from workbench.network.running import Inputs, call, received, tensors_of
+from workbench.network.running import Inputs, call, is_call_for_nothing, received, tensors_of
 from workbench.network.training import DropoutAtRest, training_at_rest, untouched_randomness
 
 MULTIPLYING = CONTRACTING | BARE_PRODUCTS
@@ -223,8 +223,9 @@ class _Watcher(TorchDispatchMode):
                     self.found.labels.refuse(known, reason)
 
     def _entering(self, name: str, rule: Any) -> Callable:
-        def hook(_module: nn.Module, _args: tuple, _kwargs: dict) -> None:
-            self.calls.append(name)
+        def hook(_module: nn.Module, args: tuple, _kwargs: dict) -> None:
+            if not is_call_for_nothing(args):
+                self.calls.append(name)
             self._path.append(name)
             if rule is not None:
                 self._blind += 1
@@ -236,7 +237,7 @@ class _Watcher(TorchDispatchMode):
             self._path.pop()
             if rule is None:
                 return
-            if self._blind == 1:
+            if self._blind == 1 and not is_call_for_nothing(args):
                 with torch._C._DisableTorchDispatch():  # its own operations are none of the network's
                     rule(self.found, name, module, received(args, kwargs), output)
             self._blind -= 1

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from workbench.network.rebuilt.attention import Attention
 from workbench.network.rebuilt.calls import call_layers
+from workbench.network.rebuilt.experts import are_experts, as_experts
 from workbench.network.rebuilt.recurrent import Recurrent, RecurrentLayer
 from workbench.network.rebuilt.resolved import is_resolvable, resolved
 
@@ -23,15 +24,19 @@ RECURRENT = (nn.RNN, nn.LSTM, nn.GRU)
 def is_explicit(model: nn.Module) -> bool:
     """Whether `explicit` would leave the model as it is; False also of a few that it leaves."""
     rebuilt = (nn.MultiheadAttention, nn.RNNBase)
-    return not any(isinstance(module, rebuilt) or is_resolvable(module) for module in model.modules())
+    return not any(
+        isinstance(module, rebuilt) or is_resolvable(module) or are_experts(module)
+        for module in model.modules()
+    )
 
 
 def explicit(model: nn.Module) -> nn.Module:
     """`model` with every attention and recurrent layer of torch rebuilt from linear layers, in place.
 
     Layers that compute their weight at every call (weight norm, parametrizations, standardised weights) and
-    linear layers of someone's own become plain ones, where these compute the same (`resolved.py`); code that
-    multiplies by a layer's weight itself calls the layer (`calls.py`).
+    linear layers of someone's own become plain ones, where these compute the same (`resolved.py`), and so do
+    experts in one tensor (`experts.py`); code that multiplies by a layer's weight itself calls the layer
+    (`calls.py`).
 
     Give a copy that nobody else uses. Returns it, or the replacement where the model itself is such a layer.
     A layer that is used twice stays one layer, tied weights stay tied, and a second call changes nothing.
@@ -40,6 +45,7 @@ def explicit(model: nn.Module) -> nn.Module:
     mode without gradients, and only then.
     """
     plain = {module: resolved(module) for module in list(model.modules()) if is_resolvable(module)}
+    plain |= {module: as_experts(module) for module in model.modules() if are_experts(module)}
     model = _replaced(model, {old: new for old, new in plain.items() if old is not new})
     modules = list(model.modules())
     used_whole = {
