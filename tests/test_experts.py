@@ -5,9 +5,9 @@ import re
 import pytest
 import torch
 from exports import apart, halved, other_weights, outputs
+from mentions import check_census
 from silencing import each_alone, lively
 from small_transformers import GROUPED
-from test_staying import check_census
 from torch import nn
 from torch.nn import functional
 
