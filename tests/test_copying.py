@@ -9,6 +9,7 @@ from torch.nn.utils import prune
 
 import workbench as wb
 from workbench.network.copying import copied
+from workbench.network.finding.proof import find_groups
 
 
 class Keeping(nn.Module):
@@ -63,7 +64,7 @@ def test_copies_share_nothing():
     torch.testing.assert_close(copy(X), model(X))
 
 
-def test_weights_made_anew_are_refused_by_name_and_not_by_a_failing_copy():
+def test_weights_made_anew_are_refused_by_name_and_fixed_in_a_session():
     model = plain()
     with pytest.warns(FutureWarning):
         nn.utils.weight_norm(model[0])
@@ -73,9 +74,12 @@ def test_weights_made_anew_are_refused_by_name_and_not_by_a_failing_copy():
     prune.l1_unstructured(masked[0], "weight", 0.3)
     for network in (model, spectral, masked):
         network(X).sum().backward()
-        (first, _) = wb.Session(network, X).groups
+        (first, _) = find_groups(network, X)
         assert not first.prunable
         assert "remove that first" in first.why_not
+        session = wb.Session(network, X)
+        assert session.groups[0].prunable
+        torch.testing.assert_close(session.model(X), network.eval()(X))
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,20 @@ def old_weight_norm(layer):
         return nn.utils.weight_norm(layer)
 
 
+class Kernel(nn.Module):
+    """Turned, and under names of its own, as code that came from JAX has it."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.kernel = nn.Parameter(torch.randn(inputs, outputs) / inputs**0.5)
+        self.shift = nn.Parameter(torch.randn(outputs))
+
+    def forward(self, x):
+        return torch.einsum("...i,io->...o", x, self.kernel) + self.shift
+
+
 MADE = {
+    "own, under other names": lambda: vectors(Kernel(5, 12), Kernel(12, 9)),
     "weight norm": lambda: vectors(
         parametrizations.weight_norm(nn.Linear(5, 12)), parametrizations.weight_norm(nn.Linear(12, 9))
     ),
@@ -278,3 +291,20 @@ def test_a_recurrent_layer_with_a_normed_weight_is_rebuilt_with_the_weight_that_
     rebuilt = explicit(copied(model))
     assert type(rebuilt[0]) is Recurrent
     torch.testing.assert_close(rebuilt(x), model(x))
+
+
+def test_parameters_that_code_around_asks_for_stay_as_they_are():
+    class Penalised(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inside = nn.Sequential(Kernel(6, 6), Turned(6, 6), OwnLinear(6, 6))
+
+        def forward(self, x):
+            return self.inside(x) + self.inside[0].kernel.sum() + self.inside[1].weight[0]
+
+    assert [type(m) for m in explicit(Penalised()).inside] == [Kernel, Turned, nn.Linear]
+
+
+def test_gpts_own_linear_layer_stays_as_it_is_known():
+    conv1d = pytest.importorskip("transformers.pytorch_utils").Conv1D
+    assert type(explicit(nn.Sequential(conv1d(6, 6)))[0]) is conv1d

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from types import CodeType, FrameType
 from typing import Any
 
@@ -28,7 +29,7 @@ Product = tuple[Tensor, Tensor, Any, tuple[int, dict[str, Any]] | None]
 def call_layers(model: nn.Module) -> nn.Module:
     """`model` with its modules calling the layers by whose weights they multiply, in place; returns it."""
     for module in model.modules():
-        if "forward" not in vars(module) and _names_a_weight(type(module)):
+        if "forward" not in vars(module) and "weight" in names_in_forward(module):
             layers = {name: m for name, m in module.named_modules() if name and is_linear_layer(m)}
             if layers:
                 plain = frozenset(n for n, m in layers.items() if getattr(m, "bias", None) is None)
@@ -143,8 +144,14 @@ def _frames() -> Iterator[FrameType]:
         frame = frame.f_back
 
 
-def _names_a_weight(kind: type) -> bool:
-    """Whether what `forward` runs of a class of someone's own names an attribute `weight`."""
+def names_in_forward(module: nn.Module) -> frozenset[str]:
+    """Attributes and globals that a module's `forward` names where it is not torch's, with what it calls."""
+    kind: Any = type(module)
+    return _names_in_class(kind)
+
+
+@lru_cache(maxsize=1024)
+def _names_in_class(kind: type) -> frozenset[str]:
     methods: dict[str, CodeType] = {}
     for one in kind.__mro__:
         if not one.__module__.startswith("torch."):
@@ -156,13 +163,10 @@ def _names_a_weight(kind: type) -> bool:
     waiting = ["forward"]
     while waiting:
         name = waiting.pop()
-        if name in methods and name not in seen:
+        if name not in seen:
             seen.add(name)
-            names = set(_names(methods[name]))
-            if "weight" in names:
-                return True
-            waiting += names
-    return False
+            waiting += _names(methods[name]) if name in methods else ()
+    return frozenset(seen)
 
 
 def _code_of(value: Any) -> CodeType | None:

@@ -11,7 +11,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from workbench.network.rebuilt.attention import Attention
-from workbench.network.rebuilt.calls import call_layers
+from workbench.network.rebuilt.calls import call_layers, names_in_forward
 from workbench.network.rebuilt.experts import are_experts, as_experts
 from workbench.network.rebuilt.recurrent import Recurrent, RecurrentLayer
 from workbench.network.rebuilt.resolved import is_resolvable, resolved
@@ -44,7 +44,11 @@ def explicit(model: nn.Module) -> nn.Module:
     differ at padded positions of an `nn.TransformerEncoder` alone: torch fills them with zeros in evaluation
     mode without gradients, and only then.
     """
-    plain = {module: resolved(module) for module in list(model.modules()) if is_resolvable(module)}
+    plain = {
+        module: resolved(module, _asked_around(model, name))
+        for name, module in list(model.named_modules())
+        if is_resolvable(module)
+    }
     plain |= {module: as_experts(module) for module in model.modules() if are_experts(module)}
     model = _replaced(model, {old: new for old, new in plain.items() if old is not new})
     modules = list(model.modules())
@@ -69,6 +73,13 @@ def explicit(model: nn.Module) -> nn.Module:
         ):
             encoder.use_nested_tensor = False  # padding kept that way is for torch's own attention alone
     return call_layers(model)
+
+
+def _asked_around(model: nn.Module, name: str) -> frozenset[str]:
+    """What the forwards of the modules in which one stands name."""
+    parts = name.split(".") if name else []
+    around = [model.get_submodule(".".join(parts[:depth])) for depth in range(len(parts))]
+    return frozenset().union(*(names_in_forward(module) for module in around))
 
 
 def _replaced(model: nn.Module, made: dict[nn.Module, nn.Module]) -> nn.Module:

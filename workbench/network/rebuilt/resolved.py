@@ -8,7 +8,7 @@ give the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any, cast
 
@@ -21,7 +21,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from workbench.network.duplicating import duplicate
-from workbench.network.layers import CONVOLUTIONS
+from workbench.network.layers import CONVOLUTIONS, is_linear_layer
 from workbench.network.training import untouched_randomness
 
 PLAIN = (*CONVOLUTIONS, nn.Linear)
@@ -56,12 +56,13 @@ def is_resolvable(module: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def resolved(module: nn.Module) -> nn.Module:
+def resolved(module: nn.Module, asked: Collection[str] = ()) -> nn.Module:
     """A plain layer that computes what `module` does, with the same parameters where it computes with those.
 
     Args:
         module: one that nobody else uses; weights that torch's own utilities make anew at every call are
             fixed in place.
+        asked: names of attributes that the code of the modules around it mentions.
 
     Returns:
         The plain layer, or `module` where there is nothing to resolve, or no plain layer does the same.
@@ -70,10 +71,10 @@ def resolved(module: nn.Module) -> nn.Module:
     if any(getattr(module, hooks) for hooks in _HOOKED):
         return module  # they would see another module
     with suppress(Exception):  # whatever someone's layer does on numbers that it never saw: it is left
-        if _computes_its_weight(module):
+        if _computes_its_weight(module) and "weight" not in asked:
             return _with_its_weight(cast(Any, module)) or module
         if _looks_linear(module):
-            return _as_linear(module) or module
+            return _as_linear(module, asked) or module
     return module
 
 
@@ -108,16 +109,23 @@ def _computes_its_weight(module: nn.Module) -> bool:
 
 def _looks_linear(module: nn.Module) -> bool:
     """A module of someone's own with the parameters of a linear layer and no others."""
-    own = {key: value for key, value in module._parameters.items() if value is not None}
+    matrix, vector = _matrix_and_vector(module)
     return (
-        not isinstance(module, PLAIN)
+        not is_linear_layer(module)
         and not type(module).__module__.startswith("torch.")
-        and set(own) in ({"weight"}, {"weight", "bias"})
-        and own["weight"].dim() == 2
-        and own["weight"].is_floating_point()
-        and ("bias" not in own or own["bias"].shape[0] in own["weight"].shape)
+        and matrix is not None
+        and (vector is None or len(vector) in matrix.shape)
         and not _has_weights_inside(module)
     )
+
+
+def _matrix_and_vector(module: nn.Module) -> tuple[nn.Parameter | None, nn.Parameter | None]:
+    """The only matrix and the only vector among a module's parameters; no matrix where there are others."""
+    own = [parameter for parameter in module._parameters.values() if parameter is not None]
+    matrices, vectors = ([p for p in own if p.dim() == dim and p.is_floating_point()] for dim in (2, 1))
+    if len(matrices) != 1 or len(vectors) > 1 or len(own) > len(matrices) + len(vectors):
+        return None, None
+    return matrices[0], vectors[0] if vectors else None
 
 
 def _has_weights_inside(module: nn.Module) -> bool:
@@ -157,28 +165,37 @@ def _plain(module: Any, weight: Tensor, padded: bool) -> nn.Module:
     return _in_place_of(module, new)
 
 
-def _as_linear(module: Any) -> nn.Module | None:
-    """A Linear around the weight of a module that multiplies by it, (outputs, inputs) or turned."""
+def _as_linear(module: nn.Module, asked: Collection[str]) -> nn.Module | None:
+    """A Linear around the weight of a module that multiplies by it, (outputs, inputs) or turned.
+
+    Not where code around asks for a parameter that the Linear would have otherwise.
+    """
     mixed = _with_random_parameters(module)
-    rows, columns = module.weight.shape
     for turned in (False, True):
-        outputs, inputs = (columns, rows) if turned else (rows, columns)
-        if module._parameters.get("bias") is not None and len(module.bias) != outputs:
+        matrix, vector = _matrix_and_vector(module)
+        outputs, inputs = cast(Tensor, matrix).shape[::-1] if turned else cast(Tensor, matrix).shape
+        if vector is not None and len(vector) != outputs:
             continue
-
-        def around(old: Any, turned: bool = turned, sizes: tuple[int, int] = (inputs, outputs)) -> nn.Module:
-            bias = old._parameters.get("bias")
-            new = nn.Linear(*sizes, bias=bias is not None, device="meta")
-            learns = old.weight.requires_grad
-            new.weight = nn.Parameter(old.weight.t().contiguous(), learns) if turned else old.weight
-            if bias is not None:
-                new.bias = bias
-            return _in_place_of(old, new)
-
         shapes: list[tuple[int, ...]] = [(3, inputs), (2, 5, inputs)]
-        if _agree(mixed, around(mixed), [_random(shape, module.weight, 3) for shape in shapes]):
-            return around(module)
+        probes = [_random(shape, cast(Tensor, matrix), 3) for shape in shapes]
+        if _agree(mixed, _around(mixed, turned), probes):
+            kept = () if turned else ("weight", "bias")
+            changed = [k for k, p in module._parameters.items() if p is not None and k not in kept]
+            return None if set(changed) & set(asked) else _around(module, turned)
     return None
+
+
+def _around(old: nn.Module, turned: bool) -> nn.Module:
+    """A Linear with the parameters of `old`; `turned`: these are (inputs, outputs)."""
+    matrix, vector = _matrix_and_vector(old)
+    weight = cast(nn.Parameter, matrix)
+    if turned:
+        weight = nn.Parameter(weight.detach().t().contiguous(), requires_grad=weight.requires_grad)
+    new = nn.Linear(weight.shape[1], weight.shape[0], bias=vector is not None, device="meta")
+    new.weight = weight
+    if vector is not None:
+        new.bias = vector
+    return _in_place_of(old, new)
 
 
 def _in_place_of(old: nn.Module, new: nn.Module) -> nn.Module:
