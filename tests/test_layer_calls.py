@@ -49,6 +49,8 @@ USES = {
     "linear without a bias": (lambda x, w, b: functional.linear(x, w), {"bias": False}),
     "a product": (lambda x, w, b: x @ w.t(), {"bias": False}),
     "a product by name": (lambda x, w, b: torch.matmul(x, w.T), {"bias": False}),
+    "a sum by letters": (lambda x, w, b: torch.einsum("ni, oi -> no", x, w), {"bias": False}),
+    "a sum by letters and dots": (lambda x, w, b: torch.einsum("...c,dc->...d", x, w), {"bias": False}),
     "a convolution": (lambda x, w, b: functional.conv2d(x, w, b, 1, 1), {"conv": True}),
     "a convolution by a view": (squeezed, {"conv": True}),
 }
@@ -142,6 +144,8 @@ def test_a_layer_that_is_called_is_not_called_twice():
         lambda x, w, b: functional.linear(x, w),
         lambda x, w, b: functional.linear(x, 2 * w, b),
         lambda x, w, b: x @ w.t() + b,
+        lambda x, w, b: torch.einsum("ni,oi->no", x, w) + b,
+        lambda x, w, b: torch.einsum("ni,oi->on", x, w).t() + b,
     ],
 )
 def test_another_product_is_refused_with_the_reason(use):

@@ -100,6 +100,8 @@ def _product(func: Any, args: tuple, kwargs: dict) -> Product | None:
     elif func is functional.linear:
         given = dict(zip(("input", "weight", "bias"), args, strict=False)) | kwargs
         found = (given["input"], given["weight"], given.get("bias"), None)
+    elif func is torch.einsum and len(args) == 3 and _is_linear_equation(args[0]):
+        found = (args[1], args[2], None, None)
     elif func in MULTIPLYING and len(args) == 2 and all(isinstance(a, Tensor) for a in args):
         if args[1].dim() != 2:
             return None
@@ -108,6 +110,15 @@ def _product(func: Any, args: tuple, kwargs: dict) -> Product | None:
         return None
     strided = all(isinstance(t, Tensor) and t.layout == torch.strided for t in found[:2])
     return found if strided and not any(t.is_nested for t in found[:2]) else None
+
+
+def _is_linear_equation(equation: Any) -> bool:
+    """Whether it reads "…i,oi->…o", in whatever letters."""
+    left, _, result = str(equation).replace(" ", "").partition("->")
+    inputs, _, weight = left.partition(",")
+    if len(weight) != 2 or weight[0] == weight[1] or weight[0] in inputs:
+        return False
+    return bool(result) and inputs == f"{result[:-1]}{weight[1]}" and result[-1] == weight[0]
 
 
 def _same_entries(view: Tensor, whole: Tensor) -> bool:

@@ -1,9 +1,9 @@
 """Layers whose weight is computed at every call made plain ones, with the weight that they compute.
 
 Weight norm, spectral norm and every other parametrization of torch; convolutions that standardise their
-weight in a forward of their own; and linear layers that someone wrote without torch's. What a layer computes
-is found by running it on random inputs, never by its name, and a plain layer takes its place only where both
-give the same.
+weight in a forward of their own; and linear layers and convolutions that someone wrote without torch's. What
+a layer computes is found by running it on random inputs, never by its name, and a plain layer takes its place
+only where both give the same.
 """
 
 from __future__ import annotations
@@ -20,12 +20,17 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from workbench.network.duplicating import duplicate
 from workbench.network.layers import CONVOLUTIONS, is_linear_layer
-from workbench.network.training import untouched_randomness
+from workbench.network.rebuilt.own_convolutions import as_convolution, looks_convolutional
+from workbench.network.rebuilt.probing import (
+    agree,
+    has_weights_inside,
+    in_place_of,
+    randomly,
+    with_random_parameters,
+)
 
 PLAIN = (*CONVOLUTIONS, nn.Linear)
-ROUNDING = 1e3  # ε of the type, of the largest number: what two ways to the same may differ by
 SIZES = ((2, 3), (3, 6), (2, 7))  # examples of a probe, and pixels a side beyond the kernel
 HOOKS = (WeightNorm, SpectralNorm, prune.BasePruningMethod)
 _HOOKED = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -52,6 +57,7 @@ def is_resolvable(module: nn.Module) -> bool:
         or any(isinstance(hook, HOOKS) for hook in module._forward_pre_hooks.values())
         or _computes_its_weight(module)
         or _looks_linear(module)
+        or looks_convolutional(module)
     )
 
 
@@ -75,6 +81,8 @@ def resolved(module: nn.Module, asked: Collection[str] = ()) -> nn.Module:
             return _with_its_weight(cast(Any, module)) or module
         if _looks_linear(module):
             return _as_linear(module, asked) or module
+        if looks_convolutional(module):
+            return as_convolution(module, asked) or module
     return module
 
 
@@ -104,7 +112,7 @@ def _fixed(module: nn.Module) -> None:
 def _computes_its_weight(module: nn.Module) -> bool:
     """A layer of torch with a forward of its own, and nothing inside that has weights."""
     kind = next((kind for kind in (SamePadded, *PLAIN) if isinstance(module, kind)), None)
-    return kind is not None and type(module).forward is not kind.forward and not _has_weights_inside(module)
+    return kind is not None and type(module).forward is not kind.forward and not has_weights_inside(module)
 
 
 def _looks_linear(module: nn.Module) -> bool:
@@ -115,7 +123,7 @@ def _looks_linear(module: nn.Module) -> bool:
         and not type(module).__module__.startswith("torch.")
         and matrix is not None
         and (vector is None or len(vector) in matrix.shape)
-        and not _has_weights_inside(module)
+        and not has_weights_inside(module)
     )
 
 
@@ -128,21 +136,17 @@ def _matrix_and_vector(module: nn.Module) -> tuple[nn.Parameter | None, nn.Param
     return matrices[0], vectors[0] if vectors else None
 
 
-def _has_weights_inside(module: nn.Module) -> bool:
-    return any(True for child in module.children() for _ in child.parameters())
-
-
 def _with_its_weight(module: Any) -> nn.Module | None:
     """The plain layer with the weight that a layer computes; None where it computes with its own.
 
     Which plain layer is found out with random parameters: those of a network that is not trained may hide it.
     """
-    mixed = _with_random_parameters(module)
+    mixed = with_random_parameters(module)
     for padded in (False, True) if isinstance(module, nn.Conv2d) else (False,):
         weight = _used_weight(mixed)
         if weight is None:
             return None
-        if _agree(mixed, _plain(mixed, weight, padded), _probes(module)):
+        if agree(mixed, _plain(mixed, weight, padded), _probes(module)):
             own = _used_weight(module)
             return None if own is None else _plain(module, own, padded)
     return None
@@ -162,7 +166,7 @@ def _plain(module: Any, weight: Tensor, padded: bool) -> nn.Module:
     new.weight = nn.Parameter(weight.detach().clone(), requires_grad=learns)
     if module.bias is not None:
         new.bias = module.bias
-    return _in_place_of(module, new)
+    return in_place_of(module, new)
 
 
 def _as_linear(module: nn.Module, asked: Collection[str]) -> nn.Module | None:
@@ -170,15 +174,15 @@ def _as_linear(module: nn.Module, asked: Collection[str]) -> nn.Module | None:
 
     Not where code around asks for a parameter that the Linear would have otherwise.
     """
-    mixed = _with_random_parameters(module)
+    mixed = with_random_parameters(module)
     for turned in (False, True):
         matrix, vector = _matrix_and_vector(module)
         outputs, inputs = cast(Tensor, matrix).shape[::-1] if turned else cast(Tensor, matrix).shape
         if vector is not None and len(vector) != outputs:
             continue
         shapes: list[tuple[int, ...]] = [(3, inputs), (2, 5, inputs)]
-        probes = [_random(shape, cast(Tensor, matrix), 3) for shape in shapes]
-        if _agree(mixed, _around(mixed, turned), probes):
+        probes = [randomly(shape, cast(Tensor, matrix), 3) for shape in shapes]
+        if agree(mixed, _around(mixed, turned), probes):
             kept = () if turned else ("weight", "bias")
             changed = [k for k, p in module._parameters.items() if p is not None and k not in kept]
             return None if set(changed) & set(asked) else _around(module, turned)
@@ -195,49 +199,15 @@ def _around(old: nn.Module, turned: bool) -> nn.Module:
     new.weight = weight
     if vector is not None:
         new.bias = vector
-    return _in_place_of(old, new)
-
-
-def _in_place_of(old: nn.Module, new: nn.Module) -> nn.Module:
-    """`new` with what `old` has beside, for code around that asks for it."""
-    for key, value in vars(old).items():
-        if key not in vars(new) and not isinstance(value, (Tensor, nn.Module)):
-            new.__dict__[key] = value
-    return new.train(old.training)
-
-
-def _agree(first: nn.Module, second: nn.Module, probes: list[Tensor]) -> bool:
-    """Whether both give the same on every probe, not all zeros, also in training mode."""
-    for training, probe in [(mode, probe) for mode in (False, True) for probe in probes]:
-        with untouched_randomness():
-            ours, theirs = first.train(training)(probe), second.train(training)(probe)
-        if not isinstance(ours, Tensor) or ours.shape != theirs.shape or ours.dtype != theirs.dtype:
-            return False
-        largest = float(theirs.abs().max())
-        allowed = ROUNDING * torch.finfo(ours.dtype).eps * largest
-        if not largest > 0 or float((ours - theirs).abs().max()) > allowed:
-            return False
-    return True
-
-
-def _with_random_parameters(module: nn.Module) -> Any:
-    mixed = duplicate(module).eval()
-    for index, parameter in enumerate(mixed.parameters()):
-        parameter.data = _random(tuple(parameter.shape), parameter, index + 11)
-    return mixed
+    return in_place_of(old, new)
 
 
 def _probes(module: Any) -> list[Tensor]:
     if isinstance(module, nn.Linear):
-        return [_random(shape, module.weight, 5) for shape in ((3, module.in_features),)]
+        return [randomly(shape, module.weight, 5) for shape in ((3, module.in_features),)]
     spans = [(k - 1) * apart + 1 for k, apart in zip(module.kernel_size, module.dilation, strict=True)]
     shapes = [(n, module.in_channels, *(span + beyond for span in spans)) for n, beyond in SIZES]
-    return [_random(shape, module.weight, 5 + index) for index, shape in enumerate(shapes)]
-
-
-def _random(shape: tuple[int, ...], like: Tensor, seed: int) -> Tensor:
-    values = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-    return values.to(like.device, like.dtype)
+    return [randomly(shape, module.weight, 5 + index) for index, shape in enumerate(shapes)]
 
 
 def _used_weight(module: Any) -> Tensor | None:
