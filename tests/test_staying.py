@@ -7,7 +7,8 @@ import small_transformers
 import torch
 from families import FAMILIES
 from mentions import check_census
-from small_transformers import NETWORKS
+from silencing import each_alone
+from small_transformers import BODY, NETWORKS, T5, images, tokens
 from torch import nn
 from torch.nn import functional
 
@@ -24,6 +25,65 @@ def test_every_parameter_of_a_family_is_mentioned(name):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_parameter_of_a_network_of_transformers_is_mentioned(name):
     check_census(wb.Session(small_transformers.build(name), [NETWORKS[name][1](2)]))
+
+
+SEEN = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 28}
+PIXELS = SEEN | {"image_size": 32, "patch_size": 8}
+DEBERTA = BODY | {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "max_relative_positions": 16}
+SWITCH = T5 | {
+    "num_experts": 4, "num_decoder_layers": 2, "num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 1,
+    "decoder_start_token_id": 0,
+}  # fmt: skip
+PERCEIVER = {
+    "vocab_size": 37, "max_position_embeddings": 24, "d_model": 16, "d_latents": 20, "num_latents": 6,
+    "num_blocks": 1, "num_self_attends_per_block": 2, "num_self_attention_heads": 4,
+    "num_cross_attention_heads": 4,
+}  # fmt: skip
+# Networks with numbers for all units, views of parameters handed on, weights in modules of their own, and
+# experts. Class → (configuration, inputs, groups that can be pruned).
+ODD = {
+    "CLIPModel": ({"text_config": BODY, "vision_config": PIXELS, "projection_dim": 12}, "both", 6),
+    "RecurrentGemmaForCausalLM": (
+        BODY | {"num_key_value_heads": 1, "lru_width": 16, "attention_window_size": 16, "head_dim": 4},
+        "ids", 2,
+    ),
+    "DebertaForSequenceClassification": (DEBERTA, "ids", 5),
+    "DebertaV2ForSequenceClassification": (DEBERTA | {"position_buckets": 8}, "ids", 5),
+    "PerceiverForSequenceClassification": (PERCEIVER, "inputs", 8),
+    "SwitchTransformersForConditionalGeneration": (SWITCH, "pairs", 8),
+    "IBertForSequenceClassification": (BODY, "ids", 1),
+    "XLNetForSequenceClassification": (
+        {"vocab_size": 37, "d_model": 16, "n_layer": 2, "n_head": 4, "d_inner": 28}, "ids", 3,
+    ),
+    "MambaForCausalLM": (
+        {"vocab_size": 37, "hidden_size": 16, "num_hidden_layers": 2, "state_size": 4}, "ids", 0,
+    ),
+    "BitForImageClassification": (
+        {"embedding_size": 16, "hidden_sizes": [32, 64], "depths": [1, 1], "num_groups": 4}, "pixels", 7,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_networks_are_opened_measured_and_mentioned_whole(name):
+    transformers = pytest.importorskip("transformers")
+    options, which, least = ODD[name]
+    torch.manual_seed(0)
+    kind = getattr(transformers, name)
+    cache = {} if which in ("both", "inputs", "pixels") else {"use_cache": False}
+    model = kind(kind.config_class(**options | cache)).eval()
+    ids, pixels = tokens(4)["input_ids"], images(4)
+    inputs = {
+        "ids": {"input_ids": ids},
+        "inputs": {"inputs": ids},
+        "pairs": {"input_ids": ids, "decoder_input_ids": ids},
+        "pixels": pixels,
+        "both": pixels | {"input_ids": ids},
+    }[which]
+    session = wb.Session(model, [inputs])
+    check_census(session)
+    assert sum(group.prunable for group in session.groups) >= least
+    session.measure()
 
 
 class Own(nn.Module):
@@ -117,3 +177,48 @@ def test_a_network_that_cannot_be_traced_says_so_of_every_parameter():
     assert {g.name for g in groups} == {"a", "b"}
     assert [one.name for one in stays] == ["scale"]
     assert "could not be traced" in stays[0].why_not
+
+
+class Numbers(nn.Module):
+    """Parameters and buffers that are one number, or none."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 10), nn.Linear(10, 3)
+        self.scale = nn.Parameter(torch.tensor(1.5))
+        self.register_buffer("count", torch.tensor(3))
+        self.register_buffer("nothing", torch.zeros(0))
+
+    def forward(self, x):
+        return self.b(self.a(x).relu() * self.scale.exp() / self.count + self.nothing.sum())
+
+
+class Scaling(nn.Module):
+    def forward(self, x, scale):
+        return x * scale
+
+
+class Views(nn.Module):
+    """Views of parameters are handed to a module, as relative positions are to attention."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(6, 10), nn.Linear(10, 10), nn.Linear(10, 3)
+        self.rows, self.scaling = nn.Parameter(torch.rand(2, 10) + 0.5), Scaling()
+
+    def forward(self, x):
+        return self.c(self.b(self.scaling(self.a(x), self.rows[0])) + self.b(self.rows[1:]))
+
+
+@pytest.mark.parametrize(("kind", "stays"), [(Numbers, {"scale"}), (Views, set())])
+def test_single_numbers_and_views_of_parameters_hinder_nothing(kind, stays):
+    torch.manual_seed(0)
+    model, x = kind().double().eval(), torch.randn(5, 6).double()
+    session = wb.Session(model, [x])
+    check_census(session)
+    assert [group.prunable for group in session.groups[:-1]] == [True] * (len(session.groups) - 1)
+    assert {one.name for one in session.stays} == stays
+    alone = each_alone(model, session.groups, x, times=3)
+    assert all(off <= 1e-9 and effect > 1e-4 for off, effect in alone.values())
+    session.measure()
+    session.commit(session.preview("a", width=4))
