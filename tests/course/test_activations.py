@@ -14,7 +14,8 @@ def test_their_moment_is_the_measured_one(name):
     session = example("digits-cnn", say=False)
     found, measured = activations(session, name), session.moment(name)
     assert found.shape == (measured.count, measured.width)
-    torch.testing.assert_close(Moment.of(found).matrix, measured.matrix, rtol=1e-12, atol=1e-14)
+    off = (Moment.of(found).matrix - measured.matrix).abs().max()
+    assert off <= 1e-7 * measured.matrix.trace()
 
 
 def test_they_are_what_the_layer_gives_after_its_nonlinearity_of_another_network_too():

@@ -81,6 +81,21 @@ class Reader:
         width, positions = self.columns.shape
         return features.reshape(-1, width, positions).transpose(1, 2).reshape(-1, width)
 
+    def laid(self, inputs: Tensor) -> Tensor:
+        """The samples of `samples` as (batch, m, positions), in the order and layout in which they lie.
+
+        A view wherever the units lie evenly in `inputs`; their samples may come in another order.
+        """
+        width, positions = self.columns.shape
+        axis = inputs.dim() - 1 - SPATIAL[self.kind]
+        units = _taken(inputs, axis, self.columns.flatten())
+        behind = inputs.shape[axis + 1 :].numel()
+        return units.reshape(inputs.shape[:axis].numel(), width, positions * behind)
+
+    def reads_alike(self, other: Reader) -> bool:
+        """Whether both take the same samples from the same tensor."""
+        return SPATIAL[self.kind] == SPATIAL[other.kind] and torch.equal(self.columns, other.columns)
+
     def group_weight(self, weight: Tensor) -> Tensor:
         """The part of the reader's weight (outputs, inputs, *kernel) that meets this group.
 
@@ -173,6 +188,14 @@ def features_last(inputs: Tensor, kind: str) -> Tensor:
     """A view with the reader's input features on the last axis."""
     spatial = SPATIAL[kind]
     return inputs.movedim(-spatial - 1, -1) if spatial else inputs
+
+
+def _taken(inputs: Tensor, axis: int, indices: Tensor) -> Tensor:
+    """The entries of these indices along `axis`; a view where they follow one another."""
+    first, count = int(indices[0]), indices.numel()
+    if torch.equal(indices, torch.arange(first, first + count)):
+        return inputs.narrow(axis, first, count)
+    return inputs.index_select(axis, indices.to(inputs.device))
 
 
 def _is_identity(columns: Tensor) -> bool:

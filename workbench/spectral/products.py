@@ -1,0 +1,221 @@
+"""Sums over activations in their own layout and precision: Σ_i φ_i φ_iᵀ in short blocks, added in float64.
+
+A product of float32 numbers is summed in float32 over at most `BLOCK` samples; what blocks give is added in
+float64. Rounding then stays within 1e-7 of the trace in every entry (method.md §1): that of numbers that
+differ is random, and blocks average it. Where few units carry the trace and their numbers repeat, it goes one
+way; their rows are multiplied in float64. Float64 activations are multiplied in float64 throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+BLOCK = 64  # rounding of a block's sum, as a share of it: 1e-7 of noise, up to 1e-6 of a constant
+_BLOCK_DOUBLE = 1024
+_STRIP = 64  # units in a strip of the triangle, whose sum stays in the processor's cache
+_HELD = 1 << 18  # numbers of activations looked at at a time: 1 MB
+_PRODUCTS = 1 << 19  # numbers of blocks' products at a time
+_WORK = 8192  # multiply–adds worth the call of a product
+_FEW = 16 * BLOCK  # samples in whose blocks rounding averages out
+_SMALLEST = 1e-28  # mean square of a sample below which float32 squares lose digits
+_LARGEST = 1e300
+
+
+class NotFiniteError(ValueError):
+    """Activations hold NaN or infinite numbers, or such whose squares do not fit in float64."""
+
+
+class Sums:
+    """What is summed over the samples of m units; sums of several batches add.
+
+    `total` (m, m), the upper triangle of Σ_i φ_i φ_iᵀ, `sum` (m,), Σ_i φ_i, `active` (m,), how many are not
+    zero, and `magnitude` (m,), Σ_i |φ_i|, over `count` samples, float64.
+    """
+
+    def __init__(self, width: int, device: torch.device | str = "cpu"):
+        self.total = torch.zeros(width, width, dtype=torch.float64, device=device)
+        self.sum, self.active, self.magnitude = torch.zeros(3, width, dtype=torch.float64, device=device)
+        self.count = 0
+
+    @property
+    def width(self) -> int:
+        """Number of units m."""
+        return len(self.sum)
+
+    def clear(self) -> None:
+        """Back to no sample."""
+        for tensor in (self.total, self.sum, self.active, self.magnitude):
+            tensor.zero_()
+        self.count = 0
+
+    def add(self, other: Sums) -> None:
+        """Add the sums of other samples of the same units."""
+        self.total += other.total
+        self.sum += other.sum
+        self.active += other.active
+        self.magnitude += other.magnitude
+        self.count += other.count
+
+    def full(self) -> Tensor:
+        """Σ_i φ_i φ_iᵀ, (m, m), exactly symmetric: `total` itself, its lower triangle now filled."""
+        for i in range(0, self.width, _STRIP):
+            diagonal = self.total[i : i + _STRIP, i : i + _STRIP]
+            diagonal.copy_(diagonal.triu() + diagonal.triu(1).T)
+            self.total[i + _STRIP :, i : i + _STRIP] = self.total[i : i + _STRIP, i + _STRIP :].T
+        return self.total
+
+    def take(self, activations: Tensor, activity: bool = False) -> None:
+        """Become the sums of these activations alone.
+
+        Args:
+            activations: φ, (batch, m, positions), floating, in any layout; every position is a sample.
+            activity: whether `active` and `magnitude` are summed too.
+
+        Raises:
+            NotFiniteError: there is a NaN or an infinite number, or one of 1e150 and more.
+        """
+        values = activations.detach()
+        if values.dtype not in (torch.float32, torch.float64):
+            values = values.float()  # exact, and so are the products of two half-precision numbers
+        self.clear()
+        with exact_products(values.device):
+            self._sum(values, activity)
+            if values.dtype != torch.float64:
+                self._amend(values, activity)
+        if not self._in_range():
+            raise NotFiniteError("activations must be finite, and below 1e150")
+
+    def _sum(self, values: Tensor, activity: bool) -> None:
+        self.count = values.shape[0] * values.shape[2]
+        if not self.count:
+            return
+        layout, axis = _layout(values)
+        for part in _pieces(layout):
+            self._add(self.sum, part.sum(axis))
+            if activity:
+                sizes = part.abs()
+                self._add(self.magnitude, sizes.sum(axis))
+                self._add(self.active, sizes.ne_(0).sum(axis))
+        for blocks in _blocks(layout, axis, values.dtype):
+            self._multiply(blocks)
+
+    def _add(self, total: Tensor, parts: Tensor) -> None:
+        """Add (n, m) sums of parts."""
+        total += parts.to(total.device).sum(0, dtype=torch.float64)
+
+    def _multiply(self, blocks: Tensor) -> None:
+        """total += Σ_b X_bᵀ X_b for blocks X_b, (blocks, samples, m): the triangle, strip by strip."""
+        for i in range(0, self.width, _STRIP):
+            left, right = blocks[:, :, i : i + _STRIP].transpose(1, 2), blocks[:, :, i:]
+            strip = self.total[i : i + _STRIP, i:]
+            step = max(1, _PRODUCTS // strip.numel())
+            for first in range(0, len(blocks), step):
+                self._add(strip, torch.bmm(left[first : first + step], right[first : first + step]))
+
+    def _in_range(self) -> bool:
+        """Whether the squares, and so all products, are in range: NaN and infinity are not."""
+        return bool((self.total.diagonal() < _LARGEST).all())
+
+    def _amend(self, values: Tensor, activity: bool) -> None:
+        """Do in float64 what float32 got wrong: overflow, underflow, and what a few units weigh."""
+        squares = self.total.diagonal()
+        trace = float(squares.sum())
+        if not self._in_range():
+            again = bool(torch.isfinite(values).all())
+        else:
+            again = trace < _SMALLEST * self.count and bool(values.any())
+        if again:
+            self.clear()
+            self._sum(values.double(), activity)
+        elif trace > 0:
+            units = self._heavy(squares / trace).nonzero().flatten().tolist()
+            if units:
+                self._replace(values, units)
+
+    def _heavy(self, share: Tensor) -> Tensor:
+        """Units whose float32 sums may be off by more than is stated, by their `share` of the trace, (m,).
+
+        Those with a quarter of it whose mean square is not all variance, since then numbers may repeat; any
+        with a quarter where samples are few; constants with a tenth.
+        """
+        mean = self.sum.square() / (self.count * self.total.diagonal())  # share of the mean square, or NaN
+        repeated = mean > (0.25 if self.count >= _FEW else -1)
+        return (share > 0.25) & repeated | (share > 0.1) & (mean > 0.98)
+
+    def _replace(self, values: Tensor, units: list[int]) -> None:
+        """The rows of `total` of these units, again from products in float64."""
+        rows = torch.zeros(len(units), self.width, dtype=torch.float64, device=self.total.device)
+        layout, axis = _layout(values)
+        for part in _pieces(layout):
+            samples = part.to(self.total.device).double()
+            samples = samples.transpose(1, 2) if axis == 2 else samples
+            samples = samples.reshape(-1, self.width)
+            rows.addmm_(samples[:, units].T, samples)
+        for unit, row in zip(units, rows, strict=True):
+            self.total[: unit + 1, unit] = row[: unit + 1]
+            self.total[unit, unit:] = row[unit:]
+
+
+def _layout(values: Tensor) -> tuple[Tensor, int]:
+    """(batch, m, positions) as products take it, and the axis of its samples.
+
+    As it is, axis 2, where positions lie side by side, and are so many that a copy would cost more; else
+    (1, samples, m), axis 1, a copy only where units do not lie side by side.
+    """
+    batch, width, positions = values.shape
+    apart = values.stride(2) == 1 and (width > 1 and values.stride(1) != 1)
+    length = max(1, min(positions, BLOCK))
+    # Adding m·m products a block costs what copying m numbers a sample does.
+    if apart and width * (1 / length - 1 / BLOCK) < 1 and width * width * length >= _WORK:
+        return values, 2
+    rows = values.transpose(1, 2).reshape(batch * positions, width)
+    return (rows if rows.stride(1) == 1 else rows.contiguous())[None], 1
+
+
+def _pieces(layout: Tensor) -> Iterator[Tensor]:
+    """Parts of a layout that fit in the processor's cache, shaped as it is."""
+    if len(layout) > 1:
+        yield from layout.split(max(1, _HELD // layout[0].numel()))
+        return
+    step = max(1, _HELD // layout.shape[2])
+    yield from layout.split(step, 1)
+
+
+def _blocks(layout: Tensor, axis: int, dtype: torch.dtype) -> Iterator[Tensor]:
+    """Views (blocks, samples, m) with at most a block's samples each, that together are all."""
+    longest = _BLOCK_DOUBLE if dtype == torch.float64 else BLOCK
+    samples = layout.shape[axis]
+    if axis == 2:
+        length = -(-samples // -(-samples // longest))  # as even as can be
+        yield from (part.transpose(1, 2) for part in layout.split(length, 2))
+        return
+    whole = samples - samples % longest
+    if whole:
+        yield layout[0, :whole].unflatten(0, (-1, longest))
+    if samples > whole:
+        yield layout[:, whole:]
+
+
+@contextmanager
+def exact_products(device: torch.device) -> Iterator[None]:
+    """Within: products of float32 numbers are not done in fewer digits, whatever the program asks for."""
+    backends: list[Any] = [torch.backends.cuda.matmul, torch.backends.mkldnn.matmul]  # type: ignore[attr-defined]
+    if not all(hasattr(backend, "fp32_precision") for backend in backends):  # torch before 2.9
+        backends, precision = [], torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+    shortened = [(b, b.fp32_precision) for b in backends if b.fp32_precision not in ("none", "ieee")]
+    for backend, _ in shortened:
+        backend.fp32_precision = "ieee"
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        for backend, before in shortened:
+            backend.fp32_precision = before
+        if not backends:
+            torch.set_float32_matmul_precision(precision)
