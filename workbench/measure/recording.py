@@ -35,6 +35,25 @@ class _Received:
         return self._inputs() is inputs and self._version is not None and self._version == inputs._version
 
 
+class _Spare:
+    """Sums whose memory serves again, by their width."""
+
+    def __init__(self, device: torch.device):
+        self._device = torch.device("cpu") if device.type == "mps" else device  # mps has no float64
+        self._kept: dict[int, list[Sums]] = {}
+
+    def zeros(self, width: int) -> Sums:
+        return Sums(width, self._device)
+
+    def take(self, width: int) -> Sums:
+        """Sums of no use to anybody, whatever they hold."""
+        kept = self._kept.get(width)
+        return kept.pop() if kept else self.zeros(width)
+
+    def give(self, sums: Sums) -> None:
+        self._kept.setdefault(sums.width, []).append(sums)
+
+
 class _Alike:
     """Readers of a group that take the same samples from the same tensor, by their index in the group.
 
@@ -42,12 +61,11 @@ class _Alike:
     batch is over.
     """
 
-    def __init__(self, group: UnitGroup, readers: Sequence[int], device: torch.device):
-        self.group, self.readers, self.device = group, tuple(readers), device
+    def __init__(self, group: UnitGroup, readers: Sequence[int], spare: _Spare):
+        self.group, self.readers, self._spare = group, tuple(readers), spare
         self.reader = group.readers[readers[0]]
         self.sums: dict[tuple[int, ...], Sums] = {}
         self._open: list[_Received] = []
-        self._spare: list[Sums] = []
 
     def receive(self, reader: int, inputs: Tensor) -> None:
         """Sum what a reader receives, unless one did of this tensor."""
@@ -56,7 +74,7 @@ class _Alike:
         if same is not None:
             same.readers.append(reader)
             return
-        sums = self._spare.pop() if self._spare else Sums(self.group.width, self.device)
+        sums = self._spare.take(self.group.width)
         sums.take(self.reader.laid(inputs.detach()), activity=0 in self.readers)
         self._open.append(_Received(inputs, sums, reader))
         if len(self.readers) == 1:
@@ -77,7 +95,7 @@ class _Alike:
                 self.sums[key] = one.sums
             else:
                 self.sums[key].add(one.sums)
-                self._spare.append(one.sums)
+                self._spare.give(one.sums)
         self._open = left
 
     def of(self, reader: int) -> Sums:
@@ -85,7 +103,7 @@ class _Alike:
         shares = {key: sums for key, sums in self.sums.items() if reader in key}
         if len(shares) == 1 and next(iter(shares)).count(reader) == 1:
             return next(iter(shares.values()))
-        whole = Sums(self.group.width, self.device)
+        whole = self._spare.zeros(self.group.width)
         for key, sums in shares.items():
             for _ in range(key.count(reader)):
                 whole.add(sums)
@@ -95,15 +113,14 @@ class _Alike:
 class Recorder:
     """Sums at every reader's input of one group."""
 
-    def __init__(self, group: UnitGroup, device: torch.device):
+    def __init__(self, group: UnitGroup, spare: _Spare):
         self.group, self.batch = group, 0
-        device = torch.device("cpu") if device.type == "mps" else device  # mps has no float64
         self._alike: list[_Alike] = []
         for index, reader in enumerate(group.readers):
             if any(index in alike.readers for alike in self._alike):
                 continue
             same = [i for i in range(index, len(group.readers)) if group.readers[i].reads_alike(reader)]
-            self._alike.append(_Alike(group, same, device))
+            self._alike.append(_Alike(group, same, spare))
 
     def hook(self, index: int):
         """The hook that sums what reader `index` receives."""
@@ -176,7 +193,8 @@ class _Recording:
     """The recorders of all groups, by the group's name."""
 
     def __init__(self, groups: Sequence[UnitGroup], device: torch.device):
-        self.recorders = {group.name: Recorder(group, device) for group in groups}
+        spare = _Spare(device)
+        self.recorders = {group.name: Recorder(group, spare) for group in groups}
         self._batch = 0
 
     def start(self, batch: int) -> None:

@@ -19,7 +19,7 @@ BLOCK = 64  # rounding of a block's sum, as a share of it: 1e-7 of noise, up to 
 _BLOCK_DOUBLE = 1024
 _STRIP = 64  # units in a strip of the triangle, whose sum stays in the processor's cache
 _HELD = 1 << 18  # numbers of activations looked at at a time: 1 MB
-_PRODUCTS = 1 << 19  # numbers of blocks' products at a time
+_PRODUCTS = 1 << 18  # numbers of blocks' products at a time
 _WORK = 8192  # multiply–adds worth the call of a product
 _FEW = 16 * BLOCK  # samples in whose blocks rounding averages out
 _SMALLEST = 1e-28  # mean square of a sample below which float32 squares lose digits
@@ -47,15 +47,10 @@ class Sums:
         """Number of units m."""
         return len(self.sum)
 
-    def clear(self) -> None:
-        """Back to no sample."""
-        for tensor in (self.total, self.sum, self.active, self.magnitude):
-            tensor.zero_()
-        self.count = 0
-
     def add(self, other: Sums) -> None:
         """Add the sums of other samples of the same units."""
-        self.total += other.total
+        for i in range(0, self.width, _STRIP):
+            self.total[i : i + _STRIP, i:] += other.total[i : i + _STRIP, i:]
         self.sum += other.sum
         self.active += other.active
         self.magnitude += other.magnitude
@@ -82,7 +77,6 @@ class Sums:
         values = activations.detach()
         if values.dtype not in (torch.float32, torch.float64):
             values = values.float()  # exact, and so are the products of two half-precision numbers
-        self.clear()
         with exact_products(values.device):
             self._sum(values, activity)
             if values.dtype != torch.float64:
@@ -92,30 +86,47 @@ class Sums:
 
     def _sum(self, values: Tensor, activity: bool) -> None:
         self.count = values.shape[0] * values.shape[2]
-        if not self.count:
-            return
-        layout, axis = _layout(values)
-        for part in _pieces(layout):
-            self._add(self.sum, part.sum(axis))
+        if self.count:
+            layout, axis = _layout(values)
+            self._look(list(_pieces(layout)), axis, activity)
+            self._multiply(list(_blocks(layout, axis)))
+        else:
+            for total in (self.total, self.sum, self.active, self.magnitude):
+                total.zero_()
+
+    def _look(self, pieces: list[Tensor], axis: int, activity: bool) -> None:
+        """Add up the values of pieces of a layout, sizes and zeros too where `activity` says so."""
+        looks = 3 if activity else 1
+        found = pieces[0].new_empty(looks, sum(map(len, pieces)), self.width)  # f32 sums of a part each
+        sizes, first = torch.empty_like(pieces[0]) if activity else pieces[0], 0
+        for piece in pieces:
+            last = first + len(piece)
+            torch.sum(piece, axis, out=found[0, first:last])
             if activity:
-                sizes = part.abs()
-                self._add(self.magnitude, sizes.sum(axis))
-                self._add(self.active, sizes.ne_(0).sum(axis))
-        for blocks in _blocks(layout, axis, values.dtype):
-            self._multiply(blocks)
+                size = torch.abs(piece, out=sizes[: len(piece), : piece.shape[1]])
+                torch.sum(size, axis, out=found[1, first:last])
+                torch.sum(size.ne_(0), axis, out=found[2, first:last])
+            first = last
+        totals = (self.sum, self.magnitude, self.active)
+        for total, parts in zip(totals, found, strict=False):
+            _put(total, parts)
 
-    def _add(self, total: Tensor, parts: Tensor) -> None:
-        """Add (n, m) sums of parts."""
-        total += parts.to(total.device).sum(0, dtype=torch.float64)
-
-    def _multiply(self, blocks: Tensor) -> None:
-        """total += Σ_b X_bᵀ X_b for blocks X_b, (blocks, samples, m): the triangle, strip by strip."""
+    def _multiply(self, blocks: list[Tensor]) -> None:
+        """total = Σ_b X_bᵀ X_b for blocks X_b, (blocks, samples, m): the triangle, strip by strip."""
+        count, most = sum(map(len, blocks)), min(self.width, _STRIP) * self.width
+        held = blocks[0].new_empty(min(count * most, max(most, _PRODUCTS)))
         for i in range(0, self.width, _STRIP):
-            left, right = blocks[:, :, i : i + _STRIP].transpose(1, 2), blocks[:, :, i:]
             strip = self.total[i : i + _STRIP, i:]
-            step = max(1, _PRODUCTS // strip.numel())
-            for first in range(0, len(blocks), step):
-                self._add(strip, torch.bmm(left[first : first + step], right[first : first + step]))
+            room = min(count, len(held) // strip.numel())
+            products, filled, put = held[: room * strip.numel()].view(room, *strip.shape), 0, False
+            for part in (part for block in blocks for part in block.split(room)):
+                if filled + len(part) > room:
+                    _put(strip, products[:filled], put)
+                    filled, put = 0, True
+                left, right = part[:, :, i : i + _STRIP].transpose(1, 2), part[:, :, i:]
+                torch.bmm(left, right, out=products[filled : filled + len(part)])
+                filled += len(part)
+            _put(strip, products[:filled], put)
 
     def _in_range(self) -> bool:
         """Whether the squares, and so all products, are in range: NaN and infinity are not."""
@@ -130,7 +141,6 @@ class Sums:
         else:
             again = trace < _SMALLEST * self.count and bool(values.any())
         if again:
-            self.clear()
             self._sum(values.double(), activity)
         elif trace > 0:
             units = self._heavy(squares / trace).nonzero().flatten().tolist()
@@ -140,12 +150,12 @@ class Sums:
     def _heavy(self, share: Tensor) -> Tensor:
         """Units whose float32 sums may be off by more than is stated, by their `share` of the trace, (m,).
 
-        Those with a quarter of it whose mean square is not all variance, since then numbers may repeat; any
-        with a quarter where samples are few; constants with a tenth.
+        Numbers that repeat, and so err one way, have a mean: it weighs by its share of the mean square.
+        Where samples are few, noise is not averaged either.
         """
-        mean = self.sum.square() / (self.count * self.total.diagonal())  # share of the mean square, or NaN
-        repeated = mean > (0.25 if self.count >= _FEW else -1)
-        return (share > 0.25) & repeated | (share > 0.1) & (mean > 0.98)
+        mean = self.sum.square() / (self.count * self.total.diagonal())  # NaN of a unit that is dead
+        few = share > (0.25 if self.count < _FEW else 1)
+        return (share * mean > 0.25) | (share > 0.1) & (mean > 0.98) | few
 
     def _replace(self, values: Tensor, units: list[int]) -> None:
         """The rows of `total` of these units, again from products in float64."""
@@ -159,6 +169,15 @@ class Sums:
         for unit, row in zip(units, rows, strict=True):
             self.total[: unit + 1, unit] = row[: unit + 1]
             self.total[unit, unit:] = row[unit:]
+
+
+def _put(total: Tensor, parts: Tensor, more: bool = False) -> None:
+    """total = Σ parts, (parts, …), in float64; with `more`, it is added."""
+    parts = parts.to(total.device)
+    if more:
+        total += parts.sum(0, dtype=torch.float64)
+    else:
+        torch.sum(parts, 0, dtype=torch.float64, out=total)
 
 
 def _layout(values: Tensor) -> tuple[Tensor, int]:
@@ -186,9 +205,9 @@ def _pieces(layout: Tensor) -> Iterator[Tensor]:
     yield from layout.split(step, 1)
 
 
-def _blocks(layout: Tensor, axis: int, dtype: torch.dtype) -> Iterator[Tensor]:
+def _blocks(layout: Tensor, axis: int) -> Iterator[Tensor]:
     """Views (blocks, samples, m) with at most a block's samples each, that together are all."""
-    longest = _BLOCK_DOUBLE if dtype == torch.float64 else BLOCK
+    longest = _BLOCK_DOUBLE if layout.dtype == torch.float64 else BLOCK
     samples = layout.shape[axis]
     if axis == 2:
         length = -(-samples // -(-samples // longest))  # as even as can be
