@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -88,9 +89,19 @@ class Reader:
         """
         width, positions = self.columns.shape
         axis = inputs.dim() - 1 - SPATIAL[self.kind]
-        units = _taken(inputs, axis, self.columns.flatten())
+        if self._run is not None:
+            units = inputs.narrow(axis, *self._run)
+        else:
+            units = inputs.index_select(axis, self.columns.flatten().to(inputs.device))
         behind = inputs.shape[axis + 1 :].numel()
         return units.reshape(inputs.shape[:axis].numel(), width, positions * behind)
+
+    @cached_property
+    def _run(self) -> tuple[int, int] | None:
+        """Where the columns begin and how many they are, if they follow one another."""
+        first, count = int(self.columns[0, 0]), self.columns.numel()
+        follow = torch.equal(self.columns.flatten().cpu(), torch.arange(first, first + count))
+        return (first, count) if follow else None
 
     def reads_alike(self, other: Reader) -> bool:
         """Whether both take the same samples from the same tensor."""
@@ -188,14 +199,6 @@ def features_last(inputs: Tensor, kind: str) -> Tensor:
     """A view with the reader's input features on the last axis."""
     spatial = SPATIAL[kind]
     return inputs.movedim(-spatial - 1, -1) if spatial else inputs
-
-
-def _taken(inputs: Tensor, axis: int, indices: Tensor) -> Tensor:
-    """The entries of these indices along `axis`; a view where they follow one another."""
-    first, count = int(indices[0]), indices.numel()
-    if torch.equal(indices, torch.arange(first, first + count)):
-        return inputs.narrow(axis, first, count)
-    return inputs.index_select(axis, indices.to(inputs.device))
 
 
 def _is_identity(columns: Tensor) -> bool:

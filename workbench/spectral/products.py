@@ -79,17 +79,17 @@ class Sums:
             values = values.float()  # exact, and so are the products of two half-precision numbers
         with exact_products(values.device):
             self._sum(values, activity)
-            if values.dtype != torch.float64:
+            if self.count and values.dtype != torch.float64:
                 self._amend(values, activity)
-        if not self._in_range():
+        if not bool(self.total.diagonal().max() < _LARGEST):
             raise NotFiniteError("activations must be finite, and below 1e150")
 
     def _sum(self, values: Tensor, activity: bool) -> None:
         self.count = values.shape[0] * values.shape[2]
         if self.count:
             layout, axis = _layout(values)
-            self._look(list(_pieces(layout)), axis, activity)
-            self._multiply(list(_blocks(layout, axis)))
+            self._look(_pieces(layout, axis), axis, activity)
+            self._multiply(_blocks(layout, axis))
         else:
             for total in (self.total, self.sum, self.active, self.magnitude):
                 total.zero_()
@@ -97,13 +97,13 @@ class Sums:
     def _look(self, pieces: list[Tensor], axis: int, activity: bool) -> None:
         """Add up the values of pieces of a layout, sizes and zeros too where `activity` says so."""
         looks = 3 if activity else 1
-        found = pieces[0].new_empty(looks, sum(map(len, pieces)), self.width)  # f32 sums of a part each
+        found = pieces[0].new_empty(looks, sum(piece.shape[0] for piece in pieces), self.width)
         sizes, first = torch.empty_like(pieces[0]) if activity else pieces[0], 0
         for piece in pieces:
-            last = first + len(piece)
+            last = first + piece.shape[0]
             torch.sum(piece, axis, out=found[0, first:last])
             if activity:
-                size = torch.abs(piece, out=sizes[: len(piece), : piece.shape[1]])
+                size = torch.abs(piece, out=_like(sizes, piece))
                 torch.sum(size, axis, out=found[1, first:last])
                 torch.sum(size.ne_(0), axis, out=found[2, first:last])
             first = last
@@ -113,36 +113,38 @@ class Sums:
 
     def _multiply(self, blocks: list[Tensor]) -> None:
         """total = Σ_b X_bᵀ X_b for blocks X_b, (blocks, samples, m): the triangle, strip by strip."""
-        count, most = sum(map(len, blocks)), min(self.width, _STRIP) * self.width
+        count, most = sum(block.shape[0] for block in blocks), min(self.width, _STRIP) * self.width
         held = blocks[0].new_empty(min(count * most, max(most, _PRODUCTS)))
         for i in range(0, self.width, _STRIP):
             strip = self.total[i : i + _STRIP, i:]
-            room = min(count, len(held) // strip.numel())
+            room = min(count, held.shape[0] // strip.numel())
             products, filled, put = held[: room * strip.numel()].view(room, *strip.shape), 0, False
-            for part in (part for block in blocks for part in block.split(room)):
-                if filled + len(part) > room:
+            for part in _parts(blocks, room):
+                if filled + part.shape[0] > room:
                     _put(strip, products[:filled], put)
                     filled, put = 0, True
-                left, right = part[:, :, i : i + _STRIP].transpose(1, 2), part[:, :, i:]
-                torch.bmm(left, right, out=products[filled : filled + len(part)])
-                filled += len(part)
+                left, right = part, part
+                if self.width > _STRIP:
+                    left, right = part[:, :, i : i + _STRIP], part[:, :, i:]
+                last = filled + part.shape[0]
+                torch.bmm(left.transpose(1, 2), right, out=products[filled:last])
+                filled = last
             _put(strip, products[:filled], put)
 
-    def _in_range(self) -> bool:
-        """Whether the squares, and so all products, are in range: NaN and infinity are not."""
-        return bool((self.total.diagonal() < _LARGEST).all())
-
     def _amend(self, values: Tensor, activity: bool) -> None:
-        """Do in float64 what float32 got wrong: overflow, underflow, and what a few units weigh."""
+        """Do in float64 what float32 got wrong: overflow, underflow, and what a few units weigh.
+
+        NaN and infinity among the squares are overflow where the values are finite.
+        """
         squares = self.total.diagonal()
-        trace = float(squares.sum())
-        if not self._in_range():
+        largest, trace = float(squares.max()), float(squares.sum())
+        if not largest < _LARGEST:
             again = bool(torch.isfinite(values).all())
         else:
             again = trace < _SMALLEST * self.count and bool(values.any())
         if again:
             self._sum(values.double(), activity)
-        elif trace > 0:
+        elif largest > 0.1 * trace:
             units = self._heavy(squares / trace).nonzero().flatten().tolist()
             if units:
                 self._replace(values, units)
@@ -161,7 +163,7 @@ class Sums:
         """The rows of `total` of these units, again from products in float64."""
         rows = torch.zeros(len(units), self.width, dtype=torch.float64, device=self.total.device)
         layout, axis = _layout(values)
-        for part in _pieces(layout):
+        for part in _pieces(layout, axis):
             samples = part.to(self.total.device).double()
             samples = samples.transpose(1, 2) if axis == 2 else samples
             samples = samples.reshape(-1, self.width)
@@ -180,6 +182,11 @@ def _put(total: Tensor, parts: Tensor, more: bool = False) -> None:
         torch.sum(parts, 0, dtype=torch.float64, out=total)
 
 
+def _like(held: Tensor, piece: Tensor) -> Tensor:
+    """As much of `held` as `piece` is."""
+    return held if held.shape == piece.shape else held[tuple(map(slice, piece.shape))]
+
+
 def _layout(values: Tensor) -> tuple[Tensor, int]:
     """(batch, m, positions) as products take it, and the axis of its samples.
 
@@ -196,28 +203,38 @@ def _layout(values: Tensor) -> tuple[Tensor, int]:
     return (rows if rows.stride(1) == 1 else rows.contiguous())[None], 1
 
 
-def _pieces(layout: Tensor) -> Iterator[Tensor]:
-    """Parts of a layout that fit in the processor's cache, shaped as it is."""
-    if len(layout) > 1:
-        yield from layout.split(max(1, _HELD // layout[0].numel()))
-        return
-    step = max(1, _HELD // layout.shape[2])
-    yield from layout.split(step, 1)
+def _pieces(layout: Tensor, axis: int) -> list[Tensor]:
+    """Parts of a layout, by samples, that fit in the processor's cache."""
+    axis = 0 if layout.shape[0] > 1 else axis
+    step = max(1, _HELD * layout.shape[axis] // layout.numel())
+    return [layout.narrow(axis, *span) for span in _spans(layout.shape[axis], step)]
 
 
-def _blocks(layout: Tensor, axis: int) -> Iterator[Tensor]:
+def _blocks(layout: Tensor, axis: int) -> list[Tensor]:
     """Views (blocks, samples, m) with at most a block's samples each, that together are all."""
     longest = _BLOCK_DOUBLE if layout.dtype == torch.float64 else BLOCK
     samples = layout.shape[axis]
     if axis == 2:
         length = -(-samples // -(-samples // longest))  # as even as can be
-        yield from (part.transpose(1, 2) for part in layout.split(length, 2))
-        return
+        turned = layout.transpose(1, 2)
+        return [turned.narrow(1, *span) for span in _spans(samples, length)]
     whole = samples - samples % longest
-    if whole:
-        yield layout[0, :whole].unflatten(0, (-1, longest))
-    if samples > whole:
-        yield layout[:, whole:]
+    blocks = [layout[0, :whole].unflatten(0, (-1, longest))] if whole else []
+    return [*blocks, layout[:, whole:]] if samples > whole else blocks
+
+
+def _parts(blocks: list[Tensor], room: int) -> Iterator[Tensor]:
+    """The same blocks, at most `room` in a tensor."""
+    for block in blocks:
+        if block.shape[0] <= room:
+            yield block
+        else:
+            yield from block.split(room)
+
+
+def _spans(size: int, step: int) -> list[tuple[int, int]]:
+    """Where parts of `step` and less begin, and their lengths."""
+    return [(first, min(step, size - first)) for first in range(0, size, step)]
 
 
 @contextmanager
@@ -231,7 +248,10 @@ def exact_products(device: torch.device) -> Iterator[None]:
     for backend, _ in shortened:
         backend.fp32_precision = "ieee"
     try:
-        with torch.autocast(device.type, enabled=False):
+        if torch.is_autocast_enabled(device.type):
+            with torch.autocast(device.type, enabled=False):
+                yield
+        else:
             yield
     finally:
         for backend, before in shortened:
