@@ -73,9 +73,11 @@ class _Alike:
         same = next((one for one in self._open if one.is_same(inputs)), None)
         if same is not None:
             same.readers.append(reader)
+            if reader == 0:
+                same.sums.look(self.reader.laid(inputs))
             return
         sums = self._spare.take(self.group.width)
-        sums.take(self.reader.laid(inputs.detach()), activity=0 in self.readers)
+        sums.take(self.reader.laid(inputs.detach()), activity=reader == 0)
         self._open.append(_Received(inputs, sums, reader))
         if len(self.readers) == 1:
             self.settle()

@@ -34,13 +34,14 @@ class Sums:
     """What is summed over the samples of m units; sums of several batches add.
 
     `total` (m, m), the upper triangle of Σ_i φ_i φ_iᵀ, `sum` (m,), Σ_i φ_i, `active` (m,), how many are not
-    zero, and `magnitude` (m,), Σ_i |φ_i|, over `count` samples, float64.
+    zero, and `magnitude` (m,), Σ_i |φ_i|, over `count` samples, float64; the last two where all was `looked`
+    at.
     """
 
     def __init__(self, width: int, device: torch.device | str = "cpu"):
         self.total = torch.zeros(width, width, dtype=torch.float64, device=device)
         self.sum, self.active, self.magnitude = torch.zeros(3, width, dtype=torch.float64, device=device)
-        self.count = 0
+        self.count, self.looked = 0, True
 
     @property
     def width(self) -> int:
@@ -52,8 +53,10 @@ class Sums:
         for i in range(0, self.width, _STRIP):
             self.total[i : i + _STRIP, i:] += other.total[i : i + _STRIP, i:]
         self.sum += other.sum
-        self.active += other.active
-        self.magnitude += other.magnitude
+        if self.looked and other.looked:
+            self.active += other.active
+            self.magnitude += other.magnitude
+        self.looked = self.looked and other.looked
         self.count += other.count
 
     def full(self) -> Tensor:
@@ -74,15 +77,21 @@ class Sums:
         Raises:
             NotFiniteError: there is a NaN or an infinite number, or one of 1e150 and more.
         """
-        values = activations.detach()
-        if values.dtype not in (torch.float32, torch.float64):
-            values = values.float()  # exact, and so are the products of two half-precision numbers
+        values = _widened(activations.detach())
+        self.looked = activity
         with exact_products(values.device):
             self._sum(values, activity)
             if self.count and values.dtype != torch.float64:
                 self._amend(values, activity)
         if not bool(self.total.diagonal().max() < _LARGEST):
             raise NotFiniteError("activations must be finite, and below 1e150")
+
+    def look(self, activations: Tensor) -> None:
+        """Sum `active` and `magnitude` of the activations taken, where they were not."""
+        if not self.looked and self.count:
+            layout, axis = _layout(_widened(activations.detach()))
+            self._look(_pieces(layout, axis), axis, activity=True)
+        self.looked = True
 
     def _sum(self, values: Tensor, activity: bool) -> None:
         self.count = values.shape[0] * values.shape[2]
@@ -180,6 +189,11 @@ def _put(total: Tensor, parts: Tensor, more: bool = False) -> None:
         total += parts.sum(0, dtype=torch.float64)
     else:
         torch.sum(parts, 0, dtype=torch.float64, out=total)
+
+
+def _widened(values: Tensor) -> Tensor:
+    """In float32 at least, in which products of two half-precision numbers are exact."""
+    return values if values.dtype in (torch.float32, torch.float64) else values.float()
 
 
 def _like(held: Tensor, piece: Tensor) -> Tensor:
