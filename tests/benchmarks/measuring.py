@@ -1,6 +1,6 @@
 """What measuring costs, against a forward pass and one float32 product XᵀX for each distinct reader input.
 
-`python tests/benchmarks/measuring.py [--write]` takes a minute on one core. All weights are random.
+`python tests/benchmarks/measuring.py [--write]` takes two minutes on one core. All weights are random.
 """
 
 import time
@@ -14,7 +14,7 @@ import torch
 from family_images import CifarResNet
 from torch import Tensor, nn
 
-from workbench.data.batches import as_batches
+from workbench.data.batches import BATCH_SIZE, as_batches
 from workbench.examples.architectures import NN3
 from workbench.measure.moments import measure_moments
 from workbench.network.finding.proof import find_groups
@@ -25,11 +25,11 @@ from workbench.spectral.products import Sums
 
 
 def resnet20() -> tuple[nn.Module, Inputs]:
-    return CifarResNet(20), torch.randn(64, 3, 32, 32)
+    return CifarResNet(20), torch.randn(BATCH_SIZE, 3, 32, 32)
 
 
 def nn3() -> tuple[nn.Module, Inputs]:
-    return NN3(784), torch.randn(256, 784)
+    return NN3(784), torch.randn(BATCH_SIZE, 784)
 
 
 def vit(width: int = 192, heads: int = 3, size: int = 64) -> tuple[nn.Module, Inputs]:
@@ -166,17 +166,43 @@ def off(name: str, **sizes: int) -> float:
 
 
 def work(name: str, **sizes: int) -> Counter[str]:
-    """Tensors multiplied, distinct tensors that readers receive, readers, and numbers made float64.
+    """What a batch takes, counted.
 
-    Numbers of activations are counted where they become float64, sums of blocks are not.
+    Tensors multiplied, distinct tensors that readers receive, readers, numbers that readers receive, and
+    how many of these were made float64.
     """
-    model, inputs, groups = opened(name, **sizes)
+    return counted(*opened(name, **sizes))
+
+
+def shared(width: int) -> Counter[str]:
+    """The same of a layer whose output three others read, as queries, keys and values are read."""
+
+    class Three(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Linear(7, width)
+            self.q, self.k, self.v = (nn.Linear(width, 5) for _ in range(3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            hidden = self.stem(x).relu()
+            return self.q(hidden) * self.k(hidden) + self.v(hidden)
+
+    torch.manual_seed(0)
+    model, inputs = Three().eval(), torch.randn(101, 7)
+    groups = [group for group in find_groups(model, inputs) if group.prunable]
+    return counted(model, inputs, groups)
+
+
+def counted(model: nn.Module, inputs: Inputs, groups: list[UnitGroup]) -> Counter[str]:
+    """What measuring a batch takes, as `work` says."""
+    samples = distinct(model, inputs, groups)
     found = Counter(
-        distinct=len(distinct(model, inputs, groups)), readers=sum(len(group.readers) for group in groups)
-    )
+        distinct=len(samples), received=sum(one.numel() for one in samples),
+        readers=sum(len(group.readers) for group in groups),
+    )  # fmt: skip
     take, double = Sums.take, Tensor.double
 
-    def counted(self: Sums, activations: Tensor, activity: bool = False) -> None:
+    def multiplied(self: Sums, activations: Tensor, activity: bool = False) -> None:
         found["multiplied"] += 1
         take(self, activations, activity)
 
@@ -184,7 +210,7 @@ def work(name: str, **sizes: int) -> Counter[str]:
         found["converted"] += self.numel()
         return double(self)
 
-    with mock.patch.object(Sums, "take", counted), mock.patch.object(Tensor, "double", converted):
+    with mock.patch.object(Sums, "take", multiplied), mock.patch.object(Tensor, "double", converted):
         measure_moments(model, groups, as_batches([(inputs, None)]))
     return found
 

@@ -3,6 +3,7 @@
 import budgets
 import figure1
 import half_width
+import measuring
 import opening
 import pytest
 import reconstructions
@@ -102,6 +103,32 @@ def test_opening_takes_few_passes(name, most):
 def test_opening_costs_a_bounded_number_of_passes_of_the_batch():
     _, ratio = opening.opening_against_a_pass(*opening.resnet(20), repeats=3)
     assert ratio < 40
+
+
+SMALL = {
+    "ResNet-20": {},
+    "a small ViT": {"width": 48, "size": 32},
+    "a small LLaMA": {"width": 64, "tokens": 16},
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_measuring_multiplies_a_tensor_once_and_makes_no_activation_float64(name, monkeypatch):
+    monkeypatch.setattr(measuring, "BATCH_SIZE", 16)
+    work = measuring.work(name, **SMALL[name])
+    assert work["multiplied"] == work["distinct"] <= work["readers"]
+    assert work["converted"] <= work["received"] / 20  # rows of units that carry a quarter of the trace
+
+
+def test_queries_keys_and_values_share_one_product():
+    work = measuring.shared(width=24)
+    assert work["readers"] == 3 * work["distinct"] == 3 * work["multiplied"] == 3
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_moments_are_those_in_float64_to_what_is_stated(name, monkeypatch):
+    monkeypatch.setattr(measuring, "BATCH_SIZE", 16)
+    assert measuring.off(name, **SMALL[name]) <= 1e-7
 
 
 def test_a_table_is_put_in_its_place_and_nowhere_else(tmp_path, monkeypatch):
