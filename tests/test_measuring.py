@@ -469,3 +469,12 @@ def test_activations_whose_squares_leave_float32_are_no_fault(scale):
     groups = [group for group in find_groups(mlp(5, 17, 3), x) if group.prunable]
     found = measure_moments(model, groups, x)[groups[0].name].moments[0]
     torch.testing.assert_close(found.matrix, caught.T @ caught / 101, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("cuts", [(11,), (3, 3, 5)])
+def test_fewer_samples_than_units_leave_their_rank_to_be_seen(cuts):
+    model, x = mlp(5, 67, 3), torch.randn(11, 5)
+    groups = [group for group in find_groups(model, x) if group.prunable]
+    found = measure_moments(model, groups, list(x.split(cuts)))[groups[0].name].moments[0]
+    values = torch.linalg.eigvalsh(found.matrix)
+    assert int((values > 1e-12 * values[-1]).sum()) <= 11

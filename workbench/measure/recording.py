@@ -66,6 +66,7 @@ class _Alike:
         self.reader = group.readers[readers[0]]
         self.sums: dict[tuple[int, ...], Sums] = {}
         self._open: list[_Received] = []
+        self._samples = 0
 
     def receive(self, reader: int, inputs: Tensor) -> None:
         """Sum what a reader receives, unless one did of this tensor."""
@@ -77,10 +78,20 @@ class _Alike:
                 same.sums.look(self.reader.laid(inputs))
             return
         sums = self._spare.take(self.group.width)
-        sums.take(self.reader.laid(inputs.detach()), activity=reader == 0)
+        sums.take(self._laid(inputs.detach()), activity=reader == 0)
+        self._samples += sums.count
         self._open.append(_Received(inputs, sums, reader))
         if len(self.readers) == 1:
             self.settle()
+
+    def _laid(self, inputs: Tensor) -> Tensor:
+        """The samples; in float64 as long as there are fewer than units.
+
+        So few leave Σ singular, and its rank would be lost in the rounding of float32 products.
+        """
+        laid = self.reader.laid(inputs)
+        few = self._samples + laid.shape[0] * laid.shape[2] < self.group.width
+        return laid.double() if few and laid.device.type != "mps" else laid
 
     def settle(self) -> None:
         """Add what is open to the sums of its readers."""
