@@ -226,7 +226,8 @@ def main() -> None:
     for name in NETWORKS:
         cost = costs(name)
         lines.append(
-            f"| {name} | {BATCHES.get(name, 4)} × {batch_length(opened(name)[1])} | {1000 * cost['forward']:.0f} ms "
+            f"| {name} | {BATCHES.get(name, 4)} × {batch_length(opened(name)[1])} "
+            f"| {1000 * cost['forward']:.0f} ms "
             f"| {cost['limit'] / cost['forward']:.2f} × forward | {cost['in float64']:.2f} × limit "
             f"| {cost['measuring']:.2f} × limit | {off(name):.0e} |"
         )
