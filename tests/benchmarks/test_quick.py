@@ -113,8 +113,7 @@ SMALL = {
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_measuring_multiplies_a_tensor_once_and_makes_no_activation_float64(name, monkeypatch):
-    monkeypatch.setattr(measuring, "BATCH_SIZE", 16)
+def test_measuring_multiplies_a_tensor_once_and_makes_no_activation_float64(name):
     work = measuring.work(name, **SMALL[name])
     assert work["multiplied"] == work["distinct"] <= work["readers"]
     assert work["converted"] <= work["received"] / 20  # rows of units that carry a quarter of the trace
@@ -126,8 +125,7 @@ def test_queries_keys_and_values_share_one_product():
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_moments_are_those_in_float64_to_what_is_stated(name, monkeypatch):
-    monkeypatch.setattr(measuring, "BATCH_SIZE", 16)
+def test_moments_are_those_in_float64_to_what_is_stated(name):
     assert measuring.off(name, **SMALL[name]) <= 1e-7
 
 
