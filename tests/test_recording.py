@@ -1,4 +1,4 @@
-"""Moments at readers' inputs: of one tensor for several readers, of numbers that float32 cannot square, of few."""
+"""Moments at readers: of one tensor for several, of numbers that float32 cannot square, of few samples."""
 
 import pytest
 import torch
