@@ -8,7 +8,7 @@ import pytest
 from matplotlib.mathtext import MathTextParser
 
 import workbench
-from workbench.course.glossary import glossary, page_glossary, term
+from workbench.course.glossary import glossary, page_glossary, term, words
 from workbench.pruning.budget import RULES
 from workbench.pruning.choice import RECONSTRUCTIONS
 from workbench.spectral.selection import SELECTIONS
@@ -79,3 +79,12 @@ def test_the_screen_gets_texts():
     assert list(page) == NAMES
     assert page["leverage"]["formula"].startswith("τ'ⱼ(λ)")
     assert all(set(one) == {"what", "formula", "good", "source"} for one in page.values())
+
+
+def test_words_stand_together_and_an_unknown_one_is_told():
+    shown = words("N(λ)", "ridge")
+    assert [one.name for one in shown.terms] == ["degrees of freedom", "ridge"]
+    text = shown._repr_markdown_()
+    assert all(one.what in text and one.latex in text and one.what in repr(shown) for one in shown.terms)
+    with pytest.raises(ValueError, match="the glossary has no 'rigde'; near it: "):
+        words("ridge", "rigde")

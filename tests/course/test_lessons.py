@@ -25,7 +25,9 @@ def test_a_notebook_opens_and_closes_like_the_others(path):
     assert text.count("**Predict") >= 3
     assert 3 <= len(re.findall(rf"\*\*Exercise {number:02d}\.\d\*\*", text)) <= 5
     assert "(pencil" in text
-    for heading in ("## What to remember", "## References"):
+    code = [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+    assert len([source for source in code if source.startswith("words(")]) == 1  # of the glossary
+    for heading in ("## Words of this notebook", "## What to remember", "## References"):
         assert text.count(heading) == 1
     for one in SOURCES:
         if int(one.name[:2]) == number + 1:

@@ -88,6 +88,35 @@ def term(name: str) -> Term:
     return found
 
 
+@dataclass(frozen=True)
+class Words:
+    """Several terms, one below the other; the last line of a cell shows them."""
+
+    terms: tuple[Term, ...]
+
+    def _repr_markdown_(self) -> str:
+        lines = [f"- **{one.name}**: {one.what} ${one.latex}$ *Good:* {one.good}" for one in self.terms]
+        return "\n\n".join(lines)
+
+    def __repr__(self) -> str:
+        return "\n".join(map(str, self.terms))
+
+
+def words(*names: str) -> Words:
+    """The terms called `names`, to be shown together at the end of a lesson.
+
+    Args:
+        names: as `term` takes them.
+
+    Returns:
+        The terms, in the order given.
+
+    Raises:
+        ValueError: no term is called so; the nearest names are said.
+    """
+    return Words(tuple(term(name) for name in names))
+
+
 def page_glossary() -> dict[str, dict[str, Any]]:
     """The glossary as the screen takes it.
 
