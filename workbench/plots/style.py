@@ -38,6 +38,7 @@ LOSSES = ("input loss", "output loss", "combined loss")  # relative, and the onl
 READABLE = """<style>
 :root { --jp-content-font-size1: 16px; --jp-code-font-size: 16px; --jp-code-line-height: 1.4; }
 .jp-RenderedHTMLCommon table, .jp-RenderedText pre { font-size: 16px; }
+.jp-InputPrompt, .jp-OutputPrompt { font-size: 13px; }
 </style>"""
 
 P = ParamSpec("P")
