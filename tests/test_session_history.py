@@ -220,13 +220,30 @@ def test_a_norm_over_the_batch_is_counted():
     assert Session(model, torch.randn(16, 3)).macs == 3 * 7 + 7 * 2
 
 
-def test_a_layer_whose_weight_is_made_anew_says_what_to_do():
+def test_a_layer_whose_weight_is_made_anew_by_a_hook_says_what_to_do():
+    model = mlp(3, 7, 2)
+    layer = model[0]
+    layer.register_parameter("raw", layer._parameters.pop("weight"))
+
+    def make(module, _inputs):
+        module.weight = 2 * module.raw
+
+    layer.register_forward_pre_hook(make)
+    model(torch.randn(2, 3))
+    session = Session(model, torch.randn(16, 3))
+    assert "made anew at every call: remove that first" in session.groups[0].why_not
+    assert [one.name for one in session.stays] == ["0.raw"]
+
+
+def test_a_mask_of_torchs_own_pruning_is_no_obstacle():
     from torch.nn.utils import prune
 
     model = mlp(3, 7, 2)
     prune.l1_unstructured(model[0], "weight", 0.5)
-    model(torch.randn(2, 3))
-    assert "prune.remove" in Session(model, torch.randn(16, 3)).groups[0].why_not
+    inputs = torch.randn(16, 3)
+    session = Session(model, inputs)
+    assert session.groups[0].prunable
+    torch.testing.assert_close(session.model(inputs), model(inputs))
 
 
 @pytest.mark.parametrize("options", [{"width": "abc"}, {"width": [3]}, {"lam": [1.0]}])

@@ -18,7 +18,7 @@ from torch import Tensor
 
 BLOCK = 64  # rounding of a block's sum, as a share of it: 1e-7 of noise, up to 1e-6 of a constant
 _BLOCK_DOUBLE = 1024
-_STRIP = 64  # units in a strip of the triangle, whose sum stays in the processor's cache
+_STRIP_UNITS = 64  # units in a strip of the triangle, whose sum stays in the processor's cache
 _HELD = 1 << 18  # numbers of activations looked at at a time: 1 MB
 _PRODUCTS = 1 << 18  # numbers of blocks' products at a time
 _WORK = 8192  # multiply–adds worth the call of a product
@@ -51,8 +51,8 @@ class Sums:
 
     def add(self, other: Sums) -> None:
         """Add the sums of other samples of the same units."""
-        for i in range(0, self.width, _STRIP):
-            self.total[i : i + _STRIP, i:] += other.total[i : i + _STRIP, i:]
+        for i in range(0, self.width, _STRIP_UNITS):
+            self.total[i : i + _STRIP_UNITS, i:] += other.total[i : i + _STRIP_UNITS, i:]
         self.sum += other.sum
         if self.looked and other.looked:
             self.active += other.active
@@ -62,10 +62,12 @@ class Sums:
 
     def full(self) -> Tensor:
         """Σ_i φ_i φ_iᵀ, (m, m), exactly symmetric: `total` itself, its lower triangle now filled."""
-        for i in range(0, self.width, _STRIP):
-            diagonal = self.total[i : i + _STRIP, i : i + _STRIP]
+        for i in range(0, self.width, _STRIP_UNITS):
+            diagonal = self.total[i : i + _STRIP_UNITS, i : i + _STRIP_UNITS]
             diagonal.copy_(diagonal.triu() + diagonal.triu(1).T)
-            self.total[i + _STRIP :, i : i + _STRIP] = self.total[i : i + _STRIP, i + _STRIP :].T
+            self.total[i + _STRIP_UNITS :, i : i + _STRIP_UNITS] = self.total[
+                i : i + _STRIP_UNITS, i + _STRIP_UNITS :
+            ].T
         return self.total
 
     def take(self, activations: Tensor, activity: bool = False) -> None:
@@ -123,10 +125,10 @@ class Sums:
 
     def _multiply(self, blocks: list[Tensor]) -> None:
         """total = Σ_b X_bᵀ X_b for blocks X_b, (blocks, samples, m): the triangle, strip by strip."""
-        count, most = sum(block.shape[0] for block in blocks), min(self.width, _STRIP) * self.width
+        count, most = sum(block.shape[0] for block in blocks), min(self.width, _STRIP_UNITS) * self.width
         held = blocks[0].new_empty(min(count * most, max(most, _PRODUCTS)))
-        for i in range(0, self.width, _STRIP):
-            strip = self.total[i : i + _STRIP, i:]
+        for i in range(0, self.width, _STRIP_UNITS):
+            strip = self.total[i : i + _STRIP_UNITS, i:]
             room = min(count, held.shape[0] // strip.numel())
             products, filled, put = held[: room * strip.numel()].view(room, *strip.shape), 0, False
             for part in _parts(blocks, room):
@@ -134,8 +136,8 @@ class Sums:
                     _put(strip, products[:filled], put)
                     filled, put = 0, True
                 left, right = part, part
-                if self.width > _STRIP:
-                    left, right = part[:, :, i : i + _STRIP], part[:, :, i:]
+                if self.width > _STRIP_UNITS:
+                    left, right = part[:, :, i : i + _STRIP_UNITS], part[:, :, i:]
                 last = filled + part.shape[0]
                 torch.bmm(left.transpose(1, 2), right, out=products[filled:last])
                 filled = last
