@@ -291,7 +291,8 @@ def test_a_rendered_notebook_moves_and_follows_its_theme(offline, session, tmp_p
     one, several = (frame for frame in page.frames if frame.parent_frame)
     for frame in (one, several):
         line = frame.get_by_test_id("lam-line")
-        line.focus()  # and in sight: a frame that is not hears of no theme
+        line.focus()  # and in sight: a frame that is not is not painted, and hears of no theme
+        expect(line).to_have_attribute("aria-valuenow", "0.001")
         expect(frame.locator("html")).to_have_attribute("data-jp-theme-light", light)
         page.keyboard.press("Shift+ArrowUp")
         expect(line).not_to_have_attribute("aria-valuenow", "0.001")

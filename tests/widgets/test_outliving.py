@@ -112,7 +112,7 @@ class TestBeforeAPerson:
         monkeypatch.setattr(app, "is_attended", lambda: False)
         bench = Workbench(small_session(), wait=0)
         monkeypatch.setattr(bench.state, "settle", lambda timeout: pytest.fail("waited"))
-        bench._repr_mimebundle_()
+        assert bench._repr_mimebundle_()["text/plain"].startswith("Workbench on small")
         idle(bench.state)
 
     def test_nothing_loaded_is_said_and_not_drawn(self):

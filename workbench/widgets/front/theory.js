@@ -92,7 +92,9 @@ function layerHalf(state, on) {
     rows.sampled.node.title = `${rows.sampled.hint}; median of ${answer.draws} draws, the largest ${scientific(answer.sampled_largest)}, ${answer.sampled_units} distinct ${layerOf(state)?.unit ?? "units"} a draw on average`;
     const exact = answer.readers.every((one) => one.exact);
     const names = [...new Set(answer.readers.map((one) => one.reader))];
-    rows.local.promise(`${exact ? "≤" : "≈"} ${number(answer.local_bound)}`, `${exact ? "bound" : "estimate"} at ${names.length > 1 ? `${names.length} readers` : names[0] ?? "no reader"}`);
+    const among = names.length > 1 ? ` at ${names.length} readers` : "";
+    rows.local.promise(`${exact ? "≤" : "≈"} ${number(answer.local_bound)}`, `${exact ? "bound" : "estimate"}${among}`);
+    rows.local.node.title = `${rows.local.hint}: ${names.join(", ") || "no reader"}`;
     rows.local.found(number(answer.local_measured), `r.m.s., ${count(answer.examples)} examples`);
     if (answer.propagated_bound === null) rows.output.promise("–", "no product of norms");
     else rows.output.promise(`${answer.propagated_exact ? "≤" : "≈"} ${number(answer.propagated_bound)}`, answer.propagated_exact ? "norms × bound" : "norms × estimate");
