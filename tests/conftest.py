@@ -19,8 +19,15 @@ torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The course's notebooks run beside the other tests, and are asked for last (tests/course/conftest.py).
     # Playwright keeps an event loop running in this thread: what tests the absence of one comes before it.
-    items.sort(key=lambda item: "/tests/browser/" in item.path.as_posix())
+    browser = "/tests/browser/"
+    items.sort(key=lambda item: (browser in item.path.as_posix(), "course_runs" in _named(item)))
+
+
+def _named(item: pytest.Item) -> tuple[str, ...]:
+    """The fixtures that a test asks for by name."""
+    return item._fixtureinfo.argnames if isinstance(item, pytest.Function) else ()
 
 
 @pytest.fixture
