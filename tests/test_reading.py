@@ -1,9 +1,28 @@
 """How targets are read: score, name and loss of every kind, against scikit-learn and torch by hand."""
 
-import numpy as np
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, r2_score
+from target_kinds import (
+    EXAMPLES,
+    TABLE,
+    batched,
+    cross,
+    generator,
+    hits,
+    ignored,
+    label,
+    many,
+    marks,
+    normal,
+    one,
+    plain,
+    several,
+    token_labels,
+    tokens,
+    true,
+    whole,
+)
 from torch import nn
 from torch.nn import functional
 
@@ -12,132 +31,8 @@ from workbench.measure.asking import AmbiguousError
 from workbench.measure.evaluation import evaluate, reading_for
 from workbench.measure.reading import TaskLoss, loss_for
 from workbench.measure.targets import VOID
-from workbench.session.session import Session
 from workbench.tuning.finetuning import finetune
 from workbench.tuning.settings import Tuning
-from workbench.widgets.page_values import with_procedure
-
-EXAMPLES = 31
-
-
-def generator(seed=3):
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape, seed=3):
-    return torch.randn(*shape, generator=generator(seed))
-
-
-def whole(high, *shape, seed=4):
-    return torch.randint(high, shape, generator=generator(seed))
-
-
-def ignored(targets, mark, share=0.3):
-    return targets.masked_fill(torch.rand(targets.shape, generator=generator(9)) < share, mark)
-
-
-def batched(outputs, targets):
-    return [(outputs[:13], targets[:13]), (outputs[13:], targets[13:])]
-
-
-def hits(answers, targets, *marks):
-    """accuracy_score over what counts."""
-    counted = ~np.isin(np.asarray(targets), marks)
-    return accuracy_score(np.asarray(targets)[counted], np.asarray(answers)[counted])
-
-
-def cross(outputs, targets, mark=IGNORED):
-    """Cross-entropy with the classes second."""
-    return functional.cross_entropy(outputs, targets.long(), ignore_index=mark)
-
-
-def rights(outputs, axis, targets, *marks):
-    return hits(outputs.argmax(axis), targets, *marks)
-
-
-plain, tokens, second = normal(EXAMPLES, 5), normal(EXAMPLES, 7, 5), normal(EXAMPLES, 5, 7)
-pixels, one, several = normal(EXAMPLES, 3, 4, 6), normal(EXAMPLES, 1), normal(EXAMPLES, 6)
-masks = normal(EXAMPLES, 1, 4, 6)
-label, token_labels, pixel_labels = whole(5, EXAMPLES), whole(5, EXAMPLES, 7), whole(3, EXAMPLES, 4, 6)
-marks, many, mask = whole(2, EXAMPLES), whole(2, EXAMPLES, 6), whole(2, EXAMPLES, 4, 6)
-true = normal(EXAMPLES, 6, seed=8) * torch.arange(1, 7) + 3
-bce = functional.binary_cross_entropy_with_logits
-
-TABLE = {
-    "classes": ("accuracy", plain, label, hits(plain.argmax(1), label), cross(plain, label)),
-    "classes in a column": ("accuracy", plain, label[:, None], rights(plain, 1, label), cross(plain, label)),
-    "classes of small numbers": (
-        "accuracy", plain, label.to(torch.uint8), hits(plain.argmax(1), label), cross(plain, label)
-    ),
-    "classes, some ignored": (
-        "accuracy", plain, ignored(label, IGNORED), hits(plain.argmax(1), ignored(label, IGNORED), IGNORED),
-        cross(plain, ignored(label, IGNORED)),
-    ),
-    "classes as floats of 0 and 1": (
-        "accuracy", plain[:, :2], marks.float(), rights(plain[:, :2], 1, marks), cross(plain[:, :2], marks)
-    ),
-    "tokens": (
-        "token accuracy", tokens, token_labels, hits(tokens.argmax(2), token_labels),
-        cross(tokens.transpose(1, 2), token_labels),
-    ),
-    "tokens, classes second": (
-        "token accuracy", second, token_labels, rights(second, 1, token_labels), cross(second, token_labels)
-    ),
-    "tokens, padding ignored": (
-        "token accuracy", tokens, ignored(token_labels, IGNORED),
-        hits(tokens.argmax(2), ignored(token_labels, IGNORED), IGNORED),
-        cross(tokens.transpose(1, 2), ignored(token_labels, IGNORED)),
-    ),
-    "pixels": (
-        "pixel accuracy", pixels, pixel_labels, rights(pixels, 1, pixel_labels), cross(pixels, pixel_labels)
-    ),
-    "pixels, classes last": (
-        "pixel accuracy", pixels.permute(0, 2, 3, 1), pixel_labels, hits(pixels.argmax(1), pixel_labels),
-        cross(pixels, pixel_labels),
-    ),
-    "pixels of bytes, void ignored": (
-        "pixel accuracy", pixels, ignored(pixel_labels, VOID).to(torch.uint8),
-        rights(pixels, 1, ignored(pixel_labels, VOID), VOID),
-        cross(pixels, ignored(pixel_labels, VOID), VOID),
-    ),
-    "pixels with an axis of one": (
-        "pixel accuracy", pixels, pixel_labels[:, None], hits(pixels.argmax(1), pixel_labels),
-        cross(pixels, pixel_labels),
-    ),
-    "a logit": ("accuracy", one, marks, hits(one[:, 0] > 0, marks), bce(one[:, 0], marks.float())),
-    "a logit, floats": (
-        "accuracy", one, marks.float(), hits(one[:, 0] > 0, marks), bce(one[:, 0], marks.float())
-    ),
-    "a logit, a column": (
-        "accuracy", one, marks[:, None].double(), hits(one[:, 0] > 0, marks), bce(one[:, 0], marks.float())
-    ),
-    "a logit without an axis": (
-        "accuracy", one[:, 0], marks.bool(), hits(one[:, 0] > 0, marks), bce(one[:, 0], marks.float())
-    ),
-    "a logit a pixel": (
-        "pixel accuracy", masks, mask, hits(masks[:, 0] > 0, mask), bce(masks[:, 0], mask.float())
-    ),
-    "a logit a pixel, floats": (
-        "pixel accuracy", masks, mask[:, None].float(), hits(masks[:, 0] > 0, mask),
-        bce(masks[:, 0], mask.float()),
-    ),
-    "a logit a token": (
-        "token accuracy", several[..., None], many, hits(several > 0, many), bce(several, many.float())
-    ),
-    "labels": ("label accuracy", several, many.float(), hits(several > 0, many), bce(several, many.float())),
-    "labels, whole": ("label accuracy", several, many, hits(several > 0, many), bce(several, many.float())),
-    "one-hot": (
-        "accuracy", plain, functional.one_hot(label, 5).float(), rights(plain, 1, label), cross(plain, label)
-    ),
-    "values": ("R²", several, true, r2_score(true, several), functional.mse_loss(several, true)),
-    "a value": (
-        "R²", one, true[:, 0], r2_score(true[:, 0], one[:, 0]), functional.mse_loss(one, true[:, :1])
-    ),
-    "a value, doubles": (
-        "R²", one, true[:, :1].double(), r2_score(true[:, 0], one[:, 0]),
-        functional.mse_loss(one, true[:, :1]),
-    ),
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", TABLE)
@@ -336,76 +231,6 @@ def test_what_does_not_fit_is_refused_with_what_was_expected(kind):
     outputs, targets, words = REFUSED[kind]
     with pytest.raises(ValueError, match=words):
         evaluate(nn.Identity(), [(outputs, targets)])
-
-
-def test_a_session_says_what_it_scores_and_learns_by_the_same_reading():
-    torch.manual_seed(3)
-    model, x = nn.Sequential(nn.Linear(4, 9), nn.ReLU(), nn.Linear(9, 6)), normal(EXAMPLES, 4)
-    session = Session(model, (x, many.float()), (x, many.float()))
-    assert session.metric == "label accuracy"
-    session.measure()
-    session.measure_gradients()
-    with torch.no_grad():
-        outputs = model(x)
-    assert session.history[0].score == pytest.approx(hits(outputs > 0, many))
-    leaf = torch.nn.functional.relu(model[0](x)).detach().requires_grad_()
-    bce(model[2](leaf), many.float()).backward()
-    expected = (leaf * leaf.grad).sum(0).abs()
-    torch.testing.assert_close(session.original_statistics()["0"].taylor, expected.double().detach())
-    done = session.finetune(tuning=Tuning(steps=60, rate=3e-2))
-    assert done.reports[-1].loss < done.reports[0].loss
-    with torch.no_grad():
-        assert done.reports[0].loss == pytest.approx(float(bce(outputs, many.float())), rel=1e-4)
-
-
-@pytest.mark.parametrize("classes", ["last", "second"])
-def test_a_session_passes_on_where_the_classes_lie(classes):
-    model = nn.Sequential(nn.Linear(5, 9), nn.ReLU(), nn.Linear(9, 5))
-    x, y = normal(EXAMPLES, 5, 5), whole(5, EXAMPLES, 5)
-    session = Session(model, (x, y), (x, y), classes=classes)
-    axis = {"last": 2, "second": 1}[classes]
-    with torch.no_grad():
-        outputs = model(x)
-    assert session.metric == "token accuracy"
-    assert session.evaluate() == pytest.approx(hits(outputs.argmax(axis), y))
-    done = session.finetune(tuning=Tuning(steps=1))
-    assert done.reports[0].loss == pytest.approx(float(cross(outputs.movedim(axis, 1), y)), rel=1e-4)
-
-
-def test_a_saved_session_is_opened_with_the_reading_that_is_given_again(tmp_path):
-    model = nn.Sequential(nn.Linear(4, 9), nn.ReLU(), nn.Linear(9, 6))
-    x = normal(EXAMPLES, 4)
-    session = Session(model, x, (x, many.float()), metric="R²")
-    session.measure()
-    session.commit(session.preview("0", width=5))
-    session.save(tmp_path / "saved")
-    again = Session.open(tmp_path / "saved", model, x, (x, many.float()), metric="R²")
-    assert again.metric == "R²"
-    assert again.evaluate() == pytest.approx(session.history[-1].score)
-
-
-def test_another_procedure_reads_the_targets_as_before():
-    model = nn.Sequential(nn.Linear(4, 9), nn.ReLU(), nn.Linear(9, 6))
-    x = normal(EXAMPLES, 4)
-    session = Session(model, (x, many.float()), (x, many.float()), metric="R²")
-    session.measure()
-    other = with_procedure(session, "sequential")
-    assert (other.metric, other.loss) == ("R²", TaskLoss("R²"))
-    done = other.finetune(tuning=Tuning(steps=1))
-    with torch.no_grad():
-        expected = functional.mse_loss(model(x), many.float())
-    assert done.reports[0].loss == pytest.approx(float(expected), rel=1e-4)
-
-
-def test_distillation_follows_the_classes_of_as_many_tokens():
-    torch.manual_seed(4)
-    model, x = nn.Sequential(nn.Linear(4, 9), nn.ReLU(), nn.Linear(9, 5)), normal(EXAMPLES, 5, 4)
-    other = nn.Sequential(nn.Linear(4, 9), nn.ReLU(), nn.Linear(9, 5))
-    done = finetune(model, (x, whole(5, EXAMPLES, 5)), Tuning(steps=1, distill=1.0), original=other)
-    with torch.no_grad():
-        ours, theirs = (nn.functional.log_softmax(net(x) / 4.0, 2) for net in (model, other))
-    divergence = (theirs.exp() * (theirs - ours)).sum(2).mean()
-    assert done.reports[0].loss == pytest.approx(16 * float(divergence), rel=1e-4)
 
 
 NAMED = {name: (kind, one) for kind, (name, *one) in TABLE.items() if name != "accuracy"}

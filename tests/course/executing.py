@@ -1,7 +1,7 @@
 """Runs notebooks of the course without a network, one after the other, in a process of its own.
 
-`python executing.py FOLDER NAME HOW [NAME HOW …]` writes each run into FOLDER as it ends: the executed notebook,
-or what went wrong. So the course runs beside the other tests, on the core that they leave.
+`python executing.py FOLDER NAME HOW [NAME HOW …]` writes each run into FOLDER as it ends: the notebook with
+its outputs, or what went wrong. So the course runs beside the other tests, on the core that they leave.
 """
 
 import os
