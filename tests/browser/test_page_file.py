@@ -10,6 +10,7 @@ from notebook_page import watch
 from painting import PAINTED
 from playwright.sync_api import expect
 
+from workbench.course.glossary import glossary
 from workbench.page.figure import Figure
 from workbench.page.writing import page_text, write_page
 from workbench.session.session import Session
@@ -38,7 +39,7 @@ SIZES = """() => {
   const found = [];
   for (const node of document.querySelectorAll('#root *')) {
     const own = [...node.childNodes].some((one) => one.nodeType === 3 && one.textContent.trim());
-    if (!own || !node.checkVisibility() || node.closest('math')) continue;
+    if (!own || !node.checkVisibility()) continue;
     const svg = node.ownerSVGElement;
     const larger = svg ? svg.getBoundingClientRect().width / svg.viewBox.baseVal.width : 1;
     found.push([parseFloat(getComputedStyle(node).fontSize) * larger, node.textContent]);
@@ -221,6 +222,16 @@ def test_what_needs_a_kernel_is_not_there(opened):
 def test_all_that_is_read_is_large_enough(opened):
     small = [one for one in opened.evaluate(SIZES) if one[0] < READABLE]
     assert small == []
+
+
+def test_the_word_under_each_number_leads_to_its_term_of_the_glossary(opened):
+    words = opened.locator(".wbw-still-choice .wbw-still-readout a")
+    assert words.count() == opened.locator(".wbw-still-choice .wbw-still-readout").count() == 10
+    for index in range(words.count()):
+        words.nth(index).click()
+        said = opened.locator(".wbw-still-terms div:has(> dt:target)")
+        term = glossary()[said.locator("dt").inner_text()]
+        assert said.locator("dd").all_inner_texts()[:2] == [term.formula, term.what]
 
 
 @pytest.mark.parametrize("width", [1280, 1000, 700, 420])

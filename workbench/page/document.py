@@ -14,14 +14,13 @@ POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inli
 STYLES = ("workbench.css", "still.css")
 
 
-def document(title: str, values: Mapping[str, Any], module: str, show: str, more: str = "") -> str:
+def document(title: str, values: Mapping[str, Any], module: str, show: str) -> str:
     """A whole HTML page.
 
     Args:
         title: of the browser's tab.
         values: what the page holds, ready for JSON.
         module: the file of front/ that draws it.
-        more: HTML for `module` to take, in the template "meanings".
         show: the function of `module` that is called with the values and the page's root element.
 
     Returns:
@@ -48,7 +47,6 @@ def document(title: str, values: Mapping[str, Any], module: str, show: str, more
 <body>
 <div id="root"></div>
 <noscript>This page computes in the browser: it needs JavaScript, and nothing else.</noscript>
-{f'<template id="meanings">{more}</template>' if more else ""}
 <script id="values" type="application/json">{in_script(values)}</script>
 <script>
 (() => {{

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from workbench.course.glossary import page_glossary
 from workbench.data.batches import Batches
 from workbench.page.document import document
 from workbench.page.packing import packed
@@ -20,10 +21,14 @@ from workbench.session.session import Session
 from workbench.widgets.constants import START_LAM
 from workbench.widgets.page_values import read_session
 
-MEANINGS = Path(__file__).with_name("meanings.html")
 OF_THE_PAGE = (  # what the live workbench shows of a session, and a page too
     "name", "data_name", "metric", "procedure", "measured", "layers", "budget", "history", "branch",
     "branches", "position",
+)  # fmt: skip
+TERMS = (  # of the glossary, which the page explains: each of its numbers, and what they are made of
+    "moment", "spectrum", "lambda", "degrees of freedom", "share of the width", "suggested width",
+    "guaranteed width", "residual moment", "input loss", "output loss", "combined loss", "predicted error",
+    "parameters", "MACs",
 )  # fmt: skip
 INSTALL = "pip install spectral-pruning-workbench"
 
@@ -85,18 +90,14 @@ def page_text(session: Session, date: datetime.date | None = None) -> str:
         ValueError: no group can be pruned.
     """
     values = session_values(session)
+    explained = page_glossary()
     words = {
+        "glossary": {name: explained[name] for name in TERMS},
         "title": session.name,
         "about": about(session, date or datetime.date.today()),
         "how": how(session),
     }
-    return document(
-        f"{session.name}: spectral pruning",
-        values | words,
-        "stillpage.js",
-        "showPage",
-        MEANINGS.read_text(encoding="utf-8"),
-    )
+    return document(f"{session.name}: spectral pruning", values | words, "stillpage.js", "showPage")
 
 
 def session_values(session: Session) -> dict[str, Any]:

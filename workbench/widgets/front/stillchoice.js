@@ -1,4 +1,4 @@
-// λ and the width of the selected group, and what follows from them: a number each, with the place where it is told.
+// λ and the width of the selected group, and what follows from them: a number each, with its term of the glossary.
 
 import { LAM_MIN, LAM_MAX } from "./constants.js";
 import { guaranteedWidth, suggestedWidth } from "./math.js";
@@ -27,16 +27,16 @@ function entries(state) {
     return all && [count(all[what]), all[what]];
   };
   return [
-    ["N", "N(λ)", withSpectrum((N) => [fixed(N, N < 99.95 ? 2 : 1), N.toPrecision(12)]), "freedom"],
-    ["N-share", "N(λ) / m", withSpectrum((N, mu) => [percent(N / mu.length), N / mu.length]), "freedom"],
-    ["width", "width from N(λ)", withSpectrum((N, mu) => [String(suggestedWidth(mu, lamOf(state, mu))), suggestedWidth(mu, lamOf(state, mu))]), "width"],
-    ["guaranteed", "guaranteed", withSpectrum((N, mu) => [count(guaranteedWidth(N)) + (guaranteedWidth(N) > mu.length ? " > m" : ""), guaranteedWidth(N)]), "guaranteed"],
-    ["input-loss", "input loss", () => lossNow(state, "input_loss"), "losses"],
-    ["output-loss", "output loss", () => lossNow(state, "output_loss"), "losses"],
-    ["combined-loss", "combined", () => lossNow(state, "combined_loss"), "losses"],
-    ["error", "error at readers", () => lossNow(state, "predicted_error"), "error"],
-    ["params-saved", "param. saved", saved("parameters"), "cost"],
-    ["macs-saved", "MACs saved", saved("macs"), "cost"],
+    ["N", "N(λ)", withSpectrum((N) => [fixed(N, N < 99.95 ? 2 : 1), N.toPrecision(12)]), "degrees of freedom"],
+    ["N-share", "N(λ) / m", withSpectrum((N, mu) => [percent(N / mu.length), N / mu.length]), "share of the width"],
+    ["width", "width from N(λ)", withSpectrum((N, mu) => [String(suggestedWidth(mu, lamOf(state, mu))), suggestedWidth(mu, lamOf(state, mu))]), "suggested width"],
+    ["guaranteed", "guaranteed", withSpectrum((N, mu) => [count(guaranteedWidth(N)) + (guaranteedWidth(N) > mu.length ? " > m" : ""), guaranteedWidth(N)]), "guaranteed width"],
+    ["input-loss", "input loss", () => lossNow(state, "input_loss"), "input loss"],
+    ["output-loss", "output loss", () => lossNow(state, "output_loss"), "output loss"],
+    ["combined-loss", "combined", () => lossNow(state, "combined_loss"), "combined loss"],
+    ["error", "error at readers", () => lossNow(state, "predicted_error"), "predicted error"],
+    ["params-saved", "param. saved", saved("parameters"), "parameters"],
+    ["macs-saved", "MACs saved", saved("macs"), "MACs"],
   ];
 }
 

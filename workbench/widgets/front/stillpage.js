@@ -10,6 +10,7 @@ import { choicePanel } from "./stillchoice.js";
 import { unitStrip } from "./unitstrip.js";
 import { budgetPanel, totals } from "./stillbudget.js";
 import { historyPanel } from "./stillhistory.js";
+import { termList } from "./stillterms.js";
 
 const section = (name, title, ...parts) => h("section", { class: `wbw-still-section wbw-still-${name}`, "aria-label": title }, ...parts);
 const titled = (text, holder, ...more) => h("div", { class: "wbw-half" }, h("h4", {}, text, ...more), holder);
@@ -64,8 +65,7 @@ export function showPage(values, root) {
     layerSection(state, on),
     section("all", "all layers", h("h3", {}, "All layers"), budgetPanel(state, on)));
   if (values.history.length > 1) root.append(section("steps", "history", h("h3", {}, "History"), historyPanel(state, on)));
-  const meanings = document.getElementById("meanings");
-  if (meanings) root.append(meanings.content);
+  root.append(section("terms", "what the numbers are", h("h3", {}, "What the numbers are"), termList(values.glossary)));
   root.append(h("footer", { class: "wbw-still-footer" }, h("p", {}, values.how)));
   return state;
 }

@@ -4,6 +4,7 @@ import { h, setText, scientific, percent } from "./shared.js";
 import { bottomFor, eigenPlot } from "./eigenplot.js";
 import { freedomPlot, lossPlot } from "./curves.js";
 import { pathOf, isExact } from "./stillstate.js";
+import { placeOf } from "./stillterms.js";
 
 // Light or dark, as the page around it or the system has it.
 export function followTheme(root) {
@@ -35,13 +36,13 @@ export function spectrumViews(state, on) {
   return { spectrum: eigen.holder, freedom: freedom.holder, losses: loss.holder };
 }
 
-// Numbers with a word under each, [[name, caption, of, what], …]; `of` gives [text, value], or null. Where the page
-// tells `what` the number is, its word leads there.
+// Numbers with a word under each, [[name, caption, of, term], …]; `of` gives [text, value], or null. Where the page
+// explains the glossary's `term`, the word leads there.
 export function numberRow(state, on, names, entries) {
-  const shown = entries.map(([name, caption, of, what]) => {
+  const shown = entries.map(([name, caption, of, term]) => {
     const value = h("output", { class: "wbw-still-number", "data-testid": `readout-${name}` });
     return { of, value, node: h("div", { class: "wbw-still-readout" }, value,
-      h(what ? "a" : "span", { class: "wbw-still-caption", href: what && `#what-${what}` }, caption)) };
+      h(term ? "a" : "span", { class: "wbw-still-caption", href: term && `#${placeOf(term)}` }, caption)) };
   });
   on(names, () => shown.forEach(({ of, value }) => {
     const [text, exact] = of() ?? ["–", ""];
