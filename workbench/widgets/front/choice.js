@@ -3,7 +3,7 @@
 import { LAM_MIN, LAM_MAX, FIT_LAM, FITTED, LED_BY_LAM, NEEDS_LABELS, RECONSTRUCTIONS, SELECTIONS } from "./constants.js";
 import { degreesOfFreedom, suggestedWidth, guaranteedWidth } from "./math.js";
 import {
-  clamp, h, setText, setOff, setName, power, scientific, count, percent, fixed, score, points, signed, panel, layerOf,
+  clamp, h, setText, setOff, setName, power, scientific, count, percent, freedomText, score, points, signed, panel, layerOf,
   eigenvaluesOf, lamOf, alive, busy, send, CHOSEN, requestOf, isCurrent, update, setLam, setWidth, errorBox,
 } from "./shared.js";
 import { typedEntry, slider, menu } from "./controls.js";
@@ -46,7 +46,7 @@ function paintInPage(state, inPage) {
   const lam = lamOf(state, eigenvalues);
   const N = degreesOfFreedom(eigenvalues, lam);
   const share = N / eigenvalues.length;
-  inPage.N.paint(N, fixed(N, N < 99.95 ? 2 : 1), N.toPrecision(12));
+  inPage.N.paint(N, freedomText(N), N.toPrecision(12));
   inPage.share.paint(share, percent(share), share.toPrecision(12));
   const suggested = suggestedWidth(eigenvalues, lam);
   inPage.width.paint(suggested, count(suggested));

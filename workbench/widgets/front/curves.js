@@ -2,12 +2,32 @@
 
 import { traceOf, degreesOfFreedom } from "./math.js";
 import {
-  clamp, h, s, setText, setAttributes, power, fixed, numbers, layerOf, eigenvaluesOf, lamOf, isCurrent, setLam,
+  clamp, h, s, setText, setAttributes, power, freedomText, numbers, layerOf, eigenvaluesOf, lamOf, isCurrent, setLam,
   setWidth, arrowSteps,
 } from "./shared.js";
 import { linearTicks, decadeTicks, scale, axes, plot, draggable } from "./axes.js";
 
 const LOSSES = [["combined", 3], ["input", 1], ["output", 2]]; // name, row of the curve's bytes
+
+// Axes of N(λ), to `m` units, over λ from 10^bottom; what they stand at.
+export function freedomAxes(grid, box, m, bottom) {
+  const at = { box, bottom, x: scale(bottom, 0, box.left, box.right), y: scale(0, m, box.bottom, box.top) };
+  axes(grid, box,
+    decadeTicks(bottom, 0, Math.floor((box.right - box.left) / 44)).map((e) => [at.x(e), e ? power(e) : "1"]),
+    linearTicks(0, m, 4, true).map((n) => [at.y(n), String(n)]));
+  grid.append(s("text", { class: "wbw-title-x", x: (box.left + box.right) / 2, y: box.bottom + 30, "text-anchor": "middle" }, "λ / Tr Σ"));
+  return at;
+}
+
+export function freedomPath(eigenvalues, at) {
+  const trace = traceOf(eigenvalues);
+  let path = "";
+  for (let i = 0; i <= 120; i++) {
+    const exponent = at.bottom - (at.bottom * i) / 120;
+    path += `${i ? "L" : "M"}${at.x(exponent).toFixed(1)} ${at.y(degreesOfFreedom(eigenvalues, trace * 10 ** exponent)).toFixed(1)}`;
+  }
+  return path;
+}
 
 export function freedomPlot(state, on, bottomOf) {
   const holder = h("div", { class: "wbw-plot wbw-sideways" });
@@ -26,27 +46,16 @@ export function freedomPlot(state, on, bottomOf) {
     const [x, y] = [at.x(Math.log10(state.get("lam"))), at.y(N)];
     setAttributes(point, { cx: x, cy: y });
     drop.setAttribute("d", `M${at.box.left} ${y}H${x}V${at.box.bottom}`);
-    setText(label, `N(λ) = ${fixed(N, N < 99.95 ? 2 : 1)}`);
+    setText(label, `N(λ) = ${freedomText(N)}`);
   };
   const redraw = () => {
     const eigenvalues = eigenvaluesOf(state);
     const { width, height } = view.size;
     if (!width || !eigenvalues.length) return;
     const box = { left: 40, right: width - 14, top: 8, bottom: height - 34 };
-    const bottom = bottomOf();
-    at = { box, x: scale(bottom, 0, box.left, box.right), y: scale(0, eigenvalues.length, box.bottom, box.top) };
-    axes(grid, box,
-      decadeTicks(bottom, 0, Math.floor((box.right - box.left) / 44)).map((e) => [at.x(e), e ? power(e) : "1"]),
-      linearTicks(0, eigenvalues.length, 4, true).map((n) => [at.y(n), String(n)]));
-    grid.append(s("text", { class: "wbw-title-x", x: (box.left + box.right) / 2, y: height - 4, "text-anchor": "middle" }, "λ / Tr Σ"));
+    at = freedomAxes(grid, box, eigenvalues.length, bottomOf());
     setAttributes(label, { x: box.right - 4, y: box.top + 13 }); // the curve falls: this corner is always free
-    const trace = traceOf(eigenvalues);
-    let path = "";
-    for (let i = 0; i <= 120; i++) {
-      const exponent = bottom - (bottom * i) / 120;
-      path += `${i ? "L" : "M"}${at.x(exponent).toFixed(1)} ${at.y(degreesOfFreedom(eigenvalues, trace * 10 ** exponent)).toFixed(1)}`;
-    }
-    curve.setAttribute("d", path);
+    curve.setAttribute("d", freedomPath(eigenvalues, at));
     place();
   };
   const view = plot(holder, on, redraw, { "aria-label": "degrees of freedom against λ" });

@@ -2,19 +2,20 @@
 
 import { LAM_MIN, LAM_MAX } from "./constants.js";
 import { traceOf, degreesOfFreedom } from "./math.js";
-import { clamp, h, s, setText, setAttributes, power, scientific, fixed, eigenvaluesOf, lamOf, setLam, arrowSteps } from "./shared.js";
+import { clamp, h, s, setText, setAttributes, power, scientific, freedomText, eigenvaluesOf, lamOf, setLam, arrowSteps } from "./shared.js";
 import { linearTicks, decadeTicks, scale, axes, plot, draggable } from "./axes.js";
 
 const STRIP = 38; // height of the strip whose filled area is N(λ)
 const GRIP = 146; // width of the handle on the λ line
 const HARD_STOPS = 128; // up to this many eigenvalues each bar has its own colour, above it they are sampled
 
-// The lower end of the axis, an exponent of 10: a decade under the least eigenvalue, and never above λ.
-export function bottomFor(state) {
-  const eigenvalues = eigenvaluesOf(state);
-  const trace = traceOf(eigenvalues);
+// The lower end of the axis, an exponent of 10: a decade under the least eigenvalue of all, and never above λ.
+export function bottomFor(state, spectra = [eigenvaluesOf(state)]) {
   let least = 1;
-  for (const mu of eigenvalues) if (mu > 1e-12 * trace) least = Math.min(least, mu / trace);
+  for (const eigenvalues of spectra) {
+    const trace = traceOf(eigenvalues);
+    for (const mu of eigenvalues) if (mu > 1e-12 * trace) least = Math.min(least, mu / trace);
+  }
   const natural = clamp(Math.floor(Math.log10(least)) - 1, -10, -4);
   return Math.min(natural, Math.floor(Math.log10(state.get("lam")) + 1e-9));
 }
@@ -95,7 +96,7 @@ export function eigenPlot(state, on) {
     const inside = at.x(N) < at.box.right - 150;
     setAttributes(areaLabel, { x: inside ? at.box.right - 6 : at.x(N) - 8, y: at.strip - STRIP / 2 + 4 });
     areaLabel.classList.toggle("wbw-on-kept", !inside);
-    setText(areaLabel, `${words} = ${fixed(N, N < 99.95 ? 2 : 1)}`);
+    setText(areaLabel, `${words} = ${freedomText(N)}`);
   };
   const stopsFor = (m) => {
     const each = m <= HARD_STOPS;

@@ -1,15 +1,16 @@
 // A figure of a rendered notebook: some views of one group, or of several spectra, that move without a kernel.
 
-import { h, setText, scientific, fixed, subscriber, layerOf, eigenvaluesOf, setLam } from "./shared.js";
+import { h, setText, scientific, freedomText, subscriber, layerOf, eigenvaluesOf, setLam } from "./shared.js";
 import { overlayPlot, freedomCurves, overlayNumbers } from "./overlay.js";
 import { unitStrip } from "./unitstrip.js";
 import { stillState } from "./stillstate.js";
 import { freedomOf } from "./stilllinks.js";
-import { chosenWords, followTheme, lossEntries, numberRow, spectrumViews } from "./stillviews.js";
+import { chosenWords, followTheme, lossEntries, numberRow } from "./stillviews.js";
+import { spectrumViews, titled } from "./spectrumviews.js";
 
 function freedomNow(state) {
   const N = freedomOf(eigenvaluesOf(state), state.get("lam"));
-  return [fixed(N, N < 99.95 ? 2 : 1), N.toPrecision(12)];
+  return [freedomText(N), N.toPrecision(12)];
 }
 
 export function showFigure(values, root) {
@@ -19,7 +20,6 @@ export function showFigure(values, root) {
   const views = new Set(values.views);
   followTheme(document.documentElement);
   root.classList.add("wbw-root", "wbw-still", "wbw-still-figure");
-  const titled = (text, holder, ...more) => h("div", { class: "wbw-half" }, h("h4", {}, text, ...more), holder);
   if (values.title) root.append(h("h3", { class: "wbw-still-title" }, values.title));
   if (several) {
     if (views.has("spectrum")) root.append(overlayPlot(state, on));

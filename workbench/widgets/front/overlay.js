@@ -1,25 +1,17 @@
 // Several spectra on one axis under one λ: their lines, N(λ) of each, and the curves N(λ) over λ.
 
 import { traceOf, degreesOfFreedom } from "./math.js";
-import { clamp, h, s, setText, setName, setAttributes, power, fixed, eigenvaluesOf, lamOf, setLam } from "./shared.js";
+import { clamp, h, s, setText, setName, setAttributes, power, freedomText, eigenvaluesOf, lamOf, setLam } from "./shared.js";
 import { linearTicks, decadeTicks, scale, axes, plot, draggable } from "./axes.js";
-import { lamHandle } from "./eigenplot.js";
+import { bottomFor, lamHandle } from "./eigenplot.js";
+import { freedomAxes, freedomPath } from "./curves.js";
 
 const HUES = [0, 3, 4, 5, 6, 7, 8, 2]; // of the style sheet, without the one that λ has
 const DASHES = ["", "stroke-dasharray: 7 3", "stroke-dasharray: 2 3"];
 const hue = (index) => `--wbw-hue: var(--wbw-hue-${HUES[index % HUES.length]}); ${DASHES[index % DASHES.length]}`;
 const layers = (state) => state.get("layers");
 
-// The lower end of the axis: a decade under the least eigenvalue of all, and never above λ.
-export function lowest(state) {
-  let least = 1;
-  for (const layer of layers(state)) {
-    const eigenvalues = eigenvaluesOf(state, layer);
-    const trace = traceOf(eigenvalues);
-    for (const mu of eigenvalues) if (mu > 1e-12 * trace) least = Math.min(least, mu / trace);
-  }
-  return Math.min(clamp(Math.floor(Math.log10(least)) - 1, -10, -4), Math.floor(Math.log10(state.get("lam")) + 1e-9));
-}
+const lowest = (state) => bottomFor(state, layers(state).map((layer) => eigenvaluesOf(state, layer)));
 
 export function overlayPlot(state, on) {
   const holder = h("div", { class: "wbw-plot wbw-eigenplot" });
@@ -84,21 +76,9 @@ export function freedomCurves(state, on) {
     if (!width) return;
     const m = Math.max(...layers(state).map((layer) => layer.count));
     const box = { left: 46, right: width - 14, top: 8, bottom: height - 34 };
-    const bottom = lowest(state);
-    at = { box, bottom, x: scale(bottom, 0, box.left, box.right), y: scale(0, m, box.bottom, box.top) };
-    axes(grid, box, decadeTicks(bottom, 0, Math.floor((box.right - box.left) / 44)).map((e) => [at.x(e), e ? power(e) : "1"]),
-      linearTicks(0, m, 4, true).map((n) => [at.y(n), String(n)]));
-    grid.append(s("text", { class: "wbw-title-x", x: (box.left + box.right) / 2, y: height - 4, "text-anchor": "middle" }, "λ / Tr Σ"));
-    lines.replaceChildren(...layers(state).map((layer, i) => {
-      const eigenvalues = eigenvaluesOf(state, layer);
-      const trace = traceOf(eigenvalues);
-      let path = "";
-      for (let k = 0; k <= 120; k++) {
-        const exponent = bottom - (bottom * k) / 120;
-        path += `${k ? "L" : "M"}${at.x(exponent).toFixed(1)} ${at.y(degreesOfFreedom(eigenvalues, trace * 10 ** exponent)).toFixed(1)}`;
-      }
-      return s("path", { class: "wbw-line wbw-hued-line", style: hue(i), d: path });
-    }));
+    at = freedomAxes(grid, box, m, lowest(state));
+    lines.replaceChildren(...layers(state).map((layer, i) =>
+      s("path", { class: "wbw-line wbw-hued-line", style: hue(i), d: freedomPath(eigenvaluesOf(state, layer), at) })));
     place();
   };
   const view = plot(holder, on, redraw, { "aria-label": "degrees of freedom of every spectrum against λ" });
@@ -122,7 +102,7 @@ export function overlayNumbers(state, on) {
     const eigenvalues = eigenvaluesOf(state, layer);
     const N = degreesOfFreedom(eigenvalues, lamOf(state, eigenvalues));
     value.dataset.value = N.toPrecision(12);
-    setText(value, fixed(N, N < 99.95 ? 2 : 1));
+    setText(value, freedomText(N));
   }));
   return h("div", { class: "wbw-still-keys" }, ...rows.map((one) => one.node));
 }

@@ -77,6 +77,7 @@ export function percent(share) {
 // "50 %" for "50.0 %", "1 M" for "1.00 M": for ticks and settings, not for columns.
 export const trimmed = (text) => text.replace(/\.0+(?=\D)/, "");
 export const fixed = (value, digits) => value.toFixed(digits).replace("-", "−");
+export const freedomText = (N) => fixed(N, N < 99.95 ? 2 : 1);
 export const score = (value) => (value === null || value === undefined ? "–" : value.toFixed(4));
 export function points(delta) {
   const value = 100 * delta;

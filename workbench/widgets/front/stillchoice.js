@@ -3,7 +3,7 @@
 import { LAM_MIN, LAM_MAX } from "./constants.js";
 import { guaranteedWidth, suggestedWidth } from "./math.js";
 import { costAt } from "./cost.js";
-import { h, setText, scientific, fixed, count, percent, layerOf, eigenvaluesOf, lamOf, setLam, setWidth } from "./shared.js";
+import { h, setText, scientific, freedomText, count, percent, layerOf, eigenvaluesOf, lamOf, setLam, setWidth } from "./shared.js";
 import { typedEntry, slider } from "./controls.js";
 import { freedomOf } from "./stilllinks.js";
 import { chosenWords, lossNow, numberRow } from "./stillviews.js";
@@ -22,15 +22,17 @@ function entries(state) {
     const eigenvalues = eigenvaluesOf(state);
     return eigenvalues.length ? of(freedomOf(eigenvalues, state.get("lam")), eigenvalues) : null;
   };
+  const suggested = (width) => [String(width), width];
+  const guaranteed = (width, m) => [count(width) + (width > m ? " > m" : ""), width];
   const saved = (what) => () => {
     const all = savedNow(state);
     return all && [count(all[what]), all[what]];
   };
   return [
-    ["N", "N(λ)", withSpectrum((N) => [fixed(N, N < 99.95 ? 2 : 1), N.toPrecision(12)]), "degrees of freedom"],
+    ["N", "N(λ)", withSpectrum((N) => [freedomText(N), N.toPrecision(12)]), "degrees of freedom"],
     ["N-share", "N(λ) / m", withSpectrum((N, mu) => [percent(N / mu.length), N / mu.length]), "share of the width"],
-    ["width", "width from N(λ)", withSpectrum((N, mu) => [String(suggestedWidth(mu, lamOf(state, mu))), suggestedWidth(mu, lamOf(state, mu))]), "suggested width"],
-    ["guaranteed", "guaranteed", withSpectrum((N, mu) => [count(guaranteedWidth(N)) + (guaranteedWidth(N) > mu.length ? " > m" : ""), guaranteedWidth(N)]), "guaranteed width"],
+    ["width", "width from N(λ)", withSpectrum((N, mu) => suggested(suggestedWidth(mu, lamOf(state, mu)))), "suggested width"],
+    ["guaranteed", "guaranteed", withSpectrum((N, mu) => guaranteed(guaranteedWidth(N), mu.length)), "guaranteed width"],
     ["input-loss", "input loss", () => lossNow(state, "input_loss"), "input loss"],
     ["output-loss", "output loss", () => lossNow(state, "output_loss"), "output loss"],
     ["combined-loss", "combined", () => lossNow(state, "combined_loss"), "combined loss"],

@@ -4,7 +4,8 @@ import { clamp, h, setText, setName, score, subscriber, layerOf, eigenvaluesOf }
 import { suggestedWidth, traceOf } from "./math.js";
 import { stillState } from "./stillstate.js";
 import { linkWidths } from "./stilllinks.js";
-import { followTheme, spectrumViews } from "./stillviews.js";
+import { followTheme } from "./stillviews.js";
+import { spectrumViews, titled } from "./spectrumviews.js";
 import { layerList } from "./stilllayers.js";
 import { choicePanel } from "./stillchoice.js";
 import { unitStrip } from "./unitstrip.js";
@@ -13,7 +14,6 @@ import { historyPanel } from "./stillhistory.js";
 import { termList } from "./stillterms.js";
 
 const section = (name, title, ...parts) => h("section", { class: `wbw-still-section wbw-still-${name}`, "aria-label": title }, ...parts);
-const titled = (text, holder, ...more) => h("div", { class: "wbw-half" }, h("h4", {}, text, ...more), holder);
 
 // What the network has, with the widths that stand below; and its score, which only Python can find anew.
 function meters(state, on) {

@@ -1,8 +1,6 @@
-// What figures and pages without a kernel are made of: the plots of a group, and rows of numbers.
+// What figures and pages without a kernel are made of: the theme, and rows of numbers.
 
 import { h, setText, scientific, percent } from "./shared.js";
-import { bottomFor, eigenPlot } from "./eigenplot.js";
-import { freedomPlot, lossPlot } from "./curves.js";
 import { pathOf, isExact } from "./stillstate.js";
 import { placeOf } from "./stillterms.js";
 
@@ -12,28 +10,6 @@ export function followTheme(root) {
   const paint = () => (root.dataset.jpThemeLight = String(!dark.matches));
   dark.addEventListener("change", paint);
   paint();
-}
-
-// The plots of the selected group, each repainted by what it shows.
-export function spectrumViews(state, on) {
-  const eigen = eigenPlot(state, on);
-  const freedom = freedomPlot(state, on, () => bottomFor(state));
-  const loss = lossPlot(state, on);
-  let lowest = null;
-  on("spectra selected", () => {
-    lowest = bottomFor(state);
-    [eigen, freedom, loss].forEach((one) => one.redraw());
-  });
-  on("lam", () => {
-    eigen.place();
-    if (lowest !== bottomFor(state)) freedom.redraw();
-    lowest = bottomFor(state);
-    freedom.place();
-  });
-  on("curve", loss.redraw);
-  on("width", loss.place);
-  on("preview", loss.shade);
-  return { spectrum: eigen.holder, freedom: freedom.holder, losses: loss.holder };
 }
 
 // Numbers with a word under each, [[name, caption, of, term], …]; `of` gives [text, value], or null. Where the page

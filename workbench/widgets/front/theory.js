@@ -3,7 +3,7 @@
 import { AS_COMMITTED, AT_LAM, LAM_MIN, LAM_MAX } from "./constants.js";
 import { biasAndVariance, degreesOfFreedom, guaranteedWidth, traceOf } from "./math.js";
 import {
-  h, setText, setAttributes, setName, count, scientific, percent, fixed, panel, layerOf, eigenvaluesOf, setLam, update,
+  h, setText, setAttributes, setName, count, scientific, percent, freedomText, panel, layerOf, eigenvaluesOf, setLam, update,
   CHOSEN, errorBox,
 } from "./shared.js";
 import { typedEntry, slider } from "./controls.js";
@@ -65,7 +65,7 @@ function layerHalf(state, on) {
     const [relative, unit] = [state.get("lam"), layerOf(state).unit];
     const N = degreesOfFreedom(eigenvalues, relative * traceOf(eigenvalues));
     const wide = guaranteedWidth(N);
-    rows.dimension.promise(fixed(N, N < 99.95 ? 2 : 1), `of ${m} ${unit}`);
+    rows.dimension.promise(freedomText(N), `of ${m} ${unit}`);
     rows.dimension.found(String(state.get("width")), `${unit} kept`);
     rows.guarantee.promise(String(wide), wide > m ? `more than the ${m} ${unit} there are: promises nothing here` : `of ${m} ${unit}`, wide > m);
     rows.greedy.promise("", "no promise to a choice");

@@ -8,7 +8,7 @@ const GAP = 1; // between two marks
 const LARGEST_MARK = 38; // of a mark's sides
 
 // Columns and side of the largest squares of which `count` fit.
-export function packing(count, width, height) {
+function packing(count, width, height) {
   for (let side = Math.min(LARGEST_MARK, Math.floor(height)); side > 2; side--) {
     const columns = Math.floor(width / side);
     if (columns && Math.ceil(count / columns) * side <= height) return { columns, side };
