@@ -8,7 +8,7 @@ import torch
 
 import workbench as wb
 from workbench.course import example
-from workbench.course.errors import errors_against_width, outputs, pruned, relative_error
+from workbench.course.errors import errors_against_width, outputs, relative_error
 from workbench.course.figure1 import FIGURE1, read_figure1, write_figure1
 from workbench.course.sweeps import (
     Point,
@@ -119,7 +119,7 @@ def test_the_error_is_numpy_s_and_that_of_the_paper_s_correction():
     session = example("digits-mlp", say=False)
     choice = session.preview("fc3", width=40, lam=1e-3 * session.spectrum("fc3").trace, theta=0.5)
     model, data = session.model, session.calibration
-    f, f_sharp = outputs(model, data).numpy(), outputs(pruned(session, choice), data).numpy()
+    f, f_sharp = outputs(model, data).numpy(), outputs(session.pruned(choice), data).numpy()
     with torch.no_grad():
         phi = torch.relu(model.fc3(torch.relu(model.fc2(torch.relu(model.fc1(data.inputs.flatten(1)))))))
     phi, weight = phi.double().numpy(), model.fc4.weight.detach().double().numpy()

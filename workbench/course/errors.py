@@ -11,13 +11,9 @@ from torch import Tensor, nn
 from workbench.data.batches import as_batches
 from workbench.measure.passes import each_batch, run_batch
 from workbench.network.running import device_of, evaluating, main_output
-from workbench.network.surgery import remove_units
-from workbench.pruning.choice import DEFAULT_THETA, Choice
+from workbench.pruning.choice import DEFAULT_THETA
 from workbench.pruning.problem import BUDGET_LAM
 from workbench.session.session import Session
-from workbench.spectral.reconstruction import reconstruction_matrix
-from workbench.spectral.regression import shared_ridges
-from workbench.spectral.spectrum import Spectrum
 
 
 def outputs(model: nn.Module, data: Iterable[Any]) -> Tensor:
@@ -69,27 +65,6 @@ def relative_error(before: Tensor, after: Tensor) -> float:
     return float(torch.linalg.vector_norm(before - after) / size)  # the two √n cancel
 
 
-def pruned(session: Session, choice: Choice) -> nn.Module:
-    """The session's network with one choice carried out by the paper's Â; the session stays as it is.
-
-    Args:
-        session: measured, as it was when the choice was made.
-        choice: of `session.preview`.
-
-    Returns:
-        A network of its own, in evaluation mode.
-
-    Raises:
-        ValueError: the choice does not fit the network.
-    """
-    group = session.group(choice.group)
-    moments = [session.moment(choice.group, reader) for reader in range(len(group.readers))]
-    spectra = [Spectrum.of(moment) for moment in moments]
-    taus = shared_ridges(spectra, session.spectrum(choice.group).trace, choice.lam, choice.width)
-    corrections = [reconstruction_matrix(m, choice.kept, tau) for m, tau in zip(moments, taus, strict=True)]
-    return remove_units(session.model, session.groups, choice.group, choice.kept, corrections)[0]
-
-
 def errors_against_width(
     session: Session,
     name: str,
@@ -118,4 +93,4 @@ def errors_against_width(
     whole = outputs(session.model, session.calibration)
     absolute = lam * session.spectrum(name).trace
     choices = [session.preview(name, width=width, lam=absolute, theta=theta) for width in widths]
-    return [relative_error(whole, outputs(pruned(session, one), session.calibration)) for one in choices]
+    return [relative_error(whole, outputs(session.pruned(one), session.calibration)) for one in choices]

@@ -400,10 +400,14 @@ class Session:
         self, choice: Choice, progress: Progress | None = None, cancel: Cancel | None = None
     ) -> float | None:
         """The score that the network would have with `choice`; nothing is kept. Raises as `commit` does."""
+        return self._score(self.pruned(choice, progress, cancel), progress, cancel)
+
+    def pruned(
+        self, choice: Choice, progress: Progress | None = None, cancel: Cancel | None = None
+    ) -> nn.Module:
+        """The network that `choice` would make, a copy; the session stays. Raises as `commit` does."""
         self._history.settle()
-        return self._score(
-            applied(self._ground, self._state, choice, progress, cancel).model, progress, cancel
-        )
+        return applied(self._ground, self._state, choice, progress, cancel).model
 
     # What the theory says
 
