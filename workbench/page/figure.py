@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench.page.document import document
-from workbench.page.picture import freedom_of, picture, spectra_of
+from workbench.page.picture import picture, spectra_of
 from workbench.page.values import group_values, spectra_values
 from workbench.session.session import Session
 from workbench.widgets.constants import LAM_MAX, LAM_MIN, START_LAM
+from workbench.widgets.picture import freedom_of
 
 VIEWS = ("spectrum", "freedom", "losses", "units")
 OF_SPECTRA = ("spectrum", "freedom")  # what eigenvalues alone can show

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +11,7 @@ from workbench import plots
 from workbench.page.packing import unpacked
 from workbench.plots.spectra import LAM_RANGE
 from workbench.plots.style import KEPT, LAM, LAM_LABEL, looks
+from workbench.widgets.picture import freedom_of, png_of
 
 SIZE = (5.4, 3.7)  # inches a view
 DOTS = 90  # an inch
@@ -32,24 +31,13 @@ def picture(title: str, values: Mapping[str, Any], views: Sequence[str]) -> byte
     drawn = plots.figure_class()(figsize=(SIZE[0] * len(views), SIZE[1]), layout="constrained")
     for view, ax in zip(views, np.ravel(drawn.subplots(1, len(views))), strict=True):
         _draw(view, values, ax)
-    if title:
-        drawn.suptitle(title.replace("$", r"\$"))
-    file = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a name may be in any script
-        drawn.savefig(file, format="png", dpi=DOTS)
-    return file.getvalue()
+    return png_of(drawn, title, DOTS)
 
 
 def spectra_of(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The eigenvalues in a page's values, by name, each (m,)."""
     whole = unpacked(values["spectra"])
     return {one["name"]: whole[one["offset"] :][: one["count"]] for one in values["layers"]}
-
-
-def freedom_of(eigenvalues: np.ndarray, lam: float) -> float:
-    """N(λ) = Σ μ/(μ+λ) of (m,) eigenvalues at λ relative to their trace."""
-    return float((eigenvalues / (eigenvalues + lam * eigenvalues.sum())).sum())
 
 
 def _draw(view: str, values: Mapping[str, Any], ax: Any) -> None:

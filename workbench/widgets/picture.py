@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +19,8 @@ from workbench.plots import (
     plot_spectrum,
 )
 
-SIZE = (11.0, 6.2)  # inches, at the style's 100 dots an inch
+SIZE = (11.0, 6.2)  # inches
+DOTS = 100  # an inch
 LOSSES = ("input", "output", "combined")
 # The traits that line and picture are made of.
 PICTURED = (
@@ -45,7 +47,7 @@ def line_of(values: Mapping[str, Any]) -> str:
         said += f", {values['metric']} {step['score']:.4f}"
     eigenvalues = _eigenvalues(values)
     if eigenvalues.size and eigenvalues.sum() > 0:
-        freedom = _freedom(eigenvalues, values["lam"])
+        freedom = freedom_of(eigenvalues, values["lam"])
         said += f"; {values['selected']}: N(λ) = {freedom:.2f} of {len(eigenvalues)} units at "
         said += f"λ = {values['lam']:.3g} Tr Σ"
     return f"Workbench on {values['name']}: {said}"
@@ -87,10 +89,32 @@ def picture_of(values: Mapping[str, Any]) -> bytes | None:
         last.set_axis_off()
     data = f" on {values['data_name']}" if values["data_name"] else ""
     kept = f"{values['selected']}, {values['width']} of {len(eigenvalues)} units"
-    figure.suptitle(f"{values['name']}{data}: {kept}")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    return buffer.getvalue()
+    return png_of(figure, f"{values['name']}{data}: {kept}", DOTS)
+
+
+def png_of(figure: Any, title: str, dots: int) -> bytes:
+    """A figure with a title over it, in any script and with any signs.
+
+    Args:
+        figure: of matplotlib.
+        title: '' for none.
+        dots: an inch.
+
+    Returns:
+        The bytes of a PNG file.
+    """
+    if title:
+        figure.suptitle(title.replace("$", r"\$"))
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure.savefig(file, format="png", dpi=dots)
+    return file.getvalue()
+
+
+def freedom_of(eigenvalues: np.ndarray, lam: float) -> float:
+    """N(λ) = Σ μ/(μ+λ) of (m,) eigenvalues at λ relative to their trace."""
+    return float((eigenvalues / (eigenvalues + lam * eigenvalues.sum())).sum())
 
 
 def understudy(png: bytes, model: str) -> str:
@@ -130,7 +154,3 @@ def _eigenvalues(values: Mapping[str, Any]) -> np.ndarray:
     if layer is None or not values["spectra"]:
         return np.zeros(0)
     return np.frombuffer(values["spectra"])[layer["offset"] : layer["offset"] + layer["count"]]
-
-
-def _freedom(eigenvalues: np.ndarray, relative: float) -> float:
-    return float((eigenvalues / (eigenvalues + relative * eigenvalues.sum())).sum())
