@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 FILE = Path(__file__).with_name("glossary.toml")
 
@@ -117,14 +116,14 @@ def words(*names: str) -> Words:
     return Words(tuple(term(name) for name in names))
 
 
-def page_glossary() -> dict[str, dict[str, Any]]:
+def page_glossary() -> dict[str, dict[str, str]]:
     """The glossary as the screen takes it.
 
     Returns:
         name → what, formula, good and source, texts.
     """
     shown = ("what", "formula", "good", "source")
-    return {one.name: {key: asdict(one)[key] for key in shown} for one in glossary().values()}
+    return {one.name: {key: getattr(one, key) for key in shown} for one in glossary().values()}
 
 
 @cache

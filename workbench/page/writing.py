@@ -22,8 +22,7 @@ from workbench.widgets.constants import START_LAM
 from workbench.widgets.page_values import read_session
 
 OF_THE_PAGE = (  # what the live workbench shows of a session, and a page too
-    "name", "data_name", "metric", "procedure", "measured", "layers", "budget", "history", "branch",
-    "branches", "position",
+    "name", "metric", "measured", "layers", "budget", "history", "branch", "branches", "position",
 )  # fmt: skip
 TERMS = (  # of the glossary, which the page explains: each of its numbers, and what they are made of
     "moment", "spectrum", "lambda", "degrees of freedom", "share of the width", "suggested width",
@@ -143,7 +142,8 @@ def how(session: Session) -> str:
         f'wb.Session.example("{session.example_name}")' if session.example_name else "wb.Session(model, data)"
     )
     return (
-        "Units and losses are known at some λ of a grid, at θ = 0.3; everything else is computed here. "
+        f"Units and losses are known at some λ of a grid, at θ = {DEFAULT_THETA:g}; everything else is "
+        "computed here. "
         f"To prune the network takes Python: {INSTALL}, then wb.Workbench({call})."
     )
 

@@ -13,7 +13,7 @@ function readout(state, name, caption, term, hint) {
   const value = h("output", { class: "wbw-number", "data-testid": `readout-${name}` });
   const under = h("span", { class: "wbw-caption" }, caption);
   const node = h("div", { class: "wbw-readout", title: hint },
-    h("div", { class: "wbw-figure" }, value, question(state, term, caption)), under);
+    h("div", { class: "wbw-readout-line" }, value, question(state, term, caption)), under);
   return { node, under, paint: (number, text, exact = number) => {
     value.dataset.value = number === null ? "" : exact;
     setText(value, number === null ? "–" : text);

@@ -13,9 +13,9 @@ export function unpacked(text) {
 }
 
 const AT_FIRST = {
-  tab: "layer", progress: {}, notice: "", error: "", error_at: "", question: {}, preview: {}, curve: null, tried: {}, planned: {},
+  progress: {}, error: "", error_at: "", preview: {}, curve: null,
   follow: true, selection: SELECTIONS[0][0], reconstruction: RECONSTRUCTIONS[0][0], reestimate: false, revision: 0, locks: [], widths: {},
-  history: [], branches: [], branch: "", budget: {}, goal: { minimum: 1, multiple: 1 }, cost_axis: "macs", position: 0, metric: "",
+  history: [], branches: [], branch: "", budget: {}, cost_axis: "macs", position: 0, metric: "",
 };
 
 // `values`: the traits that the page was written with; spectra and paths are packed.
