@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from workbench.course.tables import Table
 from workbench.network.cost import Cost, count_cost
 
 IMAGE = (3, 224, 224)  # channels, height, width
@@ -133,20 +134,23 @@ def cost_table(networks: Mapping[str, nn.Module]) -> str:
         A row a network: parameters, those of them that are no biases, MACs (a multiply and its add are
         one), and both as shares of the first row's.
     """
-    lines = [
-        "| network | parameters | without biases | MACs | parameters left | MACs left |",
-        "|---|---:|---:|---:|---:|---:|",
-    ]
+    head = ("network", "parameters", "without biases", "MACs", "parameters left", "MACs left")
+    rows = []
     costs = {name: cost_on_imagenet(model) for name, model in networks.items()}
     whole = next(iter(costs.values()))
     for name, cost in costs.items():
         biases = sum(p.numel() for key, p in networks[name].named_parameters() if key.endswith("bias"))
-        lines.append(
-            f"| {name} | {cost.parameters / 1e6:.2f} M | {(cost.parameters - biases) / 1e6:.2f} M | "
-            f"{cost.macs / 1e9:.2f} G | {cost.parameters / whole.parameters:.1%} | "
-            f"{cost.macs / whole.macs:.1%} |"
+        counts = cost.parameters / 1e6, (cost.parameters - biases) / 1e6
+        left = cost.parameters / whole.parameters, cost.macs / whole.macs
+        rows.append(
+            (
+                name,
+                *(f"{count:.2f} M" for count in counts),
+                f"{cost.macs / 1e9:.2f} G",
+                *(f"{share:.1%}" for share in left),
+            )
         )
-    return "\n".join(lines)
+    return Table(head, tuple(rows)).to_markdown()
 
 
 def _normed(channels: int, outputs: int, kernel: int, stride: int = 1) -> tuple[nn.Conv2d, nn.BatchNorm2d]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 
+from workbench.course.tables import Table
 from workbench.pruning.budget import RULES, BudgetPlan
 from workbench.session.session import Session
 
@@ -58,14 +59,14 @@ class Duel:
     def to_markdown(self) -> str:
         """A row a contender, a column a group's width, then score and costs; a sentence below."""
         groups = list(self[YOURS].widths)
-        head = ["", *groups, self.metric, "parameters", "MACs", "of the budget"]
-        lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+        head = ("", *groups, self.metric, "parameters", "MACs", "of the budget")
+        rows = []
         for one in self.contenders:
             widths = [str(one.widths[name]) for name in groups]
             share = f"{one.macs / self.budget:.1%}"
-            cells = [one.name, *widths, f"{one.score:.4f}", f"{one.parameters:,}", f"{one.macs:,}", share]
-            lines.append("| " + " | ".join(cells) + " |")
-        return "\n".join([*lines, "", self._sentence()])
+            costs = f"{one.parameters:,}", f"{one.macs:,}", share
+            rows.append((one.name, *widths, f"{one.score:.4f}", *costs))
+        return f"{Table(head, tuple(rows)).to_markdown()}\n\n{self._sentence()}"
 
     def _sentence(self) -> str:
         beaten = [rule for rule in RULES if self.beats(rule)]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from workbench.course.tables import Table
 from workbench.network.running import batch_length
 from workbench.pruning.choice import DEFAULT_THETA
 from workbench.pruning.problem import BUDGET_LAM, NotMeasuredError
@@ -106,16 +107,16 @@ class Sweep:
         """Rows of the scores in Markdown, the best of each rate in bold, then where it is as good."""
         name, form = {"lam": ("λ/Tr Σ", ".1e"), "theta": ("θ", ".3g")}[self.along]
         heads = [f"{100 * rate:.4g} % taken away" for rate in self.rates]
-        lines = [f"| {name} | {' | '.join(heads)} |", "|---:|" + "---:|" * len(heads)]
+        rows = []
         for index, value in enumerate(self.values):
             cells = [
                 f"**{scores[index]:.4f}**" if scores[index] == np.nanmax(scores) else f"{scores[index]:.4f}"
                 for scores in self.scores.values()
             ]
-            lines.append(f"| {value:{form}} | {' | '.join(cells)} |")
+            rows.append((f"{value:{form}}", *cells))
         ranges = [self.as_good(rate) for rate in self.rates]
-        lines.append(f"| as good | {' | '.join(f'{low:{form}} … {high:{form}}' for low, high in ranges)} |")
-        return "\n".join(lines)
+        rows.append(("as good", *(f"{low:{form}} … {high:{form}}" for low, high in ranges)))
+        return Table((name, *heads), tuple(rows)).to_markdown()
 
 
 def widths_at(session: Session, rate: float) -> dict[str, int]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from workbench.pruning.comparing import Comparison
+from workbench.session.tables import aligned
 
 
 @dataclass(frozen=True)
@@ -20,20 +21,16 @@ class Table:
             if len(row) != len(self.head):
                 raise ValueError(f"a row has {len(row)} entries under {len(self.head)} heads: {row}")
 
-    def _repr_markdown_(self) -> str:
+    def to_markdown(self) -> str:
+        """The table in Markdown."""
         rule = ("---", *("---:" for _ in self.head[1:]))
         return "\n".join(f"| {' | '.join(row)} |" for row in (self.head, rule, *self.rows))
 
+    def _repr_markdown_(self) -> str:
+        return self.to_markdown()
+
     def __repr__(self) -> str:
-        lines = (self.head, *self.rows)
-        wide = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        return "\n".join(
-            "  ".join(
-                text.ljust(n) if not i else text.rjust(n)
-                for i, (text, n) in enumerate(zip(line, wide, strict=True))
-            )
-            for line in lines
-        )
+        return "\n".join(aligned([self.head, *self.rows]))
 
 
 def scores_by_way(comparison: Comparison, along: str = "reconstruction") -> dict[str, list[float]]:

@@ -17,7 +17,7 @@ def group_table(session: Session) -> str:
     for group in session.groups:
         freedom = f"{degrees_of_freedom(session, group.name):.1f}" if group.prunable else "–"
         table.append((group.name, str(group.width), freedom, group.kind, group.why_not or "yes"))
-    return "\n".join(_aligned(table, words=(0, 3, 4)))
+    return "\n".join(aligned(table, words=(0, 3, 4)))
 
 
 def degrees_of_freedom(session: Session, name: str) -> float:
@@ -41,11 +41,11 @@ def summary(session: Session) -> str:
     table += [(step.label, f"{step.parameters:,}", f"{step.macs:,}", _score(step.score)) for step in steps]
     first, last = table[1], table[-1]
     change = [(what, first[column], "→", last[column]) for column, what in enumerate(table[0]) if column]
-    return "\n".join([*_aligned(table), "", *_aligned(change)])
+    return "\n".join([*aligned(table), "", *aligned(change)])
 
 
-def _aligned(rows: Sequence[tuple[str, ...]], words: Sequence[int] = (0,)) -> list[str]:
-    """Columns of one width each: those in `words` begin together, the others end together."""
+def aligned(rows: Sequence[tuple[str, ...]], words: Sequence[int] = (0,)) -> list[str]:
+    """A line a row, columns of one width each: those in `words` begin together, the others end together."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
