@@ -177,3 +177,65 @@ def test_a_copy_calls_its_own_layers_and_can_be_pickled():
         other(x)
         assert seen == [1]
         assert model.b.weight.any()
+
+
+class Doubled(nn.Linear):
+    def forward(self, x):
+        return super().forward(x) * 2
+
+
+class Padded(nn.Conv2d):
+    def forward(self, x):
+        return super().forward(functional.pad(x, (1, 1, 1, 1)))
+
+
+def hooked(*sizes):
+    layer = nn.Linear(*sizes)
+    layer.register_forward_hook(lambda _m, _args, output: output + 1)
+    return layer
+
+
+def patched(*sizes):
+    layer = nn.Linear(*sizes)
+    layer.forward = lambda x: functional.linear(x, layer.weight, layer.bias) - 1
+    return layer
+
+
+@pytest.mark.parametrize("made", [lambda: Doubled(12, 9), lambda: hooked(12, 9), lambda: patched(12, 9)])
+def test_a_layer_that_does_more_than_multiply_is_not_called_instead(made):
+    torch.manual_seed(0)
+    model = Using(USES["linear"][0]).eval()
+    model.b = made()
+    x = inputs_of(model)
+    session = wb.Session(model, [x])
+    with torch.no_grad():
+        assert torch.equal(session.model(x), model(x))
+    assert not session.group("b").prunable
+
+
+def test_a_convolution_that_pads_for_itself_is_not_called_instead():
+    torch.manual_seed(0)
+    model = Using(lambda x, w, b: functional.conv2d(x, w, b, padding=1), conv=True).eval()
+    model.b = Padded(12, 9, 3, padding=1)
+    x = inputs_of(model)
+    with torch.no_grad():
+        assert torch.equal(explicit(copy.deepcopy(model))(x), model(x))
+
+
+def written(x, weight, bias):
+    out = x.new_zeros(len(x), len(weight))
+    torch.mm(x, weight.t(), out=out)
+    return out
+
+
+def diagonal(x, weight, bias):
+    return torch.einsum("ii,oi->io", x[:12, :12], weight)
+
+
+@pytest.mark.parametrize("use", [written, diagonal])
+def test_products_that_write_elsewhere_or_take_a_diagonal_stay_what_they_are(use):
+    torch.manual_seed(0)
+    model = Using(use, bias=False).eval()
+    x = torch.randn(12, 5)
+    with torch.no_grad():
+        assert torch.equal(explicit(copy.deepcopy(model))(x), model(x))

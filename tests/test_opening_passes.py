@@ -169,3 +169,65 @@ def test_a_network_that_fixes_its_own_type_is_tried_in_that():
     model, x = Fixed(*mlp(3, 7, 5)), torch.randn(4, 3)
     assert careful_bench(model, x).model is model
     assert find_groups(model, x)[0].prunable
+
+
+class Counting(nn.Module):
+    """Mixes how many units there are into its outputs, and returns other, larger numbers beside these."""
+
+    def __init__(self, beside):
+        super().__init__()
+        self.first, self.second, self.beside = nn.Linear(5, 12), nn.Linear(12, 3), beside
+
+    def forward(self, x):
+        hidden = self.first(x).relu()
+        return self.beside(x, self.second(hidden) + 1 / hidden.shape[1])
+
+
+class InAReader(Counting):
+    """The same at a reader that multiplies other inputs by large weights."""
+
+    def __init__(self):
+        super().__init__(None)
+        self.second = nn.Linear(17, 4)
+        with torch.no_grad():
+            self.second.weight[0, :12], self.second.weight[0, 12:] = 0, 1e6
+
+    def forward(self, x):
+        hidden = self.first(x).relu()
+        return self.second(torch.cat([hidden * (1 + 0.1 / hidden.shape[1]), x], 1))
+
+
+BESIDE = {
+    "large": lambda: Counting(lambda x, y: torch.cat([1e6 * x, y], 1)),
+    "a mask": lambda: Counting(lambda x, y: torch.cat([y, torch.full((len(x), 1), -1e9)], 1)),
+    "the smallest number": lambda: Counting(
+        lambda x, y: torch.cat([y, torch.full((len(x), 1), torch.finfo(torch.float32).min)], 1)
+    ),
+    "masks of both kinds": lambda: Counting(
+        lambda x, y: torch.cat([y, torch.tensor([[-1e38, -torch.inf]]).expand(len(x), 2)], 1)
+    ),
+    "channels": lambda: Counting(
+        lambda x, y: torch.cat([y, 1e6 * x], 1)[:, :, None, None].expand(-1, -1, 3, 2)
+    ),
+    "positions": lambda: Counting(lambda x, y: torch.stack([y, 1e6 * x[:, :3]], 1)),
+    "at a reader": InAReader,
+}
+
+
+@pytest.mark.parametrize("where", BESIDE)
+def test_large_numbers_beside_a_difference_do_not_hide_it(where):
+    torch.manual_seed(0)
+    assert not find_groups(BESIDE[where]().eval(), torch.randn(9, 5))[0].prunable
+
+
+def test_large_numbers_do_not_hide_what_training_mode_alone_does():
+    class Training(Counting):
+        def forward(self, x):
+            hidden = self.first(x).relu()
+            y = self.second(hidden) + (hidden.shape[1] if self.training else 0)
+            return torch.cat([y, torch.full((len(x), 1), -1e38)], 1)
+
+    torch.manual_seed(0)
+    group = find_groups(Training(None).eval(), torch.randn(9, 5))[0]
+    assert not group.prunable
+    assert "training mode" in group.why_not

@@ -106,3 +106,19 @@ def _lacks_bias(model: nn.Module, owner: str, key: str) -> bool:
     except AttributeError:
         return False
     return key == "bias" and key in places and places[key] is None and places.get("weight") is not None
+
+
+def sizes_beside(tensor: Tensor) -> Tensor:
+    """Of every number the largest one in its column, by absolute value; the tensor's shape.
+
+    Along whichever axis but the first that is the smallest: large numbers in other columns, a mask say, tell
+    nothing of how this one was rounded.
+    """
+    sizes = tensor.abs()
+    if not sizes.numel():
+        return sizes
+    found = sizes.amax().expand_as(sizes)
+    for axis in range(1, sizes.dim()):
+        others = [other for other in range(sizes.dim()) if other != axis]
+        found = torch.minimum(found, sizes.amax(others, keepdim=True))
+    return found

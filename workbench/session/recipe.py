@@ -123,7 +123,7 @@ def fingerprint(model: nn.Module) -> str:
     Layers that are taken apart, attention and recurrent ones say, count as they are then (see `explicit`).
     """
     if not is_explicit(model):
-        model = explicit(copied(model))
+        model = explicit(copied(model).eval())  # a session looks at it so: spectral norm steps on in training
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())

@@ -17,6 +17,7 @@ from workbench.network.duplicating import duplicate
 from workbench.network.finding.training_proof import TrainingTrials, training_trials
 from workbench.network.layers import is_linear_layer
 from workbench.network.running import Inputs, call, mapped, tensors_of
+from workbench.network.tensors import sizes_beside
 
 Seen = list[tuple[str, Tensor]]  # a reader's name ('' for the network's own outputs) and what it gave
 TOLERANCE = 1e-5  # of what silencing changes
@@ -63,7 +64,9 @@ class Bench:
         effect, size, off = map(_largest, (whole - zeroed, zeroed, removed - zeroed))
         if all(map(isfinite, (effect, size, off))):  # so is every number
             allowed = TOLERANCE * effect + rounding * size
-            return off > allowed or (self.quick and self._hides(name, max(effect, size), allowed))
+            if off > allowed or (self.quick and self._hides(name, max(effect, size), allowed)):
+                return True
+            return off > TOLERANCE * effect and _differs(removed, zeroed, effect, rounding)
         return self.quick or _differs_where_finite(whole, removed, zeroed, rounding)
 
     def _hides(self, name: str, largest: float, allowed: float) -> bool:
@@ -82,7 +85,12 @@ def _differs_where_finite(whole: Tensor, removed: Tensor, zeroed: Tensor, roundi
         return True
     whole, removed, zeroed = (torch.where(finite, t, 0.0) for t in (whole, removed, zeroed))
     effect, size, off = map(_largest, (whole - zeroed, zeroed, removed - zeroed))
-    return not off <= TOLERANCE * effect + rounding * size
+    return not off <= TOLERANCE * effect + rounding * size or _differs(removed, zeroed, effect, rounding)
+
+
+def _differs(removed: Tensor, zeroed: Tensor, effect: float, rounding: float) -> bool:
+    """Whether a difference is more than rounding of the numbers with which it stands in a column."""
+    return bool(((removed - zeroed).abs() > TOLERANCE * effect + rounding * sizes_beside(zeroed)).any())
 
 
 def _largest(tensor: Tensor) -> float:

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from workbench.network.layers import CONVOLUTIONS, is_linear_layer
+from workbench.network.layers import CONVOLUTIONS
+from workbench.network.rebuilt.probing import is_wrapped
 
 CONVOLVING = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
 MULTIPLYING = (torch.matmul, torch.mm, Tensor.matmul, Tensor.mm, Tensor.__matmul__)
@@ -30,20 +31,26 @@ def call_layers(model: nn.Module) -> nn.Module:
     """`model` with its modules calling the layers by whose weights they multiply, in place; returns it."""
     for module in model.modules():
         if "forward" not in vars(module) and "weight" in names_in_forward(module):
-            layers = {name: m for name, m in module.named_modules() if name and is_linear_layer(m)}
+            layers = {name: m for name, m in module.named_modules() if name and _only_multiplies(m)}
             if layers:
-                plain = frozenset(n for n, m in layers.items() if getattr(m, "bias", None) is None)
-                module.__dict__["forward"] = Calling(module, plain)
+                unbiased = {name: getattr(m, "bias", None) is None for name, m in layers.items()}
+                module.__dict__["forward"] = Calling(module, unbiased)
     return model
+
+
+def _only_multiplies(module: nn.Module) -> bool:
+    """A layer whose call is the product and no more: by torch's own forward, without hooks of the user's."""
+    kind = next((kind for kind in (*CONVOLUTIONS, nn.Linear) if isinstance(module, kind)), None)
+    return kind is not None and type(module).forward is kind.forward and not is_wrapped(module)
 
 
 class Calling:
     """A module's forward with products by the weights of layers inside turned into calls of these.
 
-    `unbiased`: names of the layers that had no bias: where the code gives none, it leaves out none.
+    `unbiased`: of the layers by name whether they had no bias: where the code gives none, it leaves out none.
     """
 
-    def __init__(self, module: nn.Module, unbiased: frozenset[str]):
+    def __init__(self, module: nn.Module, unbiased: dict[str, bool]):
         self.module, self.unbiased = module, unbiased
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -64,13 +71,14 @@ class Calling:
 class _LayerCalls(TorchFunctionMode):
     """Within: a product by a layer's weight is a call of the layer."""
 
-    def __init__(self, module: nn.Module, unbiased: frozenset[str]):
+    def __init__(self, module: nn.Module, unbiased: dict[str, bool]):
         super().__init__()
         self.layers: dict[int, tuple[Any, bool]] = {}
-        for name, layer in module.named_modules():
-            weight = layer._parameters.get("weight") if is_linear_layer(layer) else None
-            if name and weight is not None:
-                self.layers.setdefault(weight.untyped_storage()._cdata, (layer, name in unbiased))
+        for name, without in unbiased.items():
+            layer = module.get_submodule(name)
+            weight = layer._parameters.get("weight")
+            if weight is not None:
+                self.layers.setdefault(weight.untyped_storage()._cdata, (layer, without))
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -102,7 +110,7 @@ def _product(func: Any, args: tuple, kwargs: dict) -> Product | None:
         found = (given["input"], given["weight"], given.get("bias"), None)
     elif func is torch.einsum and len(args) == 3 and _is_linear_equation(args[0]):
         found = (args[1], args[2], None, None)
-    elif func in MULTIPLYING and len(args) == 2 and all(isinstance(a, Tensor) for a in args):
+    elif func in MULTIPLYING and len(args) == 2 and not kwargs and all(isinstance(a, Tensor) for a in args):
         if args[1].dim() != 2:
             return None
         found = (args[0], args[1].t(), None, None)
@@ -116,7 +124,7 @@ def _is_linear_equation(equation: Any) -> bool:
     """Whether it reads "…i,oi->…o", in whatever letters."""
     left, _, result = str(equation).replace(" ", "").partition("->")
     inputs, _, weight = left.partition(",")
-    if len(weight) != 2 or weight[0] == weight[1] or weight[0] in inputs:
+    if len(weight) != 2 or weight[0] == weight[1] or weight[0] in inputs or weight[1] in result:
         return False
     return bool(result) and inputs == f"{result[:-1]}{weight[1]}" and result[-1] == weight[0]
 

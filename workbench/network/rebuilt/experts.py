@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from workbench.network.duplicating import duplicate
+from workbench.network.rebuilt.probing import (
+    SCALES,
+    can_stand_for,
+    close,
+    in_place_of,
+    is_wrapped,
+    with_random_parameters,
+)
 from workbench.network.training import untouched_randomness
 
-ROUNDING = 1e3  # ε of the type, of the largest number
 TOKENS = 17  # of a probe: some experts get several, some none
 
 
@@ -55,25 +62,26 @@ def are_experts(module: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def as_experts(module: Any) -> nn.Module:
-    """The experts one by one, where these compute what `module` does on random tokens; else `module`."""
+def as_experts(module: Any, asked: Collection[str] = ()) -> nn.Module:
+    """The experts one by one, where these compute what `module` does on random tokens; else `module`.
+
+    `asked`: names of attributes and classes that the code of the modules around it mentions.
+    """
+    if is_wrapped(module):
+        return module
     with suppress(Exception):  # whatever it does on numbers that it never saw: it is left
-        mixed = duplicate(module).eval()
+        mixed = with_random_parameters(module)
         for parameter in mixed.parameters():
-            generator = torch.Generator().manual_seed(parameter.numel())
-            values = torch.randn(parameter.shape, generator=generator) / parameter.shape[-1] ** 0.5
-            parameter.data = values.to(parameter.device, parameter.dtype)
-        apart = _one_by_one(mixed)
-        for training in (False, True):
-            probe = _probe(mixed)
+            parameter.data /= parameter.shape[-1] ** 0.5
+        apart, (tokens, *routing) = _one_by_one(mixed), _probe(mixed)
+        for training, scale in [(mode, scale) for mode in (False, True) for scale in SCALES]:
+            probe = (scale * tokens, *routing)
             with untouched_randomness():
                 theirs, ours = mixed.train(training)(*probe), apart.train(training)(*probe)
-            largest = float(theirs.abs().max())
-            if not largest > 0 or ours.shape != theirs.shape:
+            if not close(theirs, ours):
                 return module
-            if float((ours - theirs).abs().max()) > ROUNDING * torch.finfo(ours.dtype).eps * largest:
-                return module
-        return _one_by_one(module).train(module.training)
+        new = in_place_of(module, _one_by_one(module))
+        return new if can_stand_for(module, new, asked, (tokens, *routing)) else module
     return module
 
 

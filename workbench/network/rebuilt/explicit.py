@@ -44,12 +44,12 @@ def explicit(model: nn.Module) -> nn.Module:
     differ at padded positions of an `nn.TransformerEncoder` alone: torch fills them with zeros in evaluation
     mode without gradients, and only then.
     """
-    plain = {
-        module: resolved(module, _asked_around(model, name))
-        for name, module in list(model.named_modules())
-        if is_resolvable(module)
-    }
-    plain |= {module: as_experts(module) for module in model.modules() if are_experts(module)}
+    plain, owners = {}, _owners(model)
+    for name, module in list(model.named_modules()):
+        if is_resolvable(module):
+            plain[module] = resolved(module, _asked_around(model, name), _is_tied(module, owners))
+        elif are_experts(module) and not _is_tied(module, owners):
+            plain[module] = as_experts(module, _asked_around(model, name))
     model = _replaced(model, {old: new for old, new in plain.items() if old is not new})
     modules = list(model.modules())
     used_whole = {
@@ -73,6 +73,21 @@ def explicit(model: nn.Module) -> nn.Module:
         ):
             encoder.use_nested_tensor = False  # padding kept that way is for torch's own attention alone
     return call_layers(model)
+
+
+def _owners(model: nn.Module) -> dict[int, list[nn.Module]]:
+    """The modules that have each parameter, by its id."""
+    owners: dict[int, list[nn.Module]] = {}
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            owners.setdefault(id(parameter), []).append(module)
+    return owners
+
+
+def _is_tied(module: nn.Module, owners: dict[int, list[nn.Module]]) -> bool:
+    """Whether a module that is not inside has one of its parameters."""
+    inside = set(module.modules())
+    return any(owner not in inside for p in module.parameters() for owner in owners[id(p)])
 
 
 def _asked_around(model: nn.Module, name: str) -> frozenset[str]:

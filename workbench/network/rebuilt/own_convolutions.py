@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from workbench.network.layers import CONVOLUTIONS, is_linear_layer
 from workbench.network.rebuilt.probing import (
     agree,
+    can_stand_for,
     has_weights_inside,
     in_place_of,
     randomly,
@@ -37,21 +38,21 @@ def looks_convolutional(module: nn.Module) -> bool:
 def as_convolution(module: nn.Module, asked: Collection[str]) -> nn.Module | None:
     """The plain convolution that computes what `module` does, None where there is none.
 
-    Not where code around asks for a parameter under a name that the plain one lacks.
+    Not where code around asks for what the plain one lacks.
     """
-    others = [k for k, p in module._parameters.items() if p is not None and k not in ("weight", "bias")]
-    if set(others) & set(asked):
-        return None
-    kernel = cast(Tensor, _kernel_and_bias(module)[0])
-    mixed, dims = with_random_parameters(module), kernel.dim() - 2
+    mixed = with_random_parameters(module)
+    kernel = cast(Tensor, _kernel_and_bias(mixed)[0])
+    dims = kernel.dim() - 2
     given = getattr(module, "in_channels", None)
     for channels in dict.fromkeys((given, kernel.shape[1], kernel.shape[0])):
         if not isinstance(channels, int):
             continue
         with suppress(Exception):  # it takes another number of channels
             probes = [randomly((2, channels, *[side] * dims), kernel, side) for side in SIDES]
-            if agree(mixed, _plain(mixed, probes[0]), probes):
-                return _plain(module, probes[0])
+            options = _options(mixed, probes[0])
+            if agree(mixed, _plain(mixed, options), probes):
+                new = _plain(module, options)
+                return new if can_stand_for(module, new, asked, (probes[0],)) else None
     return None
 
 
@@ -63,30 +64,30 @@ def _kernel_and_bias(module: nn.Module) -> tuple[nn.Parameter | None, nn.Paramet
     return kernels[0], biases[0] if biases else None
 
 
-def _plain(module: nn.Module, probe: Tensor) -> nn.Module:
-    """A convolution with the options with which `module` convolves the probe. Raises where it does not."""
-    kernel, bias = _kernel_and_bias(module)
+def _options(module: nn.Module, probe: Tensor) -> dict[str, Any]:
+    """The options with which a module convolves the probe. Raises where it does not."""
+    own = cast(nn.Parameter, _kernel_and_bias(module)[0])
     seen = _Convolutions()
     with torch.no_grad(), seen:
         module(probe)
     ((_, used, _, stride, padding, dilation, turned, _, groups),) = seen.calls
-    own = cast(nn.Parameter, kernel)
     if turned or used.shape != own.shape or used.untyped_storage()._cdata != own.untyped_storage()._cdata:
         raise ValueError("it does not convolve with its own weight")
-    options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    found = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return {key: tuple(value) if isinstance(value, (list, tuple)) else value for key, value in found.items()}
+
+
+def _plain(module: nn.Module, options: dict[str, Any]) -> nn.Module:
+    """A convolution with the kernel of `module`."""
+    kernel, bias = _kernel_and_bias(module)
+    own = cast(nn.Parameter, kernel)
     kind: Any = CONVOLUTIONS[own.dim() - 3]
-    sizes = (own.shape[1] * groups, own.shape[0], tuple(own.shape[2:]))
-    new: Any = kind(
-        *sizes, bias=bias is not None, device="meta", **{k: _plain_number(v) for k, v in options.items()}
-    )
+    sizes = (own.shape[1] * options["groups"], own.shape[0], tuple(own.shape[2:]))
+    new: Any = kind(*sizes, bias=bias is not None, device="meta", **options)
     new.weight = own
     if bias is not None:
         new.bias = bias
     return in_place_of(module, new)
-
-
-def _plain_number(value: Any) -> Any:
-    return tuple(value) if isinstance(value, (list, tuple)) else value
 
 
 class _Convolutions(TorchDispatchMode):

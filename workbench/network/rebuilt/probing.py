@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -11,11 +12,19 @@ from workbench.network.duplicating import duplicate
 from workbench.network.training import untouched_randomness
 
 ROUNDING = 1e3  # ε of the type, of the largest number: what two ways to the same may differ by
+SCALES = (1.0, 1e-4, 1e4)  # of a probe: what is clamped, or dropped, shows in one of them
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+FEW_DIGITS = (torch.float16, torch.bfloat16)  # ROUNDING would let everything pass
 
 
 def has_weights_inside(module: nn.Module) -> bool:
     """Whether a child of the module has parameters."""
     return any(True for child in module.children() for _ in child.parameters())
+
+
+def is_wrapped(module: nn.Module) -> bool:
+    """Whether hooks or a forward of its own see a module's calls: they would see another module's."""
+    return "forward" in vars(module) or any(getattr(module, hooks) for hooks in HOOKS)
 
 
 def in_place_of(old: nn.Module, new: nn.Module) -> nn.Module:
@@ -26,23 +35,60 @@ def in_place_of(old: nn.Module, new: nn.Module) -> nn.Module:
     return new.train(old.training)
 
 
+@torch.no_grad()
 def agree(first: nn.Module, second: nn.Module, probes: list[Tensor]) -> bool:
-    """Whether both give the same on every probe, not all zeros, also in training mode."""
-    for training, probe in [(mode, probe) for mode in (False, True) for probe in probes]:
-        with untouched_randomness():
-            ours, theirs = first.train(training)(probe), second.train(training)(probe)
-        if not isinstance(ours, Tensor) or ours.shape != theirs.shape or ours.dtype != theirs.dtype:
-            return False
-        largest = float(theirs.abs().max())
-        allowed = ROUNDING * torch.finfo(ours.dtype).eps * largest
-        if not largest > 0 or float((ours - theirs).abs().max()) > allowed:
-            return False
+    """Whether both give the same on every probe, small and large, not all zeros, also in training mode.
+
+    Both are for trials alone. The vectors of `second`, biases that `first` has too, are scaled with the
+    probes, so that they hide nothing.
+    """
+    vectors, before = [p for p in second.parameters() if p.dim() == 1], 1.0
+    for scale in SCALES:
+        for vector in vectors:
+            vector.mul_(scale / before)
+        before = scale
+        for training, probe in [(mode, scale * probe) for mode in (False, True) for probe in probes]:
+            with untouched_randomness():
+                ours, theirs = first.train(training)(probe), second.train(training)(probe)
+            if not isinstance(ours, Tensor) or not close(ours, theirs):
+                return False
     return True
 
 
+def close(ours: Tensor, theirs: Tensor) -> bool:
+    """Whether two results are the same up to rounding, and not all zeros."""
+    if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
+        return False
+    largest = float(theirs.abs().max())
+    allowed = ROUNDING * torch.finfo(ours.dtype).eps * largest
+    return largest > 0 and float((ours - theirs).abs().max()) <= allowed
+
+
+@torch.no_grad()
+def can_stand_for(old: nn.Module, new: nn.Module, asked: Collection[str], probe: tuple[Tensor, ...]) -> bool:
+    """Whether `new` has what code around asks of `old`, and gives numbers of the same type.
+
+    `asked`: the names that the code mentions, of attributes and of classes.
+    """
+    if any(hasattr(old, name) and not hasattr(new, name) for name in asked):
+        return False
+    others = {kind.__name__ for kind in type(old).__mro__ if kind not in type(new).__mro__}
+    if others & set(asked):
+        return False
+    kind = next(old.parameters()).dtype
+    given = [t.to(kind) if t.is_floating_point() else t for t in probe]
+    with untouched_randomness():
+        return duplicate(old).eval()(*given).dtype == duplicate(new).eval()(*given).dtype
+
+
 def with_random_parameters(module: nn.Module) -> Any:
-    """A copy with other numbers: those of a network that is not trained may hide what it computes."""
+    """A copy with other numbers: those of a network that is not trained may hide what it computes.
+
+    In float32 where the module has fewer digits.
+    """
     mixed = duplicate(module).eval()
+    if any(parameter.dtype in FEW_DIGITS for parameter in mixed.parameters()):
+        mixed = mixed.float()
     for index, parameter in enumerate(mixed.parameters()):
         parameter.data = randomly(tuple(parameter.shape), parameter, index + 11)
     return mixed

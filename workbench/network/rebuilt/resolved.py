@@ -20,12 +20,15 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from workbench.network.duplicating import duplicate
 from workbench.network.layers import CONVOLUTIONS, is_linear_layer
 from workbench.network.rebuilt.own_convolutions import as_convolution, looks_convolutional
 from workbench.network.rebuilt.probing import (
     agree,
+    can_stand_for,
     has_weights_inside,
     in_place_of,
+    is_wrapped,
     randomly,
     with_random_parameters,
 )
@@ -33,7 +36,6 @@ from workbench.network.rebuilt.probing import (
 PLAIN = (*CONVOLUTIONS, nn.Linear)
 SIZES = ((2, 3), (3, 6), (2, 7))  # examples of a probe, and pixels a side beyond the kernel
 HOOKS = (WeightNorm, SpectralNorm, prune.BasePruningMethod)
-_HOOKED = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 class SamePadded(nn.Conv2d):
@@ -62,25 +64,27 @@ def is_resolvable(module: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def resolved(module: nn.Module, asked: Collection[str] = ()) -> nn.Module:
+def resolved(module: nn.Module, asked: Collection[str] = (), tied: bool = False) -> nn.Module:
     """A plain layer that computes what `module` does, with the same parameters where it computes with those.
 
     Args:
         module: one that nobody else uses; weights that torch's own utilities make anew at every call are
             fixed in place.
-        asked: names of attributes that the code of the modules around it mentions.
+        asked: names of attributes and classes that the code of the modules around it mentions.
+        tied: whether another module has one of its parameters, so that no others may take their places.
 
     Returns:
         The plain layer, or `module` where there is nothing to resolve, or no plain layer does the same.
     """
-    _fixed(module)
-    if any(getattr(module, hooks) for hooks in _HOOKED):
-        return module  # they would see another module
+    if not (tied and is_linear_layer(module)):
+        _fixed(module)
+    if is_wrapped(module):
+        return module
     with suppress(Exception):  # whatever someone's layer does on numbers that it never saw: it is left
-        if _computes_its_weight(module) and "weight" not in asked:
-            return _with_its_weight(cast(Any, module)) or module
+        if _computes_its_weight(module) and not tied and "weight" not in asked:
+            return _with_its_weight(cast(Any, module), asked) or module
         if _looks_linear(module):
-            return _as_linear(module, asked) or module
+            return _as_linear(module, asked, tied) or module
         if looks_convolutional(module):
             return as_convolution(module, asked) or module
     return module
@@ -91,20 +95,24 @@ def _fixed(module: nn.Module) -> None:
     if parametrize.is_parametrized(module):
         # torch's own removal takes the weight off the class too, which the given model has as well.
         made = {
-            name: nn.Parameter(
-                getattr(module, name).detach().clone(), any(p.requires_grad for p in how.parameters())
-            )
+            name: (getattr(module, name).detach().clone(), how)
             for name, how in cast(nn.ModuleDict, module.parametrizations).items()
         }
         module.__class__ = parametrize.type_before_parametrizations(module)
         del module._modules["parametrizations"]
-        for name, parameter in made.items():
-            setattr(module, name, parameter)
+        for name, (tensor, how) in made.items():
+            if "original" in how._buffers:
+                module.register_buffer(name, tensor)
+            else:
+                learns = any(p.requires_grad for p in how.parameters())
+                module.register_parameter(name, nn.Parameter(tensor, learns))
     for hook in list(module._forward_pre_hooks.values()):
-        if isinstance(hook, WeightNorm):
-            remove_weight_norm(module, hook.name)
-        elif isinstance(hook, SpectralNorm):
-            remove_spectral_norm(module, hook.name)
+        if isinstance(hook, (WeightNorm, SpectralNorm)):
+            sources = [module._parameters.get(f"{hook.name}_{end}") for end in ("g", "v", "orig")]
+            remove = remove_weight_norm if isinstance(hook, WeightNorm) else remove_spectral_norm
+            remove(module, hook.name)
+            learns = any(source is not None and source.requires_grad for source in sources)
+            module.get_parameter(hook.name).requires_grad_(learns)
         elif isinstance(hook, prune.BasePruningMethod):
             prune.remove(module, hook._tensor_name)
 
@@ -136,19 +144,23 @@ def _matrix_and_vector(module: nn.Module) -> tuple[nn.Parameter | None, nn.Param
     return matrices[0], vectors[0] if vectors else None
 
 
-def _with_its_weight(module: Any) -> nn.Module | None:
+def _with_its_weight(module: Any, asked: Collection[str]) -> nn.Module | None:
     """The plain layer with the weight that a layer computes; None where it computes with its own.
 
+    Nor where a mask holds entries at zero: a plain weight would not, once it is fitted or trained anew.
     Which plain layer is found out with random parameters: those of a network that is not trained may hide it.
     """
     mixed = with_random_parameters(module)
     for padded in (False, True) if isinstance(module, nn.Conv2d) else (False,):
         weight = _used_weight(mixed)
-        if weight is None:
+        if weight is None or not weight.all():
             return None
-        if agree(mixed, _plain(mixed, weight, padded), _probes(module)):
-            own = _used_weight(module)
-            return None if own is None else _plain(module, own, padded)
+        if agree(mixed, _plain(mixed, weight, padded), _probes(mixed)):
+            own = _used_weight(duplicate(module).eval())
+            if own is None:
+                return None
+            new = _plain(module, own, padded)
+            return new if can_stand_for(module, new, asked, (_probes(module)[0],)) else None
     return None
 
 
@@ -169,23 +181,24 @@ def _plain(module: Any, weight: Tensor, padded: bool) -> nn.Module:
     return in_place_of(module, new)
 
 
-def _as_linear(module: nn.Module, asked: Collection[str]) -> nn.Module | None:
+def _as_linear(module: nn.Module, asked: Collection[str], tied: bool) -> nn.Module | None:
     """A Linear around the weight of a module that multiplies by it, (outputs, inputs) or turned.
 
-    Not where code around asks for a parameter that the Linear would have otherwise.
+    Not where code around asks for what the Linear lacks or has otherwise.
     """
     mixed = with_random_parameters(module)
     for turned in (False, True):
-        matrix, vector = _matrix_and_vector(module)
+        matrix, vector = _matrix_and_vector(mixed)
         outputs, inputs = cast(Tensor, matrix).shape[::-1] if turned else cast(Tensor, matrix).shape
         if vector is not None and len(vector) != outputs:
             continue
         shapes: list[tuple[int, ...]] = [(3, inputs), (2, 5, inputs)]
         probes = [randomly(shape, cast(Tensor, matrix), 3) for shape in shapes]
         if agree(mixed, _around(mixed, turned), probes):
-            kept = () if turned else ("weight", "bias")
-            changed = [k for k, p in module._parameters.items() if p is not None and k not in kept]
-            return None if set(changed) & set(asked) else _around(module, turned)
+            if turned and (tied or "weight" in asked):
+                return None
+            new = _around(module, turned)
+            return new if can_stand_for(module, new, asked, (probes[0],)) else None
     return None
 
 
