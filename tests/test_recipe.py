@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from networks import conv_net, images
+from torch import nn
 
 from workbench.session.recipe import VERSION, RecipeError, fingerprint, read_recipe
 from workbench.session.replay import replay
@@ -43,6 +44,17 @@ def test_the_recipe_ends_at_the_present_step():
     session = pruned()
     session.undo()
     assert len(session.recipe["steps"]) == 2
+
+
+def test_a_fingerprint_from_before_layers_were_resolved_says_what_to_do():
+    normed = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(5, 8)), nn.Linear(8, 3))
+    recipe = Session(normed, [torch.randn(4, 5)]).recipe
+    recipe["model"]["fingerprint"] = "0" * 64
+    with pytest.raises(RecipeError, match=r"earlier version .* take 0 apart .* start a new session"):
+        replay(recipe, normed, [torch.randn(4, 5)])
+    with pytest.raises(RecipeError) as error:
+        replay(recipe, nn.Linear(5, 3), [torch.randn(4, 5)])
+    assert "earlier version" not in str(error.value)
 
 
 def test_fingerprints_see_every_value_and_name():

@@ -26,6 +26,15 @@ class Shared(nn.Module):
             out = self.q(hidden) + self.k(hidden)
             hidden.mul_(2.0)
             return out + self.v(hidden) + self.w(hidden)
+        if self.how in ("written as data", "written by NumPy", "other data"):
+            out = self.q(hidden) + self.k(hidden)
+            if self.how == "written as data":
+                hidden.data.mul_(2.0)
+            elif self.how == "written by NumPy":
+                hidden.detach().numpy()[:] *= 2.0
+            else:
+                hidden.data = 2.0 * hidden.data
+            return out + self.v(hidden) + self.w(hidden)
         if self.how == "another in later batches" and x.shape[0] == 13:
             return self.q(hidden) + self.k(3 * hidden) + self.v(hidden) + self.w(hidden)
         if self.how == "one reader twice":
@@ -37,7 +46,7 @@ class Shared(nn.Module):
 
 WAYS = [
     "the same", "a copy between", "changed in place between", "another in later batches", "one reader twice",
-    "tensors that come and go",
+    "tensors that come and go", "written as data", "written by NumPy", "other data",
 ]  # fmt: skip
 
 
@@ -48,7 +57,7 @@ def test_readers_of_one_tensor_have_the_moment_of_what_each_received(how):
     seen = {name: [] for name in "qkvw"}
     handles = [
         model.get_submodule(name).register_forward_pre_hook(
-            lambda _m, args, name=name: seen[name].append(args[0].double().flatten(0, -2))
+            lambda _m, args, name=name: seen[name].append(args[0].double().flatten(0, -2).clone())
         )
         for name in seen
     ]

@@ -24,6 +24,7 @@ class _Received:
         # A tensor that is gone cannot come again, another may lie where it lay: so it is not held by place.
         self._inputs = weakref.ref(inputs)
         self._version = None if inputs.is_inference() else inputs._version
+        self._place, self._sum = inputs.data_ptr(), _sum(inputs)
         self.sums, self.readers = sums, [reader]
 
     @property
@@ -31,8 +32,17 @@ class _Received:
         return self._inputs() is None
 
     def is_same(self, inputs: Tensor) -> bool:
-        """The very tensor, not changed in place since; of a tensor that keeps no version nobody knows."""
-        return self._inputs() is inputs and self._version is not None and self._version == inputs._version
+        """The very tensor, not changed in place since; of a tensor that keeps no version nobody knows.
+
+        What is written through `.data` or NumPy leaves the version as it was, but not the sum.
+        """
+        if self._inputs() is not inputs or self._version is None or self._version != inputs._version:
+            return False
+        return self._place == inputs.data_ptr() and _sum(inputs) == self._sum
+
+
+def _sum(inputs: Tensor) -> float:
+    return float(inputs.sum(dtype=torch.float32))
 
 
 class _Spare:
@@ -80,9 +90,10 @@ class _Alike:
         sums = self._spare.take(self.group.width)
         sums.take(self._laid(inputs.detach()), activity=reader == 0)
         self._samples += sums.count
-        self._open.append(_Received(inputs, sums, reader))
         if len(self.readers) == 1:
-            self.settle()
+            self._keep((reader,), sums)
+        else:
+            self._open.append(_Received(inputs, sums, reader))
 
     def _laid(self, inputs: Tensor) -> Tensor:
         """The samples; in float64 as long as there are fewer than units.
@@ -103,13 +114,15 @@ class _Alike:
             if only_gone and not one.is_gone:
                 left.append(one)
                 continue
-            key = tuple(sorted(one.readers))
-            if key not in self.sums:
-                self.sums[key] = one.sums
-            else:
-                self.sums[key].add(one.sums)
-                self._spare.give(one.sums)
+            self._keep(tuple(sorted(one.readers)), one.sums)
         self._open = left
+
+    def _keep(self, readers: tuple[int, ...], sums: Sums) -> None:
+        if readers not in self.sums:
+            self.sums[readers] = sums
+        else:
+            self.sums[readers].add(sums)
+            self._spare.give(sums)
 
     def of(self, reader: int) -> Sums:
         """All that a reader received. Readers that shared everything have the same sums, one object."""

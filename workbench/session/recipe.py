@@ -17,7 +17,9 @@ from torch import nn
 from workbench.export.architecture import quoted
 from workbench.measure.asking import check_asked
 from workbench.network.copying import copied
+from workbench.network.rebuilt.experts import are_experts
 from workbench.network.rebuilt.explicit import explicit, is_explicit
+from workbench.network.rebuilt.resolved import is_resolvable
 from workbench.pruning.choice import RECONSTRUCTIONS, Choice
 from workbench.session.history import Step
 from workbench.spectral.selection import SELECTIONS
@@ -233,12 +235,24 @@ def _step(record: Any, index: int, where: str) -> RecipeStep | TuneStep | RefitS
 def check_fingerprint(recipe: dict[str, Any], model: nn.Module) -> str:
     """The model's fingerprint; another model than the recipe's is refused.
 
-    Raises RecipeError with both fingerprints.
+    Raises RecipeError with both fingerprints, and what to do.
     """
     wanted, found = recipe["model"]["fingerprint"], fingerprint(model)
     if wanted != found:
         raise RecipeError(
             f"the recipe was made for a model with fingerprint {wanted}, but this model has {found}; "
-            "load the weights with which the recipe was made"
+            f"load the weights with which the recipe was made{_of_an_earlier_version(model)}"
         )
     return found
+
+
+def _of_an_earlier_version(model: nn.Module) -> str:
+    """What else may be the reason that a fingerprint differs: layers that were once left as they are."""
+    names = [name or "the model" for name, m in model.named_modules() if is_resolvable(m) or are_experts(m)]
+    if not names:
+        return ""
+    return (
+        f". If it has these, the recipe is of an earlier version of the workbench, which did not take "
+        f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''} apart as this one does: open and export it "
+        "with that version, or start a new session on the model, wb.Session(model, ...), and save that"
+    )
