@@ -12,18 +12,19 @@ def mentioned(model, groups):
     return out
 
 
-def check_census(session):
-    """Groups and list together are all parameters, none is in both, and each has a reason."""
+def unmentioned(session):
+    """Parameters of which neither groups nor list speak; none is in both, and each has a reason."""
     model = session.model
     first = {id(p): name for name, p in model.named_parameters()}
     every = {name: first[id(p)] for name, p in model.named_parameters(remove_duplicate=False)}
     in_groups = {every[name] for name in mentioned(model, session.groups) if name in every}
     stays = {one.name: one for one in session.stays}
     assert len(stays) == len(session.stays)
-    assert in_groups | set(stays) == set(first.values())
+    assert in_groups | set(stays) <= set(first.values())
     assert not in_groups & set(stays)
     for name, one in stays.items():
         assert one.numbers == model.get_parameter(name).numel()
         assert one.why_not, name
     for group in session.groups:
         assert group.prunable or group.why_not
+    return set(first.values()) - in_groups - set(stays)

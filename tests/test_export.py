@@ -36,7 +36,7 @@ def test_every_family_comes_back_and_runs_as_a_program(name, tmp_path):
 
 
 def run_alone(code, *forbidden):
-    """Run `code` in a process of its own in which the packages `forbidden` cannot be imported."""
+    """What `code` prints in a process of its own in which the packages `forbidden` cannot be imported."""
     walls = "".join(f"sys.modules[{name!r}] = None\n" for name in forbidden)
     done = subprocess.run(
         [sys.executable, "-I", "-c", f"import sys\n{walls}{code}"],
@@ -45,6 +45,7 @@ def run_alone(code, *forbidden):
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
+    return done.stdout.split()
 
 
 @pytest.mark.parametrize("name", ["bert", "lstm"])
@@ -66,8 +67,9 @@ with torch.no_grad():
     found = model(given["input"]) if "input" in given else model(**given)
 found = found[0] if isinstance(found, tuple) else found
 assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+print("same")
 """
-    run_alone(code, "workbench", "transformers", "families", "onnx")
+    assert run_alone(code, "workbench", "transformers", "families", "onnx") == ["same"]
 
 
 def test_the_onnx_file_opens_with_onnxruntime_alone(tmp_path):
@@ -86,8 +88,9 @@ given = load_file({str(tmp_path / "given.safetensors")!r})
 session = onnxruntime.InferenceSession({str(tmp_path / "out" / "model.onnx")!r})
 [found] = session.run(None, {{"x": given["input"]}})
 assert abs(found - given["expected"]).max() <= 1e-4 * abs(given["expected"]).max()
+print("same")
 """
-    run_alone(code, "workbench", "torch", "onnx", "onnxscript")
+    assert run_alone(code, "workbench", "torch", "onnx", "onnxscript") == ["same"]
 
 
 def test_an_onnx_file_is_one_file_with_named_ends_and_recurrent_layers_as_such(tmp_path):

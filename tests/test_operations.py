@@ -186,6 +186,7 @@ def test_units_pass_and_removal_is_silencing(name):
         (lambda x: x / x.max(1, keepdim=True).values, r"mixed by the network \(max\)"),
         (lambda x: x.renorm(2, 0, 1.0), r"mixed by the network \(renorm\)"),
         (lambda x: x.clone().renorm_(2, 0, 1.0), r"mixed by the network \(renorm\)"),
+        (lambda x: x.renorm(2, 0, 1000.0), r"mixed by the network \(renorm\)"),
         (lambda x: SHIFTED(x, 1), r"mixed by the network \(shifted"),
     ],
 )

@@ -19,7 +19,9 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 from workbench.network.finding.labels import Labels
 from workbench.network.training import untouched_randomness
 
-DRAWS = 2  # other numbers for what is changed: one draw may leave a rounded or clamped result as it was
+# Sizes of what is added, of the largest number, a draw each: one may leave a rounded result as it was, or be
+# below a bound from where on a unit weighs on others.
+DRAWS = (1.0, 1e4)
 ONE_BY_ONE = 512  # units that are tried each for itself
 
 
@@ -93,13 +95,13 @@ class _Trial:
     def changed(self, where: Callable[[Tensor], Tensor]) -> list[Tensor]:
         """Which results change where some numbers do: `where` says which, of an input's labels."""
         seen = [torch.zeros(out.shape, dtype=torch.bool) for out in self.base]
-        for draw in range(DRAWS):
+        for factor in DRAWS:
             others = {}
             for i, theirs in self.known.items():
                 old = self.leaves[i]
                 noise = torch.randn(old.shape, generator=self.generator).to(old.dtype)
                 spread = old.abs().amax().clamp(min=1.0) if old.numel() else 1.0
-                others[i] = torch.where(where(theirs), old + (draw + 1) * spread * noise, old)
+                others[i] = torch.where(where(theirs), old + factor * spread * noise, old)
             found = self._run(others)
             if [t.shape for t in found] != [t.shape for t in self.base]:
                 raise ValueError("the shape of its results depends on the numbers")
