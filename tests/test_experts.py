@@ -16,7 +16,7 @@ from workbench.network.copying import copied
 from workbench.network.rebuilt.experts import Experts
 from workbench.network.rebuilt.explicit import explicit
 from workbench.network.surgery import remove_units
-from workbench.session.session import EXAMPLE_SIZE
+from workbench.session.opening import EXAMPLE_SIZE
 
 
 class InOneTensor(nn.Module):

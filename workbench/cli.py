@@ -279,6 +279,7 @@ def _measure(arguments: argparse.Namespace) -> None:
             example=example,
             metric=arguments.metric,
             classes=arguments.classes,
+            progress=progress,
         )
         session.measure(progress)
     print(group_table(session))

@@ -41,7 +41,7 @@ def session_called(
         )
     if (folder / RECIPE).is_file():
         own = {key: value for key, value in own.items() if key != "data_name"}
-        session = Session.open(folder, **own, metric=metric, classes=classes)
+        session = Session.open(folder, **own, metric=metric, classes=classes, progress=progress)
     elif name in example_names():
         if own:
             raise ValueError(

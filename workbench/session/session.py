@@ -28,18 +28,11 @@ from workbench.measure.reading import TaskLoss
 from workbench.network.copying import copied
 from workbench.network.cost import count_cost
 from workbench.network.cost_model import CostModel
-from workbench.network.fewer import on_few
-from workbench.network.finding.idle import idle_layers
-from workbench.network.finding.proof import take_apart
+from workbench.network.finding.proof import STAGES, take_apart
 from workbench.network.finding.staying import Staying
 from workbench.network.groups import UnitGroup, named_group
 from workbench.network.rebuilt.explicit import explicit
-from workbench.network.running import (
-    Inputs,
-    call_order,
-    mapped,
-    tensors_of,
-)
+from workbench.network.running import Inputs
 from workbench.network.tensors import give_back_memory, sharing_copy
 from workbench.pruning.budget import BudgetPlan, GroupBudget, Limits
 from workbench.pruning.choice import DEFAULT_THETA, Choice
@@ -76,6 +69,7 @@ from workbench.pruning.transitions import (
 )
 from workbench.session import restoring, store
 from workbench.session.history import History, Line, Step
+from workbench.session.opening import Opening, probed
 from workbench.session.recipe import (
     Asked,
     RecipeStep,
@@ -93,9 +87,6 @@ from workbench.tuning.settings import Tuning
 
 GIVEN = "data of your own"  # what data is called that nobody named, in place of an example's
 PROCEDURES = ("simultaneous", "sequential")
-EXAMPLE_SIZE = 8  # examples of the first batch with which groups are proved
-REACHING_SIZE = 64  # where fewer leave a layer without input
-LARGE_EXAMPLE = 1 << 16  # numbers an example from which two must do
 Widths = Mapping[str, int] | BudgetPlan
 Cancel = threading.Event
 
@@ -117,8 +108,12 @@ class Session:
 
     The given model is copied and never changed; hooks on it run on the copies too.
 
-    Raises ValueError for empty calibration data, an example that does not go through the model, a model
-    without a usable device, or an unknown procedure; TypeError for anything but an nn.Module.
+    `progress(done, total, what)` is told how far opening is; a set `cancel` stops it between two forward
+    passes.
+
+    Raises Cancelled where it was stopped; ValueError for empty calibration data, an example that does not go
+    through the model, a model without a usable device, or an unknown procedure; TypeError for anything but an
+    nn.Module.
     """
 
     def __init__(
@@ -136,6 +131,8 @@ class Session:
         loss: Loss | None = None,
         metric: str | None = None,
         classes: str | None = None,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
     ):
         if procedure not in PROCEDURES:
             raise ValueError(f"the procedure must be one of {', '.join(PROCEDURES)}; got {procedure!r}")
@@ -146,12 +143,15 @@ class Session:
             raise TypeError(f"give the network as a torch module; got a {type(model).__name__}")
         if isinstance(model, torch.jit.ScriptModule):
             raise TypeError("a TorchScript module cannot be taken apart: give the nn.Module it was made from")
+        opening = Opening(progress, cancel)
+        opening.at(0, "copying the network")
         original = explicit(copied(model).eval())
+        opening.at(1, "a first forward pass")
         self.calibration = taken_by(original, as_batches(calibration))
         inputs = Intake(original)(first_inputs(self.calibration) if example_input is None else example_input)
         # A probe of the shape before the groups, so that a wrong example is said as such.
         try:
-            self.example_input, self._calls = _probed(original, inputs, cut=example_input is None)
+            self.example_input, self._calls = probed(original, inputs, cut=example_input is None)
         except ValueError as error:
             hint = pair_hint(model, self.calibration) if example_input is None else ""
             raise ValueError(f"{error}{hint}") from error
@@ -161,8 +161,9 @@ class Session:
         self.evaluation = evaluation
         self._reading = None if evaluation is None else reading_for(original, evaluation, metric, classes)
         self.metric = "" if self._reading is None else self._reading.name
-        groups, self._stays = take_apart(original, self.example_input)
+        groups, self._stays = take_apart(original, self.example_input, opening.finding)
         units = {group.name: tuple(range(group.width)) for group in groups}
+        opening.finding(STAGES, "counting what it costs")
         state = State(original, groups, count_cost(original, self.example_input), units)
         first = Step("original", None, None, state.cost.parameters, state.cost.macs, 0.0)
         self._history = History(state, first)
@@ -172,7 +173,14 @@ class Session:
         self._listeners: list[Callable[[str], Any]] = []
 
     @classmethod
-    def example(cls, name: str, *, procedure: str = "simultaneous", progress=None) -> Session:
+    def example(
+        cls,
+        name: str,
+        *,
+        procedure: str = "simultaneous",
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+    ) -> Session:
         """A session on a built-in example; raises ValueError for an unknown name, listing the valid ones."""
         ex = load_example(name, progress=progress)
         return cls(
@@ -183,6 +191,8 @@ class Session:
             name=ex.name,
             data_name=ex.data_name,
             example=ex.name,
+            progress=progress,
+            cancel=cancel,
         )
 
     # What is there now
@@ -904,14 +914,15 @@ class Session:
         loss: Loss | None = None,
         metric: str | None = None,
         classes: str | None = None,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
     ) -> Session:
         """The session that was saved in `folder`, with its history and its branches, ready to go on.
 
-        `model`: the original network; `calibration`, `training`, `loss`, `metric`, `classes`: as for
-        Session, the last two by default as they were saved. Model and calibration may be left out for a
-        built-in example. Nothing is measured again under
-        the simultaneous procedure, and nothing fitted again whose result was saved; scores are the saved
-        ones.
+        `model`: the original network; `calibration`, `training`, `loss`, `metric`, `classes`, `progress`,
+        `cancel`: as for Session, metric and classes by default as they were saved. Model and calibration may
+        be left out for a built-in example. Nothing is measured again under the simultaneous procedure, and
+        nothing fitted again whose result was saved; scores are the saved ones.
 
         Raises RecipeError for a damaged file (naming it) or another model; FileNotFoundError.
         """
@@ -921,12 +932,13 @@ class Session:
             model,
             calibration,
             evaluation,
-            None,
+            progress,
             training,
             loss,
             saved.recipe.get("data", ""),
             metric,
             classes,
+            cancel,
         )
         where = Path(folder) / store.MOMENTS
         statistics = restoring.statistics_of(saved.moments, session.groups, str(where))
@@ -1035,27 +1047,6 @@ def widths_of(widths: Widths) -> dict[str, int]:
     return dict(widths.widths if isinstance(widths, BudgetPlan) else widths)
 
 
-def _probed(model: nn.Module, inputs: Inputs, cut: bool) -> tuple[Inputs, tuple[str, ...]]:
-    """The examples with which groups are proved, and the order in which they call the modules.
-
-    `cut`: fewer than were given, and fewer still where each is large; more where these reach more layers, as
-    experts need it. They are copies: a tensor made in inference mode cannot be traced, and a network may
-    write into its input.
-    """
-
-    def calls(few: Inputs) -> tuple[str, ...]:
-        return call_order(model, mapped(few, torch.clone))
-
-    if not cut:
-        return mapped(inputs, torch.clone), calls(inputs)
-    size = max((tensor[:1] if tensor.dim() else tensor).numel() for tensor in tensors_of(inputs))
-    few, order = on_few(model, inputs, EXAMPLE_SIZE if size < LARGE_EXAMPLE else 2, calls)
-    if size < LARGE_EXAMPLE and idle_layers(model, set(order)):
-        more, longer = on_few(model, inputs, REACHING_SIZE, calls)
-        few, order = (more, longer) if len(set(longer)) > len(set(order)) else (few, order)
-    return mapped(few, torch.clone), order
-
-
 def session_for(
     recipe: dict[str, Any],
     model: nn.Module | None,
@@ -1067,6 +1058,7 @@ def session_for(
     data_name: str = "",
     metric: str | None = None,
     classes: str | None = None,
+    cancel: Cancel | None = None,
 ) -> Session:
     """A fresh session on the model that `recipe` was made with, after its fingerprint was checked.
 
@@ -1099,6 +1091,7 @@ def session_for(
         procedure=procedure, name=name, data_name=data_name, example=example,
         training=training, loss=loss,
         metric=metric or saved.metric, classes=classes or saved.classes,
+        progress=progress, cancel=cancel,
     )  # fmt: skip
     session._fingerprint = found
     return session

@@ -70,7 +70,7 @@ class Commands:
         """Another built-in example in place of the present session, and measure it."""
 
         def work(progress: Reporter, cancel: threading.Event) -> None:
-            session = Session.example(name, procedure=self.procedure, progress=progress)
+            session = Session.example(name, procedure=self.procedure, progress=progress, cancel=cancel)
             check(cancel)
             session.measure(progress, cancel)
             self._take(session)

@@ -78,7 +78,6 @@ def own_session(form: Mapping[str, Any], procedure: str, progress: Reporter) -> 
         progress(0, None, "reading the training data")
         with _about("Training", texts["training"]):
             learned_from = load_data(texts["training"], **look, **parts["training"], progress=progress)
-    progress(0, None, f"looking through {short_name(name)}")
     with _about_reading():
         return Session(
             model,
@@ -90,6 +89,7 @@ def own_session(form: Mapping[str, Any], procedure: str, progress: Reporter) -> 
             training=learned_from,
             metric=metric,
             classes=classes,
+            progress=progress,
         )
 
 

@@ -179,7 +179,8 @@ def with_procedure(session: Session, procedure: str) -> Session:
         example=session.example_name,
         training=session.training,
         loss=session.loss,
-        **session.asked,
+        metric=session.asked["metric"],
+        classes=session.asked["classes"],
     )
     other.restore(session.original_statistics(), session.history[0].score)
     return other

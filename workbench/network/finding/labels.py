@@ -6,12 +6,14 @@ or buffer, 0 for a constant. Units that must go together get one label, by union
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+SWEPT = 1 << 25  # bytes of labels beyond which those of tensors that are gone are looked for
 
 
 class Labels:
@@ -21,6 +23,7 @@ class Labels:
         self._parent = np.zeros(1, dtype=np.int64)
         self._storages: dict[int, tuple[torch.UntypedStorage, Tensor]] = {}
         self._held = 0
+        self._bytes, self._allowed = 0, SWEPT  # of labels that are kept, and from where on they are swept
         self.links: list[np.ndarray] = []  # pairs (held entry, label)
         self.reasons: list[tuple[int, str]] = []  # why the unit of this label cannot go
         self.work: list[tuple[np.ndarray, np.ndarray]] = []  # multiply–accumulates by label, beside layers
@@ -76,6 +79,7 @@ class Labels:
             storage = tensor.untyped_storage()
             size = storage.nbytes() // tensor.element_size()
             self._storages[key] = (storage, torch.zeros(size, dtype=torch.int64))
+            self._bytes += 8 * size
         companion = self._storages[key][1]
         if tensor.numel() and _reach(tensor) > len(companion):
             return
@@ -87,6 +91,17 @@ class Labels:
             target[index].copy_(labels.expand(tensor.shape)[index])
         else:
             target.copy_(labels.expand(tensor.shape))
+
+    def forgotten(self) -> list[int]:
+        """Storages that nothing else holds any more, now and then: their labels are dropped with them."""
+        if self._bytes < self._allowed:
+            return []
+        gone = [key for key, (storage, _) in self._storages.items() if _holders(storage) == 1]
+        for key in gone:
+            del self._storages[key]
+        self._bytes = sum(8 * len(labels) for _, labels in self._storages.values())
+        self._allowed = 2 * self._bytes + SWEPT
+        return gone
 
     @staticmethod
     def _key(tensor: Tensor) -> int:
@@ -222,6 +237,12 @@ def _distinct(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     base = int(second.max(initial=0)) + 1
     keys = np.unique(first[starts] * base + second[starts])
     return np.stack([keys // base, keys % base], 1)
+
+
+def _holders(storage: torch.UntypedStorage) -> int:
+    """How many hold a storage; more than one where torch does not tell."""
+    count: Callable[[int], int] = getattr(torch._C, "_storage_Use_Count", lambda _: 2)
+    return count(storage._cdata)
 
 
 def _reach(tensor: Tensor) -> int:

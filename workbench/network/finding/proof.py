@@ -6,14 +6,13 @@ around that must fall with their units; all that is left is proved once more, to
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from workbench.network.copying import copied
 from workbench.network.fewer import few_examples, on_few
 from workbench.network.finding.assembly import Discovery, discover
 from workbench.network.finding.idle import idle_layers, idle_sister
@@ -23,14 +22,22 @@ from workbench.network.finding.staying import Staying, what_stays
 from workbench.network.finding.trials import BREAKS, ROUNDS, Trials
 from workbench.network.groups import UnitGroup
 from workbench.network.layers import is_linear_layer
-from workbench.network.running import Inputs, call, call_order, tensors_of
+from workbench.network.running import Inputs, batch_length, call, call_order, tensors_of
+from workbench.network.tensors import sharing_copy
 
 TRACED_EXAMPLES = 2
 PROVED_EXAMPLES = 8
+PROVED_WORK = 1 << 32  # multiply–accumulates of a pass, beyond which fewer examples, but two, must do
+STAGES = 2 + ROUNDS  # of finding groups: a pass, the trace, and each round of the proof
 FOLDS = 2  # axes of a folded one that are tried as the one that adapts
 UNMATCHED = "no units are left elsewhere with which they could go in step"
 ONE_STAYS = "the network breaks where a single unit is left: this one stays beside it"
 Failures = dict[str, str]  # why a group cannot go, by its name
+Tell = Callable[[int, str], object]  # is told the stage that begins, and in words on what
+
+
+def untold(stage: int, what: str) -> None:
+    """Nobody asks how far the work is."""
 
 
 def find_groups(model: nn.Module, example_input: Inputs) -> tuple[UnitGroup, ...]:
@@ -51,11 +58,15 @@ def find_groups(model: nn.Module, example_input: Inputs) -> tuple[UnitGroup, ...
     return take_apart(model, example_input)[0]
 
 
-def take_apart(model: nn.Module, example_input: Inputs) -> tuple[tuple[UnitGroup, ...], tuple[Staying, ...]]:
+def take_apart(
+    model: nn.Module, example_input: Inputs, tell: Tell = untold
+) -> tuple[tuple[UnitGroup, ...], tuple[Staying, ...]]:
     """The groups as `find_groups` gives them, and every parameter that is in none of them, with the reason.
 
     Args:
         model, example_input: as `find_groups` takes them.
+        tell: is told which of the `STAGES` is at work, before forward passes, and in words on what; what it
+            raises ends the work.
 
     Returns:
         (groups, what stays); each parameter of the network is in one of both.
@@ -63,20 +74,28 @@ def take_apart(model: nn.Module, example_input: Inputs) -> tuple[tuple[UnitGroup
     Raises:
         ValueError: the example does not go through the model.
     """
-    groups, found, reference = _found(model, example_input)
+    groups, found, reference = _found(model, example_input, tell)
     return groups, what_stays(reference, groups, found.trace, found.untraced)
 
 
-def _found(model: nn.Module, example_input: Inputs) -> tuple[tuple[UnitGroup, ...], Discovery, nn.Module]:
+def _found(
+    model: nn.Module, example_input: Inputs, tell: Tell
+) -> tuple[tuple[UnitGroup, ...], Discovery, nn.Module]:
     """The groups, from what they come, and the copy of the network in which they were looked for."""
-    reference = copied(model).eval().requires_grad_(False)
+    tell(0, "running the network")
+    reference = sharing_copy(model).eval().requires_grad_(False)
     # The first pass says of a wrong example that it is one.
     traced, order = on_few(reference, example_input, TRACED_EXAMPLES, partial(call_order, reference))
-    proved = few_examples(reference, example_input, PROVED_EXAMPLES)
     ran = set(order)
-    if any(name not in ran for name, module in reference.named_modules() if is_linear_layer(module)):
-        traced = proved = example_input  # experts and branches that other examples may reach
+    reached = all(name in ran for name, module in reference.named_modules() if is_linear_layer(module))
+    if not reached:
+        traced = example_input  # experts and branches that other examples may reach
+    tell(1, "following the units through it")
     found = discover(reference, traced)
+    count = _enough(found, traced)
+    proved = traced
+    if reached and count > TRACED_EXAMPLES:
+        proved = few_examples(reference, example_input, count)
     # Training mode that gives the same numbers has shown already that nothing is random.
     if not found.alike and _differ(_outputs(reference, traced), _outputs(reference, traced)):
         reason = (
@@ -98,8 +117,14 @@ def _found(model: nn.Module, example_input: Inputs) -> tuple[tuple[UnitGroup, ..
         if not _structural_reason(g, reference, owners) and not idle_sister(g, reference, idle)
     }
     tried = [g for g in groups if g.prunable] + list(singles.values())
-    trials = Trials(reference, proved, tried, found.alike)
+    trials = Trials(reference, proved, tried, found.alike, lambda round_, what: tell(2 + round_, what))
     return _Proof(trials, found, groups, singles).groups(), found, reference
+
+
+def _enough(found: Discovery, traced: Inputs) -> int:
+    """Examples on which groups are proved: where each is much work, two must do."""
+    each = found.trace.work // max(1, batch_length(traced))
+    return min(PROVED_EXAMPLES, max(TRACED_EXAMPLES, PROVED_WORK // max(1, each)))
 
 
 @torch.no_grad()

@@ -39,9 +39,10 @@ class Trace:
     in evaluation mode; what reads or writes units in training mode alone is in the tables and not in it.
     `operations`: what ran then; `returned`: what came out. `outside`: where the weight of a layer is used by
     anything but the layer, by the layer's name. `used`: the module that computes with a bare parameter, by
-    (module, tensor name); `multiplied`: those that stand in a product of matrices. `made`: the layer that
-    made a storage; `normalised`: the batch norm that takes a layer's output as it is. `alike`: training mode,
-    norms and dropout at rest, runs the same operations and returns the same numbers.
+    (module, tensor name); `multiplied`: those that stand in a product of matrices. `work`: layers' multiply–
+    accumulates in evaluation mode. `made`: the layer that made a storage; `normalised`: the batch norm that
+    takes a layer's output as it is. `alike`: training mode, norms and dropout at rest, runs the same
+    operations and returns the same numbers.
     """
 
     labels: Labels
@@ -56,6 +57,7 @@ class Trace:
     outside: dict[str, str] = field(default_factory=dict)
     used: dict[tuple[str, str], str] = field(default_factory=dict)
     multiplied: set[tuple[str, str]] = field(default_factory=set)
+    work: int = 0
     made: dict[int, str] = field(default_factory=dict)
     normalised: dict[str, str] = field(default_factory=dict)
     alike: bool = False
@@ -192,6 +194,8 @@ class _Watcher(TorchDispatchMode):
         if not self._blind:
             self._note_outside(func.overloadpacket.__name__, args, out, where or "the network")
             propagate(self.found.labels, func, args, kwargs or {}, out, where)
+            for storage in self.found.labels.forgotten():
+                self.found.made.pop(storage, None)
         return out
 
     def _note_bare(self, name: str, args: tuple, where: str) -> None:
@@ -239,6 +243,8 @@ class _Watcher(TorchDispatchMode):
                 return
             if self._blind == 1 and not is_call_for_nothing(args):
                 with torch._C._DisableTorchDispatch():  # its own operations are none of the network's
+                    if is_linear_layer(module) and self.calls is self.found.calls:
+                        self.found.work += output.numel() * layer_weight(module)[0].numel()
                     rule(self.found, name, module, received(args, kwargs), output)
             self._blind -= 1
 

@@ -9,7 +9,7 @@ tried at a higher one; what fails there is, before it is believed.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
@@ -72,11 +72,20 @@ class Trials:
     All of the batch runs in each: what code does to the units of one place may show on few examples alone.
     `passes` counts the forward passes in evaluation mode. `model` is in it and is not changed. `alike`: it
     does nothing else in training mode, else what that does is tried too. `blamed`: of the last failure, the
-    groups at whose layers it showed first, where that is known.
+    groups at whose layers it showed first, where that is known. `tell` is told, before each trial, in which
+    round the proof is, and of what it is.
     """
 
-    def __init__(self, model: nn.Module, example: Inputs, groups: Sequence[UnitGroup], alike: bool = True):
-        self.model, self.example, self.alike, self.passes = model, example, alike, 0
+    def __init__(
+        self,
+        model: nn.Module,
+        example: Inputs,
+        groups: Sequence[UnitGroup],
+        alike: bool = True,
+        tell: Callable[[int, str], object] = lambda round_, what: None,
+    ):
+        self.model, self.example, self.alike, self.passes, self.tell = model, example, alike, 0, tell
+        self._furthest, self._tried = 0, 0
         self._index = {group.name: index for index, group in enumerate(groups)}
         self._kinds = {reader.module: reader.kind for group in groups for reader in group.readers}
         self._quick = quick_bench(model, example)
@@ -91,6 +100,9 @@ class Trials:
         lost = {g.name: lost_in_round(round_, self._index_of(g.name), g.width) for g in groups}
         if not any(len(units) for units in lost.values()):
             return ""
+        self._furthest, self._tried = max(self._furthest, round_), self._tried + 1
+        which = f"round {round_ + 1} of {ROUNDS}, trial {self._tried}"
+        self.tell(self._furthest, f"proving {_count(groups)}: {which}")
         if self._quick is not None:
             reason = self._failure_on(self._quick, groups, lost)
             if not reason or reason.startswith(BREAKS):  # a size is wrong in every precision
@@ -170,6 +182,10 @@ class Trials:
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def _count(groups: Sequence[UnitGroup]) -> str:
+    return groups[0].name if len(groups) == 1 else f"{len(groups)} groups"
 
 
 def _difference(bench: Bench, whole: Seen, removed: Seen, zeroed: Seen) -> tuple[str, str]:
