@@ -8,11 +8,13 @@ import pytest
 import torch
 from families import FAMILIES
 from networks import mlp
+from sessions import conv_session
 
 from workbench.network.layers import SPATIAL, layer_weight
 from workbench.network.running import call, received
 from workbench.pruning.problem import BUDGET_LAM, NotMeasuredError
 from workbench.session.session import Session
+from workbench.spectral.greedy import GreedySelector
 
 LIGHT = ["vgg-bn", "resnet-bottleneck", "gqa", "lstm", "efficientnet"]
 SAME = 1e-9  # a loss computed twice, by a path that goes further the second time
@@ -205,3 +207,21 @@ def test_predicted_beside_measured_for_every_group_alone(name):
             else:
                 assert seen <= ESTIMATE * predicted + RIDGE
                 assert predicted <= ESTIMATE * seen + RIDGE
+
+
+@pytest.mark.parametrize(("rule", "most"), [("equal", 1), ("shared", 1), ("least", 2)])
+def test_a_plan_follows_greedy_paths_no_further_than_its_rule_asks(rule, most, monkeypatch):
+    session = conv_session()
+    session.measure()
+    followed = []
+    path = GreedySelector.path
+
+    def counted(self, ridges, theta=0.5, width=None):
+        followed.append(self.width if width is None else width)
+        return path(self, ridges, theta, width)
+
+    monkeypatch.setattr(GreedySelector, "path", counted)
+    plan = session.plan(session.macs // 2, rule=rule)
+    whole = sum(group.width for group in session.groups if group.prunable)
+    assert len(followed) == most * len(plan.widths)
+    assert sum(followed) == sum(plan.widths.values()) + (most - 1) * whole

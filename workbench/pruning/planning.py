@@ -25,6 +25,7 @@ from workbench.pruning.timed import STEPS, TimedSearch
 from workbench.pruning.transitions import Ground, Options, applied, chosen, refreshed, said
 
 _NOTHING = 1e-300  # seconds: a target that every network misses
+_UNASKED = np.zeros(0)  # what a rule does not ask for
 
 
 def group_budgets(
@@ -39,25 +40,39 @@ def group_budgets(
     Raises:
         NotMeasuredError: the selection needs gradients that are not measured.
     """
-    options = options or Options()
-    streams = _streams(state)
-    found = []
-    for group in state.groups:
-        if group.prunable:
-            problem = state.problem(group.name)
-            absolute = problem.comparable_losses
-            whole = float(absolute[0])
-            found.append(
-                GroupBudget(
-                    group.name,
-                    group.width,
-                    problem.width_losses(lam, options.theta, options.selection),
-                    problem.spectrum.eigenvalues.numpy(),
-                    branch_weight(len(group.readers), whole, streams.get(group.readers[0].module, 0.0)),
-                    absolute / whole if whole > 0 else np.zeros_like(absolute),
-                )
-            )
+    options, streams = options or Options(), _streams(state)
+    return [
+        replace(
+            _compared(state, group, streams),
+            losses=state.problem(group.name).width_losses(lam, options.theta, options.selection),
+            eigenvalues=state.problem(group.name).spectrum.eigenvalues.numpy(),
+        )
+        for group in state.groups
+        if group.prunable
+    ]
+
+
+def _needed(state: State, rule: str) -> list[GroupBudget]:
+    """No more of every prunable group than `rule` needs: greedy paths of wide groups take their time."""
+    prunable = [group for group in state.groups if group.prunable]
+    if rule == "least":
+        streams = _streams(state)
+        return [_compared(state, group, streams) for group in prunable]
+    found = [GroupBudget(group.name, group.width, _UNASKED, _UNASKED) for group in prunable]
+    if rule == "shared":
+        spectra = [state.problem(group.name).spectrum.eigenvalues.numpy() for group in prunable]
+        found = [replace(one, eigenvalues=values) for one, values in zip(found, spectra, strict=True)]
     return found
+
+
+def _compared(state: State, group: UnitGroup, streams: Mapping[str, float]) -> GroupBudget:
+    """What the rule "least" needs of a group."""
+    absolute = state.problem(group.name).comparable_losses
+    whole = float(absolute[0])
+    stream = streams.get(group.readers[0].module, 0.0)
+    comparable = absolute / whole if whole > 0 else np.zeros_like(absolute)
+    weight = branch_weight(len(group.readers), whole, stream)
+    return GroupBudget(group.name, group.width, _UNASKED, _UNASKED, weight, comparable)
 
 
 def predicted_losses(
@@ -119,7 +134,7 @@ def plan_for(
     """
     options = options or Options()
     model = CostModel.of(state.model, state.groups, state.cost)
-    budgets = group_budgets(state, options, lam)
+    budgets = _needed(state, rule)
     biased = options.reconstruction == "original"
     if unit != "seconds":
         plan = solve(rule, budgets, model, target, unit, limits, biased=biased)

@@ -148,7 +148,10 @@ class GroupProblem:
         key = (width, lam, theta, selection)
         if key not in self._predicted:
             absolute = self.absolute(lam, width)
-            order = self.order(absolute, width, theta, selection)
+            if selection == "greedy":  # no further than the width that is asked for
+                order = self.selector.path(self.ridges(absolute, width), theta, width).order.tolist()
+            else:
+                order = self.order(absolute, width, theta, selection)
             self._predicted[key] = float(self.curve(order, absolute, width, theta).output[width])
         return self._predicted[key]
 
