@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import random
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 import workbench as wb
 from workbench.network.groups import UnitGroup
+from workbench.network.running import Inputs, call
 from workbench.network.surgery import remove_units
 
 CHANNEL_AXIS = {"Conv1d": -2, "Conv2d": -3, "Conv3d": -4}
@@ -21,6 +23,8 @@ CHANNEL_AXIS |= {f"ConvTranspose{n}d": CHANNEL_AXIS[f"Conv{n}d"] for n in (1, 2,
 def tensors(value: Any) -> list[Tensor]:
     if isinstance(value, Tensor):
         return [value]
+    if dataclasses.is_dataclass(value):
+        value = vars(value)
     if isinstance(value, dict):
         value = list(value.values())
     return [t for part in value for t in tensors(part)] if isinstance(value, (list, tuple)) else []
@@ -28,7 +32,7 @@ def tensors(value: Any) -> list[Tensor]:
 
 @torch.no_grad()
 def silenced_outputs(
-    model: nn.Module, lost: Mapping[str, Sequence[int]], groups: Sequence[UnitGroup], x: Tensor
+    model: nn.Module, lost: Mapping[str, Sequence[int]], groups: Sequence[UnitGroup], x: Inputs
 ) -> list[Tensor]:
     """What the whole network returns while the readers of each group receive 0 for its lost units."""
     gone: dict[str, set[int]] = {}
@@ -38,10 +42,11 @@ def silenced_outputs(
             gone.setdefault(reader.module, set()).update(columns)
 
     def zero(columns: list[int], axis: int):
-        def hook(_module: nn.Module, args: tuple) -> tuple:
-            given = args[0].clone()
+        def hook(_module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+            name = "" if args else next(iter(kwargs))
+            given = (args[0] if args else kwargs[name]).clone()
             given.index_fill_(axis, torch.tensor(columns, dtype=torch.long), 0.0)
-            return (given, *args[1:])
+            return ((given, *args[1:]), kwargs) if args else ((), kwargs | {name: given})
 
         return hook
 
@@ -52,11 +57,13 @@ def silenced_outputs(
 
     modules = dict(model.named_modules())
     handles = [
-        modules[name].register_forward_pre_hook(zero(sorted(columns), axis_of(modules[name])))
+        modules[name].register_forward_pre_hook(
+            zero(sorted(columns), axis_of(modules[name])), with_kwargs=True
+        )
         for name, columns in gone.items()
     ]
     try:
-        return tensors(model(x))
+        return tensors(call(model, x))
     finally:
         for handle in handles:
             handle.remove()
@@ -67,10 +74,12 @@ def random_kept(width: int, generator: random.Random) -> list[int]:
 
 
 def difference(ours: list[Tensor], theirs: list[Tensor]) -> float:
-    """Largest difference, relative to the largest number."""
+    """Largest difference, relative to the largest number; where both are the same infinity there is none."""
     assert [t.shape for t in ours] == [t.shape for t in theirs]
-    largest = max(float(t.abs().max()) for t in theirs)
-    return max(float((a - b).abs().max()) for a, b in zip(ours, theirs, strict=True)) / (largest or 1.0)
+    pairs = [(a.double(), b.double()) for a, b in zip(ours, theirs, strict=True) if a.numel()]
+    largest = max((float(b.nan_to_num(0.0, 0.0, 0.0).abs().max()) for _, b in pairs), default=0.0)
+    apart = (float(torch.where(a == b, 0.0, (a - b).abs()).max()) for a, b in pairs)
+    return max(apart, default=0.0) / (largest or 1.0)
 
 
 def lively(model: nn.Module, x: Tensor | None = None) -> nn.Module:
