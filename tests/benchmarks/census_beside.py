@@ -1,13 +1,14 @@
-"""torch-pruning on a network of the census: each of its groups alone,
-against zeroed columns of its readers."""
+"""torch-pruning on a network of the census: each group alone, against zeroed columns of its readers."""
 
 from __future__ import annotations
 
 import copy
 import random
+import signal
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ Row = dict[str, Any]
 SHARE = 0.3  # of its units that a group loses
 LIMIT = 1e-5
 SECONDS = 25.0
+GROUPING = 6.0  # seconds of the processor for listing the groups, which for some networks never ends
 LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
 
 
@@ -43,7 +45,8 @@ class Beside:
             start = time.process_time()
             self.graph = self._graph()
             self.row["open seconds"] = time.process_time() - start
-            groups = self._groups()
+            with within(GROUPING):
+                groups = self._groups()
         except Exception as error:
             self.row |= {"error": said(error), "stage": "done"}
             self.keep(self.row)
@@ -142,6 +145,25 @@ class Beside:
                     left = left * int((~mask).sum()) // len(mask)
             gone += tensor.numel() - left
         return gone / total
+
+
+@contextmanager
+def within(limit: float) -> Iterator[None]:
+    """Raises TimeoutError in what takes longer, where the system can interrupt."""
+    if not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def late(*_: Any) -> None:
+        raise TimeoutError(f"not done within {limit:.0f} s")
+
+    before = signal.signal(signal.SIGVTALRM, late)
+    signal.setitimer(signal.ITIMER_VIRTUAL, limit)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
 
 
 KINDS = ("right", "differs", "breaks", "output")

@@ -96,11 +96,18 @@ class Census:
         self.row["unmentioned"] = sorted(set(every.values()) - spoken)
         self.row["share"] = 1 - session.cost_model.total(nothing)[0] / session.parameters
         self.row["why not"] = sorted({g.why_not for g in self.groups if not g.prunable})
-        self.precise, self.original, given = True, model.double(), copy.deepcopy(self.model).double()
+        self.precise, self.original, given = (
+            True,
+            copy.deepcopy(model).double(),
+            copy.deepcopy(self.model).double(),
+        )
         try:
             expected = outputs(given, in_double(self.example))
+            self.precise = all(bool(t.isfinite().all()) for t in expected)
         except Exception:  # it makes float32 numbers on its way
-            self.precise, self.original, given = False, session.original, self.model
+            self.precise = False
+        if not self.precise:
+            self.original, given = session.original, self.model
             expected = outputs(given, self.example)
         self.row["precise"] = self.precise
         self.row["opened off"] = difference(outputs(self.original, self._as_run(self.example)), expected)
