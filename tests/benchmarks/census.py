@@ -50,12 +50,13 @@ DISTRIBUTIONS = (
     "demucs", "encodec",
 )  # fmt: skip
 QUICK = (
-    "BertForSequenceClassification", "GPT2LMHeadModel", "LlamaForCausalLM", "T5ForConditionalGeneration",
-    "ViTForImageClassification", "ConvNextForImageClassification", "ResNetForImageClassification",
-    "SwinForImageClassification", "MobileNetV2ForImageClassification", "SegformerForImageClassification",
-    "MixtralForCausalLM", "MambaForCausalLM", "BartForConditionalGeneration", "OPTForCausalLM",
-    "FalconForCausalLM", "Wav2Vec2ForCTC", "RegNetForImageClassification", "PoolFormerForImageClassification",
-    "BitForImageClassification", "Phi3ForCausalLM",
+    "BertForSequenceClassification", "AlbertForSequenceClassification", "DistilBertForSequenceClassification",
+    "GPT2LMHeadModel", "GPTNeoXForCausalLM", "OPTForCausalLM", "MambaForCausalLM", "MixtralForCausalLM",
+    "BartForConditionalGeneration", "MarianMTModel", "ViTForImageClassification",
+    "DeiTForImageClassification",
+    "ConvNextForImageClassification", "ResNetForImageClassification", "RegNetForImageClassification",
+    "MobileNetV2ForImageClassification", "SwinForImageClassification", "SegformerForImageClassification",
+    "PoolFormerForImageClassification", "Wav2Vec2ForCTC",
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from census_networks import Network
 from census_row import EXAMPLES, in_double, outputs, said
+from census_table import PRECISE, ROUGH
 from silencing import difference, lively
 from torch import Tensor, nn
 
@@ -21,7 +22,6 @@ from workbench.network.running import call
 
 Row = dict[str, Any]
 SHARE = 0.3  # of its units that a group loses
-LIMIT = 1e-5
 SECONDS = 25.0
 GROUPING = 6.0  # seconds of the processor for listing the groups, which for some networks never ends
 LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
@@ -33,9 +33,14 @@ class Beside:
     def __init__(self, network: Network, keep: Callable[[Row], None]):
         self.keep = keep
         torch.manual_seed(0)
-        self.model = lively(network.build())
-        self.example = in_double(network.inputs(EXAMPLES, network.sizes[0]))
-        self.whole = outputs(self.model, self.example)
+        self.model, self.limit = lively(network.build()), PRECISE
+        example = network.inputs(EXAMPLES, network.sizes[0])
+        self.example = in_double(example)
+        try:
+            self.whole = outputs(self.model, self.example)
+        except Exception:  # it makes float32 numbers on its way
+            self.model, self.limit, self.example = self.model.float(), ROUGH, example
+            self.whole = outputs(self.model, self.example)
         self.row: Row = {"right": 0, "differs": 0, "breaks": 0, "output": 0, "share": 0.0, "stage": "opening"}
         self.went: dict[tuple[int, int], Tensor] = {}
 
@@ -99,7 +104,7 @@ class Beside:
                 self.graph = self._graph()
         if [t.shape for t in ours] != [t.shape for t in self.whole]:
             return "output"
-        if not difference(ours, expected) < LIMIT:
+        if not difference(ours, expected) < self.limit:
             return "differs"
         self._note(self.graph.get_pruning_group(root, act, list(range(width))))
         return "right"

@@ -59,9 +59,8 @@ class Census:
 
     def _build(self) -> None:
         torch.manual_seed(0)
-        model = lively(self.network.build())
-        settle(model, in_double(self.network.inputs(SETTLING, self.network.sizes[0])))
-        self.model = model.float().eval()
+        model = lively(self.network.build()).float()
+        self.model = settle(model, self.network.inputs(SETTLING, self.network.sizes[0]))
         self.size = sum(t.numel() * t.element_size() for t in model.state_dict().values())
         with torch.no_grad():
             call(self.model, self.example)

@@ -1,6 +1,12 @@
 """A quick part of every benchmark: the commands beside this file run the whole of each."""
 
+import json
+import subprocess
+import sys
+
 import budgets
+import census
+import census_table
 import figure1
 import half_width
 import measuring
@@ -127,6 +133,29 @@ def test_queries_keys_and_values_share_one_product():
 @pytest.mark.parametrize("name", SMALL)
 def test_moments_are_those_in_float64_to_what_is_stated(name):
     assert measuring.off(name, **SMALL[name]) <= 1e-7
+
+
+def test_a_census_of_twenty_networks_goes_on_where_it_was_broken_off(tmp_path):
+    pytest.importorskip("transformers")
+    pytest.importorskip("torch_pruning")
+    command = [sys.executable, census.__file__, "--quick", "--rows", str(tmp_path)]
+
+    def told(*more: str) -> list[str]:
+        done = subprocess.run([*command, *more], capture_output=True, text=True, timeout=400, check=True)
+        return [line for line in done.stdout.splitlines() if line.startswith("[")]
+
+    assert len(told()) == len(census.QUICK)
+    rows = {path: json.loads(path.read_text("utf-8")) for path in tmp_path.iterdir()}
+    found = {row["name"]: census_table.verdict(row) for row in rows.values()}
+    assert set(found) == set(census.QUICK)
+    assert set(found.values()) <= {"well", "few groups", "none"}, found
+    assert list(found.values()).count("well") >= 17
+    assert all(row["alone"] == min(row["prunable"], 40) for row in rows.values())
+    assert any(row["beside"]["right"] for row in rows.values())
+    before = {path: path.stat().st_mtime_ns for path in rows}
+    assert len(told("--again", "GPT2LMHeadModel")) == len(found)
+    changed = [path.stem for path in rows if path.stat().st_mtime_ns != before[path]]
+    assert changed == ["transformers__GPT2LMHeadModel"]
 
 
 def test_a_table_is_put_in_its_place_and_nowhere_else(tmp_path, monkeypatch):
