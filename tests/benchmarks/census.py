@@ -51,11 +51,12 @@ DISTRIBUTIONS = (
 )  # fmt: skip
 QUICK = (
     "BertForSequenceClassification", "AlbertForSequenceClassification", "DistilBertForSequenceClassification",
-    "GPT2LMHeadModel", "GPTNeoXForCausalLM", "OPTForCausalLM", "MambaForCausalLM", "MixtralForCausalLM",
+    "GPT2LMHeadModel", "GPTNeoXForCausalLM", "OPTForCausalLM", "MambaForCausalLM",
+    "ElectraForSequenceClassification",
     "BartForConditionalGeneration", "MarianMTModel", "ViTForImageClassification",
     "DeiTForImageClassification",
     "ConvNextForImageClassification", "ResNetForImageClassification", "RegNetForImageClassification",
-    "MobileNetV2ForImageClassification", "SwinForImageClassification", "SegformerForImageClassification",
+    "BitForImageClassification", "SwinForImageClassification", "SegformerForImageClassification",
     "PoolFormerForImageClassification", "Wav2Vec2ForCTC",
 )  # fmt: skip
 
@@ -132,7 +133,8 @@ def row_of(network: Network, folder: Path, limit: float) -> Row:
     row |= apart(Census, network, path.with_suffix(".ours"), limit)
     if installed("torch_pruning") and verdict(row) != "skipped":
         row["beside"] = apart(Beside, network, path.with_suffix(".theirs"), limit / 3)
-    keeper(path)(row)
+    if verdict(row) != "skipped":
+        keeper(path)(row)
     return row
 
 
