@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import copy
 import random
-import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from census_networks import Network
-from census_row import EXAMPLES, in_double, outputs, said
+from census_row import EXAMPLES, in_double, outputs, said, within
 from census_table import PRECISE, ROUGH
 from silencing import difference, lively
 from torch import Tensor, nn
@@ -22,7 +20,7 @@ from workbench.network.running import call
 
 Row = dict[str, Any]
 SHARE = 0.3  # of its units that a group loses
-SECONDS = 25.0
+SECONDS = 15.0
 GROUPING = 6.0  # seconds of the processor for listing the groups, which for some networks never ends
 LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
 
@@ -150,25 +148,6 @@ class Beside:
                     left = left * int((~mask).sum()) // len(mask)
             gone += tensor.numel() - left
         return gone / total
-
-
-@contextmanager
-def within(limit: float) -> Iterator[None]:
-    """Raises TimeoutError in what takes longer, where the system can interrupt."""
-    if not hasattr(signal, "setitimer"):
-        yield
-        return
-
-    def late(*_: Any) -> None:
-        raise TimeoutError(f"not done within {limit:.0f} s")
-
-    before = signal.signal(signal.SIGVTALRM, late)
-    signal.setitimer(signal.ITIMER_VIRTUAL, limit)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before)
 
 
 KINDS = ("right", "differs", "breaks", "output")

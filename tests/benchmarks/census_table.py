@@ -47,7 +47,10 @@ def faults(row: Row) -> list[str]:
 
 
 def is_slow(row: Row) -> bool:
-    return bool(row.get("timed out")) or row["open seconds"] > 30 * row["forward seconds"] + 5
+    return (
+        bool(row.get("timed out") or row.get("plan late"))
+        or row["open seconds"] > 30 * row["forward seconds"] + 5
+    )
 
 
 def verdict(row: Row) -> str:
@@ -74,6 +77,8 @@ def words(row: Row) -> str:
         said += row.get("why not", ())[:3]
     if 0 < row.get("alone", 0) < row.get("prunable", 0):
         said.append(f"{row['alone']} of the groups tried alone")
+    if row.get("plan late"):
+        said.append("a plan was broken off: it took too long")
     if row.get("without effect"):
         said.append(f"{row['without effect']} of them silent already on these examples")
     if row.get("precise") is False:
