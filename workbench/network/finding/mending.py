@@ -8,13 +8,17 @@ from itertools import combinations
 
 from torch import nn
 
+from workbench.network.finding.looking_up import LookedUp
 from workbench.network.groups import Attribute, UnitGroup
 
 CANDIDATES = 6  # numbers near a group, and names, that are tried
 
 
-def _attributes(group: UnitGroup, model: nn.Module) -> list[Attribute]:
-    """Whole numbers of the enclosing modules that count the group's units or its rows, the nearest first."""
+def _attributes(group: UnitGroup, model: nn.Module, looked_up: LookedUp | None) -> list[Attribute]:
+    """Whole numbers of the enclosing modules that count the group's units or its rows, the nearest first.
+
+    Of those that are `looked_up`, where that is known.
+    """
     layers = [w.module for w in group.writers] + [r.module for r in group.readers]
     around = {name.rsplit(".", depth)[0] for name in layers for depth in range(1, name.count(".") + 1)} | {""}
     each = {w.rows.shape[1] for w in group.writers} | {r.positions for r in group.readers} | {1}
@@ -23,17 +27,21 @@ def _attributes(group: UnitGroup, model: nn.Module) -> list[Attribute]:
         for key, value in vars(model.get_submodule(name)).items():
             if key.startswith("_") or isinstance(value, bool) or not isinstance(value, int):
                 continue
+            if looked_up is not None and (name, key) not in looked_up:
+                continue
             found += [Attribute(name, key, r) for r in sorted(each) if value == group.width * r]
     found.sort(key=lambda a: "head" not in a.name)
     return found
 
 
-def choices(group: UnitGroup, model: nn.Module) -> list[tuple[Attribute, ...]]:
+def choices(
+    group: UnitGroup, model: nn.Module, looked_up: LookedUp | None = None
+) -> list[tuple[Attribute, ...]]:
     """What may have to fall together, the likeliest first.
 
     One to three numbers near by, or all of one or two names in the modules around.
     """
-    found = _attributes(group, model)
+    found = _attributes(group, model, looked_up)
     near = found[:CANDIDATES]
     named: dict[str, list[Attribute]] = {}
     for attribute in found:

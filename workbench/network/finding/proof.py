@@ -6,21 +6,24 @@ around that must fall with their units; all that is left is proved once more, to
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
 
 from workbench.network.fewer import few_examples, on_few
 from workbench.network.finding.assembly import Discovery, discover
+from workbench.network.finding.hindrances import owners_of, structural_reason
 from workbench.network.finding.idle import idle_layers, idle_sister
 from workbench.network.finding.linking import Link, bonds, link, merged, without_units
+from workbench.network.finding.looking_up import LookedUp, looked_up
 from workbench.network.finding.mending import are_alike, choices, names_of, pattern
 from workbench.network.finding.staying import Staying, what_stays
 from workbench.network.finding.trials import BREAKS, ROUNDS, Trials
-from workbench.network.groups import UnitGroup
+from workbench.network.groups import Attribute, UnitGroup
 from workbench.network.layers import is_linear_layer
 from workbench.network.running import Inputs, batch_length, call, call_order, tensors_of
 from workbench.network.tensors import sharing_copy
@@ -29,6 +32,7 @@ TRACED_EXAMPLES = 2
 PROVED_EXAMPLES = 8
 PROVED_WORK = 1 << 32  # multiply–accumulates of a pass, beyond which fewer examples, but two, must do
 STAGES = 2 + ROUNDS  # of finding groups: a pass, the trace, and each round of the proof
+SISTERS = 2  # groups of repeated layers for which everything is tried before the others are given up
 FOLDS = 2  # axes of a folded one that are tried as the one that adapts
 UNMATCHED = "no units are left elsewhere with which they could go in step"
 ONE_STAYS = "the network breaks where a single unit is left: this one stays beside it"
@@ -104,17 +108,17 @@ def _found(
         )
         still = tuple(replace(g, prunable=False, why_not=g.why_not or reason) for g in found.groups)
         return still, found, reference
-    owners = _owners(reference)
+    owners = owners_of(reference)
     idle = idle_layers(reference, {*found.position, *found.trace.columns, *found.trace.rows})
     groups = []
     for group in found.groups:
-        reason = group.why_not or _structural_reason(group, reference, owners)
+        reason = group.why_not or structural_reason(group, reference, owners)
         reason = reason or idle_sister(group, reference, idle)
         groups.append(replace(group, prunable=not reason, why_not=reason))
     singles = {
         n: g
         for n, g in found.singles.items()
-        if not _structural_reason(g, reference, owners) and not idle_sister(g, reference, idle)
+        if not structural_reason(g, reference, owners) and not idle_sister(g, reference, idle)
     }
     tried = [g for g in groups if g.prunable] + list(singles.values())
     trials = Trials(reference, proved, tried, found.alike, lambda round_, what: tell(2 + round_, what))
@@ -136,32 +140,6 @@ def _differ(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
     return any(not torch.equal(a, b) for a, b in zip(first, second, strict=False) if not a.isnan().any())
 
 
-def _owners(model: nn.Module) -> dict[int, list[str]]:
-    """Names of the modules that hold each parameter."""
-    owners: dict[int, list[str]] = {}
-    for name, module in model.named_modules(remove_duplicate=False):
-        for parameter in module.parameters(recurse=False):
-            owners.setdefault(id(parameter), []).append(name)
-    return owners
-
-
-def _structural_reason(group: UnitGroup, model: nn.Module, owners: dict[int, list[str]]) -> str:
-    parts = [w.module for w in (*group.writers, *group.norms)] + [r.module for r in group.readers]
-    for part in [*parts, *(held.module for held in group.held if held.tensor == "weight")]:
-        layer = model.get_submodule(part)
-        if hasattr(layer, "parametrizations"):
-            how = "torch.nn.utils.parametrize.remove_parametrizations"
-            return f"{part} is parametrized (weight or spectral norm): remove that first ({how})"
-        if isinstance(getattr(layer, "weight", None), Tensor) and "weight" not in layer._parameters:
-            how = "torch.nn.utils.remove_weight_norm, torch.nn.utils.prune.remove"
-            return f"the weight of {part} is made anew at every call: remove that first ({how})"
-        for parameter in layer.parameters(recurse=False):
-            others = {name for name in owners[id(parameter)] if model.get_submodule(name) is not layer}
-            if others:
-                return f"the weights of {part} are shared with {', '.join(sorted(others))}"
-    return ""
-
-
 class _Proof:
     """The groups of one network, on the way to be proved, linked, mended or refused."""
 
@@ -179,6 +157,16 @@ class _Proof:
         self.bound = bonds(found)
         self.mended_by: tuple[str, ...] = ()  # the numbers that mended the last group
         self._one_by_one: set[str] = set()  # patterns of names of groups that nothing mends together
+        self._unmended: Counter[str] = Counter()  # groups of a pattern for which all was tried in vain
+
+    def _choices(self, group: UnitGroup) -> list[tuple[Attribute, ...]]:
+        found = choices(group, self.model)
+        few = len(found) < 3  # tried sooner than looked for
+        return found if few else choices(group, self.model, self._looked_up)
+
+    @cached_property
+    def _looked_up(self) -> LookedUp | None:
+        return looked_up(self.model, self.trials.example)
 
     def groups(self) -> tuple[UnitGroup, ...]:
         """Every group with its verdict, in the order of running."""
@@ -287,20 +275,24 @@ class _Proof:
         return out
 
     def _alike(self, failing: Sequence[UnitGroup]) -> list[Link]:
-        """Links of groups of one width in one module, which one number may hold and the trace does not bind.
+        """Links of groups of one width, which one number may hold and the trace does not bind.
 
+        In one module, else in all that are repeated, as heads whose places one tensor tells to all layers.
         Only a trial tells.
         """
-        near: dict[tuple[int, str], list[UnitGroup]] = {}
-        for group in failing:
-            home = group.writers[0].module.rpartition(".")[0]
-            near.setdefault((group.width, home), []).append(group)
-        links = []
-        for (width, _), groups in near.items():
-            if len(groups) > 1:
-                units = {group.name: torch.arange(width)[:, None] for group in groups}
-                links.append(Link(merged(units, self.all, self.found.position), units))
-        return self._proved(links)
+        out: list[Link] = []
+        for home in (lambda name: name.rpartition(".")[0], pattern):
+            near: dict[tuple[int, str], list[UnitGroup]] = {}
+            for group in failing:
+                if not any(group.name in one.units for one in out):
+                    near.setdefault((group.width, home(group.writers[0].module)), []).append(group)
+            links = []
+            for (width, _), groups in near.items():
+                if len(groups) > 1:
+                    units = {group.name: torch.arange(width)[:, None] for group in groups}
+                    links.append(Link(merged(units, self.all, self.found.position), units))
+            out += self._proved(links)
+        return out
 
     def _proved(self, links: Sequence[Link]) -> list[Link]:
         """Those of the links that pass a first round, mended where they need it."""
@@ -309,18 +301,25 @@ class _Proof:
         for one in links:
             if one.group.name in names:
                 out.append(one)
-            elif (better := self._mended(one.group)) is not None:
+            elif (better := self._mended(one.group, "a link")) is not None:
                 out.append(replace(one, group=better))
         return out
 
-    def _mended(self, group: UnitGroup) -> UnitGroup | None:
-        """The group with the numbers of the modules around that must fall with its units, found by trying."""
-        mends = sorted(choices(group, self.model), key=lambda chosen: names_of(chosen) != self.mended_by)
+    def _mended(self, group: UnitGroup, kind: str = "") -> UnitGroup | None:
+        """The group with the numbers of the modules around that must fall with its units, found by trying.
+
+        `kind`: what else than their layer tells groups apart that are tried in vain.
+        """
+        like = kind + pattern(group.name)
+        mends = sorted(self._choices(group), key=lambda chosen: names_of(chosen) != self.mended_by)
+        if self._unmended[like] >= SISTERS:
+            mends = [chosen for chosen in mends if names_of(chosen) == self.mended_by]
         for chosen in mends:
             trial = replace(group, attributes=chosen)
             if not self.trials.failure([trial], 0):
                 self.mended_by = names_of(chosen)
                 return trial
+        self._unmended[like] += 1
         return None
 
     def _mended_together(self, base: Sequence[UnitGroup], groups: Sequence[UnitGroup]) -> list[UnitGroup]:
@@ -335,7 +334,7 @@ class _Proof:
             return []
         found = [first]
         for group in groups[1:]:
-            alike = [chosen for chosen in choices(group, self.model) if names_of(chosen) == self.mended_by]
+            alike = [chosen for chosen in self._choices(group) if names_of(chosen) == self.mended_by]
             if not alike:
                 return []
             found.append(replace(group, attributes=alike[0]))

@@ -379,8 +379,10 @@ def _grouped(found: Trace, name: str, module: Any, inputs: Tensor, output: Tenso
     _spread(found, rows, output, axis)
 
 
-def _embedding(found: Trace, name: str, module: Any, inputs: Tensor, output: Tensor) -> None:
-    _write_rows(found, name, module, output, "Embedding")
+def _embedding(found: Trace, name: str, module: Any, inputs: Tensor, output: Any) -> None:
+    for one in tensors_of(output):  # a kind of one's own may return the places beside what stands there
+        if one.is_floating_point() and one.shape[-1] == module.embedding_dim:
+            _write_rows(found, name, module, one, "Embedding")
     if module.max_norm is not None:
         found.labels.refuse(found.rows[name], f"{name} renormalises its rows (max_norm)")
 

@@ -1,0 +1,122 @@
+"""Numbers that all layers of a network share, and how few trials it takes to find which must fall."""
+
+import pytest
+import torch
+from mentions import unmentioned
+from silencing import each_alone, lively
+from torch import nn
+
+import workbench as wb
+from workbench.network.finding.looking_up import looked_up
+from workbench.network.finding.proof import find_groups
+
+
+class Attention(nn.Module):
+    """Attention to which the network tells a bias a head; some of its numbers are never looked up again."""
+
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads, self.head_dim, self.width, self.inner = heads, 6, width, heads * 6
+        self.q, self.k, self.v = (nn.Linear(width, self.inner) for _ in range(3))
+        self.out = nn.Linear(self.inner, width)
+
+    def forward(self, x, bias):
+        q, k, v = (
+            one(x).view(*x.shape[:2], self.heads, self.head_dim).transpose(1, 2)
+            for one in (self.q, self.k, self.v)
+        )
+        scores = q @ k.transpose(-2, -1) + bias
+        return self.out((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+
+class Told(nn.Module):
+    """Layers that share a bias made for so many heads, as layers that read an encoder may do."""
+
+    def __init__(self, depth, slope=0.0, heads=4):
+        super().__init__()
+        self.heads, self.slope = heads, slope
+        self.layers = nn.ModuleList(Attention(20, heads) for _ in range(depth))
+        self.last = nn.Linear(20, 3)
+
+    def forward(self, x):
+        ones = torch.ones(self.heads, 1, 1, dtype=x.dtype)
+        bias = self.slope * ones.cumsum(0) / self.heads * torch.arange(x.shape[1])
+        for layer in self.layers:
+            x = x + layer(x, bias)
+        return self.last(x)
+
+
+def passes(model, x):
+    count = []
+    handle = model.register_forward_pre_hook(lambda *_: count.append(1))
+    try:
+        return wb.Session(model, [x]), len(count)
+    finally:
+        handle.remove()
+
+
+@pytest.mark.parametrize("depth", [2, 5])
+def test_heads_of_all_layers_go_together_where_one_number_tells_how_many_there_are(depth):
+    torch.manual_seed(0)
+    model, x = lively(Told(depth).double(), torch.randn(6, 5, 20).double()), torch.randn(4, 5, 20).double()
+    session, count = passes(model, x)
+    assert unmentioned(session) == set()
+    (heads,) = [group for group in session.groups if group.attributes]
+    assert heads.prunable
+    assert heads.width == 4
+    assert len(heads.writers) == 3 * depth
+    assert {(one.module, one.name) for one in heads.attributes} == {("", "heads")} | {
+        (f"layers.{i}", "heads") for i in range(depth)
+    }
+    assert max(wrong for wrong, _ in each_alone(session.original, session.groups, x).values()) < 1e-9
+    assert count <= 60
+
+
+@pytest.mark.parametrize("depth", [2, 9])
+def test_heads_that_cannot_go_are_given_up_after_a_few_trials_at_any_depth(depth):
+    torch.manual_seed(0)
+    session, count = passes(Told(depth, slope=1.0), torch.randn(4, 5, 20))
+    assert not any(group.attributes for group in session.groups)
+    assert count <= 90
+
+
+def test_only_numbers_that_the_network_looks_up_are_tried():
+    model, x = Told(1).eval(), torch.randn(2, 5, 20)
+    assert looked_up(model, x) == {("", "heads"), ("layers.0", "heads"), ("layers.0", "head_dim")}
+    assert type(model.layers[0]) is Attention
+    assert not model.training
+
+
+def test_where_looking_up_cannot_be_seen_all_numbers_are_tried():
+    class Strict(Told):
+        def forward(self, x):
+            if type(self) is not Strict:
+                raise TypeError("another class")
+            return super().forward(x)
+
+    assert looked_up(Strict(1).eval(), torch.randn(2, 5, 20)) is None
+
+
+class Places(nn.Embedding):
+    """Returns the places beside what stands there, as some position embeddings do."""
+
+    def forward(self, x):
+        places = torch.arange(x.shape[1], device=x.device).expand(x.shape[:2])
+        return super().forward(places), places
+
+
+def test_an_embedding_that_returns_more_than_its_rows_is_followed():
+    class Placed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.places = nn.Embedding(11, 6), Places(8, 6)
+            self.up, self.down = nn.Linear(6, 9), nn.Linear(9, 6)
+
+        def forward(self, x):
+            where, _ = self.places(x)
+            return self.down(self.up(self.words(x) + where).relu())
+
+    torch.manual_seed(0)
+    groups = find_groups(Placed(), torch.randint(0, 11, (4, 7)))
+    first = next(group for group in groups if group.prunable and group.width == 6)
+    assert {writer.module for writer in first.writers} == {"words", "places"}
