@@ -225,3 +225,26 @@ def test_a_plan_follows_greedy_paths_no_further_than_its_rule_asks(rule, most, m
     whole = sum(group.width for group in session.groups if group.prunable)
     assert len(followed) == most * len(plan.widths)
     assert sum(followed) == sum(plan.widths.values()) + (most - 1) * whole
+
+
+def test_a_wide_group_is_planned_and_committed_by_one_path_as_far_as_its_width(monkeypatch):
+    torch.manual_seed(0)
+    session = Session(torch.nn.Sequential(*mlp(9, 600, 3)), [torch.randn(700, 9)])
+    session.measure()
+    followed = []
+    path = GreedySelector.path
+
+    def counted(self, ridges, theta=0.5, width=None):
+        followed.append(self.width if width is None else width)
+        return path(self, ridges, theta, width)
+
+    monkeypatch.setattr(GreedySelector, "path", counted)
+    plan = session.plan(session.macs // 3, rule="equal")
+    (name,) = plan.widths
+    asked = session.preview(name, width=plan.widths[name], lam=BUDGET_LAM * session.spectrum(name).trace)
+    followed.clear()
+    again = session.plan(session.macs // 3, rule="equal")
+    session.commit_plan(again)
+    assert followed == []
+    assert set(session.history[-1].choice.kept) == set(asked.kept)
+    assert session.history[-1].choice.output_loss == pytest.approx(again.losses[name], abs=SAME)

@@ -1,12 +1,15 @@
 """How long a session takes to open, against a forward pass of the batch it is given, and in how many passes.
 
-`python tests/benchmarks/opening.py [--write]` takes a minute on one core. Only digits-cnn is trained.
+`python tests/benchmarks/opening.py [--write]` takes some minutes on one core. Only digits-cnn is trained.
 """
 
+import resource
 import statistics
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import results
@@ -20,7 +23,7 @@ from workbench.data.batches import as_batches, first_inputs
 from workbench.examples.catalogue import load_example
 from workbench.network.running import Inputs, batch_length, call, tensors_of
 
-EXAMPLES = 64
+EXAMPLES, LARGE = 64, 8
 
 
 def digits() -> tuple[nn.Module, Inputs]:
@@ -37,12 +40,38 @@ def family(name: str) -> tuple[nn.Module, Inputs]:
     return FAMILIES[name].build(), FAMILIES[name].inputs(EXAMPLES)
 
 
+def vit_tiny() -> tuple[nn.Module, Inputs]:
+    from transformers import ViTConfig, ViTForImageClassification
+
+    config = ViTConfig(hidden_size=192, num_hidden_layers=12, num_attention_heads=3, intermediate_size=768)
+    return ViTForImageClassification(config).eval(), {"pixel_values": torch.randn(LARGE, 3, 224, 224)}
+
+
+def bert_base() -> tuple[nn.Module, Inputs]:
+    from transformers import BertConfig, BertForSequenceClassification
+
+    model = BertForSequenceClassification(BertConfig()).eval()
+    return model, {"input_ids": torch.randint(0, 30_000, (LARGE, 128))}
+
+
+def gpt2_small() -> tuple[nn.Module, Inputs]:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    model = GPT2LMHeadModel(GPT2Config(use_cache=False)).eval()
+    return model, {"input_ids": torch.randint(0, 50_000, (LARGE, 128))}
+
+
 NETWORKS: dict[str, Callable[[], tuple[nn.Module, Inputs]]] = {
     "digits-cnn": digits,
     "ResNet-20": lambda: resnet(20),
     "ResNet-56": lambda: resnet(56),
     "a small ViT": lambda: family("vit"),
     "a small BERT": lambda: family("bert"),
+}
+WHOLE: dict[str, Callable[[], tuple[nn.Module, Inputs]]] = {  # of the sizes that people use
+    "ViT-Tiny": vit_tiny,
+    "BERT-base": bert_base,
+    "GPT-2 small": gpt2_small,
 }
 
 
@@ -83,6 +112,42 @@ def opening_against_a_pass(model: nn.Module, inputs: Inputs, repeats: int = 7) -
     return opened, opened / once
 
 
+class Peak:
+    """The most memory that the process has while something runs, beyond what it had before; bytes."""
+
+    def __init__(self, call_: Callable[[], Any]):
+        self.over, self._over, before = 0, threading.Event(), resident()
+        watch = threading.Thread(target=self._watch, args=(before,))
+        watch.start()
+        try:
+            call_()
+        finally:
+            self._over.set()
+            watch.join()
+
+    def _watch(self, before: int) -> None:
+        while not self._over.wait(0.005):
+            self.over = max(self.over, resident() - before)
+
+
+def resident() -> int:
+    """Bytes of the process in memory; Linux tells."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def whole_row(name: str) -> str:
+    """A line of the second table: a network of full size, and its memory as a multiple of the network's."""
+    torch.manual_seed(0)
+    model, inputs = WHOLE[name]()
+    size = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters())
+    peak = Peak(lambda: wb.Session(model, [inputs])).over
+    taken, ratio = opening_against_a_pass(model, inputs, repeats=1)
+    return (
+        f"| {name} | {size / 2**20:.0f} MB | {taken:.1f} s | {ratio:.1f} | {passes(model, inputs).total()} "
+        f"| {1 + peak / size:.1f} |"
+    )
+
+
 def main() -> None:
     asked = results.options(__doc__).parse_args()
     torch.set_num_threads(1)
@@ -98,6 +163,12 @@ def main() -> None:
         said = ", ".join(f"{count} of {size} in {kind}" for (size, kind), count in parts)
         lines.append(f"| {name} | {taken:.3f} s | {ratio:.1f} | {found.total()}: {said} |")
     results.show("opening", "\n".join(lines), asked.write)
+    lines = [
+        f"| network | weights | opening | in passes of {LARGE} examples | passes | peak memory, in networks |",
+        "|---|---:|---:|---:|---:|---:|",
+        *map(whole_row, WHOLE),
+    ]
+    results.show("opening-whole", "\n".join(lines), asked.write)
 
 
 if __name__ == "__main__":

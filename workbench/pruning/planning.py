@@ -19,7 +19,7 @@ from workbench.network.surgery import remove_units
 from workbench.pruning.budget import BudgetPlan, GroupBudget, Limits, check_request, solve
 from workbench.pruning.choice import Choice
 from workbench.pruning.least_loss import branch_weight
-from workbench.pruning.problem import BUDGET_LAM
+from workbench.pruning.problem import BUDGET_LAM, WHOLE_PATH
 from workbench.pruning.state import Change, State
 from workbench.pruning.timed import STEPS, TimedSearch
 from workbench.pruning.transitions import Ground, Options, applied, chosen, refreshed, said
@@ -218,8 +218,11 @@ def walk(
         report(0, None, "choosing")
         if name in state.stale:
             state = refreshed(ground, state, report, cancel)
-        absolute = state.problem(name).absolute(lam, widths[name])
-        choice = chosen(state, name, widths[name], absolute, options)
+        problem, width = state.problem(name), widths[name]
+        absolute = problem.absolute(lam, width)
+        wide = problem.group.width > WHOLE_PATH
+        order = problem.prefix(absolute, width, options.theta, options.selection) if wide else None
+        choice = chosen(state, name, width, absolute, options, order)
         state = applied(ground, state, choice, report, cancel)
         yield choice, state
 

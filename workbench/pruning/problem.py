@@ -68,6 +68,7 @@ class GroupProblem:
         ]
         self.scales = [norm_scale(model, reader.norm) for reader in group.readers]
         self._width_losses: dict[tuple[float | None, float, str], np.ndarray] = {}
+        self._prefixes: dict[tuple[float, int, float], list[int]] = {}
         self._predicted: dict[tuple[int, float | None, float, str], float] = {}
         writers = [(_weight(model, w.module), w.rows) for w in group.writers]
         self.evidence = Evidence(
@@ -148,10 +149,7 @@ class GroupProblem:
         key = (width, lam, theta, selection)
         if key not in self._predicted:
             absolute = self.absolute(lam, width)
-            if selection == "greedy":  # no further than the width that is asked for
-                order = self.selector.path(self.ridges(absolute, width), theta, width).order.tolist()
-            else:
-                order = self.order(absolute, width, theta, selection)
+            order = self.prefix(absolute, width, theta, selection)
             self._predicted[key] = float(self.curve(order, absolute, width, theta).output[width])
         return self._predicted[key]
 
@@ -204,6 +202,15 @@ class GroupProblem:
             )
         evidence = replace(self.evidence, leverage=self.spectrum.leverage(lam))
         return SELECTIONS[selection].order(evidence).tolist()
+
+    def prefix(self, lam: float, width: int, theta: float, selection: str) -> list[int]:
+        """The units of `order` up to the width; of a greedy path no more, which takes seconds in wide groups."""
+        if selection != "greedy":
+            return self.order(lam, width, theta, selection)
+        key = (lam, width, theta)
+        if key not in self._prefixes:
+            self._prefixes[key] = self.selector.path(self.ridges(lam, width), theta, width).order.tolist()
+        return self._prefixes[key]
 
     def _reach(self, width: int) -> int:
         """How far a greedy path goes: to the end, in wide groups to twice the width, to answer in time."""
