@@ -15,6 +15,7 @@ from workbench.network.cost_model import CostModel
 from workbench.network.finding.assembly import discover
 from workbench.network.finding.proof import find_groups
 from workbench.network.surgery import remove_units
+from workbench.network.training import training_at_rest
 
 KEPT = [0, 2, 3, 7, 8]
 
@@ -371,3 +372,31 @@ def test_dropout_called_as_a_function_is_nothing_that_training_mode_does_to_unit
     model, x = Dropping(heads).eval(), torch.randn(2, 5, 8)
     assert discover(model, x).alike is not heads
     assert not model.training
+
+
+class Averaging(nn.Module):
+    """Writes averages into its own weights while it trains, past torch's count of versions."""
+
+    def __init__(self):
+        super().__init__()
+        self.codes, self.first, self.last = nn.Embedding(7, 5), nn.Linear(5, 6), nn.Linear(6, 2)
+
+    def forward(self, x):
+        if self.training:
+            self.codes.weight.data.mul_(0.5)
+            self.first.weight.data.copy_(torch.zeros_like(self.first.weight))
+            self.last.bias.data = self.last.bias.data + 1
+        return self.last(self.first(self.codes(x)).relu())
+
+
+def test_what_training_writes_into_weights_stays_in_its_copy():
+    torch.manual_seed(0)
+    model, x = Averaging().eval(), torch.randint(0, 7, (4, 3))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    trained = training_at_rest(model)
+    assert not torch.equal(trained(x), model(x))
+    groups = find_groups(model, x)
+    assert any(group.prunable for group in groups)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    session = wb.Session(model, [x])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in session.model.state_dict().items())

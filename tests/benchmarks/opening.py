@@ -164,7 +164,7 @@ def main() -> None:
         lines.append(f"| {name} | {taken:.3f} s | {ratio:.1f} | {found.total()}: {said} |")
     results.show("opening", "\n".join(lines), asked.write)
     lines = [
-        f"| network | weights | opening | in passes of {LARGE} examples | passes | peak memory, in networks |",
+        f"| network | weights | opening | in passes of {LARGE} | passes | peak memory, in networks |",
         "|---|---:|---:|---:|---:|---:|",
         *map(whole_row, WHOLE),
     ]

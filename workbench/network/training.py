@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
@@ -51,12 +51,26 @@ class DropoutAtRest(TorchFunctionMode):
 
 
 def training_at_rest(model: nn.Module) -> nn.Module:
-    """A copy of `model` in training mode, but for norms and dropout: only what else it does differs."""
-    copy = copied(model).train()
+    """A copy of `model` in training mode, but for norms and dropout: only what else it does differs.
+
+    What it writes into its parameters, averages of weights say, are its own: memory is copied when written.
+    """
+    memo = {
+        id(parameter): nn.Parameter(copied_when_written(parameter.detach()), parameter.requires_grad)
+        for parameter in model.parameters()
+        if type(parameter) is nn.Parameter
+    }
+    copy = copied(model, memo).train()
     for module in copy.modules():
         if isinstance(module, RESTING):
             module.training = False
     return copy
+
+
+def copied_when_written(tensor: Tensor) -> Tensor:
+    """A copy that lies in the same memory until either of both is written to, where torch can do that."""
+    lazy: Callable[[Tensor], Tensor] = getattr(torch, "_lazy_clone", torch.clone)
+    return lazy(tensor) if tensor.device.type == "cpu" else tensor.clone()
 
 
 def seed(number: int) -> None:

@@ -204,7 +204,7 @@ class GroupProblem:
         return SELECTIONS[selection].order(evidence).tolist()
 
     def prefix(self, lam: float, width: int, theta: float, selection: str) -> list[int]:
-        """The units of `order` up to the width; of a greedy path no more, which takes seconds in wide groups."""
+        """The units of `order` up to the width; of a greedy path no more, as it takes time in wide groups."""
         if selection != "greedy":
             return self.order(lam, width, theta, selection)
         key = (lam, width, theta)

@@ -103,6 +103,10 @@ class Labels:
         self._allowed = 2 * self._bytes + SWEPT
         return gone
 
+    def let_go(self) -> None:
+        """Forget all tensors: the network has run, and what was found of its units stays."""
+        self._storages, self._bytes = {}, 0
+
     @staticmethod
     def _key(tensor: Tensor) -> int:
         return tensor.untyped_storage()._cdata

@@ -85,6 +85,8 @@ def trace(model: nn.Module, example: Inputs) -> Trace:
         notes[before:] = [(label, f"{text} in training mode") for label, text in notes[before:]]
     for table in (found.rows, found.carriers, found.columns):
         table.update({name: labels.roots(value) for name, value in table.items()})
+    labels.let_go()
+    found.returned = []
     return found
 
 

@@ -22,10 +22,12 @@ from workbench.network.groups import Reader, UnitGroup, renumbered
 from workbench.network.layers import SPATIAL, output_count
 from workbench.network.running import Inputs, call, one_line, received, tensors_of
 from workbench.network.surgery import shrink
+from workbench.network.tensors import give_back_memory
 
 SHARES = ("first", "run", "most")
 ROUNDS = len(SHARES) + 2  # the scattered one, each share, and one in which a group stays whole
 
+HEAVY = 1 << 26  # bytes of weights from which on what a trial leaves in memory matters
 BREAKS = "removing its units breaks the network, whose code fixes a size: "
 DIFFERS = (
     "removing its units is not the same as silencing them: what reaches their readers depends on how many "
@@ -86,6 +88,7 @@ class Trials:
     ):
         self.model, self.example, self.alike, self.passes, self.tell = model, example, alike, 0, tell
         self._furthest, self._tried = 0, 0
+        self._heavy = sum(p.numel() * p.element_size() for p in model.parameters()) > HEAVY
         self._index = {group.name: index for index, group in enumerate(groups)}
         self._kinds = {reader.module: reader.kind for group in groups for reader in group.readers}
         self._quick = quick_bench(model, example)
@@ -103,6 +106,8 @@ class Trials:
         self._furthest, self._tried = max(self._furthest, round_), self._tried + 1
         which = f"round {round_ + 1} of {ROUNDS}, trial {self._tried}"
         self.tell(self._furthest, f"proving {_count(groups)}: {which}")
+        if self._heavy:
+            give_back_memory()  # of the last one's weights and activations
         if self._quick is not None:
             reason = self._failure_on(self._quick, groups, lost)
             if not reason or reason.startswith(BREAKS):  # a size is wrong in every precision
