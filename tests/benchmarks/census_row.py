@@ -129,6 +129,7 @@ class Census:
                 break
             kept = random_kept(group.width, generator) if group.width > 1 else [0]
             found[group.name] = self._off({group.name: kept}, x)
+            torch.manual_seed(0)
             silent = silenced_outputs(self.original, {group.name: lost_of(group, kept)}, self.groups, x)
             effects.append(difference(silent, whole))
             self.row |= {"alone": len(found), "alone off": max(found.values())}
@@ -201,6 +202,7 @@ class Census:
         """How far the network that keeps those units is from the whole one in which the others are silent."""
         lost = {g.name: lost_of(g, kept[g.name]) for g in self.prunable if g.name in kept}
         ours = outputs(self._pruned(kept) if pruned is None else pruned, x)
+        torch.manual_seed(0)
         theirs = silenced_outputs(self.original, lost, self.groups, x)
         if [t.shape for t in ours] != [t.shape for t in theirs]:
             return float("inf")
@@ -213,6 +215,7 @@ def lost_of(group: UnitGroup, kept: Sequence[int]) -> list[int]:
 
 @torch.no_grad()
 def outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
+    torch.manual_seed(0)  # some draw numbers in evaluation mode too
     return tensors(call(model, inputs))
 
 

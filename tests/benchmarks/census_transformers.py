@@ -55,7 +55,8 @@ WORDS: dict[str, dict[str, Any]] = {
     "num_groups": 1},
     "MPNetForSequenceClassification": BODY,
     "IBertForSequenceClassification": BODY,
-    "XLNetForSequenceClassification": TEXT | {"d_model": 16, "n_layer": 2, "n_head": 4, "d_inner": 28},
+    "XLNetForSequenceClassification": TEXT | {"d_model": 16, "n_layer": 2, "n_head": 4, "d_inner": 28,
+    "use_mems_eval": False},
     "RoFormerForSequenceClassification": BODY | {"embedding_size": 16},
     "LongformerForSequenceClassification": BODY | {"attention_window": 4, "max_position_embeddings": 40},
     "EsmForSequenceClassification": BODY | {"max_position_embeddings": 40},
@@ -140,8 +141,6 @@ IMAGES: dict[str, dict[str, Any]] = {
     "FocalNetForImageClassification": IMAGE | {"patch_size": 4, "embed_dim": 8, "depths": [1, 1],
     "focal_levels": [2, 2], "focal_windows": [3, 3], "hidden_sizes": [8, 16]},
     "YolosForObjectDetection": VIT | {"image_size": [32, 32], "num_detection_tokens": 5},
-    "ViTMAEForPreTraining": VIT | {"decoder_hidden_size": 16, "decoder_num_hidden_layers": 1,
-    "decoder_num_attention_heads": 4, "decoder_intermediate_size": 28},
     "DPTForDepthEstimation": VIT | {"neck_hidden_sizes": [8, 8, 8, 8], "fusion_hidden_size": 8,
     "num_hidden_layers": 4, "backbone_out_indices": [0, 1, 2, 3], "is_hybrid": False},
 }  # fmt: skip
@@ -164,6 +163,12 @@ def pairs(count: int, length: int) -> Given:
 
 def pictures(count: int, side: int) -> Given:
     return {"pixel_values": images(count, side)}
+
+
+def masked(count: int, side: int) -> Given:
+    """With the order in which patches are hidden, which is drawn by chance otherwise."""
+    patches = (side // IMAGE["patch_size"]) ** 2
+    return pictures(count, side) | {"noise": torch.rand(count, patches, generator=seeded())}
 
 
 def heard(count: int, length: int) -> Given:
@@ -227,6 +232,11 @@ OTHERS: dict[str, tuple[dict[str, Any], Callable[[int, int], Given], tuple[int, 
         {"encoder_hidden_size": 8, "downsampling_ratios": [2, 2], "decoder_hidden_size": 16, "n_codebooks": 2,
          "codebook_size": 16, "codebook_dim": 4, "upsampling_ratios": [2, 2], "hidden_size": 32},
         codes, (64, 128),
+    ),
+    "ViTMAEForPreTraining": (
+        VIT | {"decoder_hidden_size": 16, "decoder_num_hidden_layers": 1,
+    "decoder_num_attention_heads": 4, "decoder_intermediate_size": 28},
+        masked, (32, 32),
     ),
     "PerceiverForSequenceClassification": (
         TEXT | {"num_latents": 6, "d_latents": 16, "d_model": 12, "num_blocks": 1,
