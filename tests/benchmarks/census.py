@@ -120,9 +120,13 @@ def apart(kind: type[Census] | type[Beside], network: Network, path: Path, limit
     return found
 
 
+def place(network: Network, folder: Path) -> Path:
+    return folder / f"{network.key.replace('/', '__').replace(' ', '_')}.json"
+
+
 def row_of(network: Network, folder: Path, limit: float) -> Row:
     """The row of a network, from the folder where it is there already."""
-    path = folder / f"{network.key.replace('/', '__').replace(' ', '_')}.json"
+    path = place(network, folder)
     if path.exists():
         kept: Row = json.loads(path.read_text(encoding="utf-8"))
         return kept
@@ -145,7 +149,8 @@ def chosen(asked: Any) -> list[Network]:
     if asked.only:
         out = [network for network in out if network.library in asked.only]
     names = set(asked.names)
-    return [network for network in out if not names or {network.name, network.key} & names]
+    out = [network for network in out if not names or {network.name, network.key} & names]
+    return [network for network in out if not asked.kept or place(network, asked.rows).exists()]
 
 
 def told(row: Row, index: int, count: int, taken: float) -> str:
@@ -173,7 +178,7 @@ def census(wanted: Sequence[Network], folder: Path, limit: float, again: Sequenc
     rows = []
     for index, network in enumerate(wanted, 1):
         if {network.name, network.key, "all"} & set(again):
-            (folder / f"{network.key.replace('/', '__').replace(' ', '_')}.json").unlink(missing_ok=True)
+            place(network, folder).unlink(missing_ok=True)
         start = time.perf_counter()
         rows.append(row_of(network, folder, limit))
         print(told(rows[-1], index, len(wanted), time.perf_counter() - start), flush=True)
@@ -194,6 +199,7 @@ def main() -> None:
     )
     parser.add_argument("--only", nargs="+", default=[], metavar="LIBRARY")
     parser.add_argument("--quick", action="store_true", help="twenty small networks of transformers")
+    parser.add_argument("--kept", action="store_true", help="measure nothing: tell what was found so far")
     parser.add_argument("--limit", type=float, default=LIMIT, help=f"seconds for a network (default {LIMIT})")
     asked = parser.parse_args()
     torch.set_num_threads(1)

@@ -78,7 +78,7 @@ def words(row: Row) -> str:
     if 0 < row.get("alone", 0) < row.get("prunable", 0):
         said.append(f"{row['alone']} of the groups tried alone")
     if row.get("plan late"):
-        said.append("a plan was broken off: it took too long")
+        said.append("its plan was broken off after eight seconds")
     if row.get("without effect"):
         said.append(f"{row['without effect']} of them silent already on these examples")
     if row.get("precise") is False:
