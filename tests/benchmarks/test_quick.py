@@ -1,12 +1,6 @@
 """A quick part of every benchmark: the commands beside this file run the whole of each."""
 
-import json
-import subprocess
-import sys
-
 import budgets
-import census
-import census_table
 import figure1
 import half_width
 import measuring
@@ -15,7 +9,6 @@ import pytest
 import reconstructions
 import results
 import speed
-import torch
 from tables import RULES, Bench
 
 from workbench.course.figure1 import read_figure1
@@ -134,39 +127,6 @@ def test_queries_keys_and_values_share_one_product():
 @pytest.mark.parametrize("name", SMALL)
 def test_moments_are_those_in_float64_to_what_is_stated(name):
     assert measuring.off(name, **SMALL[name]) <= 1e-7
-
-
-def test_a_census_of_twenty_networks_finds_nothing_wrong(tmp_path):
-    pytest.importorskip("transformers")
-    pytest.importorskip("torch_pruning")
-    command = [sys.executable, census.__file__, "--quick", "--rows", str(tmp_path)]
-    subprocess.run(command, capture_output=True, text=True, timeout=400, check=True)
-    rows = [json.loads(path.read_text("utf-8")) for path in tmp_path.iterdir()]
-    found = {row["name"]: census_table.verdict(row) for row in rows}
-    assert set(found) == set(census.QUICK)
-    assert set(found.values()) <= {"well", "few groups", "none"}, found
-    assert list(found.values()).count("well") >= 17
-    assert all(row["alone"] == min(row["prunable"], 40) for row in rows if row["prunable"])
-    assert any(row["beside"]["right"] for row in rows)
-
-
-def test_a_census_goes_on_where_it_was_broken_off(tmp_path, monkeypatch):
-    asked = []
-
-    def measured(kind, network, path, limit):
-        asked.append(network.name)
-        if network.name == "c" and len(asked) == 3:
-            raise KeyboardInterrupt
-        return {"stage": "done", "open seconds": 1.0, "forward seconds": 1.0, "prunable": 1, "share": 0.9}
-
-    monkeypatch.setattr(census, "apart", measured)
-    monkeypatch.setattr(census, "installed", lambda module: False)
-    wanted = [census.Network("torch", name, torch.nn.Module, lambda *_: (), (1, 2)) for name in "abcd"]
-    with pytest.raises(KeyboardInterrupt):
-        census.census(wanted, tmp_path, limit=1.0)
-    rows = census.census(wanted, tmp_path, limit=1.0, again=["a"])
-    assert asked == ["a", "b", "c", "a", "c", "d"]
-    assert [(row["name"], census_table.verdict(row)) for row in rows] == [(n, "well") for n in "abcd"]
 
 
 def test_a_table_is_put_in_its_place_and_nowhere_else(tmp_path, monkeypatch):
