@@ -147,7 +147,9 @@ class Census:
         self.row["counted wrong"] = sum(p.numel() for p in session.model.parameters()) - session.parameters
         kept = {g.name: list(session._state.units[g.name]) for g in self.prunable}
         x, pruned = self._as_run(self.example), self._pruned(kept)
-        self.row["committed off"] = difference(outputs(session.model, self.example), outputs(pruned, x))
+        committed = copy.deepcopy(session.model)
+        committed = committed.double() if self.precise else committed
+        self.row["committed off"] = difference(outputs(committed, x), outputs(pruned, x))
         if self.row.get("plan late"):
             generator = random.Random(2)
             kept |= {

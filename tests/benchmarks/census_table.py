@@ -9,7 +9,6 @@ from typing import Any
 
 Row = dict[str, Any]
 PRECISE, ROUGH = 1e-5, 1e-3  # largest difference from silencing, in float64 and where only float32 runs
-COMMITTED = 1e-2  # of a committed network in float32 from the same surgery in float64
 HALF = 0.5  # share of the parameters in prunable rows or columns, below which groups are few
 VERDICTS = ("well", "few groups", "none", "refused", "wrong", "raw error", "slow", "skipped")
 COLUMNS = (
@@ -22,7 +21,7 @@ COLUMNS = (
 
 def worst(row: Row) -> float:
     """The largest difference from silencing, wherever it was looked for."""
-    kinds = ("alone", "plan", "other batch", "other size", "opened")
+    kinds = ("alone", "committed", "plan", "other batch", "other size", "opened")
     return max((row.get(f"{kind} off") or 0.0 for kind in kinds), default=0.0)
 
 
@@ -30,12 +29,10 @@ def faults(row: Row) -> list[str]:
     """What is wrong in what the workbench made, in words."""
     limit = PRECISE if row.get("precise", True) else ROUGH
     said = []
-    for kind in ("opened", "alone", "plan", "other batch", "other size"):
+    for kind in ("opened", "alone", "committed", "plan", "other batch", "other size"):
         if not (row.get(f"{kind} off") or 0.0) <= limit:
             where = f" ({row['alone worst']})" if kind == "alone" else ""
             said.append(f"{kind}{where} off by {row[f'{kind} off']:.1e}")
-    if not row.get("committed off", 0.0) <= COMMITTED:
-        said.append(f"committed off by {row['committed off']:.1e}")
     if row.get("counted wrong"):
         said.append(f"parameters counted wrong by {row['counted wrong']}")
     if row.get("unmentioned"):
