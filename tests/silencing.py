@@ -78,8 +78,8 @@ def difference(ours: list[Tensor], theirs: list[Tensor]) -> float:
     assert [t.shape for t in ours] == [t.shape for t in theirs]
     pairs = [(a.double(), b.double()) for a, b in zip(ours, theirs, strict=True) if a.numel()]
     largest = max((float(b.nan_to_num(0.0, 0.0, 0.0).abs().max()) for _, b in pairs), default=0.0)
-    apart = (float(torch.where(a == b, 0.0, (a - b).abs()).max()) for a, b in pairs)
-    return max(apart, default=0.0) / (largest or 1.0)
+    apart = torch.tensor([float(torch.where(a == b, 0.0, (a - b).abs()).max()) for a, b in pairs] or [0.0])
+    return float(apart.nan_to_num(nan=float("inf")).max()) / (largest or 1.0)
 
 
 def lively(model: nn.Module, x: Tensor | None = None) -> nn.Module:

@@ -36,7 +36,7 @@ import workbench as wb
 
 ROWS = Path(tempfile.gettempdir()) / "workbench-census"
 LIMIT = 240  # seconds for a network; torch-pruning has a third of that
-MODULES = {  # what a library is imported as; those of a list are tried one by one
+MODULES = {  # what a library is imported as, where not by its own name
     "vit-pytorch": "vit_pytorch", "x-transformers": "x_transformers", "smp": "segmentation_models_pytorch",
     "monai": "monai.networks.nets", "ultralytics": "ultralytics.nn.tasks",
     "pytorchcv": "pytorchcv.model_provider",

@@ -12,6 +12,7 @@ import torch
 from census_beside import Beside
 from census_networks import Network, images
 from census_row import Census
+from silencing import difference
 from torch import nn
 
 import workbench as wb
@@ -77,6 +78,13 @@ def test_a_wrong_size_of_the_input_alone_is_wrong():
     found = row(Sized)
     assert (found["alone off"] < 1e-12, found["other size off"] > 0.1) == (True, True)
     assert census_table.verdict(found) == "wrong"
+
+
+def test_what_is_not_a_number_differs_from_everything():
+    one, two = torch.tensor([1.0]), torch.tensor([float("nan")])
+    assert difference([one, two], [one, one]) == difference([one], [two]) == float("inf")
+    infinite = torch.tensor([1.0, float("inf")])
+    assert difference([infinite], [infinite]) == 0
 
 
 def test_errors_that_are_raised_on_purpose_are_told_from_others(monkeypatch):
