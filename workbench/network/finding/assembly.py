@@ -154,9 +154,7 @@ class _Assembly:
 
     def _use_held(self) -> None:
         """Axes of bare parameters along which the entries belong to units."""
-        if not self.found.labels.links:
-            return
-        pairs = np.concatenate(self.found.labels.links)
+        pairs = self.found.labels.linked()
         entries = pairs[:, 0]
         units = self.found.labels.roots(torch.from_numpy(pairs[:, 1].copy())).numpy()
         for (module, name), (first, tensor) in self.found.held.items():

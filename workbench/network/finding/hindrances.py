@@ -24,7 +24,8 @@ def structural_reason(group: UnitGroup, model: nn.Module, owners: dict[int, list
         if hasattr(layer, "parametrizations"):
             how = "torch.nn.utils.parametrize.remove_parametrizations"
             return f"{part} is parametrized (weight or spectral norm): remove that first ({how})"
-        if isinstance(getattr(layer, "weight", None), Tensor) and "weight" not in layer._parameters:
+        kept = layer._parameters.keys() | layer._buffers.keys()
+        if isinstance(getattr(layer, "weight", None), Tensor) and "weight" not in kept:
             how = "torch.nn.utils.remove_weight_norm, torch.nn.utils.prune.remove"
             return f"the weight of {part} is made anew at every call: remove that first ({how})"
         for parameter in layer.parameters(recurse=False):

@@ -25,6 +25,7 @@ class Labels:
         self._held = 0
         self._bytes, self._allowed = 0, SWEPT  # of labels that are kept, and from where on they are swept
         self.links: list[np.ndarray] = []  # pairs (held entry, label)
+        self._made_of: list[np.ndarray] = []  # triples: what two held entries make, and the two
         self.reasons: list[tuple[int, str]] = []  # why the unit of this label cannot go
         self.work: list[tuple[np.ndarray, np.ndarray]] = []  # multiply–accumulates by label, beside layers
         self.mixers: list[tuple[int, str]] = []  # what made one unit of several
@@ -146,7 +147,7 @@ class Labels:
         """Labels of what two numbers make together: units join, held entries are linked to their unit.
 
         Where several units meet one, `mixer` says what mixed them; one by one, as in a sum of two layers,
-        they are not mixed.
+        they are not mixed. Held entries that meet before a unit does have a label of their own together.
         """
         if first is second or torch.equal(first, second):
             return first
@@ -161,10 +162,37 @@ class Labels:
             if linked.any():
                 self.link(one[linked], other[linked])
         joined = np.where(a > 0, a, np.where(b > 0, b, np.minimum(a, b)))
+        bare = (a < 0) & (b < 0) & (a != b)
+        if bare.any():
+            joined[bare] = self._made(-a[bare], -b[bare])
         return self.roots(torch.from_numpy(joined))
+
+    def _made(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """New labels of what pairs of held entries make; the unit that meets one of them meets both."""
+        pairs = np.stack([np.minimum(first, second), np.maximum(first, second)], 1)
+        pairs, places = np.unique(pairs, axis=0, return_inverse=True)
+        made = self._held + 1 + np.arange(len(pairs))
+        self._held += len(pairs)
+        self._made_of.append(np.concatenate([made[:, None], pairs], 1))
+        return -made[places.reshape(-1)]
 
     def link(self, held: np.ndarray, labels: np.ndarray) -> None:
         self.links.append(_distinct(-held, labels))
+
+    def linked(self) -> np.ndarray:
+        """Pairs (entry of a bare parameter or buffer, label of a unit that it goes with), (n, 2)."""
+        pairs = np.concatenate([np.zeros((0, 2), dtype=np.int64), *self.links])
+        if not self._made_of:
+            return pairs
+        made, first, second = np.concatenate(self._made_of).T
+        done = []
+        while len(pairs):
+            at = np.searchsorted(made, pairs[:, 0]).clip(max=len(made) - 1)
+            is_made = made[at] == pairs[:, 0]
+            done.append(pairs[~is_made])
+            at, units = at[is_made], pairs[is_made, 1]
+            pairs = _distinct(np.concatenate([first[at], second[at]]), np.concatenate([units, units]))
+        return np.concatenate([pairs, *done])
 
     def together(self, labels: Tensor, dims: Sequence[int], mixer: str = "") -> Tensor:
         """One label for all that stand along `dims` (kept, with size 1): what mixes them makes one unit."""

@@ -77,7 +77,7 @@ class _Reasons:
         self.found, self.called = found, set(found.calls)
         self.groups = {g.writers[0].module: g for g in reversed(groups) if g.writers}
         labels = found.labels
-        pairs = np.concatenate(labels.links) if labels.links else np.zeros((0, 2), dtype=np.int64)
+        pairs = labels.linked()
         self.entries = pairs[:, 0]
         self.units = labels.roots(torch.from_numpy(pairs[:, 1].copy())).numpy()
         self.writers: dict[int, str] = {}  # the layer that writes a unit

@@ -178,7 +178,7 @@ class _Watcher(TorchDispatchMode):
     def _hold(self, name: str, module: nn.Module) -> None:
         for key, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
             self._bare.setdefault(tensor.untyped_storage()._cdata, (name, key))
-            if not tensor.dim():
+            if tensor.numel() < 2:
                 continue  # one number for all belongs to no unit
             if (name, key) in self.found.held:  # a copy's entries are the original's
                 self.found.labels.hold(tensor.detach(), self.found.held[name, key][0])
