@@ -93,13 +93,14 @@ class Own(nn.Module):
         super().__init__()
         self.a, self.idle, self.b = nn.Linear(6, 10), nn.Linear(10, 10), nn.Linear(10, 3)
         self.norm, self.slope = nn.LayerNorm(10), nn.PReLU()
-        self.scale, self.matrix = nn.Parameter(torch.ones(())), nn.Parameter(torch.randn(10, 10))
+        self.scale = nn.Parameter(torch.ones(()))
+        self.matrices = nn.ParameterList([torch.randn(10, 10)])
         self.unused, self.start = nn.Parameter(torch.ones(4)), nn.Parameter(torch.randn(1, 1, 6))
         self.shift = nn.Parameter(torch.randn(10))
 
     def forward(self, x):
         x = torch.cat([self.start.expand(len(x), 1, 6), x], 1)
-        x = self.slope(self.a(x)) * self.scale @ self.matrix
+        x = self.slope(self.a(x)) * self.scale @ self.matrices[0]
         return self.b(self.norm(x) + self.shift)
 
 
@@ -109,7 +110,7 @@ def test_each_reason_is_the_true_one():
     assert unmentioned(session) == set()
     why = {one.name: one.why_not for one in session.stays}
     assert why["scale"] == why["slope.weight"] == "it is one number for all units"
-    assert "multiplies by it" in why["matrix"]
+    assert "multiplies by it" in why["matrices.0"]
     assert "does not use it" in why["unused"]
     assert "no units" in why["start"]
     assert "norm" in why["norm.weight"]

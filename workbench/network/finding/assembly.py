@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from workbench.network.finding.cuts import Cut, is_kept, settled
 from workbench.network.finding.labels import Labels
-from workbench.network.finding.tracing import Trace, trace
+from workbench.network.finding.traced import Trace
+from workbench.network.finding.tracing import trace
 from workbench.network.groups import Held, Reader, UnitGroup, Writer, is_grouped
 from workbench.network.layers import is_flipped, is_linear_layer, kind_of, width_of
 from workbench.network.running import (
@@ -212,8 +213,8 @@ class _Assembly:
             return torch.tensor([self.uses[unit][use] for unit in units])
 
         readers = in_order("reader")
-        reason = self._training_only(writers, uses, bool(readers)) or self._reason(units, bool(readers))
-        reason = reason or self._of_layers([*writers, *norms, *readers])
+        reason = self._training_only(writers, uses, bool(readers))
+        reason = reason or self._of_layers([*writers, *norms, *readers]) or self._reason(units, bool(readers))
         group = UnitGroup(
             name=writers[0],
             kind=kind_of(self.modules[writers[0]]),

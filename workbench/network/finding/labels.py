@@ -19,7 +19,10 @@ SWEPT = 1 << 25  # bytes of labels beyond which those of tensors that are gone a
 class Labels:
     """Labels of storages, so that views and writes in place need no care, and what was found of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, apart: bool = False) -> None:
+        """`apart`: where two axes of units are multiplied with each other, the longer one stays as it is."""
+        self.apart = apart
+        self.crossed: list[int] = []  # labels of units of which two axes were multiplied with each other
         self._parent = np.zeros(1, dtype=np.int64)
         self._storages: dict[int, tuple[torch.UntypedStorage, Tensor]] = {}
         self._held = 0

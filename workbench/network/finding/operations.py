@@ -29,6 +29,7 @@ from workbench.network.finding.kinds import (
     SPATIAL,
 )
 from workbench.network.finding.labels import Labels
+from workbench.network.finding.meeting import are_crossed, met, mixer, summed_apart, the_longer
 
 
 def propagate(
@@ -112,38 +113,13 @@ def _combine(
             if one is None:
                 continue
             one = one.expand(out.shape)
-            result = one if result is None else _met(labels, result, one, where, mixer(where, name))
+            if result is not None and are_crossed(labels, result, one):
+                labels.crossed += [int(result.max()), int(one.max())]
+                if labels.apart:
+                    result = the_longer(labels, result, one, where)
+                    continue
+            result = one if result is None else met(labels, result, one, where, mixer(where, name))
         labels.write(out, result)
-
-
-def _met(labels: Labels, first: Tensor, second: Tensor, where: str, what: str = "") -> Tensor:
-    """`labels.meet`, but one unit that is spread over several (a gate, an attention weight) stays for itself.
-
-    Taking one of the several away is silencing it; the single one cannot go.
-    """
-    for gate, several in ((first, second), (second, first)):
-        if _single(gate) and _spread_over(labels, gate, several):
-            labels.refuse(gate, f"it is spread over all units of others in {where or 'the network'}")
-            return labels.roots(several)
-    return labels.meet(first, second, what)
-
-
-def _single(found: Tensor) -> bool:
-    return bool(found.numel()) and bool((found > 0).all()) and bool((found == found.flatten()[0]).all())
-
-
-def _spread_over(labels: Labels, gate: Tensor, several: Tensor) -> bool:
-    """Whether along the axes over which `gate` is repeated in memory several units stand."""
-    dims = [
-        d
-        for d, (step, size) in enumerate(zip(gate.stride(), gate.shape, strict=True))
-        if step == 0 and size > 1
-    ]
-    return bool(dims) and not labels.is_uniform(several, dims)
-
-
-def mixer(where: str, name: str) -> str:
-    return f"{where or 'the network'} ({name.strip('_')})"
 
 
 def _move(labels: Labels, name: str, given: dict, outputs: list[Tensor], where: str) -> None:
@@ -209,9 +185,9 @@ def _contract(labels: Labels, name: str, given: dict, outputs: list[Tensor], whe
     if labels.is_uniform(a, [-1]) and labels.is_uniform(b, [-2]):
         rows, columns = labels.together(a, [-1]), labels.together(b, [-2])
         shape = torch.broadcast_shapes(rows.shape, columns.shape)
-        result = _met(
-            labels, rows.clamp(min=0).expand(shape), columns.clamp(min=0).expand(shape), where, what
-        )
+        result = met(labels, rows.clamp(min=0).expand(shape), columns.clamp(min=0).expand(shape), where, what)
+    elif labels.apart and (kept := summed_apart(labels, a, b, where)) is not None:
+        result = kept
     else:  # an inner product over units: all that meet in it become one
         one, two = labels.together(a, [-2, -1], what), labels.together(b, [-2, -1], what)
         result = labels.meet(one.clamp(min=0), two.clamp(min=0), what)

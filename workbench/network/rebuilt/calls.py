@@ -1,40 +1,51 @@
 """Code that multiplies by a layer's weight itself made to call the layer, so that hooks see what it receives.
 
 `F.linear(x, self.a.weight, self.a.bias)` computes what `self.a(x)` does. Where a module's forward names a
-`weight`, it runs with every such product turned into the call of the layer whose weight it is.
+`weight`, or the parameter for which a layer stands (`bare.py`), it runs with every such product turned into
+the call of the layer whose weight it is.
 """
 
 from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator
-from functools import lru_cache
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import CodeType, FrameType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from workbench.network.layers import CONVOLUTIONS
+from workbench.network.rebuilt.bare import Blocks, bare_layers
+from workbench.network.rebuilt.naming import code_of, names_in_forward
 from workbench.network.rebuilt.probing import is_wrapped
+from workbench.network.rebuilt.products import Product, computed, laid_out, products
 
 CONVOLVING = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
-MULTIPLYING = (torch.matmul, torch.mm, Tensor.matmul, Tensor.mm, Tensor.__matmul__)
 OPTIONS = ("stride", "padding", "dilation", "groups")
-Product = tuple[Tensor, Tensor, Any, tuple[int, dict[str, Any]] | None]
 
 
 def call_layers(model: nn.Module) -> nn.Module:
     """`model` with its modules calling the layers by whose weights they multiply, in place; returns it."""
     for module in model.modules():
-        if "forward" not in vars(module) and "weight" in names_in_forward(module):
-            layers = {name: m for name, m in module.named_modules() if name and _only_multiplies(m)}
-            if layers:
-                unbiased = {name: getattr(m, "bias", None) is None for name, m in layers.items()}
-                module.__dict__["forward"] = Calling(module, unbiased)
+        if "forward" in vars(module):
+            continue
+        names = names_in_forward(module)
+        own = {
+            f"{key}.{layer}" if key else layer: attribute
+            for key, inner in module.named_modules()
+            for layer, attribute in bare_layers(inner).items()
+        }
+        layers = {
+            name: m for name, m in module.named_modules()
+            if name and _only_multiplies(m) and own.get(name, "weight") in names
+        }  # fmt: skip
+        if layers:
+            unbiased = {name: getattr(m, "bias", None) is None for name, m in layers.items()}
+            module.__dict__["forward"] = Calling(module, unbiased)
     return model
 
 
@@ -60,7 +71,7 @@ class Calling:
 
     @property
     def __code__(self) -> CodeType | None:
-        return _code_of(type(self.module).forward)  # torch asks for it where it writes a program
+        return code_of(type(self.module).forward)  # torch asks for it where it writes a program
 
     @property
     def __signature__(self) -> inspect.Signature:
@@ -82,51 +93,47 @@ class _LayerCalls(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        product = _product(func, args, kwargs)
-        if product is not None:
-            inputs, weight, bias, options = product
-            layer, unbiased = self.layers.get(weight.untyped_storage()._cdata, (None, False))
-            if (
-                layer is not None
-                and _same_entries(weight, layer.weight)
-                and (bias is layer.bias or (bias is None and unbiased))
-                and _has_options(layer, options)
-                and not any(frame.f_locals.get("self") is layer for frame in _frames())
-            ):
-                return layer(inputs)
+        if func in CONVOLVING:
+            given = dict(zip(("input", "weight", "bias", *OPTIONS), args, strict=False)) | kwargs
+            layer, unbiased = self._layer_of(given["weight"])
+            if layer is not None and _convolves_so(layer, CONVOLVING[func], given):
+                bias = given.get("bias")
+                if (bias is layer.bias or (bias is None and unbiased)) and not _runs_inside(layer):
+                    return layer(given["input"])
+            return func(*args, **kwargs)
+        for product in products(func, args, kwargs):
+            layer, unbiased = self._layer_of(product.weight)
+            if layer is None or not _is_weight_of(product, layer) or _runs_inside(layer):
+                continue
+            if unbiased or product.bias is layer.bias:
+                result = computed(layer, product)
+            elif product.bias is None or _is_part_of(product.bias, layer.bias):
+                with _without_bias(layer):
+                    result = computed(layer, product)
+            else:
+                continue
+            added = None if product.bias is layer.bias else product.bias
+            return result if added is None else result + added
         return func(*args, **kwargs)
 
-
-def _product(func: Any, args: tuple, kwargs: dict) -> Product | None:
-    """(inputs, weight as the layer has it, bias, options of a convolution or None) of a product."""
-    found: Product
-    if func in CONVOLVING:
-        given = dict(zip(("input", "weight", "bias", *OPTIONS), args, strict=False)) | kwargs
-        standard = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
-        options = {key: given.get(key, standard[key]) for key in OPTIONS}
-        found = (given["input"], given["weight"], given.get("bias"), (CONVOLVING[func], options))
-    elif func is functional.linear:
-        given = dict(zip(("input", "weight", "bias"), args, strict=False)) | kwargs
-        found = (given["input"], given["weight"], given.get("bias"), None)
-    elif func is torch.einsum and len(args) == 3 and _is_linear_equation(args[0]):
-        found = (args[1], args[2], None, None)
-    elif func in MULTIPLYING and len(args) == 2 and not kwargs and all(isinstance(a, Tensor) for a in args):
-        if args[1].dim() != 2:
-            return None
-        found = (args[0], args[1].t(), None, None)
-    else:
-        return None
-    strided = all(isinstance(t, Tensor) and t.layout == torch.strided for t in found[:2])
-    return found if strided and not any(t.is_nested for t in found[:2]) else None
+    def _layer_of(self, weight: Tensor) -> tuple[Any, bool]:
+        if not isinstance(weight, Tensor) or weight.layout != torch.strided or weight.is_nested:
+            return None, False
+        return self.layers.get(weight.untyped_storage()._cdata, (None, False))
 
 
-def _is_linear_equation(equation: Any) -> bool:
-    """Whether it reads "…i,oi->…o", in whatever letters."""
-    left, _, result = str(equation).replace(" ", "").partition("->")
-    inputs, _, weight = left.partition(",")
-    if len(weight) != 2 or weight[0] == weight[1] or weight[0] in inputs or weight[1] in result:
+def _is_weight_of(product: Product, layer: Any) -> bool:
+    """Whether the product is that of the layer: by its whole weight, along the layer's own axes."""
+    blocks = isinstance(layer, Blocks)
+    if not (blocks or isinstance(layer, nn.Linear)) or blocks != bool(product.axes.batch):
         return False
-    return bool(result) and inputs == f"{result[:-1]}{weight[1]}" and result[-1] == weight[0]
+    weight = laid_out(product.weight, product.axes)
+    count = len(product.axes.batch + product.axes.free)
+    outputs, inputs = weight.shape[:count], weight.shape[count:]
+    whole = layer.weight.squeeze(-1) if blocks else layer.weight
+    if outputs.numel() != whole.shape[0] or inputs.numel() != whole.shape[1]:
+        return False
+    return _same_entries(weight, whole.unflatten(0, outputs).unflatten(-1, inputs))
 
 
 def _same_entries(view: Tensor, whole: Tensor) -> bool:
@@ -138,64 +145,52 @@ def _same_entries(view: Tensor, whole: Tensor) -> bool:
     return view.shape == whole.shape and steps(view) == steps(whole)
 
 
-def _has_options(layer: Any, options: tuple[int, dict[str, Any]] | None) -> bool:
-    """Whether the layer convolves as the code does; a linear layer has nothing to say."""
-    if options is None:
-        return isinstance(layer, nn.Linear)
-    dims, given = options
+def _is_part_of(given: Any, own: Tensor) -> bool:
+    """Whether what is added is the layer's bias, but for entries that are set to zero.
+
+    Only then is it right that a bias fitted anew is added in its place. While a program is written the
+    numbers are not known; the same code has run before then.
+    """
+    if not isinstance(given, Tensor) or given.shape != own.shape:
+        return False
+    if torch.compiler.is_compiling():
+        return True
+    return bool(((given == own) | (given == 0)).all())
+
+
+@contextmanager
+def _without_bias(layer: Any) -> Iterator[None]:
+    bias = layer._parameters["bias"]
+    layer._parameters["bias"] = None
+    try:
+        yield
+    finally:
+        layer._parameters["bias"] = bias
+
+
+def _runs_inside(layer: nn.Module) -> bool:
+    """Whether a product runs within a call of the layer itself."""
+    return any(frame.f_locals.get("self") is layer for frame in _frames())
+
+
+def _convolves_so(layer: Any, dims: int, given: dict[str, Any]) -> bool:
+    """Whether the layer convolves as the code does, by the same weight."""
     if not isinstance(layer, CONVOLUTIONS[dims - 1]) or layer.padding_mode != "zeros":
         return False
+    standard = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1} | given
 
     def full(value: Any) -> Any:
         return (
             (value,) * dims if isinstance(value, int) else value if isinstance(value, str) else tuple(value)
         )
 
-    same = all(full(given[key]) == full(getattr(layer, key)) for key in OPTIONS[:3])
-    return same and given["groups"] == layer.groups
+    same = all(full(standard[key]) == full(getattr(layer, key)) for key in OPTIONS[:3])
+    return same and standard["groups"] == layer.groups and _same_entries(given["weight"], layer.weight)
 
 
 def _frames() -> Iterator[FrameType]:
     """The frames from the caller of a product up to the module whose forward runs it."""
-    frame: FrameType | None = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(3)
     while frame is not None and frame.f_code is not Calling.__call__.__code__:
         yield frame
         frame = frame.f_back
-
-
-def names_in_forward(module: nn.Module) -> frozenset[str]:
-    """Attributes and globals that a module's `forward` names where it is not torch's, with what it calls."""
-    kind: Any = type(module)
-    return _names_in_class(kind)
-
-
-@lru_cache(maxsize=1024)
-def _names_in_class(kind: type) -> frozenset[str]:
-    methods: dict[str, CodeType] = {}
-    for one in kind.__mro__:
-        if not one.__module__.startswith("torch."):
-            for name, value in vars(one).items():
-                code = _code_of(value)
-                if code is not None:
-                    methods.setdefault(name, code)
-    seen: set[str] = set()
-    waiting = ["forward"]
-    while waiting:
-        name = waiting.pop()
-        if name not in seen:
-            seen.add(name)
-            waiting += _names(methods[name]) if name in methods else ()
-    return frozenset(seen)
-
-
-def _code_of(value: Any) -> CodeType | None:
-    function: Callable = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
-    function = inspect.unwrap(function) if callable(function) else function
-    return getattr(function, "__code__", None)
-
-
-def _names(code: CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for const in code.co_consts:
-        if isinstance(const, CodeType):
-            yield from _names(const)

@@ -11,8 +11,10 @@ from typing import cast
 from torch import Tensor, nn
 
 from workbench.network.rebuilt.attention import Attention
-from workbench.network.rebuilt.calls import call_layers, names_in_forward
+from workbench.network.rebuilt.bare import bare_matrices, with_layers
+from workbench.network.rebuilt.calls import call_layers
 from workbench.network.rebuilt.experts import are_experts, as_experts
+from workbench.network.rebuilt.naming import names_in_forward
 from workbench.network.rebuilt.recurrent import Recurrent, RecurrentLayer
 from workbench.network.rebuilt.resolved import is_resolvable, resolved
 
@@ -25,7 +27,7 @@ def is_explicit(model: nn.Module) -> bool:
     """Whether `explicit` would leave the model as it is; False also of a few that it leaves."""
     rebuilt = (nn.MultiheadAttention, nn.RNNBase)
     return not any(
-        isinstance(module, rebuilt) or is_resolvable(module) or are_experts(module)
+        isinstance(module, rebuilt) or is_resolvable(module) or are_experts(module) or bare_matrices(module)
         for module in model.modules()
     )
 
@@ -35,8 +37,8 @@ def explicit(model: nn.Module) -> nn.Module:
 
     Layers that compute their weight at every call (weight norm, parametrizations, standardised weights) and
     linear layers of someone's own become plain ones, where these compute the same (`resolved.py`), and so do
-    experts in one tensor (`experts.py`); code that multiplies by a layer's weight itself calls the layer
-    (`calls.py`).
+    experts in one tensor (`experts.py`); bare parameters by which code multiplies become layers (`bare.py`),
+    and code that multiplies by a layer's weight itself calls the layer (`calls.py`).
 
     Give a copy that nobody else uses. Returns it, or the replacement where the model itself is such a layer.
     A layer that is used twice stays one layer, tied weights stay tied, and a second call changes nothing.
@@ -72,6 +74,13 @@ def explicit(model: nn.Module) -> nn.Module:
             isinstance(m, Attention) for m in encoder.modules()
         ):
             encoder.use_nested_tensor = False  # padding kept that way is for torch's own attention alone
+    owners = _owners(model)
+    for module in list(model.modules()):
+        matrices = bare_matrices(module)
+        tied = [name for name in matrices if len(owners[id(module._parameters[name])]) > 1]
+        matrices = {name: order for name, order in matrices.items() if name not in tied}
+        if matrices:
+            with_layers(module, matrices)
     return call_layers(model)
 
 
