@@ -130,6 +130,36 @@ def test_measure_prints_a_table_and_saves_what_a_notebook_opens(own, tmp_path, c
     assert lines[1].split()[2] == f"{freedom:.1f}"
 
 
+NORMED = """
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.norm, self.b = torch.nn.Linear(5, 8), torch.nn.LayerNorm(8), torch.nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.b(self.norm(self.a(x)))
+"""
+
+
+def test_measure_says_what_is_in_no_group_and_why(own, tmp_path, capsys):
+    (tmp_path / "my_normed_net.py").write_text(NORMED)
+    out = tmp_path / "out"
+    data = ["--calibration", own[1][-1]]
+    named = ["--model", f"{tmp_path / 'my_normed_net.py'}:Net", *data]
+    assert main(["measure", *named, "--output", str(out)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    at = lines.index("2 tensors in no group: 18 % of the parameters")  # 16 of 48 + 16 + 27
+    assert lines[at - 1] == lines[at + 3] == ""
+    for key, line in zip(("weight", "bias"), lines[at + 1 : at + 3], strict=True):
+        assert re.fullmatch(
+            rf"norm\.{key} +8  it goes with the features that norm \(LayerNorm\) mixes.*", line
+        )
+    assert main(["measure", *own[1], "--output", str(out)]) == 0
+    assert "in no group" not in capsys.readouterr().out
+
+
 class Terminal(io.StringIO):
     """A stream that says it is one."""
 

@@ -84,7 +84,7 @@ class Products(nn.Module):
 @pytest.mark.parametrize(
     ("join", "reason"),
     [
-        (lambda a, b: (a[:, :, None] * b[:, None]).flatten(1), r"mixed by the network \(mul\)"),
+        (lambda a, b: (a[:, :, None] * b[:, None]).flatten(1), "multiplied with all units of others"),
         (lambda a, b: a.repeat(1, 2) + a.repeat_interleave(2, 1), r"mixed by the network \(add\)"),
         (
             lambda a, b: (a.repeat(1, 2) + a.flip(1).repeat(1, 2)) * a.repeat_interleave(2, 1),

@@ -14,7 +14,7 @@ from typing import Any
 
 from workbench.data.progress import Progress, progress_on
 from workbench.measure.asking import CLASSES, METRICS, reworded
-from workbench.session.tables import SHARE, group_table, summary
+from workbench.session.tables import SHARE, group_table, stays_table, summary
 
 MODEL_HELP = (
     "the original model: MODULE:FACTORY or FILE.py:FACTORY, a function or class called without arguments; "
@@ -72,7 +72,8 @@ def _add_measure(commands: Any) -> None:
         "measure",
         help="measure a model on calibration data, without a browser",
         description="Measure a model on calibration data, print its groups of units with their degrees of "
-        f"freedom at λ = {SHARE:g} of the trace, and save the session, which a notebook opens.",
+        f"freedom at λ = {SHARE:g} of the trace and the tensors in no group with the reasons, and save the "
+        "session, which a notebook opens.",
     )
     _add_own(command)
     command.add_argument("--output", metavar="FOLDER", type=Path, required=True, help="save the session here")
@@ -283,6 +284,8 @@ def _measure(arguments: argparse.Namespace) -> None:
         )
         session.measure(progress)
     print(group_table(session))
+    if session.stays:
+        print(f"\n{stays_table(session)}")
     if session.history[0].score is not None:
         print(f"\n{session.metric} {session.history[0].score:.4f}")
     session.save(arguments.output)

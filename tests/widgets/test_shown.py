@@ -13,6 +13,7 @@ from torch import nn
 
 from workbench.session.session import Session
 from workbench.widgets.app import AREAS, Workbench
+from workbench.widgets.page_values import read_session
 from workbench.widgets.state import FRONT, WorkbenchState
 
 
@@ -28,6 +29,15 @@ class TestWhatIsShown:
         assert state.history[0]["parameters"] == session.parameters
         assert state.error == ""
         assert state.progress == {}
+
+    def test_what_is_in_no_group_is_shown(self, state):
+        assert state.stays == {"line": "", "tensors": []}
+        torch.manual_seed(0)
+        layers = nn.Linear(5, 4), nn.LayerNorm(4), nn.Linear(4, 3)
+        values = read_session(Session(nn.Sequential(*layers), torch.randn(9, 5)))
+        assert values["stays"]["line"] == "2 tensors in no group: 17 % of the parameters"  # 8 of 24 + 8 + 15
+        assert [one[:2] for one in values["stays"]["tensors"]] == [["1.weight", 4], ["1.bias", 4]]
+        assert all("mixes" in why for _, _, why in values["stays"]["tensors"])
 
     def test_spectra_are_the_sessions(self, state, session):
         values = np.frombuffer(state.spectra)

@@ -1,4 +1,4 @@
-"""A session as text in aligned columns: its groups, and what its steps came to."""
+"""A session as text in aligned columns: its groups, what is in none, and what its steps came to."""
 
 from __future__ import annotations
 
@@ -18,6 +18,22 @@ def group_table(session: Session) -> str:
         freedom = f"{degrees_of_freedom(session, group.name):.1f}" if group.prunable else "–"
         table.append((group.name, str(group.width), freedom, group.kind, group.why_not or "yes"))
     return "\n".join(aligned(table, words=(0, 3, 4)))
+
+
+def stays_line(session: Session) -> str:
+    """What of the present network is in no group, in one line; '' where everything is in one."""
+    tensors, numbers = len(session.stays), sum(one.numbers for one in session.stays)
+    if not tensors:
+        return ""
+    share = 100 * numbers / session.parameters
+    part = f"{share:.0f}" if share >= 9.95 else f"{share:.1f}" if share >= 0.05 else "under 0.1"
+    return f"{tensors} {'tensor' if tensors == 1 else 'tensors'} in no group: {part} % of the parameters"
+
+
+def stays_table(session: Session) -> str:
+    """That line, and a line a tensor: name, numbers, the reason why it stays; '' as `stays_line`."""
+    rows = [(one.name, f"{one.numbers:,}", one.why_not) for one in session.stays]
+    return "\n".join([stays_line(session), *aligned(rows, words=(0, 2))]) if rows else ""
 
 
 def degrees_of_freedom(session: Session, name: str) -> float:

@@ -13,6 +13,7 @@ from workbench.network.groups import UnitGroup
 from workbench.network.running import tensors_of
 from workbench.pruning.choice import Choice
 from workbench.session.session import Session
+from workbench.session.tables import stays_line
 from workbench.tuning.augmentation import is_image_batch
 from workbench.widgets.branches import branch_values, step_values
 from workbench.widgets.folders import usual_folder
@@ -64,6 +65,10 @@ def read_session(session: Session) -> dict[str, Any]:
         "measured": measured,
         "norms": session.has_norms,
         "layers": layers,
+        "stays": {
+            "line": stays_line(session),
+            "tensors": [[one.name, one.numbers, one.why_not] for one in session.stays],
+        },
         "budget": cost_terms(session),
         "spectra": b"".join(spectra),
         "history": [step_values(step) for step in session.history],

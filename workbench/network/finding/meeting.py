@@ -18,6 +18,7 @@ def the_longer(labels: Labels, first: Tensor, second: Tensor, where: str) -> Ten
     """The labels of the side with more units; those of the other side are used by each of them, and stay."""
     kept, other = sorted((first, second), key=lambda side: len(side.unique()), reverse=True)
     labels.refuse(other, f"each of them is multiplied with all units of others in {where or 'the network'}")
+    labels.crossed += kept.unique().tolist()
     return labels.roots(kept)
 
 

@@ -114,10 +114,10 @@ def _combine(
                 continue
             one = one.expand(out.shape)
             if result is not None and are_crossed(labels, result, one):
-                labels.crossed += [int(result.max()), int(one.max())]
                 if labels.apart:
                     result = the_longer(labels, result, one, where)
                     continue
+                labels.crossed += [int(result.max()), int(one.max())]
             result = one if result is None else met(labels, result, one, where, mixer(where, name))
         labels.write(out, result)
 

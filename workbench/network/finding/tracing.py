@@ -37,17 +37,28 @@ def trace(model: nn.Module, example: Inputs) -> Trace:
     one unit: then a second look takes the longer axis alone for units.
     """
     found = _traced(model, example, Labels())
-    return _traced(model, example, Labels(apart=True)) if _crossed_to_one(found) else found
+    if not _crossed_to_one(found):
+        return found
+    apart = _traced(model, example, Labels(apart=True))
+    return apart if _keeps_some(apart) else found
 
 
 def _crossed_to_one(found: Trace) -> bool:
     """Whether what was multiplied crosswise is a single unit, all rows of a layer."""
-    labels = found.labels
-    crossed = labels.roots(torch.tensor(labels.crossed, dtype=torch.int64)).unique()
-    return any(
-        len(rows) > 1 and bool((rows == rows[0]).all()) and bool((crossed == rows[0]).any())
-        for rows in found.rows.values()
-    )
+    crossed = _roots(found, found.labels.crossed)
+    whole = [rows[0] for rows in found.rows.values() if len(rows) > 1 and bool((rows == rows[0]).all())]
+    return any(bool((crossed == root).any()) for root in whole)
+
+
+def _keeps_some(found: Trace) -> bool:
+    """Whether units that were kept apart may go, as far as is known."""
+    refused = _roots(found, [label for label, _ in found.labels.reasons])
+    stay = torch.cat([refused, found.labels.roots(found.outputs)])
+    return not bool(torch.isin(_roots(found, found.labels.crossed), stay).all())
+
+
+def _roots(found: Trace, labels: list[int]) -> Tensor:
+    return found.labels.roots(torch.tensor(labels, dtype=torch.int64)).unique()
 
 
 def _traced(model: nn.Module, example: Inputs, labels: Labels) -> Trace:
