@@ -248,3 +248,54 @@ def test_products_that_write_elsewhere_or_take_a_diagonal_stay_what_they_are(use
     x = torch.randn(12, 5)
     with torch.no_grad():
         assert torch.equal(explicit(copy.deepcopy(model))(x), model(x))
+
+
+class Pool(nn.Module):
+    """Pooling by attention, its layers handed to torch's own function, as CLIP's image encoder does."""
+
+    def __init__(self, biases=True, swapped=False):
+        super().__init__()
+        self.swapped, self.num_heads = swapped, 4
+        self.enter, self.leave = nn.Linear(6, 12), nn.Linear(8, 3)
+        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(12, 12, bias=biases) for _ in range(3))
+        self.c_proj = nn.Linear(12, 8, bias=biases)
+
+    def forward(self, x):
+        x = torch.tanh(self.enter(x)).transpose(0, 1)
+        layers = [self.q_proj, self.k_proj, self.v_proj]
+        biases = [layer.bias for layer in (layers[::-1] if self.swapped else layers)]
+        out, _ = functional.multi_head_attention_forward(
+            x[:1], x, x, x.shape[-1], self.num_heads, None, None if None in biases else torch.cat(biases),
+            None, None, False, 0.0, self.c_proj.weight, self.c_proj.bias, self.training, need_weights=False,
+            use_separate_proj_weight=True, q_proj_weight=self.q_proj.weight,
+            k_proj_weight=self.k_proj.weight, v_proj_weight=self.v_proj.weight,
+        )  # fmt: skip
+        return self.leave(torch.relu(out[0]))
+
+
+@pytest.mark.parametrize("biases", [True, False])
+def test_heads_of_attention_by_torchs_function_go(biases, tmp_path):
+    torch.manual_seed(0)
+    model, x = Pool(biases).double().eval(), torch.randn(4, 5, 6).double()
+    session = wb.Session(model, [x])
+    assert {g.name: g.width for g in session.groups if g.prunable} == {"enter": 12, "q_proj": 4, "c_proj": 8}
+    with torch.no_grad():
+        torch.testing.assert_close(session.model(x), model(x))
+    alone = each_alone(session.model, session.groups, x, times=3)
+    assert all(off <= 1e-9 and effect > 1e-6 for off, effect in alone.values())
+    session.measure()
+    session.commit(session.preview("q_proj", width=2, reconstruction="original"))
+    session.export(tmp_path, formats=("safetensors", "pt2"))
+    expected = outputs(session.model, x)
+    assert apart(outputs(wb.load_pruned(Pool(biases).double(), tmp_path), x), expected) == 0
+    program = torch.export.load(tmp_path / "model.pt2").module()
+    assert apart(outputs(program, x), expected) <= 1e-9
+
+
+def test_attention_with_biases_of_others_is_left():
+    torch.manual_seed(0)
+    model, x = Pool(swapped=True).eval(), torch.randn(4, 5, 6)
+    session = wb.Session(model, [x])
+    with torch.no_grad():
+        assert torch.equal(session.model(x), model(x))
+    assert not any(g.prunable for g in session.groups if g.name in ("enter", "q_proj"))

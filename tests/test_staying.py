@@ -223,3 +223,36 @@ def test_single_numbers_and_views_of_parameters_hinder_nothing(kind, stays):
     assert all(off <= 1e-9 and effect > 1e-4 for off, effect in alone.values())
     session.measure()
     session.commit(session.preview("a", width=4))
+
+
+class Cosines(nn.Module):
+    """A head that compares directions: of features, and of the rows of its weight."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 10), nn.Linear(10, 8)
+        if layer:
+            self.head = nn.Linear(8, 5, bias=False)
+        else:
+            self.weight = nn.Parameter(torch.randn(5, 8))
+
+    def forward(self, x):
+        weight = self.head.weight if hasattr(self, "head") else self.weight
+        x = functional.normalize(self.b(torch.relu(self.a(x))))
+        return 16 * functional.linear(x, functional.normalize(weight))
+
+
+@pytest.mark.parametrize("layer", [False, True])
+def test_a_weight_of_which_directions_are_made_stays_for_the_true_reason(layer):
+    torch.manual_seed(0)
+    session = wb.Session(Cosines(layer), [torch.randn(4, 6)])
+    assert unmentioned(session) == set()
+    why = {group.name: group.why_not for group in session.groups}
+    assert re.search("mixed by .*norm", why["b"])
+    assert why["a"] == ""
+    if layer:
+        assert "used outside of its layer" in why["head"]
+        assert session.stays == ()
+    else:
+        (one,) = session.stays
+        assert one.why_not == "the network multiplies by numbers that are made of it, not by it as it is"

@@ -135,6 +135,7 @@ class _Assembly:
         self.outputs = set(found.labels.roots(found.outputs).tolist())
         self.reasons = self._by_root(found.labels.reasons)
         self.mixers = self._by_root(found.labels.mixers)
+        self.factors = self._by_root([(int(u), w) for _, units, w in found.labels.factors for u in units])
 
     def _use(self, use: Use, labels: Tensor) -> None:
         for index, label in enumerate(labels.tolist()):
@@ -249,6 +250,8 @@ class _Assembly:
         return ""
 
     def _reason(self, units: list[int], read: bool) -> str:
+        if len(units) == 1 and units[0] in self.factors and units[0] in self.mixers and not read:
+            return f"its units are mixed by {self.mixers[units[0]]}: none of them can go alone"
         if self.outputs.intersection(units):
             returned = "are the network's outputs" if not read else "are also returned by the network"
             return f"its units {returned}" + ("" if read else ": no linear layer reads them")

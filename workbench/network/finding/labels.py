@@ -27,6 +27,7 @@ class Labels:
         self._storages: dict[int, tuple[torch.UntypedStorage, Tensor]] = {}
         self._held = 0
         self._bytes, self._allowed = 0, SWEPT  # of labels that are kept, and from where on they are swept
+        self.factors: list[tuple[np.ndarray, np.ndarray, str]] = []  # held entries times units, and where
         self.links: list[np.ndarray] = []  # pairs (held entry, label)
         self._made_of: list[np.ndarray] = []  # triples: what two held entries make, and the two
         self.reasons: list[tuple[int, str]] = []  # why the unit of this label cannot go
@@ -182,9 +183,20 @@ class Labels:
     def link(self, held: np.ndarray, labels: np.ndarray) -> None:
         self.links.append(_distinct(-held, labels))
 
+    def multiply(self, held: Tensor, labels: Tensor, where: str) -> None:
+        """Note that units are multiplied, in a product of matrices, by what is none: by held entries, say."""
+        if bool((held > 0).any()):
+            return
+        entries, units = (-held[held < 0]).unique(), labels[labels > 0].unique()
+        if len(units):
+            self.factors.append((entries.numpy(), units.numpy(), where))
+
     def linked(self) -> np.ndarray:
         """Pairs (entry of a bare parameter or buffer, label of a unit that it goes with), (n, 2)."""
-        pairs = np.concatenate([np.zeros((0, 2), dtype=np.int64), *self.links])
+        return self.parts_of(np.concatenate([np.zeros((0, 2), dtype=np.int64), *self.links]))
+
+    def parts_of(self, pairs: np.ndarray) -> np.ndarray:
+        """The pairs (held entry, anything) with what several entries make replaced by these, (n, 2)."""
         if not self._made_of:
             return pairs
         made, first, second = np.concatenate(self._made_of).T

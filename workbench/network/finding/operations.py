@@ -179,6 +179,7 @@ def _contract(labels: Labels, name: str, given: dict, outputs: list[Tensor], whe
     a, b = _at_least_matrix(labels, left, 0), _at_least_matrix(labels, right, 1)
     what = mixer(where, "matrix product")
     for one, other, held_dims in ((a, b, [-1]), (b, a, [-2])):
+        labels.multiply(other, one, where)
         if bool((other < 0).any()) and not labels.is_uniform(one, held_dims):
             labels.refuse(one, f"they are multiplied by a bare parameter in {where or 'the network'}")
             return

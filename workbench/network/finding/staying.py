@@ -80,6 +80,10 @@ class _Reasons:
         pairs = labels.linked()
         self.entries = pairs[:, 0]
         self.units = labels.roots(torch.from_numpy(pairs[:, 1].copy())).numpy()
+        self.factors = [
+            (labels.parts_of(np.stack([entries, entries], 1))[:, 0], where)
+            for entries, _, where in labels.factors
+        ]
         self.writers: dict[int, str] = {}  # the layer that writes a unit
         for name, rows in found.rows.items():
             for root in labels.roots(rows).tolist():
@@ -107,6 +111,13 @@ class _Reasons:
             return f"{where} multiplies by it as a layer does by its weight, and is no layer that is known"
         return self._of_bare(at, where)
 
+    def _factor(self, first: int, count: int) -> str | None:
+        """Where what is made of held entries is multiplied with units; None where it is not."""
+        for entries, where in self.factors:
+            if ((entries >= first) & (entries < first + count)).any():
+                return where
+        return None
+
     def _of_norm(self, owner: str, kind: str) -> str:
         if owner not in self.called:
             return IDLE
@@ -116,6 +127,11 @@ class _Reasons:
         first, tensor = at
         here = (self.entries >= first) & (self.entries < first + tensor.numel())
         if not here.any():
+            made = self._factor(first, tensor.numel())
+            if made is not None:
+                return (
+                    f"{made or 'the network'} multiplies by numbers that are made of it, not by it as it is"
+                )
             return f"it is used in {where}, and goes with no units that are told apart"
         written = {self.writers.get(int(root), "") for root in np.unique(self.units[here])}
         for name in sorted(written - {""}, key=list(self.found.rows).index):

@@ -25,8 +25,8 @@ class Trace:
     (module, tensor name); `multiplied`: those that stand in a product of matrices. `own`: labels of rows that
     stand on a layer's bias, or on the features of an embedding's table, whoever uses these. `work`: layers'
     multiply–accumulates in evaluation mode. `made`: the layer that made a storage; `normalised`: the batch
-    norm that takes a layer's output as it is. `alike`: training mode, norms and dropout at rest, runs the same
-    operations and returns the same numbers.
+    norm that takes a layer's output as it is. `alike`: training mode, norms and dropout at rest, runs the
+    same operations and returns the same numbers.
     """
 
     labels: Labels

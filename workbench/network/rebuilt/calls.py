@@ -16,9 +16,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from workbench.network.layers import CONVOLUTIONS
+from workbench.network.rebuilt.attention_calls import attention_of_layers
 from workbench.network.rebuilt.bare import Blocks, bare_layers
 from workbench.network.rebuilt.naming import code_of, names_in_forward
 from workbench.network.rebuilt.probing import is_wrapped
@@ -101,6 +103,9 @@ class _LayerCalls(TorchFunctionMode):
                 if (bias is layer.bias or (bias is None and unbiased)) and not _runs_inside(layer):
                     return layer(given["input"])
             return func(*args, **kwargs)
+        if func is functional.multi_head_attention_forward:
+            result = attention_of_layers(args, kwargs, self._whole)
+            return func(*args, **kwargs) if result is None else result
         for product in products(func, args, kwargs):
             layer, unbiased = self._layer_of(product.weight)
             if layer is None or not _is_weight_of(product, layer) or _runs_inside(layer):
@@ -115,6 +120,12 @@ class _LayerCalls(TorchFunctionMode):
             added = None if product.bias is layer.bias else product.bias
             return result if added is None else result + added
         return func(*args, **kwargs)
+
+    def _whole(self, weight: Any) -> Any:
+        """The layer whose weight it is, as it is."""
+        layer, _ = self._layer_of(weight)
+        whole = layer is not None and _same_entries(weight, layer.weight) and not _runs_inside(layer)
+        return layer if whole else None
 
     def _layer_of(self, weight: Tensor) -> tuple[Any, bool]:
         if not isinstance(weight, Tensor) or weight.layout != torch.strided or weight.is_nested:
