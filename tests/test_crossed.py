@@ -130,6 +130,7 @@ SHARES = {
     "XLNetForSequenceClassification": (0.8, 12),
     "IBertForSequenceClassification": (0.7, 18),
     "DebertaForSequenceClassification": (0.8, 12),
+    "RecurrentGemmaForCausalLM": (0.8, 5),
 }
 
 

@@ -45,18 +45,18 @@ ODD = {
     "CLIPModel": ({"text_config": BODY, "vision_config": PIXELS, "projection_dim": 12}, "both", 6),
     "RecurrentGemmaForCausalLM": (
         BODY | {"num_key_value_heads": 1, "lru_width": 16, "attention_window_size": 16, "head_dim": 4},
-        "ids", 2,
+        "ids", 4,
     ),
-    "DebertaForSequenceClassification": (DEBERTA, "ids", 5),
+    "DebertaForSequenceClassification": (DEBERTA, "ids", 6),
     "DebertaV2ForSequenceClassification": (DEBERTA | {"position_buckets": 8}, "ids", 5),
     "PerceiverForSequenceClassification": (PERCEIVER, "inputs", 8),
     "SwitchTransformersForConditionalGeneration": (SWITCH, "pairs", 8),
-    "IBertForSequenceClassification": (BODY, "ids", 1),
+    "IBertForSequenceClassification": (BODY, "ids", 5),
     "XLNetForSequenceClassification": (
-        {"vocab_size": 37, "d_model": 16, "n_layer": 2, "n_head": 4, "d_inner": 28}, "ids", 3,
+        {"vocab_size": 37, "d_model": 16, "n_layer": 2, "n_head": 4, "d_inner": 28}, "ids", 5,
     ),
     "MambaForCausalLM": (
-        {"vocab_size": 37, "hidden_size": 16, "num_hidden_layers": 2, "state_size": 4}, "ids", 0,
+        {"vocab_size": 37, "hidden_size": 16, "num_hidden_layers": 2, "state_size": 4}, "ids", 2,
     ),
     "BitForImageClassification": (
         {"embedding_size": 16, "hidden_sizes": [32, 64], "depths": [1, 1], "num_groups": 4}, "pixels", 7,

@@ -19,7 +19,7 @@ def _attributes(group: UnitGroup, model: nn.Module, looked_up: LookedUp | None) 
 
     Of those that are `looked_up`, where that is known.
     """
-    layers = [w.module for w in group.writers] + [r.module for r in group.readers]
+    layers = [w.module for w in (*group.writers, *group.norms)] + [r.module for r in group.readers]
     around = {name.rsplit(".", depth)[0] for name in layers for depth in range(1, name.count(".") + 1)} | {""}
     each = {w.rows.shape[1] for w in group.writers} | {r.positions for r in group.readers} | {1}
     found = []
