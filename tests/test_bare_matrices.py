@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 
 import pytest
 import torch
@@ -236,3 +237,82 @@ def test_code_without_a_source_is_left():
         space,
     )
     assert bare_matrices(space["Typed"]()) == {}
+
+
+def einsum(first, second, pattern):
+    """With axes in words behind the operands, as einops has it."""
+    words = dict.fromkeys(pattern.replace("->", " ").replace(",", " ").split())
+    letters = {word: chr(ord("a") + at) for at, word in enumerate(words)}
+    equation = "".join(letters.get(part, part) for part in pattern.replace(",", " , ").split())
+    return torch.einsum(equation, first, second)
+
+
+class Products(nn.Module):
+    """Of one bare matrix, in a form that is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.enter, self.w, self.leave = nn.Linear(6, 10), random(10, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.leave(torch.tanh(self.product(torch.tanh(self.enter(x)))))
+
+
+class InWords(Products):
+    def product(self, x):
+        return einsum(x, self.w, "batch time channel, channel out -> batch time out")
+
+
+class ByVectors(Products):
+    def product(self, x):
+        rows = [torch.mv(self.w.t(), row) for row in x.flatten(0, 1)]
+        return torch.stack(rows).unflatten(0, x.shape[:2])
+
+
+class Clamped(Products):
+    def product(self, x):
+        with torch.no_grad():
+            self.w.clamp_(-5, 5)
+        return x @ self.w
+
+
+class Sliced(Products):
+    def product(self, x):
+        return torch.cat([x @ self.w[:, :4], x @ self.w[:, 4:]], -1)
+
+
+class Penalised(Products):
+    def product(self, x):
+        return x @ self.w + 0 * self.w.sum()
+
+
+class ByName(Products):
+    def product(self, x):
+        return x @ self.w + 0 * dict(self.named_parameters(recurse=False))["w"].sum()
+
+
+class Final(Products):
+    def __init_subclass__(cls, **_options):
+        raise TypeError("nothing is made of this class")
+
+    def product(self, x):
+        return x @ self.w
+
+
+@pytest.mark.parametrize("kind", [InWords, ByVectors, Clamped, Sliced, Penalised, ByName, Final])
+def test_products_in_other_forms_are_right_or_refused_in_words(kind):
+    torch.manual_seed(0)
+    model, x = lively(kind()), torch.randn(4, 5, 6).double()
+    session = wb.Session(model, [x])
+    with torch.no_grad():
+        torch.testing.assert_close(session.model(x), model(x))
+    assert unmentioned(session) == set()
+    widths = {g.name: g.width for g in session.groups if g.prunable}
+    if kind in (InWords, ByVectors, Clamped):
+        assert widths == {"enter": 10, "w_layer": 8}
+    else:
+        assert widths == {}
+        reasons = [g.why_not for g in session.groups] + [one.why_not for one in session.stays]
+        assert any(re.search(r"bare parameter|multiplies by it|outside of its layer", why) for why in reasons)
+    alone = each_alone(session.model, session.groups, x, times=3)
+    assert all(off <= 1e-9 and effect > 1e-6 for off, effect in alone.values())

@@ -225,9 +225,10 @@ class _Watcher(TorchDispatchMode):
         tensors = [t for t in tree_flatten(args)[0] if isinstance(t, Tensor)]
         keys = [t.untyped_storage()._cdata for t in tensors]
         multiplies = name in MULTIPLYING
-        for layer in {self._rows[key] for key in keys if key in self._rows} - self.found.rows.keys():
-            self.found.rows[layer] = self.found.own[layer]
-            self.calls.append(layer)
+        for layer in [self._rows[key] for key in keys if key in self._rows]:
+            if layer not in self.found.rows:
+                self.found.rows[layer] = self.found.own[layer]
+                self.calls.append(layer)
         used = {
             self._weights[key]
             for key in keys

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from workbench.network.layers import is_linear_layer
 from workbench.network.rebuilt.multiplied import Order, multiplied
+from workbench.network.rebuilt.naming import names_in_forward
 
 ENDING = "_layer"
+BY_NAME = {"named_parameters", "get_parameter", "_parameters", "state_dict", "__dict__"}  # code that asks so
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -38,7 +41,7 @@ def bare_matrices(module: nn.Module) -> dict[str, Order]:
         and parameter.dtype in FLOATS
         and parameter.numel() > 1
     }
-    if not own:
+    if not own or names_in_forward(module) & BY_NAME:
         return {}
     shapes = tuple((name, parameter.dim()) for name, parameter in own.items())
     found = multiplied(kind, shapes)
@@ -56,14 +59,17 @@ def _is_matrix(parameter: Tensor, order: Order) -> bool:
 
 
 def with_layers(module: nn.Module, matrices: dict[str, Order]) -> None:
-    """Put layers in the places of bare parameters, in place; the module has them as views of the weights."""
-    shown = {}
-    for name, order in matrices.items():
-        parameter = module._parameters.pop(name)
-        assert parameter is not None
-        shown[name] = (order, tuple(parameter.shape))
-        module.add_module(name + ENDING, _layer(parameter, order))
-    module.__class__ = _showing(type(module), shown)
+    """Put layers in the places of bare parameters, in place; the module has them as views of the weights.
+
+    Not where the module's class has something against a class that is made of it.
+    """
+    own = {name: cast(nn.Parameter, module._parameters[name]) for name in matrices}
+    with suppress(Exception):
+        shown = {name: (order, tuple(own[name].shape)) for name, order in matrices.items()}
+        module.__class__ = _showing(type(module), shown)
+        for name, order in matrices.items():
+            del module._parameters[name]
+            module.add_module(name + ENDING, _layer(own[name], order))
 
 
 def bare_layers(module: nn.Module) -> dict[str, str]:

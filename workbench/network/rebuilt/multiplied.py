@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -41,12 +42,20 @@ def multiplied(kind: type, axes: tuple[tuple[str, int], ...]) -> dict[str, Order
     """
     counts = dict(axes)
     ways: dict[str, set[Order]] = {}
+    written: set[str] = set()
     for function in functions_of_forward(kind):
         with suppress(OSError, TypeError, SyntaxError):  # no source, as of what is typed at a prompt
             tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+            written |= {
+                node.attr
+                for node in ast.walk(tree)
+                if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load)
+            }
             for name, order in _Reader(tree, counts).found():
                 ways.setdefault(name, set()).add(order)
-    return {name: next(iter(orders)) for name, orders in ways.items() if len(orders) == 1}
+    return {
+        name: next(iter(orders)) for name, orders in ways.items() if len(orders) == 1 and name not in written
+    }
 
 
 class _Reader:
@@ -90,11 +99,13 @@ class _Reader:
             named = [word.value for word in node.keywords if word.arg == "weight"]
             for weight in [*given[1:2], *named]:
                 yield from self._one(weight, {2: LINEAR})
-        elif name == "einsum" and len(given) == 3 and isinstance(given[0], ast.Constant):
-            for place, swapped in ((2, False), (1, True)):
-                axes = axes_of_equation(str(given[0].value), swapped)
-                if axes is not None:
-                    yield from self._one(given[place], {len(axes.weight): axes})
+        elif name == "einsum" and len(given) == 3:
+            for equation in (arg for arg in (given[0], given[2]) if isinstance(arg, ast.Constant)):
+                operands = [arg for arg in given if arg is not equation]
+                for place, swapped in ((1, False), (0, True)):
+                    axes = axes_of_equation(_in_letters(str(equation.value)), swapped)
+                    if axes is not None:
+                        yield from self._one(operands[place], {len(axes.weight): axes})
 
     def _matmul(self, left: ast.expr, right: ast.expr) -> Iterator[tuple[str, Order]]:
         yield from self._one(right, {2: RIGHT, 3: RIGHT_BLOCKS})
@@ -129,6 +140,16 @@ class _Reader:
                 yield node.attr, False
             elif node.attr in TURNED:
                 yield from ((name, not turned) for name, turned in self._attributes(node.value, depth + 1))
+
+
+def _in_letters(equation: str) -> str:
+    """An equation whose axes are words with spaces between, as einops takes them, with a letter for each."""
+    words = dict.fromkeys(re.findall(r"[A-Za-z_]\w*", equation))
+    first = equation.partition(",")[0].strip()
+    if " " not in first or all(len(word) == 1 for word in words):
+        return equation
+    letters = {word: chr(ord("a") + at) for at, word in enumerate(words)}
+    return re.sub(r"[A-Za-z_]\w*", lambda found: letters[found[0]], equation)
 
 
 def _swaps_last(args: list[ast.expr], count: int) -> bool:
