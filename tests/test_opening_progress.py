@@ -20,7 +20,7 @@ def test_opening_tells_what_it_does_and_how_far_it_is():
     assert done == sorted(done)
     assert {one[1] for one in told} == {STAGES + 3}
     assert done[0] == 0
-    assert done[-1] == STAGES + 2
+    assert done[-1] == STAGES + 3
     words = " ".join(one[2] for one in told)
     for part in ("copying", "first forward pass", "following the units", "proving 2 groups", "round 5 of 5"):
         assert part in words

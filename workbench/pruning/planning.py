@@ -19,7 +19,7 @@ from workbench.network.surgery import remove_units
 from workbench.pruning.budget import BudgetPlan, GroupBudget, Limits, check_request, solve
 from workbench.pruning.choice import Choice
 from workbench.pruning.least_loss import branch_weight
-from workbench.pruning.problem import BUDGET_LAM, WHOLE_PATH
+from workbench.pruning.problem import BUDGET_LAM
 from workbench.pruning.state import Change, State
 from workbench.pruning.timed import STEPS, TimedSearch
 from workbench.pruning.transitions import Ground, Options, applied, chosen, refreshed, said
@@ -220,8 +220,7 @@ def walk(
             state = refreshed(ground, state, report, cancel)
         problem, width = state.problem(name), widths[name]
         absolute = problem.absolute(lam, width)
-        wide = problem.group.width > WHOLE_PATH
-        order = problem.prefix(absolute, width, options.theta, options.selection) if wide else None
+        order = problem.prefix(absolute, width, options.theta, options.selection)
         choice = chosen(state, name, width, absolute, options, order)
         state = applied(ground, state, choice, report, cancel)
         yield choice, state

@@ -204,8 +204,8 @@ class GroupProblem:
         return SELECTIONS[selection].order(evidence).tolist()
 
     def prefix(self, lam: float, width: int, theta: float, selection: str) -> list[int]:
-        """The units of `order` up to the width; of a greedy path no more, as it takes time in wide groups."""
-        if selection != "greedy":
+        """`order`; of a greedy path through a wide group the units up to the width, found once."""
+        if selection != "greedy" or self.group.width <= WHOLE_PATH:
             return self.order(lam, width, theta, selection)
         key = (lam, width, theta)
         if key not in self._prefixes:

@@ -35,6 +35,10 @@ class Opening:
         if self.progress is not None:
             self.progress(stage, BEFORE + STAGES + 1, f"opening, {what}")
 
+    def over(self, groups: int) -> None:
+        """Say that the session is open."""
+        self.at(BEFORE + STAGES + 1, f"{groups} groups found")
+
     def finding(self, stage: int, what: str) -> None:
         """`at`, counted from where groups are looked for."""
         self.at(BEFORE + stage, what)

@@ -171,6 +171,7 @@ class Session:
         self._given_original: Callable[[], nn.Module | None] = lambda: None
         self._lock = threading.RLock()
         self._listeners: list[Callable[[str], Any]] = []
+        opening.over(len(groups))
 
     @classmethod
     def example(
