@@ -123,6 +123,9 @@ def test_measure_prints_a_table_and_saves_what_a_notebook_opens(own, tmp_path, c
     assert re.fullmatch(r"0 +13 +\d+\.\d +Linear +yes", lines[1])
     assert re.fullmatch(r"2 +3 +– +Linear +its units are the network's outputs.*", lines[2])
     assert lines[4] == "accuracy 1.0000"
+    assert lines[6].startswith(
+        "proved with inputs of (2, 5) float32 alone: keep that size, the network took no"
+    )
     session = Session.open(out, model, load_data(data))
     assert session.procedure == "sequential"
     assert session.moment("0").count == 23

@@ -15,6 +15,7 @@ from workbench.network.finding.trials import ROUNDS
 
 PRECEDING = 5  # a probe of the shape, the order of calls, the trace, training mode, the cost
 PROOF = 2 * ROUNDS + 1  # removed and silenced a round, the whole network once
+ELSEWHERE = 3  # two examples at another size: the whole network, removed and silenced, or three refusals
 
 
 def passes(model, x):
@@ -28,12 +29,12 @@ def passes(model, x):
     return session, found
 
 
-def test_digits_cnn_opens_in_sixteen_passes_all_of_them_in_its_own_precision():
+def test_digits_cnn_opens_in_nineteen_passes_all_of_them_in_its_own_precision():
     model = wb.Session.example("digits-cnn").original
     session, found = passes(model, torch.randn(64, 1, 8, 8))
     assert sum(group.prunable for group in session.groups) == 4
     assert found.keys() == {torch.float32}
-    assert found.total() <= PRECEDING + PROOF
+    assert found.total() <= PRECEDING + PROOF + ELSEWHERE
 
 
 @pytest.mark.parametrize("depth", [20, 56])
@@ -42,7 +43,7 @@ def test_a_shortcut_that_holds_two_streams_costs_a_dozen_passes_more_at_any_dept
     session, found = passes(CifarResNet(depth).eval(), torch.randn(16, 3, 32, 32))
     assert sum(not group.prunable for group in session.groups) == 3
     assert found.keys() == {torch.float32}
-    assert found.total() <= PRECEDING + PROOF + 12
+    assert found.total() <= PRECEDING + PROOF + ELSEWHERE + 12
 
 
 class Heads(nn.Module):
@@ -78,7 +79,7 @@ def test_repeated_blocks_are_mended_together(depth):
         f"{block}.attention" for block in range(depth)
     ]
     assert sum(group.prunable for group in session.groups) == 2 * depth
-    assert found.total() <= PRECEDING + PROOF + 8
+    assert found.total() <= PRECEDING + PROOF + ELSEWHERE + 8
 
 
 def test_blocks_of_which_one_needs_another_number_are_mended_all_the_same():

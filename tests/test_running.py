@@ -263,3 +263,76 @@ def test_lazy_layers_are_refused_until_they_have_run(lazy):
             use(model)
         model(x)
         use(model)
+
+
+class Steps(nn.Module):
+    """A recurrent layer with steps before examples, behind an axis of examples first where `swapped`."""
+
+    def __init__(self, swapped):
+        super().__init__()
+        self.swapped, self.cells, self.head = swapped, nn.LSTM(4, 6), nn.Linear(6, 2)
+
+    def forward(self, x):
+        if self.swapped:
+            return self.head(self.cells(x.transpose(0, 1))[0].transpose(0, 1))
+        return self.head(self.cells(x)[0])
+
+
+class Mixing(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(4, 2, 8, 0.0)
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+@pytest.mark.parametrize(
+    ("kind", "length"), [(lambda: Steps(False), 12), (lambda: Steps(True), 3), (Mixing, 12)]
+)
+def test_steps_are_not_cut_for_examples(kind, length):
+    torch.manual_seed(0)
+    x = torch.randn(12, 5, 4)
+    assert few_examples(kind(), x, 3).shape == (length, 5, 4)
+    session = wb.Session(kind(), [x])
+    assert len(session.example_input) == (12 if length == 12 else 8)
+
+
+class Dense(nn.Module):
+    """A graph of one's own: every node takes the mean of its neighbours, by a matrix of edges or a list."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.o = nn.Linear(4, 16), nn.Linear(16, 3)
+
+    def forward(self, x, edges):
+        h = self.a(x).relu()
+        if edges.is_floating_point():
+            return self.o(edges @ h)
+        return self.o(torch.zeros_like(h).index_add(0, edges[1], h[edges[0]]))
+
+
+@pytest.mark.parametrize(
+    "edges", [torch.rand(20, 20), torch.randint(0, 20, (2, 50)), torch.randint(0, 20, (2, 20))]
+)
+def test_graphs_are_left_whole_and_counted_a_node(edges):
+    inputs = {"x": torch.randn(20, 4), "edges": edges}
+    assert [tuple(t.shape) for t in tensors_of(few_examples(Dense(), inputs, 3))] == [
+        (20, 4),
+        tuple(edges.shape),
+    ]
+    between = 20 * 16 if edges.is_floating_point() else 0
+    assert count_cost(Dense(), inputs).macs == 4 * 16 + between + 16 * 3
+
+
+@pytest.mark.parametrize(
+    ("model", "x", "macs"),
+    [
+        (nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 2)), torch.randn(4), 4 * 6 + 6 * 2),
+        (nn.Conv2d(3, 5, 1), torch.randn(3, 8, 8), 3 * 5 * 64),
+        (nn.Conv2d(3, 5, 1), torch.randn(7, 3, 8, 8), 3 * 5 * 64),
+        (Fixed(), torch.randn(12, 4), 4 * 8 + 8 * 2),
+    ],
+)
+def test_inputs_without_an_axis_of_examples_are_one(model, x, macs):
+    assert count_cost(model, x).macs == macs

@@ -174,7 +174,7 @@ def test_a_network_that_cannot_be_traced_says_so_of_every_parameter():
             return self.b(x)
 
     reference = Strange()
-    groups, stays = take_apart(reference, torch.randn(4, 6))
+    groups, stays, _ = take_apart(reference, torch.randn(4, 6))
     assert {g.name for g in groups} == {"a", "b"}
     assert [one.name for one in stays] == ["scale"]
     assert "could not be traced" in stays[0].why_not

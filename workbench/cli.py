@@ -288,6 +288,7 @@ def _measure(arguments: argparse.Namespace) -> None:
         print(f"\n{stays_table(session)}")
     if session.history[0].score is not None:
         print(f"\n{session.metric} {session.history[0].score:.4f}")
+    print(f"\n{session.sizes}")
     session.save(arguments.output)
     given = "" if example else ", model"
     given += "".join(f", {data}=…" for data in ("calibration", "evaluation") if getattr(arguments, data))

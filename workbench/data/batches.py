@@ -27,7 +27,8 @@ class Batches:
     """Whole tensors cut into batches, as often as one likes: iterating gives (inputs, targets) pairs.
 
     `inputs` is (n, …), or several such tensors in a tuple or by name in a dictionary; `targets` (n, …) or
-    None; the last batch may be smaller. ``len()`` is the number of batches, `.examples` is n.
+    None; the last batch may be smaller. ``len()`` is the number of batches, `.examples` is n. `mask_rule`
+    says which positions count, see `measure.positions`.
 
     Raises ValueError where the lengths differ, there is no example, or `batch_size` is below 1.
     """
@@ -35,17 +36,20 @@ class Batches:
     inputs: Any
     targets: Tensor | None = None
     batch_size: int = BATCH_SIZE
+    mask_rule: Any = None
     draws_nothing: ClassVar[bool] = True  # iterating, for `each_of`
 
     def __post_init__(self) -> None:
         lengths = {len(t) if t.dim() else 0 for t in tensors_of(self.inputs)}
         if len(lengths) > 1:
             raise ValueError(
-                f"inputs of {', '.join(map(str, sorted(lengths)))} examples were given: one length is needed"
+                f"inputs of {', '.join(map(str, sorted(lengths)))} examples were given: one length is "
+                "needed; a batch alone, as of a graph, is [{…}]"
             )
         if self.targets is not None and len(self.targets) != self.examples:
             raise ValueError(
-                f"{self.examples} inputs but {len(self.targets)} targets were given: one each is needed"
+                f"{self.examples} inputs but {len(self.targets)} targets were given: one each is needed; two "
+                "inputs of one batch are [((a, b), None)]"
             )
         if self.examples == 0:
             raise ValueError("the data is empty: give at least one example")

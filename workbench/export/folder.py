@@ -58,7 +58,8 @@ class Point:
 
     `name` of the network, `data_name` of what it was measured on, `metric` of its score. `original` is the
     network before any commit, `recipe` the record of what led to `model`; `start` and `now` are their sizes
-    and scores. `example_input` is what the programs are traced with.
+    and scores. `example_input` is what the programs are traced with; `sizes`
+    says with which sizes of input the groups were proved.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Point:
     start: Standing
     now: Standing
     example_input: Inputs
+    sizes: str = ""
 
 
 def export(
@@ -244,6 +246,7 @@ def _readme(point: Point, portable: Portable, files: tuple[str, ...]) -> str:
         f"`{name}`, made smaller by spectral pruning in {steps}{measured}.",
         f"| | original | now |\n|---|---:|---:|\n{table}",
         shapes,
+        *([f"The groups of units were {point.sizes}."] if point.sizes else []),
         f"`{WEIGHTS}` holds the weights, `{ARCHITECTURE}` every layer that changed, `{RECIPE}` what was done "
         f"and how to do it again. With the original class, in the workbench:",
         f'```python\nimport workbench as wb\n\nmodel = wb.load_pruned({name}(), ".")\n```',

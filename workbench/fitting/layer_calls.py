@@ -15,6 +15,7 @@ from workbench.data.progress import Progress
 from workbench.fitting.patches import PatchLayer
 from workbench.fitting.watching import LayerCall
 from workbench.measure.passes import each_batch, example_count
+from workbench.measure.positions import Positions, Visible
 from workbench.network.fewer import few_examples
 from workbench.network.running import Inputs, batch_length, device_of, moved
 
@@ -61,9 +62,12 @@ def measure_calls(
     data = as_batches(data)
     share = _probe(watches, layer, data, most)
     generator = torch.Generator().manual_seed(_SEED)
+    positions = Positions.of_data(watches[-1].network, data)
 
     def run(index: int, inputs: Inputs) -> None:
-        seen = [watch.run(moved(inputs, device_of(watch.network)), index) for watch in watches]
+        visible = positions.of(inputs)
+        with visible.followed():
+            seen = [watch.run(moved(inputs, device_of(watch.network)), index) for watch in watches]
         if len({len(calls) for calls in seen}) > 1:
             times = " and ".join(str(len(calls)) for calls in seen)
             raise ValueError(
@@ -71,8 +75,12 @@ def measure_calls(
                 "can be compared"
             )
         for calls in zip(*seen, strict=True):
-            total = _samples(layer, calls[-1].inputs)
-            picked = None if share >= 1 else (torch.rand(total, generator=generator) < share).nonzero()[:, 0]
+            flags = _counted(layer, calls[-1].inputs, visible)
+            if share < 1:
+                total = _samples(layer, calls[-1].inputs)
+                chosen = torch.rand(total, generator=generator) < share
+                flags = chosen if flags is None else flags & chosen
+            picked = None if flags is None else flags.nonzero()[:, 0]
             if picked is None or len(picked):
                 use(calls, picked)
 
@@ -96,5 +104,18 @@ def _probe(watches: Sequence[Source], layer: PatchLayer, data: Iterable, most: i
 
 
 def _samples(layer: PatchLayer, inputs: Tensor) -> int:
+    return math.prod(_grid(layer, inputs))
+
+
+def _grid(layer: PatchLayer, inputs: Tensor) -> tuple[int, ...]:
+    """Axes of samples: those of examples and of the positions at the layer's output."""
+    if not layer.kernel:
+        return tuple(inputs.shape[:-1])
     one = torch.zeros(1, dtype=torch.int64)
-    return math.prod(layer.windows(inputs, one).shape[: layer.grid_axes])
+    return tuple(layer.windows(inputs, one).shape[: layer.grid_axes])
+
+
+def _counted(layer: PatchLayer, inputs: Tensor, visible: Visible) -> Tensor | None:
+    """Which samples are at positions that count, flat, on the CPU; None for all."""
+    flags = visible.flags_of(inputs, _grid(layer, inputs), layer.name)
+    return None if flags is None else flags.flatten().cpu()

@@ -15,6 +15,7 @@ from workbench.data.batches import as_batches, split_batch
 from workbench.data.progress import Progress
 from workbench.data.randomness import each_of
 from workbench.measure.passes import each_batch, run_batch
+from workbench.measure.positions import Positions, Visible
 from workbench.network.groups import features_last
 from workbench.network.layers import SPATIAL
 from workbench.network.running import (
@@ -60,10 +61,14 @@ class Drift:
 
 
 class _Beside:
-    """Runs the pruned layer beside the whole one, on what is left of the same input, at every call."""
+    """Runs the pruned layer beside the whole one, on what is left of the same input, at every call.
 
-    def __init__(self, pruned: nn.Module, cut: Cut):
-        self.pruned, self.cut = pruned, cut
+    `visible`: which positions of the batch count.
+    """
+
+    def __init__(self, name: str, pruned: nn.Module, cut: Cut):
+        self.name, self.pruned, self.cut = name, pruned, cut
+        self.visible: Visible | None = None
         self.squares, self.behind, self.positions = 0.0, 0.0, 0
 
     def __call__(self, _module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Tensor) -> None:
@@ -71,7 +76,10 @@ class _Beside:
         axis = -1 - SPATIAL[self.cut.kind]
         left = inputs.index_select(axis, self.cut.columns.to(inputs.device))
         whole = output.index_select(axis, self.cut.rows.to(output.device))
-        change = features_last(whole.double() - self.pruned(left).double(), self.cut.kind)
+        change = whole.double() - self.pruned(left).double()
+        if self.visible is not None:
+            change = self.visible.counted(change, self.cut.kind, self.name, inputs)
+        change = features_last(change, self.cut.kind)
         scale = torch.ones(1) if self.cut.scale is None else self.cut.scale
         self.squares += float(change.square().sum())
         self.behind += float((change * scale.to(change)).square().sum())
@@ -105,16 +113,21 @@ def measure_drift(
     after so many examples no further batch is taken. Raises ValueError for data that does not fit, Cancelled.
     """
     data = as_batches(data) if most is None else _first(as_batches(data), most)
-    beside = {name: _Beside(pruned.get_submodule(name), cut) for name, cut in cuts.items()}
+    beside = {name: _Beside(name, pruned.get_submodule(name), cut) for name, cut in cuts.items()}
     handles = [
         whole.get_submodule(name).register_forward_hook(one, with_kwargs=True) for name, one in beside.items()
     ]
-    sums, examples = torch.zeros(2, dtype=torch.float64), 0
+    sums, examples, masked = torch.zeros(2, dtype=torch.float64), 0, Positions.of_data(whole, data)
 
     def run(index: int, inputs: Inputs) -> None:
         nonlocal sums, examples
-        before = main_output(run_batch(whole, inputs, index)).double().cpu()
+        visible = masked.of(inputs)
+        for one in beside.values():
+            one.visible = visible
+        with visible.followed():
+            before = main_output(run_batch(whole, inputs, index)).double().cpu()
         after = main_output(run_batch(pruned, moved(inputs, device_of(pruned)), index)).double().cpu()
+        before, after = (visible.counted(output, "Linear") for output in (before, after))
         sums = sums + torch.stack([(before - after).square().sum(), before.square().sum()])
         examples += batch_length(inputs)
 

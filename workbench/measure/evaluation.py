@@ -14,6 +14,7 @@ from workbench.data.batches import as_batches, batch_count, split_batch
 from workbench.data.progress import Cancelled, Progress
 from workbench.data.randomness import each_of
 from workbench.measure.intake import Intake
+from workbench.measure.positions import Positions
 from workbench.measure.reading import OWN, NotFiniteError, Reading, read
 from workbench.network.running import batch_length, call, evaluating, main_output, one_line, shape_of
 
@@ -36,7 +37,8 @@ def evaluate(
     along the second or the last axis; over tokens (n, length) or pixels (n, height, width) where there are
     several targets an example. With one output a target, or one target of 0 or 1 for each output (labels):
     the share on the right side, of 0 for a logit, of 1/2 where the network ends in a sigmoid or softmax.
-    −100, and 255 where there are several targets an example, do not count. Other floating-point targets: the
+    −100, and 255 where there are several targets an example, do not count, nor do the classes of tokens that
+    an attention mask hides (`positions`). Other floating-point targets: the
     coefficient of determination R², see `_Variation`. The module `reading` says how they are told apart.
 
     Args:
@@ -89,7 +91,7 @@ def _score_batches(
     model: nn.Module, data: Any, reading: Reading, progress: Progress | None, cancel: Event | None
 ) -> float:
     data = as_batches(data, "evaluation")
-    total, intake = batch_count(data), Intake(model)
+    total, intake, positions = batch_count(data), Intake(model), Positions.of_data(model, data)
     right, variation, count = torch.zeros(2, dtype=torch.float64), _Variation(), 0
     for index, batch in enumerate(each_of(data)):
         if cancel is not None and cancel.is_set():
@@ -102,6 +104,8 @@ def _score_batches(
         try:
             with torch.no_grad():
                 outputs = main_output(call(model, intake(inputs)))
+            if reading.kind != "values":
+                targets = positions.of(inputs).targets(targets)
             targets = targets.to(intake.device)
             if reading.kind == "values":
                 variation.add(*reading.values(outputs, targets), torch.finfo(outputs.dtype).eps)

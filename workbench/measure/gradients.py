@@ -15,7 +15,8 @@ from workbench.data.progress import Cancelled, Progress
 from workbench.data.randomness import each_of
 from workbench.measure.intake import Intake
 from workbench.measure.passes import ActivationError
-from workbench.measure.reading import Loss, loss_for
+from workbench.measure.positions import Positions, Visible
+from workbench.measure.reading import Loss, loss_for, passes_over_marks
 from workbench.network.copying import copied
 from workbench.network.groups import UnitGroup
 from workbench.network.running import batch_length, call, main_output, one_line, received
@@ -33,6 +34,7 @@ def measure_taylor(
 
     `data` gives (inputs, targets). `loss`: by default the one that goes with the targets (`Reading.loss`),
     the mean over all that count, however they are cut into batches; a user's own is the mean over examples.
+    Positions that an attention mask hides add nothing, nor do their targets (`positions`).
     Each reader's gradient is its own, also where several read one tensor, and the terms of all readers, and
     of all calls of one, are added before the absolute value: that is the first-order change of the loss where
     the unit goes. The model is copied, run in evaluation mode and not changed.
@@ -45,20 +47,28 @@ def measure_taylor(
         parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
     sums = {group.name: torch.zeros(group.width, dtype=torch.float64) for group in prunable}
     data, counted, count, intake, objective = as_batches(data), 0, 0, Intake(model), None
+    positions = Positions.of_data(model, data)
     with _aliases(own, {reader.module for group in prunable for reader in group.readers}) as seen:
         for index, batch in enumerate(each_of(data)):
             if cancel is not None and cancel.is_set():
                 raise Cancelled(f"measuring gradients was cancelled after {index} batches")
             inputs, targets = _labelled(batch, index)
             objective = objective or loss_for(loss, model, data, "calibration")
+            visible = positions.of(inputs)
             if batch_length(inputs):
-                counted += _backward(own, intake(inputs), targets.to(intake.device), index, *objective)
+                targets = visible.targets(targets) if passes_over_marks(loss) else targets
+                counted += _backward(
+                    own, intake(inputs), targets.to(intake.device), index, *objective, visible
+                )
                 count += batch_length(inputs)
             for group in prunable:
                 for reader in group.readers:
                     for value in seen[reader.module]:
                         if value.grad is not None:  # else no gradient came by: a part computed a second time
-                            terms = reader.samples(value.detach() * value.grad)
+                            terms = visible.counted(
+                                value.detach() * value.grad, reader.kind, reader.module, value
+                            )
+                            terms = reader.samples(terms)
                             sums[group.name] += terms.sum(0, dtype=torch.float64).cpu()
             for values in seen.values():
                 values.clear()
@@ -116,10 +126,11 @@ def _backward(
     index: int,
     loss: Loss,
     of: Callable[[Tensor, Tensor], int],
+    visible: Visible,
 ) -> int:
     """Gradients of the sum over the targets that count; returns how many there are."""
     try:
-        with torch.enable_grad():
+        with torch.enable_grad(), visible.followed():
             outputs = main_output(call(model, inputs))
             counted = of(outputs.detach(), targets)
             (loss(outputs, targets) * counted).backward()

@@ -55,13 +55,16 @@ def converted(inputs: Any, dtype: torch.dtype) -> Any:
 
 
 class _Converted:
-    """Batches whose inputs are converted as they come."""
+    """Batches whose inputs are converted as they come, and whose `mask_rule` says which positions count."""
 
-    def __init__(self, data: Iterable, dtype: torch.dtype):
-        self._data, self._dtype = data, dtype
+    def __init__(self, data: Iterable, dtype: torch.dtype | None, mask: Any = None):
+        self._data, self._dtype, self.mask_rule = data, dtype, mask
 
     def __iter__(self) -> Iterator[Any]:
         for index, batch in enumerate(self._data):
+            if self._dtype is None:
+                yield batch
+                continue
             inputs, targets = split_batch(batch, index, "calibration")
             yield converted(inputs, self._dtype), targets
 
@@ -77,3 +80,10 @@ def taken_by(model: nn.Module, data: Iterable) -> Iterable:
     if isinstance(data, Batches):
         return replace(data, inputs=converted(data.inputs, intake.dtype))
     return _Converted(data, intake.dtype)
+
+
+def with_mask(data: Iterable, mask: Any) -> Iterable:
+    """`data`, from `as_batches`, of whose positions those count that `mask` says (`measure.positions`)."""
+    if mask is None:
+        return data
+    return replace(data, mask_rule=mask) if isinstance(data, Batches) else _Converted(data, None, mask)

@@ -13,6 +13,7 @@ from workbench.data.batches import as_batches, batch_count, split_batch
 from workbench.data.progress import Cancelled, Progress
 from workbench.data.randomness import each_of
 from workbench.measure.passes import run_batch
+from workbench.measure.positions import Positions
 from workbench.measure.recording import recording
 from workbench.network.finding.assembly import IDLE
 from workbench.network.groups import UnitGroup
@@ -70,7 +71,8 @@ def measure_moments(
 
     `data`: inputs, or (inputs, targets), batch by batch; moved to the model's device. Sums are float64 of
     products in the activations' own precision: of float32 ones, within 1e-7 of the trace in every entry
-    (method.md §1). Readers that receive the very same tensors have one moment, one object.
+    (method.md §1). Readers that receive the very same tensors have one moment, one object. Positions that an
+    attention mask hides are no samples (`positions`).
     `progress(done, total, what)` is called after every batch; a set `cancel` stops before the next one. The
     model is left as it was, hooks removed, whatever happens.
 
@@ -80,22 +82,32 @@ def measure_moments(
     prunable = [group for group in groups if group.prunable]
     idle = [group.writers[0].module for group in groups if group.why_not.endswith(IDLE)]
     data = as_batches(data)
-    total, device = batch_count(data), device_of(model)
+    total, device, positions = batch_count(data), device_of(model), Positions.of_data(model, data)
     count = index = 0
+    shown = False
     with recording(model, prunable, idle) as found:
         for index, batch in enumerate(each_of(data)):
             if cancel is not None and cancel.is_set():
                 raise Cancelled(f"measuring was cancelled after {index} batches")
             inputs, _ = split_batch(batch, index, "calibration")
             if batch_length(inputs):
-                found.start(index)
-                run_batch(model, moved(inputs, device), index)
+                inputs = moved(inputs, device)
+                visible = positions.of(inputs)
+                shown = shown or not visible.nothing
+                found.start(index, visible)
+                with visible.followed():
+                    run_batch(model, inputs, index)
                 found.end()
                 count += batch_length(inputs)
             if progress is not None:
                 progress(index + 1, total, f"measuring moments, {count} examples")
     if not count:
         raise ValueError("the calibration data is empty: give at least one batch with one example")
+    if not shown:
+        raise ValueError(
+            "the attention mask hides every position of the calibration data; expected 1 or True for what "
+            "counts, in torch's key_padding_mask False: name another mask, or mask=False where all count"
+        )
     if total is not None and index + 1 < total:
         raise ValueError(
             f"the calibration data promises {total} batches, but ended after {index + 1}: "

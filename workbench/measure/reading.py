@@ -9,8 +9,8 @@ What the targets are decides, with the shape of the outputs:
   (a logit) or several labels. Where exactly one of each example's is 1, they are classes, **one-hot**;
 - any other floats, one for each output: **values**.
 
-Targets that do not count: −100, and 255 (of a mask) where there are several targets an example. Values all
-count.
+Targets that do not count: −100, and 255 (of a mask) where there are several targets an example; of whole
+numbers also those at positions that an attention mask hides (`positions`). Values all count.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from workbench.data.randomness import each_of
 from workbench.measure.asking import COUNTED, AmbiguousError, check_asked
 from workbench.measure.axes import MisfitError, chosen_axis, like, misfit, one_hot_axis
 from workbench.measure.intake import Intake
+from workbench.measure.positions import Positions
 from workbench.measure.probing import ends_in_probabilities
 from workbench.measure.targets import (
     VOID,
@@ -194,8 +195,13 @@ class TaskLoss:
         self, outputs: Tensor, targets: Tensor, model: nn.Module, inputs: Any, data: Any
     ) -> Reading:
         """How the targets of training data are read of which one batch gave these `outputs`."""
-        parts = [targets] if _is_plain(targets) else [targets, *_targets_of(data, "training")]
+        parts = [targets] if _is_plain(targets) else [targets, *_targets_of(data, "training", model)]
         return reading_of(outputs, parts, self.metric, self.classes, model, inputs, for_loss=True)
+
+
+def passes_over_marks(loss: Loss | None) -> bool:
+    """Whether targets that are marked as not counting are passed over: not by a user's own loss, or of R²."""
+    return loss is None or (isinstance(loss, TaskLoss) and loss.metric != "R²")
 
 
 def loss_for(
@@ -252,7 +258,7 @@ def read(
     if metric is None and (told := _told_by_targets(targets, for_loss)):
         return told
     inputs = Intake(model)(inputs)
-    parts = [targets] if _is_plain(targets) else _targets_of(data, what)
+    parts = [targets] if _is_plain(targets) else _targets_of(data, what, model)
     try:
         with evaluating(model), torch.no_grad():
             outputs = main_output(call(model, inputs))
@@ -344,10 +350,14 @@ def _told_by_targets(targets: Tensor, for_loss: bool) -> Reading | None:
     return Reading("classes", "accuracy") if one and int(targets.max()) > 1 else None
 
 
-def _targets_of(data: Any, what: str) -> list[Tensor]:
-    parts = islice(enumerate(each_of(as_batches(data, what))), SCANNED)
-    found = [split_batch(batch, index, what)[1] for index, batch in parts]
-    return [targets for targets in found if targets is not None and targets.numel()]
+def _targets_of(data: Any, what: str, model: nn.Module | None) -> list[Tensor]:
+    positions = None if model is None else Positions.of_data(model, data)
+    found = []
+    for index, batch in islice(enumerate(each_of(as_batches(data, what))), SCANNED):
+        inputs, targets = split_batch(batch, index, what)
+        if targets is not None and targets.numel():
+            found.append(targets if positions is None else positions.of(inputs).targets(targets))
+    return found
 
 
 def _is_plain(targets: Tensor) -> bool:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.measure.passes import ActivationError
+from workbench.measure.positions import Visible
 from workbench.network.groups import UnitGroup
 from workbench.network.running import device_of, evaluating, received
 from workbench.spectral.moment import Moment
@@ -77,6 +78,7 @@ class _Alike:
         self.sums: dict[tuple[int, ...], Sums] = {}
         self._open: list[_Received] = []
         self._samples = 0
+        self.visible: Visible | None = None  # of the batch
 
     def receive(self, reader: int, inputs: Tensor) -> None:
         """Sum what a reader receives, unless one did of this tensor."""
@@ -85,22 +87,28 @@ class _Alike:
         if same is not None:
             same.readers.append(reader)
             if reader == 0:
-                same.sums.look(self.reader.laid(inputs))
+                same.sums.look(self._samples_of(reader, inputs))
             return
         sums = self._spare.take(self.group.width)
-        sums.take(self._laid(inputs.detach()), activity=reader == 0)
+        sums.take(self._laid(reader, inputs.detach()), activity=reader == 0)
         self._samples += sums.count
         if len(self.readers) == 1:
             self._keep((reader,), sums)
         else:
             self._open.append(_Received(inputs, sums, reader))
 
-    def _laid(self, inputs: Tensor) -> Tensor:
+    def _samples_of(self, reader: int, inputs: Tensor) -> Tensor:
+        """The samples at positions that count, (batch, m, positions)."""
+        if self.visible is not None:
+            inputs = self.visible.counted(inputs, self.reader.kind, self.group.readers[reader].module)
+        return self.reader.laid(inputs)
+
+    def _laid(self, reader: int, inputs: Tensor) -> Tensor:
         """The samples; in float64 as long as there are fewer than units.
 
         So few leave Σ singular, and its rank would be lost in the rounding of float32 products.
         """
-        laid = self.reader.laid(inputs)
+        laid = self._samples_of(reader, inputs)
         few = self._samples + laid.shape[0] * laid.shape[2] < self.group.width
         return laid.double() if few and laid.device.type != "mps" else laid
 
@@ -147,6 +155,12 @@ class Recorder:
                 continue
             same = [i for i in range(index, len(group.readers)) if group.readers[i].reads_alike(reader)]
             self._alike.append(_Alike(group, same, spare))
+
+    def start(self, batch: int, visible: Visible | None) -> None:
+        """A batch comes, of which these positions count."""
+        self.batch = batch
+        for alike in self._alike:
+            alike.visible = visible
 
     def hook(self, index: int):
         """The hook that sums what reader `index` receives."""
@@ -223,11 +237,11 @@ class _Recording:
         self.recorders = {group.name: Recorder(group, spare) for group in groups}
         self._batch = 0
 
-    def start(self, batch: int) -> None:
-        """The number of the batch that comes, which errors name."""
+    def start(self, batch: int, visible: Visible | None = None) -> None:
+        """The number of the batch that comes, which errors name, and which of its positions count."""
         self._batch = batch
         for recorder in self.recorders.values():
-            recorder.batch = batch
+            recorder.start(batch, visible)
 
     def end(self) -> None:
         """The batch has gone through."""

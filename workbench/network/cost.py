@@ -9,11 +9,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from workbench.network.counting import counting
 from workbench.network.fewer import on_few
-from workbench.network.running import Inputs, batch_length, call, evaluating, refuse_lazy
+from workbench.network.running import Inputs, batch_length, call, evaluating, main_output, refuse_lazy
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ def count_cost(model: nn.Module, example_input: Inputs) -> Cost:
     Args:
         model: The network; it is run in evaluation mode and given back in the mode it had.
         example_input: A batch (batch, …) as the network takes it. MACs are counted on its first example, or
-            on all and divided where the network does not take one alone.
+            on all and divided where the network does not take one alone. A tensor that cannot be cut, and
+            has no output a row, is one example.
 
     Returns:
         The cost of one example. Every product counts (`counting.py`): layers', attention's, of bare
@@ -46,9 +47,11 @@ def count_cost(model: nn.Module, example_input: Inputs) -> Cost:
     """
     refuse_lazy(model)
     try:
-        _, (counts, total) = on_few(model, example_input, 1, partial(_count_macs, model))
+        few, (macs, output) = on_few(model, example_input, 1, partial(_count_macs, model))
     except Exception:  # a norm over the batch needs more than one example
-        counts, total = _count_macs(model, example_input)
+        few, (macs, output) = example_input, _count_macs(model, example_input)
+    examples = 1 if few is not example_input else max(_examples(few, output), 1)
+    counts, total = {name: count // examples for name, count in macs.items()}, sum(macs.values()) // examples
     by_module = {}
     for name, module in model.named_modules():
         own = sum(p.numel() for p in module.parameters(recurse=False))
@@ -57,12 +60,20 @@ def count_cost(model: nn.Module, example_input: Inputs) -> Cost:
     return Cost(sum(p.numel() for p in model.parameters()), total, by_module)
 
 
-def _count_macs(model: nn.Module, inputs: Inputs) -> tuple[dict[str, int], int]:
-    """MACs an example by module name, without its children's, and of the whole."""
+def _count_macs(model: nn.Module, inputs: Inputs) -> tuple[dict[str, int], Any]:
+    """MACs by module name, without its children's, and what the network returned."""
     with evaluating(model), _stepwise(model), torch.no_grad(), counting(model) as macs:
-        call(model, inputs)
-    examples = max(batch_length(inputs), 1)
-    return {name: count // examples for name, count in macs.items()}, sum(macs.values()) // examples
+        output = call(model, inputs)
+    return macs, output
+
+
+def _examples(inputs: Inputs, output: Any) -> int:
+    """How many examples a batch has that could not be cut: a tensor without an output a row is one."""
+    if not isinstance(inputs, Tensor):
+        return batch_length(inputs)
+    found = main_output(output)
+    alike = inputs.dim() and found.dim() and found.size(0) == inputs.size(0)  # nested ones have no len
+    return inputs.size(0) if alike else 1
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 A mask of as many steps as there are examples, edges between nodes and a table look like batches by their
 length. So the network is asked: cut rightly, it runs, and the outputs of few examples are those of more.
+Layers of torch that have steps before examples make the first axis doubtful: there too the network is asked.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from workbench.network.running import (
     evaluating,
     is_square,
     length_of,
+    main_output,
+    mapped,
     tensors_of,
     units_of,
 )
@@ -34,9 +37,9 @@ TOLERANCE = 1e-3  # of the largest output: kernels differ with the number of exa
 def few_examples(model: nn.Module, inputs: Inputs, count: int) -> Inputs:
     """The first `count` examples of a batch, or all of it where no way to cut it is right.
 
-    A single tensor is cut where the network then runs. Of several, those are cut with which the network's
-    outputs for `count` examples are the first ones of its outputs for twice as many. The model runs in
-    evaluation mode; random numbers stay as they were.
+    A single tensor is cut where the network then runs, but where its first axis is that of steps. Of several,
+    those are cut with which the network's outputs for `count` examples are the first ones of its outputs for
+    twice as many. The model runs in evaluation mode; random numbers stay as they were.
     """
     units = units_of(inputs)
     if not 0 < count < max(map(length_of, units), default=0):
@@ -46,10 +49,15 @@ def few_examples(model: nn.Module, inputs: Inputs, count: int) -> Inputs:
             if length <= count:
                 continue
             few, more = cut(inputs, count, chosen), cut(inputs, 2 * count, chosen)
+            if _shapes(few) == _shapes(inputs):
+                continue  # a structure of the user's own, which is cut whole or not at all
             with suppress(Exception):  # a way that does not run is not the right one
-                first = _outputs(model, few)
                 if len(units) == 1 and isinstance(units[0], Tensor):
+                    if _are_steps(model, inputs, count):
+                        return inputs
+                    call(model, few)
                     return few
+                first = _outputs(model, few)
                 if _agree(first, _outputs(model, more), count, min(2 * count, length)):
                     return few
     return inputs
@@ -65,8 +73,9 @@ def on_few(
     units = units_of(inputs)
     if len(units) == 1 and isinstance(units[0], Tensor) and 0 < count < length_of(units[0]):
         few = cut(inputs, count, [True])
-        with suppress(Exception):
-            return few, run(few)
+        if not _are_steps(model, inputs, count):
+            with suppress(Exception):
+                return few, run(few)
         return inputs, run(inputs)
     few = few_examples(model, inputs, count)
     return few, run(few)
@@ -80,9 +89,32 @@ def _ways(inputs: Inputs, units: list) -> Iterator[tuple[int, list[bool]]]:
         odd = [index for index in alike if is_square(units[index])]
         for left_out in [[], odd, *([index] for index in reversed(alike)), alike[1:]]:
             chosen = [index in alike and index not in left_out for index in range(len(units))]
-            if any(chosen) and (length, chosen) not in ways:
+            # Rows between all nodes go with the nodes.
+            alone = set(alike) > set(odd) and all(index in odd for index in alike if chosen[index])
+            if any(chosen) and not alone and (length, chosen) not in ways:
                 ways.append((length, chosen))
     yield from ways[:WAYS]
+
+
+def _are_steps(model: nn.Module, inputs: Inputs, count: int) -> bool:
+    """Whether the first axis of a single tensor is that of steps: without the first, the rest are others.
+
+    Asked only where a layer of torch takes steps first.
+    """
+    if not any(getattr(module, "batch_first", True) is False for module in model.modules()):
+        return False
+    more = cut(inputs, max(count, 2), [True])
+    with suppress(Exception), evaluating(model), torch.no_grad(), untouched_randomness():
+        seed(0)
+        whole = main_output(call(model, more))
+        seed(0)
+        rest = main_output(call(model, mapped(more, lambda tensor: tensor[1:])))
+        return len(rest) != len(whole) - 1 or not _close(rest.double(), whole[1:].double())
+    return False
+
+
+def _shapes(inputs: Inputs) -> list[torch.Size]:
+    return [tensor.shape for tensor in tensors_of(inputs) if not tensor.is_nested]
 
 
 def _outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:

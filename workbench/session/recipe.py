@@ -87,10 +87,14 @@ class _Model(msgspec.Struct):
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """How targets are read, where a person said so (`measure.asking`); None: as they are."""
+    """How targets and positions are read, where a person said so; None: as they are.
+
+    `metric`, `classes`: as in `measure.asking`. `mask`: as in `measure.positions`, but for a function.
+    """
 
     metric: str | None = None
     classes: str | None = None
+    mask: str | bool | None = None
 
     def __post_init__(self) -> None:
         check_asked(self.metric, self.classes)
@@ -115,7 +119,7 @@ _PARTS = {
     "procedure": "the procedure must be 'simultaneous' or 'sequential'",
     "steps": "the list of steps is missing or damaged",
     "data": "'data' must be a name",
-    "targets": "'targets' must say how they are read, as 'metric' and 'classes'",
+    "targets": "'targets' must say how they are read, as 'metric', 'classes' and 'mask'",
 }
 
 
@@ -150,7 +154,7 @@ def make_recipe(
         "version": VERSION,
         "model": {"name": name, "example": example, "fingerprint": model_fingerprint},
         "data": data_name,
-        "targets": msgspec.to_builtins(asked),
+        "targets": {k: v for k, v in msgspec.to_builtins(asked).items() if k != "mask" or v is not None},
         "procedure": procedure,
         "torch": torch.__version__,
         "steps": list(steps),

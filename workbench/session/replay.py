@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from workbench.data.progress import Progress
+from workbench.measure.positions import Mask
 from workbench.session.recipe import RecipeStep, TuneStep, read_recipe, read_steps
 from workbench.session.session import Session, session_for
 from workbench.tuning.finetuning import Loss, Report
@@ -24,19 +25,30 @@ def replay(
     data_name: str = "",
     metric: str | None = None,
     classes: str | None = None,
+    mask: Mask = None,
 ) -> Session:
     """Do a recipe again, without widgets, and return the session at its end.
 
     `recipe`: a dictionary, or the path of a JSON file. `model` and `calibration` may be left out for a
     recipe made from a built-in example. `training` and `loss`, for its fine-tunings, and `data_name` are as
-    for Session; so are `metric` and `classes`, by default as the recipe says.
+    for Session; so are `metric`, `classes` and `mask`, by default as the recipe says.
 
     Raises RecipeError where the recipe is damaged or of another model (with both fingerprints), ValueError
     where model or calibration data is missing.
     """
     recipe = read_recipe(recipe)
     session = session_for(
-        recipe, model, calibration, evaluation, progress, training, loss, data_name, metric, classes
+        recipe,
+        model,
+        calibration,
+        evaluation,
+        progress,
+        training,
+        loss,
+        data_name,
+        metric,
+        classes,
+        mask=mask,
     )
     session.measure(progress)
     for step in read_steps(recipe):

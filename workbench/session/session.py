@@ -14,21 +14,23 @@ from typing import Any
 import torch
 from torch import nn
 
-from workbench.data.batches import as_batches, first_inputs, pair_hint
+from workbench.data.batches import as_batches, first_inputs
 from workbench.data.progress import Cancelled, Progress
 from workbench.examples.catalogue import load_example
 from workbench.export.folder import Point, export
 from workbench.fitting.norms import has_running_statistics
 from workbench.measure.evaluation import evaluate, reading_for
 from workbench.measure.gradients import measure_taylor
-from workbench.measure.intake import Intake, taken_by
+from workbench.measure.intake import with_mask
 from workbench.measure.moments import GroupStatistics, measure_moments
 from workbench.measure.passes import example_count
+from workbench.measure.positions import Mask, Positions
 from workbench.measure.reading import TaskLoss
 from workbench.network.copying import copied
 from workbench.network.cost import count_cost
 from workbench.network.cost_model import CostModel
 from workbench.network.finding.proof import STAGES, take_apart
+from workbench.network.finding.sizes import Sizes
 from workbench.network.finding.staying import Staying
 from workbench.network.groups import UnitGroup, named_group
 from workbench.network.rebuilt.explicit import explicit
@@ -68,8 +70,9 @@ from workbench.pruning.transitions import (
     tuned,
 )
 from workbench.session import restoring, store
+from workbench.session.forms import as_taken, first_pass
 from workbench.session.history import History, Line, Step
-from workbench.session.opening import Opening, probed
+from workbench.session.opening import Opening
 from workbench.session.recipe import (
     Asked,
     RecipeStep,
@@ -95,7 +98,9 @@ class Session:
     """Spectral pruning of one network, headless: everything that the widgets do.
 
     `calibration`: a tensor (n, …), a pair (inputs, targets), a dictionary of arguments, a DataLoader, or any
-    re-iterable of batches; several inputs stand in a tuple or a dictionary.
+    re-iterable of batches; several inputs stand in a tuple or a dictionary. A batch that does not go through
+    as (inputs, targets) is tried as one argument: a list of images, a named tuple, a graph. `example_input`,
+    by default a few examples of the first batch, is inputs alone, taken whole: groups are found on it.
     `evaluation`: batches of (inputs, targets), or a function of the model, for the score; None: no score.
     `procedure` (method.md §7): "simultaneous", every moment comes from the original network; "sequential",
     a commit makes the moments downstream stale and they are measured again before use.
@@ -105,6 +110,11 @@ class Session:
     the targets (`measure.reading`). `metric` ("accuracy", of tokens and pixels too, "label accuracy" or "R²")
     and `classes` ("last" or "second" axis of the outputs) say how targets are read where that is not as they
     seem, or not clear; they are saved with the session.
+
+    Positions that an attention mask hides, padding, do not count: in moments, in gradients, in what is
+    fitted, and in scores and losses of classes. By default the arguments' names tell (`measure.positions`);
+    `mask` names the argument, is a function of a batch's inputs that returns (batch, positions) of bool, True
+    where a position counts, or is False where every position counts.
 
     The given model is copied and never changed; hooks on it run on the copies too.
 
@@ -131,6 +141,7 @@ class Session:
         loss: Loss | None = None,
         metric: str | None = None,
         classes: str | None = None,
+        mask: Mask = None,
         progress: Progress | None = None,
         cancel: Cancel | None = None,
     ):
@@ -147,21 +158,22 @@ class Session:
         opening.at(0, "copying the network")
         original = explicit(copied(model).eval())
         opening.at(1, "a first forward pass")
-        self.calibration = taken_by(original, as_batches(calibration))
-        inputs = Intake(original)(first_inputs(self.calibration) if example_input is None else example_input)
-        # A probe of the shape before the groups, so that a wrong example is said as such.
-        try:
-            self.example_input, self._calls = probed(original, inputs, cut=example_input is None)
-        except ValueError as error:
-            hint = pair_hint(model, self.calibration) if example_input is None else ""
-            raise ValueError(f"{error}{hint}") from error
-        self.training = None if training is None else as_batches(training, "training")
+        self.mask = mask
+        data, self.example_input, self._calls = first_pass(original, as_batches(calibration), example_input)
+        self.calibration = with_mask(data, mask)
+        Positions(original, mask).of(first_inputs(data))
+        if training is not None:
+            training = with_mask(as_batches(as_taken(original, training, "training"), "training"), mask)
+        self.training = training
         self.loss = loss or (TaskLoss(metric, classes) if metric or classes else None)
         self.asked = {"metric": metric, "classes": classes}  # how targets are read, as it was given
+        if isinstance(evaluation, Iterable):
+            evaluation = as_taken(original, evaluation, "evaluation")
+            evaluation = evaluation if mask is None else with_mask(as_batches(evaluation, "evaluation"), mask)
         self.evaluation = evaluation
         self._reading = None if evaluation is None else reading_for(original, evaluation, metric, classes)
         self.metric = "" if self._reading is None else self._reading.name
-        groups, self._stays = take_apart(original, self.example_input, opening.finding)
+        groups, self._stays, self._sizes = take_apart(original, self.example_input, opening.finding)
         units = {group.name: tuple(range(group.width)) for group in groups}
         opening.finding(STAGES, "counting what it costs")
         state = State(original, groups, count_cost(original, self.example_input), units)
@@ -228,6 +240,15 @@ class Session:
         Every parameter of the network is in one of `groups`, prunable or not, or here.
         """
         return self._stays
+
+    @property
+    def sizes(self) -> Sizes:
+        """The sizes of input on which the groups were proved; as a string, in words.
+
+        A second size is tried where the network takes one: groups that do not hold there are not prunable.
+        Where it takes none, the words say that the size of the examples is to be kept.
+        """
+        return self._sizes
 
     @property
     def parameters(self) -> int:
@@ -336,7 +357,8 @@ class Session:
         self._state.check_measured()
         with self._lock:
             self._history.settle()
-            state, source = self._state, self._training if data is None else data
+            state = self._state
+            source = self._learned_from(data)
             found = measure_taylor(state.model, state.groups, source, loss or self.loss, progress, cancel)
             statistics = {
                 name: replace(one, taylor=found[name])
@@ -744,7 +766,7 @@ class Session:
             if tuning.match > 0:
                 matching = Matching.of(before.model, before.groups, state.groups, state.units)
             done = finetune(
-                model, self._training if training is None else training, tuning,
+                model, self._learned_from(training), tuning,
                 original=before.model, matching=matching, loss=loss or self.loss,
                 score=self._scored(None) if self.metric else None,
                 report=report, cancel=cancel, pause=pause,
@@ -767,6 +789,10 @@ class Session:
     @property
     def _training(self) -> Any:
         return self.calibration if self.training is None else self.training
+
+    def _learned_from(self, data: Any) -> Any:
+        """The training data, by default the session's."""
+        return self._training if data is None else with_mask(as_batches(data, "training"), self.mask)
 
     # Going back, and branches
 
@@ -853,7 +879,7 @@ class Session:
             model_fingerprint=self._fingerprint,
             procedure=self.procedure,
             steps=[record_of(step) for step in line.steps[1 : line.position + 1]],
-            asked=Asked(**self.asked),
+            asked=Asked(**self.asked, mask=None if callable(self.mask) else self.mask),
         )
 
     def original_statistics(self) -> dict[str, GroupStatistics]:
@@ -900,6 +926,7 @@ class Session:
             line.steps[0],
             line.steps[line.position],
             self.example_input if example_input is None else example_input,
+            str(self.sizes),
         )
         return export(point, folder, formats, progress, cancel, replace)
 
@@ -917,13 +944,15 @@ class Session:
         classes: str | None = None,
         progress: Progress | None = None,
         cancel: Cancel | None = None,
+        mask: Mask = None,
     ) -> Session:
         """The session that was saved in `folder`, with its history and its branches, ready to go on.
 
-        `model`: the original network; `calibration`, `training`, `loss`, `metric`, `classes`, `progress`,
-        `cancel`: as for Session, metric and classes by default as they were saved. Model and calibration may
-        be left out for a built-in example. Nothing is measured again under the simultaneous procedure, and
-        nothing fitted again whose result was saved; scores are the saved ones.
+        `model`: the original network; `calibration`, `training`, `loss`, `metric`, `classes`, `mask`,
+        `progress`, `cancel`: as for Session; metric, classes and mask by default as they were saved, a mask
+        that is a function apart. Model and calibration may be left out for a built-in example. Nothing is
+        measured again under the simultaneous procedure, and nothing fitted again whose result was saved;
+        scores are the saved ones.
 
         Raises RecipeError for a damaged file (naming it) or another model; FileNotFoundError.
         """
@@ -940,6 +969,7 @@ class Session:
             metric,
             classes,
             cancel,
+            mask,
         )
         where = Path(folder) / store.MOMENTS
         statistics = restoring.statistics_of(saved.moments, session.groups, str(where))
@@ -1060,12 +1090,13 @@ def session_for(
     metric: str | None = None,
     classes: str | None = None,
     cancel: Cancel | None = None,
+    mask: Mask = None,
 ) -> Session:
     """A fresh session on the model that `recipe` was made with, after its fingerprint was checked.
 
     `data_name`: what the calibration data is called, by default the example's name for its own. `metric`,
-    `classes`: how targets are read, by default as the recipe says. Raises ValueError where model or data
-    is missing.
+    `classes`, `mask`: how targets and positions are read, by default as the recipe says. Raises ValueError
+    where model or data is missing.
     """
     example = recipe["model"].get("example")
     name = recipe["model"].get("name", "")
@@ -1093,6 +1124,7 @@ def session_for(
         training=training, loss=loss,
         metric=metric or saved.metric, classes=classes or saved.classes,
         progress=progress, cancel=cancel,
+        mask=saved.mask if mask is None else mask,
     )  # fmt: skip
     session._fingerprint = found
     return session

@@ -17,7 +17,8 @@ from workbench.data.batches import Batches, as_batches, batch_count, split_batch
 from workbench.data.randomness import OwnRandomness, each_of
 from workbench.measure.asking import AmbiguousError
 from workbench.measure.intake import Intake
-from workbench.measure.reading import Loss, Reading, TaskLoss
+from workbench.measure.positions import Positions
+from workbench.measure.reading import Loss, Reading, TaskLoss, passes_over_marks
 from workbench.network.copying import copied
 from workbench.network.running import batch_length, call, device_of, main_output, one_line, tensors_of
 from workbench.tuning.augmentation import augmented
@@ -193,6 +194,7 @@ class _Course:
         self.task = loss if isinstance(loss, TaskLoss) else TaskLoss()
         self.loss = None if isinstance(loss, TaskLoss) else loss  # the user's own
         self.reading: Reading | None = None
+        self.positions = Positions.of_data(model, data)
         self.original, self.matching = original, matching
         self.laid_out: list[nn.Module] = []  # the networks that are channels last here
         learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -206,6 +208,8 @@ class _Course:
 
     def step(self, batch: Any, index: int) -> float:
         inputs, targets = split_batch(batch, index, "training")
+        if targets is not None and self.loss is None and passes_over_marks(self.task):
+            targets = self.positions.of(inputs).targets(targets)
         inputs = self.intake(inputs)
         targets = None if targets is None else targets.to(self.intake.device)
         if index == 0:

@@ -21,7 +21,8 @@ from workbench.network.finding.idle import idle_layers, idle_sister
 from workbench.network.finding.linking import Link, bonds, link, merged, without_units
 from workbench.network.finding.looking_up import LookedUp, looked_up
 from workbench.network.finding.mending import are_alike, choices, names_of, pattern
-from workbench.network.finding.staying import Staying, what_stays
+from workbench.network.finding.sizes import Parts, Sizes, proved_elsewhere
+from workbench.network.finding.staying import what_stays
 from workbench.network.finding.trials import BREAKS, ROUNDS, Trials
 from workbench.network.groups import Attribute, UnitGroup
 from workbench.network.layers import is_linear_layer
@@ -31,7 +32,7 @@ from workbench.network.tensors import sharing_copy
 TRACED_EXAMPLES = 2
 PROVED_EXAMPLES = 8
 PROVED_WORK = 1 << 32  # multiply–accumulates of a pass, beyond which fewer examples, but two, must do
-STAGES = 2 + ROUNDS  # of finding groups: a pass, the trace, and each round of the proof
+STAGES = 3 + ROUNDS  # of finding groups: a pass, the trace, each round of the proof, and another size
 SISTERS = 2  # groups of repeated layers for which everything is tried before the others are given up
 FOLDS = 2  # axes of a folded one that are tried as the one that adapts
 UNMATCHED = "no units are left elsewhere with which they could go in step"
@@ -62,9 +63,7 @@ def find_groups(model: nn.Module, example_input: Inputs) -> tuple[UnitGroup, ...
     return take_apart(model, example_input)[0]
 
 
-def take_apart(
-    model: nn.Module, example_input: Inputs, tell: Tell = untold
-) -> tuple[tuple[UnitGroup, ...], tuple[Staying, ...]]:
+def take_apart(model: nn.Module, example_input: Inputs, tell: Tell = untold) -> Parts:
     """The groups as `find_groups` gives them, and every parameter that is in none of them, with the reason.
 
     Args:
@@ -73,19 +72,19 @@ def take_apart(
             raises ends the work.
 
     Returns:
-        (groups, what stays); each parameter of the network is in one of both.
+        (groups, what stays, sizes of input); each parameter of the network is in one of the first two.
 
     Raises:
         ValueError: the example does not go through the model.
     """
-    groups, found, reference = _found(model, example_input, tell)
-    return groups, what_stays(reference, groups, found.trace, found.untraced)
+    groups, sizes, found, reference = _found(model, example_input, tell)
+    return Parts(groups, what_stays(reference, groups, found.trace, found.untraced), sizes)
 
 
 def _found(
     model: nn.Module, example_input: Inputs, tell: Tell
-) -> tuple[tuple[UnitGroup, ...], Discovery, nn.Module]:
-    """The groups, from what they come, and the copy of the network in which they were looked for."""
+) -> tuple[tuple[UnitGroup, ...], Sizes, Discovery, nn.Module]:
+    """The groups, their sizes of input, from what they come, and the copy in which they were looked for."""
     tell(0, "running the network")
     reference = sharing_copy(model).eval().requires_grad_(False)
     # The first pass says of a wrong example that it is one.
@@ -107,7 +106,7 @@ def _found(
             "keeps a state, so nothing can be proved of it"
         )
         still = tuple(replace(g, prunable=False, why_not=g.why_not or reason) for g in found.groups)
-        return still, found, reference
+        return still, Sizes(why_not="the network is random, or keeps a state"), found, reference
     owners = owners_of(reference)
     idle = idle_layers(reference, {*found.position, *found.trace.columns, *found.trace.rows})
     groups = []
@@ -122,7 +121,9 @@ def _found(
     }
     tried = [g for g in groups if g.prunable] + list(singles.values())
     trials = Trials(reference, proved, tried, found.alike, lambda round_, what: tell(2 + round_, what))
-    return _Proof(trials, found, groups, singles).groups(), found, reference
+    proved_first = _Proof(trials, found, groups, singles).groups()
+    elsewhere = proved_elsewhere(reference, traced, proved_first, lambda what: tell(2 + ROUNDS, what))
+    return *elsewhere, found, reference
 
 
 def _enough(found: Discovery, traced: Inputs) -> int:

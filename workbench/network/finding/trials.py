@@ -95,6 +95,17 @@ class Trials:
         self._careful: Bench | None = None
         self.blamed: frozenset[str] = frozenset()
 
+    def refusal(self) -> str:
+        """Why the network does not take the batch, '' where it does; the pass serves the trials."""
+        bench = self._quick
+        if bench is None:
+            bench = self._careful = careful_bench(self.model, self.example)
+        try:
+            bench.whole = self._outputs(bench, None)
+        except Exception as error:
+            return one_line(error)
+        return ""
+
     def failure(self, groups: Sequence[UnitGroup], round_: int) -> str:
         """Why removal is not silencing in this round, '' where it is.
 
