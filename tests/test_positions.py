@@ -377,16 +377,22 @@ def test_what_is_fitted_is_fitted_at_tokens_alone(name, reconstruction):
     assert float((weights[0] - weights[1]).abs().max()) < 1e-3 * float(weights[0].abs().max())
 
 
-def test_fine_tuning_learns_from_tokens_alone():
+@pytest.mark.parametrize("way", [{}, {"distill": 1.0}, {"match": 1.0}])
+def test_fine_tuning_learns_from_tokens_alone(way):
     learned = []
-    for wrong in (True, False):
+    for wrong, noise in ((True, 0), (False, 3)):
         model, batch = labelled(30, wrong)
+        hidden = ~batch["attention_mask"]
+        if way:  # what stands at hidden positions must not matter to what is followed there
+            batch["input_ids"] = batch["input_ids"] + noise * hidden
         session = wb.Session(model, [batch])
         session.measure()
         session.commit(session.preview("up", width=6))
-        session.finetune(tuning=wb.Tuning(epochs=2, rate=1e-2))
+        session.finetune(tuning=wb.Tuning(steps=5, rate=1e-2, **way))
         learned.append(torch.cat([p.detach().flatten() for p in session.model.parameters()]))
-    assert torch.equal(*learned)
+    if not way:
+        assert torch.equal(*learned)
+    assert float((learned[0] - learned[1]).abs().max()) < 1e-4
 
 
 def test_what_a_mask_hides_is_saved(tmp_path):

@@ -17,7 +17,7 @@ from workbench.data.batches import Batches, as_batches, batch_count, split_batch
 from workbench.data.randomness import OwnRandomness, each_of
 from workbench.measure.asking import AmbiguousError
 from workbench.measure.intake import Intake
-from workbench.measure.positions import Positions
+from workbench.measure.positions import Positions, Visible
 from workbench.measure.reading import Loss, Reading, TaskLoss, passes_over_marks
 from workbench.network.copying import copied
 from workbench.network.running import batch_length, call, device_of, main_output, one_line, tensors_of
@@ -195,6 +195,7 @@ class _Course:
         self.loss = None if isinstance(loss, TaskLoss) else loss  # the user's own
         self.reading: Reading | None = None
         self.positions = Positions.of_data(model, data)
+        self.visible = Visible(model, {})  # of the batch
         self.original, self.matching = original, matching
         self.laid_out: list[nn.Module] = []  # the networks that are channels last here
         learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -208,8 +209,9 @@ class _Course:
 
     def step(self, batch: Any, index: int) -> float:
         inputs, targets = split_batch(batch, index, "training")
+        self.visible = self.positions.of(inputs)
         if targets is not None and self.loss is None and passes_over_marks(self.task):
-            targets = self.positions.of(inputs).targets(targets)
+            targets = self.visible.targets(targets)
         inputs = self.intake(inputs)
         targets = None if targets is None else targets.to(self.intake.device)
         if index == 0:
@@ -284,7 +286,7 @@ class _Course:
         tuning = self.tuning
         outputs = wanted = distance = None
         if tuning.match > 0 and self.matching is not None:
-            outputs, wanted, distance = self.matching.run(self.model, inputs)
+            outputs, wanted, distance = self.matching.run(self.model, inputs, self.visible)
         else:
             outputs = main_output(call(self.model, inputs))
         value = outputs.new_zeros(()) if distance is None else tuning.match * distance
@@ -301,7 +303,10 @@ class _Course:
                 with torch.no_grad():
                     wanted = main_output(call(self.original, inputs))
             axis, logits = self._classes(outputs, targets, inputs)
-            distance = _distance(logits(outputs), logits(wanted), axis, tuning.temperature)
+            kind = "Conv1d" if axis == 1 and outputs.dim() == 3 else "Linear"  # classes before positions
+            ours, theirs = (self.visible.counted(logits(one), kind) for one in (outputs, wanted))
+            axis = axis if axis is None or ours.dim() == outputs.dim() else 1
+            distance = _distance(ours, theirs, axis, tuning.temperature)
             value = value + tuning.distill * distance
         return value
 
@@ -343,6 +348,8 @@ def _why(inputs: Any, targets: Tensor | None, index: int) -> str:
 def _distance(outputs: Tensor, wanted: Tensor, axis: int | None, temperature: float) -> Tensor:
     """Kullback–Leibler divergence of softened classes, where the targets say that these are classes, along
     `axis` of the outputs; else the mean squared error."""
+    if not outputs.numel():
+        return outputs.sum() * 0
     if axis is None or outputs.dim() < 2 or outputs.shape[axis] < 2:
         return functional.mse_loss(outputs, wanted)
     ours, theirs = (functional.log_softmax(one / temperature, axis) for one in (outputs, wanted))

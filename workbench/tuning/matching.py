@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
+from workbench.measure.positions import Visible
 from workbench.network.groups import Reader, UnitGroup
 from workbench.network.running import Inputs, call, main_output, received
 
@@ -52,22 +54,26 @@ class Matching:
         ]
         return cls(original, tuple(pairs))
 
-    def run(self, model: nn.Module, inputs: Inputs) -> tuple[Any, Any, Tensor]:
+    def run(
+        self, model: nn.Module, inputs: Inputs, visible: Visible | None = None
+    ) -> tuple[Any, Any, Tensor]:
         """Both networks' main outputs, and the distance, a scalar of which gradients go to `model` alone.
 
         The distance is the mean of E‖φ_J − φ♯‖²/E‖φ_J‖² over all readers, φ_J what a reader receives in the
         original, of the units that are left and in all its calls, φ♯ what it receives now, and of the same
-        for the outputs.
+        for the outputs. `visible`: which positions count, all by default.
         """
+        shown = visible or Visible(self.original, {})
         with torch.no_grad(), _received(self.original, [p.before.module for p in self.pairs]) as wanted:
             target = main_output(call(self.original, inputs))
         with _received(model, [p.now.module for p in self.pairs]) as found:
             output = main_output(call(model, inputs))
-        terms = [_relative([output], [target])]
+        terms = [_relative([shown.counted(output, "Linear")], [shown.counted(target, "Linear")])]
         for pair in self.pairs:
             units = torch.tensor(pair.units)
-            before = [pair.before.features(one, units) for one in wanted[pair.before.module]]
-            terms.append(_relative([pair.now.features(one) for one in found[pair.now.module]], before))
+            old, new = (partial(shown.counted, kind=r.kind, layer=r.module) for r in (pair.before, pair.now))
+            before = [pair.before.features(old(one), units) for one in wanted[pair.before.module]]
+            terms.append(_relative([pair.now.features(new(one)) for one in found[pair.now.module]], before))
         return output, target, torch.stack(terms).mean()
 
 
