@@ -215,6 +215,57 @@ class Two(nn.Module):
         return self.decoder(decoder_input_ids, decoder_attention_mask) + seen
 
 
+class Steps(nn.Module):
+    """A recurrent layer that goes through padding, as people have it who pool with the mask afterwards."""
+
+    def __init__(self, kind, batch_first, bidirectional):
+        super().__init__()
+        self.embed, self.first = nn.Embedding(23, 6), nn.Linear(6, WIDTH)
+        self.cells = kind(WIDTH, 7, batch_first=batch_first, bidirectional=bidirectional)
+        self.last, self.head = nn.Linear(7 * (1 + bidirectional), 9), nn.Linear(9, 3)
+        self.batch_first = batch_first
+
+    def forward(self, input_ids, attention_mask=None):
+        x = self.first(self.embed(input_ids)).relu()
+        h = self.cells(x if self.batch_first else x.transpose(0, 1))[0]
+        out = self.head(self.last(h).relu())
+        return out if self.batch_first else out.transpose(0, 1)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("two_ways", [False, True])
+def test_recurrent_layers_are_measured_at_tokens_alone(kind, batch_first, two_ways):
+    """What each direction reads at a step, by hand from what torch's own layer gives."""
+    ids, shown = padded(9)
+    torch.manual_seed(0)
+    model = Steps(kind, batch_first, two_ways).eval()
+    session = wb.Session(model, [{"input_ids": ids, "attention_mask": shown}])
+    session.measure()
+    session.measure_gradients([{"input_ids": ids, "attention_mask": shown, "labels": torch.zeros_like(ids)}])
+    with torch.no_grad():
+        x = model.first(model.embed(ids)).relu()
+        h = model.cells(x if batch_first else x.transpose(0, 1))[0]
+        h = (h if batch_first else h.transpose(0, 1)).split(7, -1)
+    zeros = torch.zeros(len(ids), 1, 7)
+    carried = [torch.cat([zeros, h[0][:, :-1]], 1)]
+    carried += [torch.cat([part[:, 1:], zeros], 1) for part in h[1:]]  # what each direction reads at a step
+    for index, rows in enumerate([x[shown], *(part[shown] for part in carried)]):
+        name = "first" if not index else f"cells.layers.0{'_reverse' * (index - 1)}.input"
+        group = next(group for group in session.groups if group.name == name)
+        reader = next(
+            i for i, one in enumerate(group.readers) if one.module.endswith(("recurrent", "0.input"))
+        )
+        moment, rows = session.moment(name, reader), rows.double()
+        assert moment.count == sum(LENGTHS)
+        assert float((moment.matrix - rows.T @ rows / len(rows)).abs().max()) < 1e-6
+    if two_ways:
+        group = session.group("first")
+        assert (
+            float((session.moment("first", 0).matrix - session.moment("first", 1).matrix).abs().max()) < 1e-6
+        )
+
+
 @pytest.mark.parametrize("way", ["rows", "flags", "sorted"])
 def test_tokens_are_followed_to_their_experts(way):
     found = []

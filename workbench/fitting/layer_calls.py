@@ -74,8 +74,8 @@ def measure_calls(
                 f"layer {layer.name} is called {times} times a pass in the two networks; only equal calls "
                 "can be compared"
             )
-        for calls in zip(*seen, strict=True):
-            flags = _counted(layer, calls[-1].inputs, visible)
+        for step, calls in enumerate(zip(*seen, strict=True)):
+            flags = _counted(layer, calls[-1].inputs, visible, step)
             if share < 1:
                 total = _samples(layer, calls[-1].inputs)
                 chosen = torch.rand(total, generator=generator) < share
@@ -115,7 +115,7 @@ def _grid(layer: PatchLayer, inputs: Tensor) -> tuple[int, ...]:
     return tuple(layer.windows(inputs, one).shape[: layer.grid_axes])
 
 
-def _counted(layer: PatchLayer, inputs: Tensor, visible: Visible) -> Tensor | None:
-    """Which samples are at positions that count, flat, on the CPU; None for all."""
-    flags = visible.flags_of(inputs, _grid(layer, inputs), layer.name)
+def _counted(layer: PatchLayer, inputs: Tensor, visible: Visible, step: int) -> Tensor | None:
+    """Which samples of call `step` are at positions that count, flat, on the CPU; None for all."""
+    flags = visible.flags_of(inputs, _grid(layer, inputs), layer.name, step)
     return None if flags is None else flags.flatten().cpu()

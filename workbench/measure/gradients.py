@@ -47,7 +47,7 @@ def measure_taylor(
         parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
     sums = {group.name: torch.zeros(group.width, dtype=torch.float64) for group in prunable}
     data, counted, count, intake, objective = as_batches(data), 0, 0, Intake(model), None
-    positions = Positions.of_data(model, data)
+    positions = Positions.of_data(own, data)
     with _aliases(own, {reader.module for group in prunable for reader in group.readers}) as seen:
         for index, batch in enumerate(each_of(data)):
             if cancel is not None and cancel.is_set():
@@ -63,10 +63,10 @@ def measure_taylor(
                 count += batch_length(inputs)
             for group in prunable:
                 for reader in group.readers:
-                    for value in seen[reader.module]:
+                    for step, value in enumerate(seen[reader.module]):
                         if value.grad is not None:  # else no gradient came by: a part computed a second time
                             terms = visible.counted(
-                                value.detach() * value.grad, reader.kind, reader.module, value
+                                value.detach() * value.grad, reader.kind, reader.module, value, step
                             )
                             terms = reader.samples(terms)
                             sums[group.name] += terms.sum(0, dtype=torch.float64).cpu()

@@ -10,8 +10,8 @@ Padding is nobody's data. By default the arguments of the network tell, by their
 
 Rows that are picked from the positions, for experts, are followed (`routing`). A mask between pairs of
 positions, (batch, …, positions, positions) or (positions, positions), hides none. A tensor that has not the
-mask's positions among its axes, pooled or with another number of them, counts whole; so do the steps of a
-recurrent layer.
+mask's positions among its axes, pooled or with another number of them, counts whole. What a recurrent layer
+carries from step to step counts where the step does that reads it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from workbench.measure.routing import Routing
 from workbench.network.groups import features_last
 from workbench.network.layers import SPATIAL
 from workbench.network.rebuilt.attention import Attention
+from workbench.network.rebuilt.recurrent import RecurrentLayer
 from workbench.network.running import Inputs, batch_length, is_square, tensors_of
 from workbench.network.tensors import named_tensors
 
@@ -39,6 +40,7 @@ batch's inputs that returns (batch, positions), True where a position counts."""
 
 VISIBLE = ("attention_mask", "encoder_attention_mask", "decoder_attention_mask")
 HIDING = "padding_mask"  # what the names end in
+CARRIED = (-1, -1)  # in place of axes: what a recurrent layer carries, (batch, units) at every step
 SECOND = ("decoder", "tgt")  # what the name of the mask of a decoder's tokens begins with
 
 
@@ -130,10 +132,11 @@ class Visible:
         """Whether no position counts."""
         return bool(self.masks) and not any(bool(mask.any()) for mask in self.masks.values())
 
-    def flags(self, shape: tuple[int, ...], layer: str = "") -> Tensor | None:
+    def flags(self, shape: tuple[int, ...], layer: str = "", step: int | None = None) -> Tensor | None:
         """Which positions of a tensor count, of `shape`, its axes without that of features.
 
-        `layer`: who receives it. None where all do, or the masks are of other positions.
+        `layer`: who receives it; `step`: in which call of a recurrent layer, by default the present one. None
+        where all do, or the masks are of other positions.
         """
         fitting = {
             name: axes for name, mask in self.masks.items() if (axes := self._axes(mask, shape, layer))
@@ -143,21 +146,28 @@ class Visible:
         # Of two masks of one shape, a decoder's belongs to its layers.
         inside = any(part.startswith(SECOND) for part in layer.split("."))
         name = next((name for name in fitting if name.startswith(SECOND) == inside), next(iter(fitting)))
-        mask, (rows, length) = self.masks[name], fitting[name]
+        mask, (rows, length) = self._directed(self.masks[name], layer), fitting[name]
+        if (rows, length) == CARRIED:
+            around: Any = self.model.get_submodule(layer.rpartition(".")[0])
+            return mask[:, (around.step if step is None else step) % mask.shape[1]]
         if len(shape) == 1:
             return mask.flatten()
         laid = [1] * len(shape)
         laid[rows], laid[length] = mask.shape
         return (mask if rows < length else mask.T).reshape(laid).expand(shape)
 
-    def flags_of(self, tensor: Tensor, shape: tuple[int, ...], layer: str = "") -> Tensor | None:
+    def flags_of(
+        self, tensor: Tensor, shape: tuple[int, ...], layer: str = "", step: int | None = None
+    ) -> Tensor | None:
         """`flags` of `shape`, the axes of a tensor's positions; those of its rows where these were picked."""
         picked = None if self.routed is None else self.routed.of(tensor)
         if picked is None or picked.shape != shape[:1]:
-            return self.flags(shape, layer)
+            return self.flags(shape, layer, step)
         return picked.reshape(-1, *[1] * (len(shape) - 1)).expand(shape)
 
-    def counted(self, tensor: Tensor, kind: str, layer: str = "", like: Tensor | None = None) -> Tensor:
+    def counted(
+        self, tensor: Tensor, kind: str, layer: str = "", like: Tensor | None = None, step: int | None = None
+    ) -> Tensor:
         """What a layer of `kind` receives, at the positions that count alone: (count, features, *1).
 
         The tensor itself where all do. `like`: the one that was seen in the pass, which has its positions.
@@ -165,7 +175,7 @@ class Visible:
         if not self.masks:
             return tensor
         features = features_last(tensor, kind)
-        flags = self.flags_of(tensor if like is None else like, tuple(features.shape[:-1]), layer)
+        flags = self.flags_of(tensor if like is None else like, tuple(features.shape[:-1]), layer, step)
         if flags is None:
             return tensor
         picked = features[flags.to(features.device)]  # (count, features)
@@ -189,14 +199,27 @@ class Visible:
         return self.flags(tuple(tensor.shape[:-1]))
 
     def _axes(self, mask: Tensor, shape: tuple[int, ...], layer: str) -> tuple[int, int] | None:
-        """The axes of `shape` that are the mask's examples and positions; (0, 0): one axis is both."""
+        """The axes of `shape` that are the mask's examples and positions; (0, 0): one is both; or `CARRIED`."""
         rows, length = mask.shape
+        within = self._recurrent(layer)
+        if within is not None and layer.endswith(".recurrent"):
+            return CARRIED if shape == (rows,) else None
         if len(shape) == 1:
             return (0, 0) if length > 1 and shape[0] == rows * length else None
         found = [(0, axis) for axis in range(1, len(shape)) if (shape[0], shape[axis]) == (rows, length)]
         if shape[:2] == (length, rows):
             found.insert(0 if self._is_sequence_first(layer) else len(found), (1, 0))
         return next(iter(found), None)
+
+    def _recurrent(self, layer: str) -> RecurrentLayer | None:
+        """The recurrent layer of which `layer` is a part."""
+        around = self.model.get_submodule(layer.rpartition(".")[0])
+        return around if isinstance(around, RecurrentLayer) else None
+
+    def _directed(self, mask: Tensor, layer: str) -> Tensor:
+        """The mask in the direction in which a recurrent layer goes through positions."""
+        within = self._recurrent(layer)
+        return mask.flip(1) if within is not None and within.reverse else mask
 
     def _is_sequence_first(self, layer: str) -> bool:
         """Whether the network has positions before examples at this layer: torch's layers mostly do."""

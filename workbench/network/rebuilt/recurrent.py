@@ -27,13 +27,14 @@ class RecurrentLayer(nn.Module):
     `input` maps what comes in, `recurrent` the units of the step before; both to the gates in torch's order
     (LSTM: i, f, g, o; GRU: r, z, n). Runs in one piece, except where a hook waits on one of the two or
     `stepwise` is set: then `input` is called once and `recurrent` at every step, with h (batch, units).
+    `step`: the one that runs, of sequences that are not packed, in the layer's own direction.
     """
 
     def __init__(self, mode: str, input: nn.Linear, recurrent: nn.Linear, time: int, reverse: bool):
         super().__init__()
         self.mode, self.time, self.reverse = mode, time, reverse
         self.input, self.recurrent = input, recurrent
-        self.stepwise = False
+        self.stepwise, self.step = False, 0
 
     @property
     def width(self) -> int:
@@ -78,7 +79,8 @@ class RecurrentLayer(nn.Module):
     def _in_steps(self, x: Tensor, state: State, sizes: Tensor | None) -> tuple[Tensor, State]:
         gates = self.input(x)
         outputs = []
-        for gate in gates.unbind(self.time) if sizes is None else gates.split(sizes.tolist()):
+        parts = gates.unbind(self.time) if sizes is None else gates.split(sizes.tolist())
+        for self.step, gate in enumerate(parts):
             if sizes is None:
                 state = self._step(gate, state)
                 outputs.append(state[0])
