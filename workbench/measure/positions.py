@@ -199,7 +199,7 @@ class Visible:
         return self.flags(tuple(tensor.shape[:-1]))
 
     def _axes(self, mask: Tensor, shape: tuple[int, ...], layer: str) -> tuple[int, int] | None:
-        """The axes of `shape` that are the mask's examples and positions; (0, 0): one is both; or `CARRIED`."""
+        """Axes of `shape` that are examples and positions of the mask; (0, 0): one is both; or `CARRIED`."""
         rows, length = mask.shape
         within = self._recurrent(layer)
         if within is not None and layer.endswith(".recurrent"):
