@@ -167,6 +167,7 @@ def measured_loss(session, choice, batch):
     session.undo()
     change = total = 0.0
     seen = inputs_of(original, [reader.module for reader in group.readers], batch)
+    hidden = batch["attention_mask"] == 0 if isinstance(batch, dict) and "attention_mask" in batch else None
     for index, reader in enumerate(group.readers):
         before, after = original.get_submodule(reader.module), pruned.get_submodule(reader.module)
         outputs, features = layer_weight(before).shape[:2]
@@ -184,6 +185,8 @@ def measured_loss(session, choice, batch):
         for x in seen[reader.module]:
             axis = x.dim() - SPATIAL[reader.kind] - 1  # of the features
             x = x.movedim(axis, -1) * ours
+            if hidden is not None and x.shape[:2] == hidden.shape:
+                x[hidden] = 0  # padding counts neither as a sample nor as a change
             y = linear_part(before, x.movedim(-1, axis))
             lost += float((linear_part(layer, to(x).movedim(-1, axis)) - y).square().sum())
             whole += float(y.square().sum())
