@@ -388,3 +388,20 @@ def test_a_sweep_takes_each_group_alone():
     assert session.position == 0
     with pytest.raises(ValueError, match="shares of the width"):
         session.sensitivity((0.5, 1.5))
+
+
+@pytest.mark.parametrize("rule", ["equal", "shared", "least"])
+def test_planning_tells_how_far_it_is_and_is_cancelled_between_two_groups(rule):
+    session = session_of()
+    told, cancel = [], Event()
+    session.plan(session.macs // 2, rule=rule, progress=lambda *one: told.append(one), cancel=cancel)
+    assert {done for done, total, what in told if "predicting" in what} == set(range(len(HALF)))
+    assert any("comparing" in what for *_, what in told) == (rule == "least")
+
+    def stop(done, _total, _what):
+        if done == 1:
+            cancel.set()
+
+    session = session_of()
+    with pytest.raises(Cancelled, match="planning"):
+        session.plan(session.macs // 2, rule=rule, progress=stop, cancel=cancel)

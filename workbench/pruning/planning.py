@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from numbers import Integral
 from threading import Event
+from typing import TypeVar
 
 import numpy as np
 from torch import nn
@@ -25,6 +26,7 @@ from workbench.pruning.timed import STEPS, TimedSearch
 from workbench.pruning.transitions import Ground, Options, applied, chosen, refreshed, said
 
 _NOTHING = 1e-300  # seconds: a target that every network misses
+Item = TypeVar("Item")
 _UNASKED = np.zeros(0)  # what a rule does not ask for
 
 
@@ -52,12 +54,13 @@ def group_budgets(
     ]
 
 
-def _needed(state: State, rule: str) -> list[GroupBudget]:
+def _needed(state: State, rule: str, progress: Progress | None, cancel: Event | None) -> list[GroupBudget]:
     """No more of every prunable group than `rule` needs: greedy paths of wide groups take their time."""
     prunable = [group for group in state.groups if group.prunable]
     if rule == "least":
         streams = _streams(state)
-        return [_compared(state, group, streams) for group in prunable]
+        each = _one_by_one(prunable, "planning, comparing groups", progress, cancel)
+        return [_compared(state, group, streams) for group in each]
     found = [GroupBudget(group.name, group.width, _UNASKED, _UNASKED) for group in prunable]
     if rule == "shared":
         spectra = [state.problem(group.name).spectrum.eigenvalues.numpy() for group in prunable]
@@ -75,19 +78,39 @@ def _compared(state: State, group: UnitGroup, streams: Mapping[str, float]) -> G
     return GroupBudget(group.name, group.width, _UNASKED, _UNASKED, weight, comparable)
 
 
+def _one_by_one(
+    items: Iterable[Item], what: str, progress: Progress | None, cancel: Event | None
+) -> Iterator[Item]:
+    """The items; between two of them `progress` is told and `cancel` heeded."""
+    every = list(items)
+    for index, item in enumerate(every):
+        if cancel is not None and cancel.is_set():
+            raise Cancelled(f"cancelled while {what}, {index} of {len(every)} done")
+        if progress is not None:
+            progress(index, len(every), what)
+        yield item
+
+
 def predicted_losses(
-    state: State, widths: Mapping[str, int], options: Options, lam: float | None = BUDGET_LAM
+    state: State,
+    widths: Mapping[str, int],
+    options: Options,
+    lam: float | None = BUDGET_LAM,
+    progress: Progress | None = None,
+    cancel: Event | None = None,
 ) -> dict[str, float]:
     """Relative output loss of each group of `widths` alone, exactly as `chosen` says it at that width.
 
     Raises:
         ValueError: a group or width that does not exist.
         NotMeasuredError: the selection needs gradients that are not measured.
+        Cancelled: `cancel` was set.
     """
     falling(state.groups, widths)
+    each = _one_by_one(widths.items(), "planning, predicting losses", progress, cancel)
     return {
         name: state.problem(name).predicted_loss(width, lam, options.theta, options.selection)
-        for name, width in widths.items()
+        for name, width in each
     }
 
 
@@ -134,7 +157,7 @@ def plan_for(
     """
     options = options or Options()
     model = CostModel.of(state.model, state.groups, state.cost)
-    budgets = _needed(state, rule)
+    budgets = _needed(state, rule, progress, cancel)
     biased = options.reconstruction == "original"
     if unit != "seconds":
         plan = solve(rule, budgets, model, target, unit, limits, biased=biased)
@@ -146,7 +169,7 @@ def plan_for(
             state, original, lambda aim, times: solve(rule, budgets, model, aim, unit, limits, times, biased),
             float(target), example_input, reference, progress, cancel,
         )  # fmt: skip
-    return replace(plan, losses=predicted_losses(state, plan.widths, options, lam))
+    return replace(plan, losses=predicted_losses(state, plan.widths, options, lam, progress, cancel))
 
 
 def _timed(
