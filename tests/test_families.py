@@ -33,7 +33,6 @@ REASONS = {
     "mixed by .*LayerNorm": "the stream, through LayerNorm",
     "mixed by .*RMSNorm": "the stream, through RMSNorm",
     "whose code fixes a size: The size of tensor": "channels beside a zero-padded shortcut",
-    "whose code fixes a size: (shape|not enough)": "heads, in a fixed reshape",
     "also returned": "units that are also returned",
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from workbench.data.checkpoints import read_tensors
 from workbench.network.copying import copied
 from workbench.network.rebuilt.explicit import explicit
+from workbench.network.rebuilt.sizes import Fallen, fallen_of, set_fallen
 from workbench.network.tensors import named_tensors, own_tensors
 
 RECIPE, MOMENTS, WEIGHTS = "recipe.json", "moments.safetensors", "model.safetensors"
@@ -31,12 +33,16 @@ Size = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Layer(msgspec.Struct, rename={"kind": "class"}):
-    """A layer that changed: its class, the shapes of its tensors now and before, and new whole numbers."""
+    """A layer that changed: its class, the shapes of its tensors now and before, and new whole numbers.
+
+    `sizes`: those that its code gives to torch and that fell with units.
+    """
 
     kind: str
     tensors: dict[str, list[Size]]
     original: dict[str, list[Size]]
     attributes: dict[str, Any]
+    sizes: list[Fallen] = []
 
 
 class Architecture(msgspec.Struct, rename={"kind": "class"}):
@@ -74,7 +80,8 @@ def packed(model: nn.Module, original: nn.Module) -> tuple[dict[str, Tensor], di
 def changed_layers(model: nn.Module, original: nn.Module) -> dict[str, dict[str, Any]]:
     """Modules of `model` whose own tensors or whole numbers differ from those in `original`, by name.
 
-    Each as {"class", "tensors": {name: shape}, "original": {name: shape}, "attributes": {name: number}}.
+    Each as {"class", "tensors": {name: shape}, "original": {name: shape}, "attributes": {name: number}}, and
+    "sizes", a list, where sizes in its code fell.
     """
     before = dict(original.named_modules(remove_duplicate=False))
     layers = {}
@@ -82,13 +89,14 @@ def changed_layers(model: nn.Module, original: nn.Module) -> dict[str, dict[str,
         now, was = _shapes(module), _shapes(before[name])
         numbers = _numbers(before[name])
         attributes = {key: value for key, value in _numbers(module).items() if numbers.get(key) != value}
-        if now != was or attributes:
+        sizes = [asdict(one) for one in fallen_of(module)]
+        if now != was or attributes or sizes:
             layers[name] = {
                 "class": type(module).__name__,
                 "tensors": now,
                 "original": was,
                 "attributes": attributes,
-            }
+            } | ({"sizes": sizes} if sizes else {})
     return layers
 
 
@@ -258,6 +266,8 @@ def _reshape(module: nn.Module, layer: Layer) -> None:
         setattr(module, key, new if key in module._buffers else nn.Parameter(new, requires_grad=wanted))
     for key in own.keys() - layer.tensors.keys():
         setattr(module, key, None)
+    if layer.sizes:
+        set_fallen(module, layer.sizes)
 
 
 def _fill(model: nn.Module, tensors: Mapping[str, Tensor], aliases: Mapping[str, str], path: Path) -> None:

@@ -51,6 +51,22 @@ class Attribute:
 
 
 @dataclass(frozen=True)
+class CodeSize:
+    """A number of places, `was`, that a module's code gives to torch; it falls by `per_unit` with a unit.
+
+    `place`, `index`: which call in the code, and which number in it. `units`: the group's, where the axis
+    holds these and nothing else, or 0.
+    """
+
+    module: str
+    place: str
+    index: int
+    was: int
+    per_unit: int
+    units: int
+
+
+@dataclass(frozen=True)
 class Reader:
     """A layer that receives the group's units linearly.
 
@@ -126,10 +142,11 @@ class UnitGroup:
 
     `writers`, `norms` and `readers` are in the order in which the network runs them; `norms` are all layers
     between that keep a channel to itself, depthwise and grouped convolutions too. The units are numbered as
-    the first writer's rows. `held` tensors lose entries and `attributes` fall with the units. `why_not` says
-    in words why a group is not prunable. `work`: multiply–accumulates a unit and example beside those of
-    layers, as in the products of an attention head. `linked`: names of the groups that became this one,
-    since they can only go together; a unit is then one or several of each.
+    the first writer's rows. `held` tensors lose entries; `attributes`, and `sizes` where attributes alone do
+    not count the units, fall with them. `why_not` says in words why a group is not prunable. `work`:
+    multiply–accumulates a unit and example beside those of layers, as in the products of an attention head.
+    `linked`: names of the groups that became this one, since they can only go together; a unit is then one
+    or several of each.
     """
 
     name: str
@@ -144,6 +161,7 @@ class UnitGroup:
     attributes: tuple[Attribute, ...] = ()
     work: int = 0
     linked: tuple[str, ...] = ()
+    sizes: tuple[CodeSize, ...] = ()
 
     def details(self) -> str:
         """One line in words, for a log or a tooltip."""

@@ -28,6 +28,7 @@ from workbench.network.layers import (
     set_count,
     set_layer_weight,
 )
+from workbench.network.rebuilt.sizes import lower
 from workbench.network.tensors import sharing_copy
 from workbench.spectral.reconstruction import fold
 
@@ -83,6 +84,8 @@ def shrink(
     for attribute in group.attributes:
         owner = model.get_submodule(attribute.module)
         setattr(owner, attribute.name, getattr(owner, attribute.name) - len(lost) * attribute.per_unit)
+    for size in group.sizes:
+        lower(model.get_submodule(size.module), size, len(lost))
     return Renumbering(rows, columns, held)
 
 

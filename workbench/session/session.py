@@ -29,8 +29,8 @@ from workbench.measure.reading import TaskLoss
 from workbench.network.copying import copied
 from workbench.network.cost import count_cost
 from workbench.network.cost_model import CostModel
+from workbench.network.finding.elsewhere import Sizes
 from workbench.network.finding.proof import STAGES, take_apart
-from workbench.network.finding.sizes import Sizes
 from workbench.network.finding.staying import Staying
 from workbench.network.groups import UnitGroup, named_group
 from workbench.network.rebuilt.explicit import explicit

@@ -234,6 +234,8 @@ class _Assembly:
         return Reader(name, kind_of(self.modules[name]), columns, self.found.normalised.get(name, ""))
 
     def _training_only(self, writers: list[str], uses: list[Use], read: bool) -> str:
+        if writers[0] in self.found.outside:
+            return _used_outside(writers[0], self.found.outside[writers[0]])
         if writers[0] not in self.position:
             return "the layer runs in training mode alone"
         held = [

@@ -35,6 +35,7 @@ class Labels:
         self.mixers: list[tuple[int, str]] = []  # what made one unit of several
         self.waiting: list[tuple[np.ndarray, np.ndarray, np.ndarray, str]] = []  # results, joins of them
         self.cuts: dict[bytes, Any] = {}  # where an axis of units is taken apart
+        self._sharing: set[int] = set()  # heads that have one key in common
 
     # Making and reading
 
@@ -43,6 +44,10 @@ class Labels:
         start = len(self._parent)
         self._parent = np.concatenate([self._parent, np.arange(start, start + count)])
         return torch.arange(start, start + count)
+
+    def count_all(self) -> int:
+        """How many labels there are, 0 among them."""
+        return len(self._parent)
 
     def hold(self, tensor: Tensor, start: int = 0) -> int | None:
         """Give every entry of a bare parameter its own negative label; the first entry's, negated.
@@ -266,6 +271,22 @@ class Labels:
         """Whether along `dims` no two different units stand."""
         largest = labels.clamp(min=0).amax(list(dims), keepdim=True)
         return not bool(((labels > 0) & (labels != largest)).any())
+
+    def share(self, heads: Tensor) -> None:
+        """Note that these heads have one key in common."""
+        self._sharing |= set(heads.unique().tolist())
+
+    def are_sharing(self, labels: Tensor) -> bool:
+        """Whether all of these are heads that have one key in common."""
+        if not self._sharing:
+            return False
+        sharing = self.roots(torch.tensor(sorted(self._sharing)))
+        return bool(torch.isin(labels, sharing).all())
+
+    def has_several_beside(self, labels: Tensor, others: Tensor) -> bool:
+        """Whether each of these meets more than one of the others."""
+        pairs = _distinct(labels.flatten().numpy(), others.flatten().numpy())
+        return bool((np.unique(pairs[:, 0], return_counts=True)[1] > 1).all()) and bool((labels > 0).all())
 
     def count(self, labels: Tensor, each: int) -> None:
         """Note that every number with one of these labels was made by `each` multiply–accumulates."""

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from workbench.network.finding.labels import Labels
 
+SHARED = "they are shared by all heads of"
+
 
 def are_crossed(labels: Labels, first: Tensor, second: Tensor) -> bool:
     """Whether each of the units of one side meets each of the other's, as in an outer product."""
@@ -25,8 +27,13 @@ def the_longer(labels: Labels, first: Tensor, second: Tensor, where: str) -> Ten
 def met(labels: Labels, first: Tensor, second: Tensor, where: str, what: str = "") -> Tensor:
     """`labels.meet`, but one unit that is spread over several (a gate, an attention weight) stays for itself.
 
-    Taking one of the several away is silencing it; the single one cannot go.
+    Taking one of the several away is silencing it; the single one cannot go. Heads with keys in common have
+    values in common too.
     """
+    for heads, values in ((first, second), (second, first)):
+        if labels.are_sharing(heads) and labels.has_several_beside(values, heads):
+            labels.refuse(values, f"{SHARED} {where or 'the network'}")
+            return labels.roots(heads)
     for gate, several in ((first, second), (second, first)):
         if _single(gate) and spread_over(labels, gate, several):
             labels.refuse(gate, f"it is spread over all units of others in {where or 'the network'}")

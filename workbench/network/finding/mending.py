@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 from torch import nn
 
 from workbench.network.finding.looking_up import LookedUp
-from workbench.network.groups import Attribute, UnitGroup
+from workbench.network.groups import Attribute, CodeSize, UnitGroup
 
 CANDIDATES = 6  # numbers near a group, and names, that are tried
 
@@ -53,9 +55,21 @@ def choices(
     return [*few, *several, *combinations(near, 3)]
 
 
-def names_of(chosen: Sequence[Attribute]) -> tuple[str, ...]:
-    """Names of the numbers, by which the next group's are tried first."""
-    return tuple(sorted({one.name for one in chosen}))
+def mends(
+    group: UnitGroup, found: Sequence[tuple[Attribute, ...]], sizes: tuple[CodeSize, ...]
+) -> list[UnitGroup]:
+    """The group with numbers of modules, or `sizes` in their code, that fall with its units; likeliest first.
+
+    Numbers, `found` as `choices` gives them, come first: sizes in code hold for this code alone.
+    """
+    numbers = [replace(group, attributes=chosen) for chosen in found]
+    few = sum(len(chosen) <= 2 for chosen in found)
+    return [*numbers[:few], *([replace(group, sizes=sizes)] if sizes else []), *numbers[few:]]
+
+
+def way_of(mended: UnitGroup) -> tuple[Any, ...]:
+    """How a group was mended: names of the numbers, by which the next group's are tried first."""
+    return bool(mended.sizes), tuple(sorted({one.name for one in mended.attributes}))
 
 
 def pattern(name: str) -> str:

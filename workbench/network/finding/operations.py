@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
+from workbench.network.finding.contracting import contract
 from workbench.network.finding.cuts import CUTTING, note_cut, note_stack
 from workbench.network.finding.dependence import settle_by_trying
 from workbench.network.finding.kinds import (
@@ -29,7 +30,7 @@ from workbench.network.finding.kinds import (
     SPATIAL,
 )
 from workbench.network.finding.labels import Labels
-from workbench.network.finding.meeting import are_crossed, met, mixer, summed_apart, the_longer
+from workbench.network.finding.meeting import are_crossed, met, mixer, the_longer
 
 
 def propagate(
@@ -172,44 +173,6 @@ def _neighbours(labels: Labels, name: str, given: dict, outputs: list[Tensor], w
         labels.write(out, kept.expand(out.shape))
 
 
-def _contract(labels: Labels, name: str, given: dict, outputs: list[Tensor], where: str) -> None:
-    """A product of matrices (…, i, k)·(…, k, j)."""
-    tensors = [v for v in given.values() if isinstance(v, Tensor)]
-    left, right = tensors[-2:]
-    a, b = _at_least_matrix(labels, left, 0), _at_least_matrix(labels, right, 1)
-    what = mixer(where, "matrix product")
-    for one, other, held_dims in ((a, b, [-1]), (b, a, [-2])):
-        labels.multiply(other, one, where)
-        if bool((other < 0).any()) and not labels.is_uniform(one, held_dims):
-            labels.refuse(one, f"they are multiplied by a bare parameter in {where or 'the network'}")
-            return
-    if labels.is_uniform(a, [-1]) and labels.is_uniform(b, [-2]):
-        rows, columns = labels.together(a, [-1]), labels.together(b, [-2])
-        shape = torch.broadcast_shapes(rows.shape, columns.shape)
-        result = met(labels, rows.clamp(min=0).expand(shape), columns.clamp(min=0).expand(shape), where, what)
-    elif labels.apart and (kept := summed_apart(labels, a, b, where)) is not None:
-        result = kept
-    else:  # an inner product over units: all that meet in it become one
-        one, two = labels.together(a, [-2, -1], what), labels.together(b, [-2, -1], what)
-        result = labels.meet(one.clamp(min=0), two.clamp(min=0), what)
-    out = outputs[0]
-    labels.count(result, left.shape[-1] * max(1, out.numel()) // max(1, result.numel()))
-    full = result.expand(
-        *result.shape[:-2], left.shape[-2] if left.dim() > 1 else 1, right.shape[-1] if right.dim() > 1 else 1
-    )
-    full = full.reshape(out.shape)
-    if len(tensors) == 3:
-        added = labels.of(tensors[0])
-        full = full if added is None else labels.meet(full, added.expand(out.shape), what)
-    labels.write(out, full)
-
-
-def _at_least_matrix(labels: Labels, tensor: Tensor, vector_axis: int) -> Tensor:
-    found = labels.of(tensor)
-    found = torch.zeros(tensor.shape, dtype=torch.int64) if found is None else found
-    return found.unsqueeze(vector_axis) if found.dim() == 1 else found
-
-
 def _halves(labels: Labels, name: str, given: dict, outputs: list[Tensor], where: str) -> None:
     """glu: the first half of an axis times the sigmoid of the second."""
     source: Tensor = next(iter(given.values()))
@@ -342,7 +305,7 @@ RULES: tuple[tuple[Any, Rule], ...] = (
     (MOVING, _move),
     (REDUCING, _reduce),
     (SPATIAL, _neighbours),
-    (CONTRACTING, _contract),
+    (CONTRACTING, contract),
     (NORMS, _channel_norm),
     ({"_pack_padded_sequence", "_pad_packed_sequence"}, _packed),
     ({"index_put", "index_put_"}, _put),

@@ -7,7 +7,7 @@ around that must fall with their units; all that is left is proved once more, to
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 
@@ -16,14 +16,15 @@ from torch import Tensor, nn
 
 from workbench.network.fewer import few_examples, on_few
 from workbench.network.finding.assembly import Discovery, discover
+from workbench.network.finding.elsewhere import Parts, Sizes, proved_elsewhere
 from workbench.network.finding.hindrances import owners_of, structural_reason
 from workbench.network.finding.idle import idle_layers, idle_sister
 from workbench.network.finding.linking import Link, bonds, link, merged, without_units
 from workbench.network.finding.looking_up import LookedUp, looked_up
-from workbench.network.finding.mending import are_alike, choices, names_of, pattern
-from workbench.network.finding.sizes import Parts, Sizes, proved_elsewhere
+from workbench.network.finding.mending import are_alike, choices, mends, pattern, way_of
+from workbench.network.finding.sizes import code_sizes
 from workbench.network.finding.staying import what_stays
-from workbench.network.finding.trials import BREAKS, ROUNDS, Trials
+from workbench.network.finding.trials import BREAKS, ROUNDS, Tell, Trials, untold
 from workbench.network.groups import Attribute, UnitGroup
 from workbench.network.layers import is_linear_layer
 from workbench.network.running import Inputs, batch_length, call, call_order, tensors_of
@@ -38,11 +39,6 @@ FOLDS = 2  # axes of a folded one that are tried as the one that adapts
 UNMATCHED = "no units are left elsewhere with which they could go in step"
 ONE_STAYS = "the network breaks where a single unit is left: this one stays beside it"
 Failures = dict[str, str]  # why a group cannot go, by its name
-Tell = Callable[[int, str], object]  # is told the stage that begins, and in words on what
-
-
-def untold(stage: int, what: str) -> None:
-    """Nobody asks how far the work is."""
 
 
 def find_groups(model: nn.Module, example_input: Inputs) -> tuple[UnitGroup, ...]:
@@ -156,7 +152,7 @@ class _Proof:
         self.candidates = [group for group in groups if group.prunable]
         # Bound ones mostly fail: each for itself, not by halving all.
         self.bound = bonds(found)
-        self.mended_by: tuple[str, ...] = ()  # the numbers that mended the last group
+        self.mended_by: tuple = ()  # how the last group was mended
         self._one_by_one: set[str] = set()  # patterns of names of groups that nothing mends together
         self._unmended: Counter[str] = Counter()  # groups of a pattern for which all was tried in vain
 
@@ -312,16 +308,20 @@ class _Proof:
         `kind`: what else than their layer tells groups apart that are tried in vain.
         """
         like = kind + pattern(group.name)
-        mends = sorted(self._choices(group), key=lambda chosen: names_of(chosen) != self.mended_by)
+        ways = sorted(self._mends(group), key=lambda way: way_of(way) != self.mended_by)
         if self._unmended[like] >= SISTERS:
-            mends = [chosen for chosen in mends if names_of(chosen) == self.mended_by]
-        for chosen in mends:
-            trial = replace(group, attributes=chosen)
+            ways = [way for way in ways if way_of(way) == self.mended_by]
+        for trial in ways:
             if not self.trials.failure([trial], 0):
-                self.mended_by = names_of(chosen)
+                self.mended_by = way_of(trial)
                 return trial
         self._unmended[like] += 1
         return None
+
+    def _mends(self, group: UnitGroup) -> list[UnitGroup]:
+        trace = self.found.trace
+        sizes = code_sizes(group, trace.labels, (trace.rows, trace.carriers), trace.sizes)
+        return mends(group, self._choices(group), sizes)
 
     def _mended_together(self, base: Sequence[UnitGroup], groups: Sequence[UnitGroup]) -> list[UnitGroup]:
         """Groups of layers that are repeated, all of them with the numbers that mend the first one.
@@ -335,10 +335,10 @@ class _Proof:
             return []
         found = [first]
         for group in groups[1:]:
-            alike = [chosen for chosen in self._choices(group) if names_of(chosen) == self.mended_by]
+            alike = [way for way in self._mends(group) if way_of(way) == self.mended_by]
             if not alike:
                 return []
-            found.append(replace(group, attributes=alike[0]))
+            found.append(alike[0])
         return [] if self.trials.failure([*base, *found], 0) else found
 
     def _spared(self, group: UnitGroup) -> UnitGroup | None:

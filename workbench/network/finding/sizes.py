@@ -1,182 +1,148 @@
-"""A second size of input: what holds where two numbers happen to be equal need not hold at another size.
-
-A map of one pixel is laid out alike with its channels first and last; code may also branch on a length. So
-what was proved on the examples is tried once more on the same examples made larger or smaller, where the
-network takes them.
-"""
+"""Sizes in code that count units: noted while a network runs once, with the labels of what they count."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, NamedTuple
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_flatten
 
-from workbench.network.finding.staying import Staying
-from workbench.network.finding.trials import Trials
-from workbench.network.groups import UnitGroup
-from workbench.network.running import Inputs, is_list_of_examples, is_square, mapped, shape_of, units_of
+from workbench.network.finding.labels import Labels
+from workbench.network.groups import CodeSize, UnitGroup
+from workbench.network.rebuilt.given_sizes import INPUT, Counted, given_sizes, input_of, place_of_call
 
-TRIED = 3  # other sizes that are tried before the examples' own is all there is
-LARGE = 128  # pixels from which images are made smaller: a smaller map may be left with a single pixel
-STRIDE = 32  # by which most networks divide an image
+HERE = str(Path(__file__).parent)
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """The shapes of the inputs on which the groups were proved.
+class NotedSize:
+    """A size that the code of a module gave, and the labels, each with its times, of the places it counts."""
 
-    `first`: of the examples; `second`: of the same examples at another size, '' where there was none; then
-    `why_not` says why.
+    module: str
+    place: str
+    index: int
+    size: int
+    labels: Tensor
+    times: Tensor
+
+
+class SizeNotes(TorchFunctionMode):
+    """Within: the sizes that the code of a network gives are noted, with the labels of what they count."""
+
+    def __init__(self, model: nn.Module, labels: Labels, noted: list[NotedSize]):
+        super().__init__()
+        self.names = {id(module): name for name, module in model.named_modules()}
+        self.labels, self.noted = labels, noted
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        ours = sys._getframe(1).f_code.co_filename.startswith(HERE)  # a look at what ran
+        given = None if ours else given_sizes(func, args, kwargs)
+        if given is not None:
+            module, place = place_of_call()
+            name = self.names.get(id(module))
+            if name is not None and place:
+                tensors = {INPUT: input_of(args, kwargs)}
+                tensors |= dict(enumerate(t for t in tree_flatten(out)[0] if isinstance(t, Tensor)))
+                with torch._C._DisableTorchDispatch():  # looking is none of the network's operations
+                    self._note(name, place, given.sizes, given.counted, tensors)
+        return out
+
+    def _note(
+        self,
+        module: str,
+        place: str,
+        sizes: Sequence[Any],
+        counted: Sequence[Counted],
+        tensors: Mapping[int, Tensor],
+    ) -> None:
+        known = {key: self.labels.of(tensors[key]) for key in {one.tensor for one in counted}}
+        for index, (size, one) in enumerate(zip(sizes, counted, strict=True)):
+            found = known[one.tensor]
+            if size in (-1, 0) or not isinstance(size, int) or (size == 1 and one.first is None):
+                continue
+            line = torch.zeros(0, dtype=torch.int64) if found is None else _line(found, one.axis)
+            line = line[one.first : one.stop]
+            labels, times = line[line != 0].unique(return_counts=True)
+            self.noted.append(NotedSize(module, place, index, size, labels, times))
+
+
+def _line(found: Tensor, axis: int) -> Tensor:
+    """The labels along an axis, at the first place or the last of all others: wherever there are more."""
+    if not found.numel():
+        return found.flatten()
+    lines = found.movedim(axis, -1).reshape(-1, found.shape[axis])[[0, -1]]
+    return lines[int((lines != 0).sum(1).argmax())]
+
+
+def code_sizes(
+    group: UnitGroup, labels: Labels, tables: Sequence[Mapping[str, Tensor]], noted: Sequence[NotedSize]
+) -> tuple[CodeSize, ...]:
+    """The sizes in the network's code that must fall with the group's units.
+
+    Args:
+        group: as it was found, or linked.
+        labels: of the trace; `tables`: labels of rows by a module's name.
+        noted: the sizes that the code gave.
+
+    Returns:
+        One entry a size, and one that falls by 0 for what a unit has along another axis of the same call, a
+        head's dimension say; none where a size counts some of the units more often than others, or counts
+        them at one call and not at another one in the same place of the code.
     """
-
-    first: str = ""
-    second: str = ""
-    why_not: str = ""
-
-    def __str__(self) -> str:
-        if self.second:
-            return f"proved with inputs of {self.first}, and at another size, {self.second}"
-        if not self.first:
-            return f"not proved: {self.why_not}"
-        return f"proved with inputs of {self.first} alone: keep that size, {self.why_not}"
-
-
-class Parts(NamedTuple):
-    """A network taken apart: its groups, what is in none of them, and the sizes of input that show it."""
-
-    groups: tuple[UnitGroup, ...]
-    stays: tuple[Staying, ...]
-    sizes: Sizes
-
-
-def proved_elsewhere(
-    model: nn.Module,
-    example: Inputs,
-    groups: Sequence[UnitGroup],
-    tell: Callable[[str], object] = lambda what: None,
-) -> tuple[tuple[UnitGroup, ...], Sizes]:
-    """The groups, those refused that do not hold at a second size of input, and which sizes were tried.
-
-    One pass of the network tells whether it takes a size; two more, whether all groups hold there together.
-    Only where they do not, parts of them are tried. `model` is in evaluation mode and is not changed. `tell`
-    is told before each pass what is tried; what it raises ends the work.
-    """
-    proved, first = [group for group in groups if group.prunable], shape_of(example)
-    if not proved:
-        return tuple(groups), Sizes(why_not="there is no prunable group")
-    second, refusals = None, []
-    swapped = any(getattr(module, "batch_first", True) is False for module in model.modules())
-    for other in other_sizes(example, swapped):
-        trying = partial(_say, tell, f"trying inputs of {shape_of(other)}")
-        trying()
-        trials = Trials(model, other, proved, tell=trying)
-        refusal = trials.refusal()
-        if not refusal:
-            second = other
-            break
-        refusals.append(f"{shape_of(other)}: {refusal}")
-    if second is None:
-        why = f"the network took no other ({refusals[0]})" if refusals else "nothing in them has a length"
-        return tuple(groups), Sizes(first, why_not=why)
-    reasons = _failures(trials, [], proved)
-    where = f"with inputs of {shape_of(second)}, though not of {first}, "
-    found = [
-        replace(g, prunable=False, why_not=where + reasons[g.name]) if g.name in reasons else g
-        for g in groups
-    ]
-    return tuple(found), Sizes(first, shape_of(second))
+    unit = _units(group, labels, tables)
+    held = _of_held(unit, labels, noted)
+    found: dict[tuple[str, str, int, int], set[tuple[int, int]]] = defaultdict(set)
+    within: list[tuple[str, str, int, int]] = []
+    for note in noted:
+        known = note.labels.numpy()
+        units = np.where(known > 0, unit[labels.roots(note.labels).clamp(min=0).numpy()], -1)
+        if held and (known < 0).any():
+            units = np.array([held.get(k, u) for k, u in zip(known.tolist(), units.tolist(), strict=True)])
+        here = units >= 0
+        counts = np.bincount(units[here], weights=note.times.numpy()[here], minlength=group.width)
+        each = int(counts.min())
+        if each != counts.max() and group.width > 1:
+            if (counts > 0).sum() > 1:
+                return ()
+            each = 0  # an axis within a unit
+            within.append((note.module, note.place, note.index, note.size))
+        key = (note.module, note.place, note.index, note.size)
+        found[key].add((each, group.width if each * group.width == note.size else 0))
+    if any(len(ways) > 1 for ways in found.values()):
+        return ()
+    sizes = [CodeSize(*key, each, units) for key, ways in found.items() for each, units in ways if each]
+    places = {(one.module, one.place) for one in sizes}
+    return (*sizes, *(CodeSize(*key, 0, 0) for key in dict.fromkeys(within) if key[:2] in places))
 
 
-def _say(tell: Callable[[str], object], what: str, *_round: object) -> None:
-    tell(what)
+def _units(group: UnitGroup, labels: Labels, tables: Sequence[Mapping[str, Tensor]]) -> np.ndarray:
+    """The unit behind each label, -1 where none of the group's is."""
+    out = np.full(labels.count_all(), -1)
+    for writer in group.writers:
+        rows = next((table[writer.module] for table in tables if writer.module in table), None)
+        if rows is not None:
+            roots = labels.roots(rows[writer.rows]).numpy()  # (m, rows a unit)
+            out[roots] = np.arange(group.width)[:, None]
+    out[0] = -1
+    return out
 
 
-def _failures(trials: Trials, base: list[UnitGroup], groups: list[UnitGroup]) -> dict[str, str]:
-    """Why groups cannot go at this size, beside each other and beside `base`, by name."""
-    reason = trials.failure([*base, *groups], 0)
-    if not reason:
+def _of_held(unit: np.ndarray, labels: Labels, noted: Sequence[NotedSize]) -> dict[int, int]:
+    """The unit that each entry of a bare parameter met, by the entry's label, of those that sizes count."""
+    wanted = [note.labels[note.labels < 0] for note in noted]
+    if not labels.links or not any(map(len, wanted)):
         return {}
-    if len(groups) == 1:
-        return {groups[0].name: reason}
-    half = len(groups) // 2
-    failures = _failures(trials, base, groups[:half])
-    good = [group for group in groups[:half] if group.name not in failures]
-    return failures | _failures(trials, [*base, *good], groups[half:])
-
-
-def other_sizes(example: Inputs, swapped: bool = False) -> Iterator[Inputs]:
-    """The examples at other sizes, the likeliest to be taken first, `TRIED` at most.
-
-    Along the axes of positions of the first tensor that has some, and along all axes as long as one of them
-    in the other tensors, entries are left out at the end, or come again from the start. `swapped`: positions
-    may stand before examples, as torch's recurrent and attention layers have them: then both change.
-    """
-    main = next((unit for unit in units_of(example) if _has_positions(unit)), None)
-    if main is None:
-        return
-    alone = isinstance(main, Tensor)
-    tensors = [main] if alone else main
-    own = {id(tensor) for tensor in tensors}
-    for axes, other in _ways(min(t.dim() for t in tensors), alone, swapped)[:TRIED]:
-        lengths = {t.shape[axis]: other(t.shape[axis]) for t in tensors for axis in axes}
-
-        def change(tensor: Tensor, axes: list[int] = axes, lengths: dict[int, int] = lengths) -> Tensor:
-            # Both axes of a mask between positions, or where the first may be that of positions.
-            first = 0 if is_square(tensor) or 0 in axes else 1
-            along = axes if id(tensor) in own else range(first, tensor.dim())
-            for axis in along:
-                if tensor.shape[axis] in lengths:
-                    tensor = _resized(tensor, axis, lengths[tensor.shape[axis]])
-            return tensor
-
-        yield mapped(example, change)
-
-
-def _has_positions(unit: Any) -> bool:
-    if isinstance(unit, Tensor):
-        return unit.dim() > 1 and unit.numel() > 0 and not is_square(unit)
-    return is_list_of_examples(unit) and all(isinstance(part, Tensor) for part in unit)
-
-
-def _ways(dims: int, alone: bool, swapped: bool) -> list[tuple[list[int], Callable[[int], int]]]:
-    """(axes of positions, the other length along them) for what tensors of so many axes may be.
-
-    `alone`: one tensor with the examples along its first axis; else an example a tensor. Images (…, channels,
-    height, width) first, then with channels last; sequences (batch, channels, length), then of vectors,
-    (batch, length, features), or (length, batch, features) where `swapped`.
-    """
-    if alone and swapped and dims < 4:
-        return [([0, 1], _shorter), *(([axis], _shorter) for axis in range(dims - 1, 0, -1))]
-    if alone and dims < 4:
-        return [([axis], _shorter) for axis in range(dims - 1, 0, -1)]
-    if not alone and dims < 3:
-        return [([0], _shorter)]
-    spatial = list(range(2 - dims if alone else 1 - dims, 0))
-    last = [([axis - 1 for axis in spatial], _scaled)] if alone else []
-    return [(spatial, _scaled), (spatial, _doubled), *last]
-
-
-def _shorter(length: int) -> int:
-    """A length that tables of positions reach."""
-    return length - length // 4 if length > 3 else length + 1
-
-
-def _scaled(pixels: int) -> int:
-    """Half as many again of few, or a multiple of `STRIDE` below of many: no map gets down to one pixel."""
-    return pixels * 3 // 4 // STRIDE * STRIDE if pixels >= LARGE else max(pixels + 1, pixels * 3 // 2)
-
-
-def _doubled(pixels: int) -> int:
-    """Another size in the same proportion to strides: twice as many of few, half of many."""
-    return pixels // 2 if pixels >= LARGE else 2 * pixels
-
-
-def _resized(tensor: Tensor, axis: int, length: int) -> Tensor:
-    """The tensor with another length along an axis: its first entries, or all and then the first again."""
-    if length <= tensor.shape[axis]:
-        return tensor.narrow(axis, 0, length)
-    return tensor.index_select(axis, torch.arange(length, device=tensor.device) % tensor.shape[axis])
+    pairs = np.concatenate(labels.links)
+    pairs = pairs[np.isin(pairs[:, 0], -torch.cat(wanted).numpy())]
+    units = unit[labels.roots(torch.from_numpy(pairs[:, 1].copy())).numpy()]
+    return {-entry: at for entry, at in zip(pairs[:, 0].tolist(), units.tolist(), strict=True) if at >= 0}

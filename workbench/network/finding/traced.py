@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from workbench.network.finding.labels import Labels
+from workbench.network.finding.sizes import NotedSize
 
 
 @dataclass
@@ -26,7 +27,7 @@ class Trace:
     stand on a layer's bias, or on the features of an embedding's table, whoever uses these. `work`: layers'
     multiply–accumulates in evaluation mode. `made`: the layer that made a storage; `normalised`: the batch
     norm that takes a layer's output as it is. `alike`: training mode, norms and dropout at rest, runs the
-    same operations and returns the same numbers.
+    same operations and returns the same numbers. `sizes`: those that code gave to torch.
     """
 
     labels: Labels
@@ -46,3 +47,4 @@ class Trace:
     made: dict[int, str] = field(default_factory=dict)
     normalised: dict[str, str] = field(default_factory=dict)
     alike: bool = False
+    sizes: list[NotedSize] = field(default_factory=list)

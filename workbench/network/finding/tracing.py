@@ -19,6 +19,7 @@ from workbench.network.finding.kinds import BARE_PRODUCTS, CONTRACTING, NEUTRAL
 from workbench.network.finding.labels import Labels
 from workbench.network.finding.layer_rules import rule_for
 from workbench.network.finding.operations import propagate
+from workbench.network.finding.sizes import SizeNotes
 from workbench.network.finding.traced import Trace
 from workbench.network.layers import is_linear_layer, layer_weight, width_of
 from workbench.network.running import Inputs, call, is_call_for_nothing, received, tensors_of
@@ -96,7 +97,7 @@ def _watched(found: Trace, model: nn.Module, example: Inputs, calls: list[str]) 
     """One pass, noted in `found`, the modules called in `calls`; returns labels that the network returns."""
     watcher = _Watcher(model, found, calls)
     try:
-        with _in_parts(), watcher:
+        with _in_parts(), SizeNotes(model, found.labels, found.sizes), watcher:
             output = call(model, example)
     finally:
         watcher.leave()

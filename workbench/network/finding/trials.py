@@ -33,6 +33,11 @@ DIFFERS = (
     "removing its units is not the same as silencing them: what reaches their readers depends on how many "
     "units there are, or on their places"
 )
+Tell = Callable[[int, str], object]  # is told the stage, or round, that begins, and in words on what
+
+
+def untold(stage: int, what: str) -> None:
+    """Nobody asks how far the work is."""
 
 
 @lru_cache(maxsize=4096)
@@ -84,7 +89,7 @@ class Trials:
         example: Inputs,
         groups: Sequence[UnitGroup],
         alike: bool = True,
-        tell: Callable[[int, str], object] = lambda round_, what: None,
+        tell: Tell = untold,
     ):
         self.model, self.example, self.alike, self.passes, self.tell = model, example, alike, 0, tell
         self._furthest, self._tried = 0, 0
