@@ -122,6 +122,63 @@ def test_experts_that_compute_something_else_stay_and_are_mentioned():
     assert all("multiplies by it" in reason for reason in why.values())
 
 
+class Turned(nn.Module):
+    """As transformers keep those of GPT-OSS: inputs first, each gate beside its up, biases, its own gate."""
+
+    def __init__(self, beside, count=4, features=6, hidden=10):
+        super().__init__()
+        self.gate_up = nn.Parameter(torch.randn(count, features, 2 * hidden) / features**0.5)
+        self.gate_up_bias = nn.Parameter(torch.randn(count, 2 * hidden) / 4)
+        self.down = nn.Parameter(torch.randn(count, hidden, features) / hidden**0.5)
+        self.down_bias = nn.Parameter(torch.randn(count, features) / 4)
+        self.beside, self.limit = beside, 3.0
+
+    def _apply_gate(self, both):
+        gate, up = (both[..., ::2], both[..., 1::2]) if self.beside else both.chunk(2, -1)
+        gate, up = gate.clamp(max=self.limit), up.clamp(-self.limit, self.limit)
+        return (up + 1) * gate * torch.sigmoid(1.7 * gate)
+
+    def forward(self, x, indices=None, weights=None):
+        out = torch.zeros_like(x)
+        for number in range(len(self.down)):
+            tokens, places = torch.where(indices == number)
+            both = x[tokens] @ self.gate_up[number] + self.gate_up_bias[number]
+            found = self._apply_gate(both) @ self.down[number] + self.down_bias[number]
+            out.index_add_(0, tokens, found * weights[tokens, places, None])
+        return out
+
+
+class Named(Network):
+    """Calls its experts by names of their own."""
+
+    def __init__(self, beside):
+        super().__init__()
+        self.experts = Turned(beside)
+
+    def forward(self, x):
+        x = self.first(x).tanh()
+        shares, chosen = self.router(x).softmax(-1).topk(2)
+        return self.last(x + self.experts(x, weights=shares, indices=chosen))
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_experts_with_biases_and_a_gate_of_their_own_are_taken_apart(beside, tmp_path):
+    torch.manual_seed(0)
+    model, x = Named(beside).eval(), torch.randn(64, 5)
+    session = wb.Session(model, [x])
+    assert unmentioned(session) == set()
+    with torch.no_grad():
+        torch.testing.assert_close(session.model(x), model(x))
+    own = [g for g in session.groups if ".experts." in g.name and g.prunable]
+    assert [(len(g.writers), len(g.readers), g.width) for g in own] == [(2, 1, 10)] * 4
+    alone = each_alone(session.model.double(), session.groups, x.double())
+    assert all(off <= 1e-9 for off, _ in alone.values())
+    session = halved(model, x)
+    session.export(tmp_path)
+    loaded = wb.load_pruned(other_weights(Named(beside)), tmp_path)
+    assert apart(outputs(loaded, x), outputs(session.model, x)) <= 1e-6
+
+
 @pytest.mark.parametrize("name", ["MixtralForCausalLM", "Qwen2MoeForCausalLM", "OlmoeForCausalLM"])
 def test_experts_of_transformers_are_taken_apart(name):
     transformers = pytest.importorskip("transformers")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Collection
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,27 +24,67 @@ from workbench.network.training import untouched_randomness
 TOKENS = 17  # of a probe: some experts get several, some none
 
 
-class Expert(nn.Module):
-    """down(act(gate(x)) · up(x))."""
+class Gated(nn.Module):
+    """act(gate) · up, of numbers that two layers gave."""
 
-    def __init__(self, gate: nn.Linear, up: nn.Linear, down: nn.Linear, act: Any):
+    def __init__(self, act: Any):
         super().__init__()
-        self.gate, self.up, self.down, self.act = gate, up, down, act
+        self.act = act
+
+    def forward(self, gate: Tensor, up: Tensor) -> Tensor:
+        """(tokens, hidden) twice → (tokens, hidden)."""
+        return self.act(gate) * up
+
+
+class GatedByItself(nn.Module):
+    """What a module's own `_apply_gate` makes of both, one behind the other or each beside its own."""
+
+    def __init__(self, module: nn.Module, beside: bool):
+        super().__init__()
+        self.module, self.beside = module, beside
+
+    def forward(self, gate: Tensor, up: Tensor) -> Tensor:
+        """(tokens, hidden) twice → (tokens, hidden)."""
+        both = torch.stack([gate, up], -1).flatten(-2) if self.beside else torch.cat([gate, up], -1)
+        apply: Any = self.module._apply_gate
+        return apply(both)
+
+
+class Expert(nn.Module):
+    """down(mix(gate(x), up(x)))."""
+
+    def __init__(self, gate: nn.Linear, up: nn.Linear, down: nn.Linear, mix: nn.Module):
+        super().__init__()
+        self.gate, self.up, self.down, self.mix = gate, up, down, mix
 
     def forward(self, x: Tensor) -> Tensor:
         """(tokens, features) → (tokens, features)."""
-        return self.down(self.act(self.gate(x)) * self.up(x))
+        return self.down(self.mix(self.gate(x), self.up(x)))
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How weights lie: `turned`, inputs before outputs; `beside`, each gate beside its up.
+
+    `own`: they are gated by the module's own code.
+    """
+
+    turned: bool
+    beside: bool
+    own: bool
 
 
 class Experts(nn.Module):
     """Every token goes to the experts that were chosen for it, and their answers are summed by weight."""
 
-    def __init__(self, experts: list[Expert]):
+    def __init__(self, experts: list[Expert], names: tuple[str, ...]):
         super().__init__()
-        self.experts = nn.ModuleList(experts)
+        self.experts, self.names = nn.ModuleList(experts), names  # what code around calls the three arguments
 
-    def forward(self, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
+    def forward(self, *given: Tensor, **named: Tensor) -> Tensor:
         """Tokens (n, features), the experts of each (n, k), their weights (n, k) → (n, features)."""
+        by_name = [named[name] for name in self.names if name in named]
+        hidden_states, top_k_index, top_k_weights = (*given, *by_name)
         out = torch.zeros_like(hidden_states)
         for number, expert in enumerate(self.experts):
             tokens, places = torch.where(top_k_index == number)
@@ -53,12 +95,49 @@ class Experts(nn.Module):
 
 
 def are_experts(module: nn.Module) -> bool:
-    """A module of someone's own with the weights of gated experts: (e, 2·hidden, n) and (e, n, hidden)."""
+    """A module of someone's own with the weights of gated experts, (e, 2·hidden, n) and (e, n, hidden).
+
+    Or with inputs before outputs; and with biases, or without.
+    """
+    return bool(_forms(module))
+
+
+def _tensors(module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Its weights, three axes each, and its biases, two."""
     own = [parameter for parameter in module._parameters.values() if parameter is not None]
-    if len(own) != 2 or any(p.dim() != 3 or not p.is_floating_point() for p in own):
-        return False
-    (first, wide, n), (second, out, hidden) = own[0].shape, own[1].shape
-    return (first, wide, n) == (second, 2 * hidden, out) and callable(getattr(module, "act_fn", None))
+    if not own or any(p.dim() not in (2, 3) or not p.is_floating_point() for p in own):
+        return [], []
+    return [p for p in own if p.dim() == 3], [p for p in own if p.dim() == 2]
+
+
+def _forms(module: nn.Module) -> list[_Form]:
+    """The forms that the shapes of its parameters allow, the likeliest first."""
+    weights, biases = _tensors(module)
+    if len(weights) != 2 or len(biases) not in (0, 2):
+        return []
+    found = []
+    for turned in (False, True):
+        (first, wide, n), (second, out, hidden) = (
+            (e, b, a) if turned else (e, a, b) for e, a, b in (weight.shape for weight in weights)
+        )
+        fits = (first, wide, n) == (second, 2 * hidden, out)
+        if biases:
+            fits = fits and [tuple(bias.shape) for bias in biases] == [(first, wide), (first, n)]
+        if fits and callable(getattr(module, "act_fn", None)):
+            found += [_Form(turned, beside, own=False) for beside in (False, True)]
+        if fits and callable(getattr(module, "_apply_gate", None)):
+            found += [_Form(turned, beside, own=True) for beside in _pairs(module, hidden)]
+    return found
+
+
+def _pairs(module: Any, hidden: int) -> list[bool]:
+    """Whether the module's own code takes the first unit of neighbours, or of two halves; [] of neither."""
+    with torch.enable_grad(), suppress(Exception):
+        both = torch.linspace(0.1, 0.2, 2 * hidden)[None].requires_grad_()  # none is clamped
+        (slope,) = torch.autograd.grad(module._apply_gate(both)[0, 0], both)
+        met = set(slope[0].nonzero().flatten().tolist())
+        return [beside for beside, pair in ((True, {0, 1}), (False, {0, hidden})) if met == pair]
+    return []
 
 
 @torch.no_grad()
@@ -73,39 +152,66 @@ def as_experts(module: Any, asked: Collection[str] = ()) -> nn.Module:
         mixed = with_random_parameters(module)
         for parameter in mixed.parameters():
             parameter.data /= parameter.shape[-1] ** 0.5
-        apart, (tokens, *routing) = _one_by_one(mixed), _probe(mixed)
-        for training, scale in [(mode, scale) for mode in (False, True) for scale in SCALES]:
-            probe = (scale * tokens, *routing)
-            with untouched_randomness():
-                theirs, ours = mixed.train(training)(*probe), apart.train(training)(*probe)
-            if not close(theirs, ours):
-                return module
-        new = in_place_of(module, _one_by_one(module))
-        return new if can_stand_for(module, new, asked, (tokens, *routing)) else module
+        for form in _forms(module):
+            probe = _probe(mixed, form)
+            if _agrees(mixed, _one_by_one(mixed, form), probe):
+                new = in_place_of(module, _one_by_one(module, form))
+                return new if can_stand_for(module, new, asked, probe) else module
     return module
 
 
-def _one_by_one(module: Any) -> Experts:
-    wide, out = (parameter for parameter in module._parameters.values() if parameter is not None)
+def _agrees(mixed: Any, apart: Experts, probe: tuple[Tensor, ...]) -> bool:
+    """Whether both give the same for tokens of every size, in both modes."""
+    tokens, *routing = probe
+    for training, scale in [(mode, scale) for mode in (False, True) for scale in SCALES]:
+        given = (scale * tokens, *routing)
+        with untouched_randomness():
+            if not close(mixed.train(training)(*given), apart.train(training)(*given)):
+                return False
+    return True
+
+
+def _one_by_one(module: Any, form: _Form) -> Experts:
+    (wide, out), biases = _tensors(module)
+    mix = GatedByItself(_without_parameters(module), form.beside) if form.own else Gated(module.act_fn)
     experts = []
-    for gate_and_up, down in zip(wide, out, strict=True):
-        gate, up = gate_and_up.chunk(2)
-        linears = (_linear(gate, wide), _linear(up, wide), _linear(down, out))
-        experts.append(Expert(*linears, module.act_fn))
-    return Experts(experts)
+    for number in range(len(wide)):
+        both, down = (weight[number].T if form.turned else weight[number] for weight in (wide, out))
+        rows = [slice(0, None, 2), slice(1, None, 2)] if form.beside else _halves(len(both))
+        gate, up = (
+            _linear(both[part], biases[0][number, part] if biases else None, wide.requires_grad)
+            for part in rows
+        )
+        last = _linear(down, biases[1][number] if biases else None, out.requires_grad)
+        experts.append(Expert(gate, up, last, mix))
+    names = tuple(inspect.signature(module.forward).parameters)
+    return Experts(experts, names)
 
 
-def _linear(weight: Tensor, whole: Tensor) -> nn.Linear:
-    """A layer with a part of a parameter."""
-    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
-    layer.weight = nn.Parameter(weight.detach().clone(), requires_grad=whole.requires_grad)
+def _halves(rows: int) -> list[slice]:
+    return [slice(0, rows // 2), slice(rows // 2, rows)]
+
+
+def _without_parameters(module: nn.Module) -> nn.Module:
+    """The module for its code and its numbers alone."""
+    bare = module.__new__(type(module))
+    bare.__dict__ = dict(vars(module)) | {"_parameters": {}}
+    return bare
+
+
+def _linear(weight: Tensor, bias: Tensor | None, learns: bool) -> nn.Linear:
+    """A layer with a part of parameters."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+    layer.weight = nn.Parameter(weight.detach().contiguous().clone(), learns)
+    if bias is not None:
+        layer.bias = nn.Parameter(bias.detach().clone(), learns)
     return layer
 
 
-def _probe(module: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _probe(module: Any, form: _Form) -> tuple[Tensor, Tensor, Tensor]:
     """Tokens, the experts of each, and their weights."""
-    weight = next(module.parameters())
-    count, _, features = weight.shape
+    weight: Any = _tensors(module)[0][0]
+    count, features = len(weight), weight.shape[1 if form.turned else 2]
     generator = torch.Generator().manual_seed(3)
     chosen = torch.rand(TOKENS, count, generator=generator).argsort(1)[:, : min(2, count)]
     tokens, shares = (
