@@ -8,6 +8,8 @@ from notebook_page import expect_measured
 from playwright.sync_api import expect
 
 NETS = '''
+import time
+
 from torch import nn
 
 def small():
@@ -34,6 +36,16 @@ class Square(nn.Module):
 
     def forward(self, x):
         return self.body(x).unflatten(1, (5, 5))
+
+class Slow(nn.Sequential):
+    """Takes its time at every pass."""
+
+    def forward(self, x):
+        time.sleep(0.4)
+        return super().forward(x)
+
+def slow():
+    return Slow(nn.Linear(13, 11), nn.ReLU(), nn.Linear(11, 5))
 
 def wide():
     return nn.Sequential(nn.Linear(13, 700), nn.ReLU(), nn.Linear(700, 3), nn.ReLU(), nn.Linear(3, 2))
@@ -378,3 +390,15 @@ def test_the_load_card_is_whole_where_the_page_is_narrow(bench):
         assert len({box["y"] for box in boxes}) == 1
     finally:
         bench.page.set_viewport_size(wide)
+
+
+def test_opening_a_slow_network_tells_how_far_it_is_and_is_cancelled(bench):
+    before = bench.find("model-select").input_value()
+    load(bench, model="nets.py:slow", calibration="rows.npy")
+    expect(bench.find("progress")).to_contain_text(re.compile(r"^\d+ of \d+ · opening, proving"), timeout=PATIENCE)
+    expect(bench.find("load-card")).to_contain_text("opening, proving")
+    bench.screenshot("opening")
+    bench.find("cancel").click()
+    expect(bench.find("cancel")).to_be_hidden(timeout=PATIENCE)
+    expect(bench.find("model-select")).to_have_value(before)
+    expect(bench.find("load-go")).to_have_attribute("aria-disabled", "false")

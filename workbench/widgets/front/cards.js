@@ -53,7 +53,7 @@ export function card(state, el, on, { name, title, sub, body, submitText, submit
     if (shown) form.querySelector("input:not(:disabled)").focus({ preventScroll: true });
   });
   on("progress kernel", () => {
-    const reason = !alive(state) ? "This needs a running kernel" : busy(state) ? "Something is running: see above" : "";
+    const reason = !alive(state) ? "This needs a running kernel" : busy(state) ? state.get("progress").what || "Something is running: see above" : "";
     for (const button of [go, ...buttons]) button.setAttribute("aria-disabled", Boolean(reason));
     setText(why, reason);
   });

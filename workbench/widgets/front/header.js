@@ -78,9 +78,9 @@ function progressLine(state, on) {
     if (!what) text.title = state.get("notice");
     if (!what) return setText(text, alive(state) ? state.get("notice") : "The kernel is gone: run the cell again to go on. λ still moves here.");
     const spent = (performance.now() - since) / 1000;
-    setText(text, `${what}${total ? ` · ${done} of ${total}` : ""}${spent >= 1 ? ` · ${seconds(spent)}` : ""}`);
+    setText(text, `${total ? `${done} of ${total} · ` : ""}${what}${spent >= 1 ? ` · ${seconds(spent)}` : ""}`);
     bar.style.width = total ? `${(100 * done) / total}%` : "100%";
-    text.title = "";
+    text.title = text.textContent;
     since = Math.min(since, performance.now() - 1000 * elapsed);
   };
   on("progress notice kernel", () => {
