@@ -73,8 +73,9 @@ def way_of(mended: UnitGroup) -> tuple[Any, ...]:
 
 
 def pattern(name: str) -> str:
-    """A module's name without the numbers in it, which tell the layers of a repeated block apart."""
-    return re.sub(r"\d+", "#", name)
+    """A module's name without the numbers of what it stands in, which tell repeated blocks apart."""
+    home, point, own = name.rpartition(".")
+    return re.sub(r"\d+", "#", home) + point + own
 
 
 def are_alike(groups: Sequence[UnitGroup]) -> bool:

@@ -237,9 +237,11 @@ class _Proof:
         together = self._mended_together(base, groups) if breaks and are_alike(groups) else []
         if together:
             return together, {}
-        blamed = set() if known else set(self.trials.blamed)
-        if len(blamed) == 1:
-            blamed = {group.name for group in groups if pattern(group.name) in map(pattern, blamed)}
+        blamed = {group.name for group in groups if known or group.name in self.trials.blamed}
+        alike = {pattern(name) for name in blamed}
+        if len(blamed) == 1 or len(alike) > 1:  # layers of repeated blocks fail alike, one after another
+            alike = {pattern(groups[-1].name)} if known else alike
+            blamed = {group.name for group in groups if pattern(group.name) in alike}
         second = [group for group in groups if group.name in blamed]
         if not 0 < len(second) < len(groups):
             second = groups[len(groups) // 2 :]
