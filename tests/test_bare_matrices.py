@@ -293,13 +293,22 @@ class ByName(Products):
 
 class Final(Products):
     def __init_subclass__(cls, **_options):
-        raise TypeError("nothing is made of this class")
+        raise TypeError("nobody makes a class of this one")
 
     def product(self, x):
         return x @ self.w
 
 
-@pytest.mark.parametrize("kind", [InWords, ByVectors, Clamped, Sliced, Penalised, ByName, Final])
+class Making(type):
+    """A class of classes, which would take note of another one."""
+
+
+class Made(Products, metaclass=Making):
+    def product(self, x):
+        return x @ self.w
+
+
+@pytest.mark.parametrize("kind", [InWords, ByVectors, Clamped, Sliced, Penalised, ByName, Final, Made])
 def test_products_in_other_forms_are_right_or_refused_in_words(kind):
     torch.manual_seed(0)
     model, x = lively(kind()), torch.randn(4, 5, 6).double()
@@ -308,7 +317,7 @@ def test_products_in_other_forms_are_right_or_refused_in_words(kind):
         torch.testing.assert_close(session.model(x), model(x))
     assert unmentioned(session) == set()
     widths = {g.name: g.width for g in session.groups if g.prunable}
-    if kind in (InWords, ByVectors, Clamped):
+    if kind in (InWords, ByVectors, Clamped, Final):
         assert widths == {"enter": 10, "w_layer": 8}
     else:
         assert widths == {}

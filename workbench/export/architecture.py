@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from workbench.data.checkpoints import read_tensors
 from workbench.network.copying import copied
+from workbench.network.rebuilt.bare import bare_layers_within
 from workbench.network.rebuilt.explicit import explicit
 from workbench.network.rebuilt.sizes import Fallen, fallen_of, set_fallen
 from workbench.network.tensors import named_tensors, own_tensors
@@ -119,6 +120,8 @@ def load_pruned(model: nn.Module, folder: str | Path) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise TypeError(f"give the original network as a torch module; got a {type(model).__name__}")
     rebuilt = explicit(copied(model))
+    if any(f"{layer}.weight" not in tensors for layer in bare_layers_within(rebuilt)):
+        rebuilt = explicit(copied(model), matrices=False)  # as it was there
     _check_class("the network", architecture.kind, rebuilt)
     for name, layer in architecture.layers.items():
         _check_layer(rebuilt, name, layer, path)

@@ -52,7 +52,7 @@ def _copied(value: Any, memo: dict[Any, Any]) -> Any:
         memo[id(value)] = new = value.detach().clone()
         memo.setdefault(TENSORS, {})[value.untyped_storage()._cdata] = new.untyped_storage()
         return new
-    if isinstance(value, nn.Module) and _is_ordinary(value):
+    if isinstance(value, nn.Module) and is_ordinary(value):
         memo[id(value)] = module = kind.__new__(kind)
         state = value.__getstate__()
         for key, part in state.items():
@@ -84,7 +84,7 @@ def _is_whole(tensor: torch.Tensor, memo: dict[Any, Any]) -> bool:
     return plain and own and memory.nbytes() == tensor.numel() * tensor.element_size()
 
 
-def _is_ordinary(module: nn.Module) -> bool:
+def is_ordinary(module: nn.Module) -> bool:
     """Whether `copy.deepcopy` would make an empty module and copy its attributes, and nothing else."""
     kind: Any = type(module)
     return (

@@ -81,9 +81,12 @@ def with_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
     model = sharing_copy(model)
     named = dict(named_tensors(model))
     made: dict[int, Tensor] = {}
+    added: set[tuple[nn.Module, str]] = set()  # biases of layers, which may stand under several names
     for name, value in weights.items():
         owner, _, key = name.rpartition(".")
         old = named.get(name)
+        if added and (_within(model, owner), key) in added:
+            continue
         if old is None and not _lacks_bias(model, owner, key):
             raise ValueError(f"the saved weights do not fit the recipe: there is no place for {name}")
         if old is not None and old.shape != value.shape:
@@ -97,14 +100,20 @@ def with_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
             new = value.to(like.device, like.dtype, copy=True)
             made[id(old)] = new if key in module._buffers else nn.Parameter(new, like.requires_grad)
         setattr(module, key, made[id(old)])
+        if old is None:
+            added.add((module, key))
     return model
 
 
+def _within(model: nn.Module, name: str) -> nn.Module | None:
+    with suppress(AttributeError):
+        return model.get_submodule(name)
+    return None
+
+
 def _lacks_bias(model: nn.Module, owner: str, key: str) -> bool:
-    try:
-        places = model.get_submodule(owner)._parameters
-    except AttributeError:
-        return False
+    module = _within(model, owner)
+    places = {} if module is None else module._parameters
     return key == "bias" and key in places and places[key] is None and places.get("weight") is not None
 
 

@@ -17,6 +17,7 @@ from torch import nn
 from workbench.export.architecture import quoted
 from workbench.measure.asking import check_asked
 from workbench.network.copying import copied
+from workbench.network.rebuilt.bare import bare_matrices
 from workbench.network.rebuilt.experts import are_experts
 from workbench.network.rebuilt.explicit import explicit, is_explicit
 from workbench.network.rebuilt.resolved import is_resolvable
@@ -252,7 +253,11 @@ def check_fingerprint(recipe: dict[str, Any], model: nn.Module) -> str:
 
 def _of_an_earlier_version(model: nn.Module) -> str:
     """What else may be the reason that a fingerprint differs: layers that were once left as they are."""
-    names = [name or "the model" for name, m in model.named_modules() if is_resolvable(m) or are_experts(m)]
+    names = [
+        name or "the model"
+        for name, module in model.named_modules()
+        if is_resolvable(module) or are_experts(module) or bare_matrices(module)
+    ]
     if not names:
         return ""
     return (

@@ -70,7 +70,8 @@ from workbench.pruning.transitions import (
     tuned,
 )
 from workbench.session import restoring, store
-from workbench.session.forms import as_taken, first_pass
+from workbench.session.as_given import as_given
+from workbench.session.forms import as_taken
 from workbench.session.history import History, Line, Step
 from workbench.session.opening import Opening
 from workbench.session.recipe import (
@@ -159,7 +160,10 @@ class Session:
         original = explicit(copied(model).eval())
         opening.at(1, "a first forward pass")
         self.mask = mask
-        data, self.example_input, self._calls = first_pass(original, as_batches(calibration), example_input)
+        original, self._fingerprint, passed = as_given(
+            model, original, as_batches(calibration), example_input
+        )
+        data, self.example_input, self._calls = passed
         self.calibration = with_mask(data, mask)
         Positions(original, mask).of(first_inputs(data))
         if training is not None:
@@ -179,7 +183,6 @@ class Session:
         state = State(original, groups, count_cost(original, self.example_input), units)
         first = Step("original", None, None, state.cost.parameters, state.cost.macs, 0.0)
         self._history = History(state, first)
-        self._fingerprint = ""
         self._given_original: Callable[[], nn.Module | None] = lambda: None
         self._lock = threading.RLock()
         self._listeners: list[Callable[[str], Any]] = []

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from workbench.network.deriving import derived
 from workbench.network.duplicating import duplicate
 from workbench.network.running import Inputs, call
 
@@ -43,4 +44,4 @@ def _telling(kind: type[nn.Module], name: str, found: set[tuple[str, str]]) -> t
             found.add((name, key))
         return value
 
-    return type(kind.__name__, (kind,), {"__getattribute__": noting, "__module__": kind.__module__})
+    return derived(kind, {"__getattribute__": noting})

@@ -15,6 +15,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from workbench.network.deriving import derived
+from workbench.network.duplicating import is_ordinary
 from workbench.network.layers import is_linear_layer
 from workbench.network.rebuilt.multiplied import Order, multiplied
 from workbench.network.rebuilt.naming import names_in_forward
@@ -32,6 +34,8 @@ def bare_matrices(module: nn.Module) -> dict[str, Order]:
     """Parameters of a module's own, by name, by which its code multiplies in one way, and in which."""
     kind: Any = type(module)
     if kind.__module__.startswith("torch.") or is_linear_layer(module) or "forward" in vars(module):
+        return {}
+    if not is_ordinary(module):  # a way of its own to be copied would know nothing of the layers
         return {}
     own = {
         name: parameter
@@ -53,9 +57,9 @@ def bare_matrices(module: nn.Module) -> dict[str, Order]:
 
 
 def _is_matrix(parameter: Tensor, order: Order) -> bool:
-    """Not a vector: each side has more than one entry."""
-    _, outputs, inputs = (math.prod(parameter.shape[axis] for axis in part) for part in order)
-    return outputs > 1 or inputs > 1
+    """Neither a vector nor a single block, which is there for all parts of the features."""
+    blocks, outputs, inputs = (math.prod(parameter.shape[axis] for axis in part) for part in order)
+    return (outputs > 1 or inputs > 1) and (blocks > 1 or not order[0])
 
 
 def with_layers(module: nn.Module, matrices: dict[str, Order]) -> None:
@@ -64,17 +68,26 @@ def with_layers(module: nn.Module, matrices: dict[str, Order]) -> None:
     Not where the module's class has something against a class that is made of it.
     """
     own = {name: cast(nn.Parameter, module._parameters[name]) for name in matrices}
+    shown = {name: (order, tuple(own[name].shape)) for name, order in matrices.items()}
     with suppress(Exception):
-        shown = {name: (order, tuple(own[name].shape)) for name, order in matrices.items()}
         module.__class__ = _showing(type(module), shown)
-        for name, order in matrices.items():
-            del module._parameters[name]
-            module.add_module(name + ENDING, _layer(own[name], order))
+    for name, order in matrices.items() if bare_layers(module) else ():
+        del module._parameters[name]
+        module._modules[name + ENDING] = _layer(own[name], order)
 
 
 def bare_layers(module: nn.Module) -> dict[str, str]:
-    """Names of the layers that stand for bare parameters of a module, and of these."""
+    """Names of the layers that stand for bare parameters of a module itself, and of these."""
     return {name + ENDING: name for name in getattr(type(module), "_shown", ())}
+
+
+def bare_layers_within(model: nn.Module) -> dict[str, str]:
+    """The same of all modules inside, with the whole names of the layers."""
+    return {
+        f"{key}.{layer}" if key else layer: attribute
+        for key, module in model.named_modules()
+        for layer, attribute in bare_layers(module).items()
+    }
 
 
 @torch.no_grad()
@@ -126,10 +139,7 @@ def _showing(kind: type, shown: dict[str, tuple[Order, tuple[int, ...]]]) -> typ
         return _empty, (kind, shown), self.__getstate__()
 
     views = {name: _view(name, *how) for name, how in shown.items()}
-    body = {"_shown": shown, "__reduce__": reduced, "__module__": kind.__module__, "__doc__": kind.__doc__}
-    made: Any = type(kind.__name__, (kind,), body | views)
-    made.__qualname__ = kind.__qualname__
-    return made
+    return derived(kind, {"_shown": shown, "__reduce__": reduced} | views)
 
 
 def _empty(kind: type, shown: dict) -> nn.Module:

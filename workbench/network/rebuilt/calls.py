@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from workbench.network.layers import CONVOLUTIONS
 from workbench.network.rebuilt.attention_calls import attention_of_layers
-from workbench.network.rebuilt.bare import Blocks, bare_layers
+from workbench.network.rebuilt.bare import Blocks, bare_layers_within
 from workbench.network.rebuilt.naming import code_of, names_in_forward
 from workbench.network.rebuilt.probing import is_wrapped
 from workbench.network.rebuilt.products import Product, computed, laid_out, products
@@ -36,11 +36,7 @@ def call_layers(model: nn.Module) -> nn.Module:
         if "forward" in vars(module):
             continue
         names = names_in_forward(module)
-        own = {
-            f"{key}.{layer}" if key else layer: attribute
-            for key, inner in module.named_modules()
-            for layer, attribute in bare_layers(inner).items()
-        }
+        own = bare_layers_within(module)
         layers = {
             name: m for name, m in module.named_modules()
             if name and _only_multiplies(m) and own.get(name, "weight") in names
@@ -101,7 +97,8 @@ class _LayerCalls(TorchFunctionMode):
             if layer is not None and _convolves_so(layer, CONVOLVING[func], given):
                 bias = given.get("bias")
                 if (bias is layer.bias or (bias is None and unbiased)) and not _runs_inside(layer):
-                    return layer(given["input"])
+                    with _with(layer, _as_used(layer, given["weight"])):
+                        return layer(given["input"])
             return func(*args, **kwargs)
         if func is functional.multi_head_attention_forward:
             result = attention_of_layers(args, kwargs, self._whole)
@@ -110,13 +107,13 @@ class _LayerCalls(TorchFunctionMode):
             layer, unbiased = self._layer_of(product.weight)
             if layer is None or not _is_weight_of(product, layer) or _runs_inside(layer):
                 continue
-            if unbiased or product.bias is layer.bias:
+            used = _as_used(layer, product.weight)
+            if not (unbiased or product.bias is layer.bias):
+                if product.bias is not None and not _is_part_of(product.bias, layer.bias):
+                    continue
+                used["bias"] = None
+            with _with(layer, used):
                 result = computed(layer, product)
-            elif product.bias is None or _is_part_of(product.bias, layer.bias):
-                with _without_bias(layer):
-                    result = computed(layer, product)
-            else:
-                continue
             added = None if product.bias is layer.bias else product.bias
             return result if added is None else result + added
         return func(*args, **kwargs)
@@ -169,14 +166,21 @@ def _is_part_of(given: Any, own: Tensor) -> bool:
     return bool(((given == own) | (given == 0)).all())
 
 
+def _as_used(layer: Any, weight: Tensor) -> dict[str, Any]:
+    """What stands for the layer's own weight in a call: the code may have taken it out of the gradient."""
+    cut = torch.is_grad_enabled() and layer.weight.requires_grad and not weight.requires_grad
+    return {"weight": layer.weight.detach()} if cut else {}
+
+
 @contextmanager
-def _without_bias(layer: Any) -> Iterator[None]:
-    bias = layer._parameters["bias"]
-    layer._parameters["bias"] = None
+def _with(layer: Any, others: dict[str, Any]) -> Iterator[None]:
+    """Within: the layer has `others` for parameters."""
+    own = {name: layer._parameters[name] for name in others}
+    layer._parameters |= others
     try:
         yield
     finally:
-        layer._parameters["bias"] = bias
+        layer._parameters |= own
 
 
 def _runs_inside(layer: nn.Module) -> bool:

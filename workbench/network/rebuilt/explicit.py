@@ -6,6 +6,7 @@ or a hidden state receives can be measured, nor one of them be taken away. The r
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import cast
 
 from torch import Tensor, nn
@@ -32,13 +33,14 @@ def is_explicit(model: nn.Module) -> bool:
     )
 
 
-def explicit(model: nn.Module) -> nn.Module:
+def explicit(model: nn.Module, matrices: bool = True) -> nn.Module:
     """`model` with every attention and recurrent layer of torch rebuilt from linear layers, in place.
 
     Layers that compute their weight at every call (weight norm, parametrizations, standardised weights) and
     linear layers of someone's own become plain ones, where these compute the same (`resolved.py`), and so do
     experts in one tensor (`experts.py`); bare parameters by which code multiplies become layers (`bare.py`),
-    and code that multiplies by a layer's weight itself calls the layer (`calls.py`).
+    and code that multiplies by a layer's weight itself calls the layer (`calls.py`). `matrices`: whether bare
+    parameters do, which code that goes through all parameters or modules may not bear.
 
     Give a copy that nobody else uses. Returns it, or the replacement where the model itself is such a layer.
     A layer that is used twice stays one layer, tied weights stay tied, and a second call changes nothing.
@@ -74,14 +76,22 @@ def explicit(model: nn.Module) -> nn.Module:
             isinstance(m, Attention) for m in encoder.modules()
         ):
             encoder.use_nested_tensor = False  # padding kept that way is for torch's own attention alone
-    owners = _owners(model)
-    for module in list(model.modules()):
-        matrices = bare_matrices(module)
-        tied = [name for name in matrices if len(owners[id(module._parameters[name])]) > 1]
-        matrices = {name: order for name, order in matrices.items() if name not in tied}
-        if matrices:
-            with_layers(module, matrices)
+    if matrices:
+        _make_layers(model)
     return call_layers(model)
+
+
+def _make_layers(model: nn.Module) -> None:
+    """Layers in the places of bare matrices that have one name; none where a module copies itself."""
+    modules = list(model.modules())
+    if any(hasattr(module, "__deepcopy__") for module in modules):
+        return
+    names = Counter(id(parameter) for module in modules for parameter in module._parameters.values())
+    for module in modules:
+        matrices = bare_matrices(module)
+        own = {name: order for name, order in matrices.items() if names[id(module._parameters[name])] == 1}
+        if own:
+            with_layers(module, own)
 
 
 def _owners(model: nn.Module) -> dict[int, list[nn.Module]]:

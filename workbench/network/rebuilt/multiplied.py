@@ -47,9 +47,11 @@ def multiplied(kind: type, axes: tuple[tuple[str, int], ...]) -> dict[str, Order
         with suppress(OSError, TypeError, SyntaxError):  # no source, as of what is typed at a prompt
             tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
             written |= {
-                node.attr
+                part.attr  # of self.w and self.w.data, both
                 for node in ast.walk(tree)
                 if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load)
+                for part in (node, node.value)
+                if isinstance(part, ast.Attribute)
             }
             for name, order in _Reader(tree, counts).found():
                 ways.setdefault(name, set()).add(order)
@@ -64,7 +66,8 @@ class _Reader:
     def __init__(self, tree: ast.AST, counts: Mapping[str, int]):
         self.tree, self.counts = tree, counts
         first = next((node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)), None)
-        self.own = first.args.args[0].arg if first is not None and first.args.args else ""
+        given = [*first.args.posonlyargs, *first.args.args] if first is not None else []
+        self.own = given[0].arg if given else ""
         self.sources: dict[str, list[ast.expr]] = {}  # what stands under a name of its own
         for node in ast.walk(tree):
             if isinstance(node, ast.Assign):

@@ -123,14 +123,26 @@ def _matmul(first: Any, second: Any, bias: Any = None) -> Iterator[Product]:
 
 
 def _plain(inputs: Any, weight: Any, axes: Axes, bias: Any = None) -> Iterator[Product]:
-    """A product of ordinary tensors with as many axes as there are letters."""
+    """A product of ordinary tensors with as many axes as there are letters, none of them repeated to fit."""
     tensors = (inputs, weight)
     if not all(isinstance(t, Tensor) and t.layout == torch.strided and not t.is_nested for t in tensors):
         return
     letters = len(axes.inputs.replace(DOTS, ""))
     fits = inputs.dim() >= letters if DOTS in axes.inputs else inputs.dim() == letters
-    if fits and weight.dim() == len(axes.weight):
+    if (
+        fits
+        and weight.dim() == len(axes.weight)
+        and _sizes(weight, axes.weight, axes) == _sizes(inputs, axes.inputs, axes)
+    ):
         yield Product(inputs, weight, axes, bias)
+
+
+def _sizes(tensor: Tensor, letters: str, axes: Axes) -> list[int]:
+    """How long the axes are that stand in weight and inputs, by the order of the weight."""
+    before, _, behind = letters.partition(DOTS)
+    at = {letter: place for place, letter in enumerate(before)}
+    at |= {letter: place - len(behind) for place, letter in enumerate(behind)}
+    return [tensor.shape[at[letter]] for letter in axes.weight if letter in axes.inputs]
 
 
 def laid_out(weight: Tensor, axes: Axes) -> Tensor:
