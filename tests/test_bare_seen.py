@@ -308,3 +308,25 @@ def test_a_fitted_bias_of_a_layer_under_two_names_comes_back(tmp_path):
     session.save(tmp_path)
     opened = wb.Session.open(tmp_path, model=model, calibration=[x])
     assert torch.equal(opened.model(x), session.model(x))
+
+
+class Masked(nn.Linear):
+    """As the layers of a network that predicts one number after the other: the weight itself is masked."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__(inputs, outputs)
+        self.register_buffer("mask", torch.ones(outputs, inputs).tril())
+
+    def forward(self, x):
+        self.weight.data *= self.mask
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("kind", [Put, lambda: nn.Sequential(Masked(6, 10), nn.Tanh(), nn.Linear(10, 3))])
+def test_a_session_of_a_network_that_writes_into_its_weights_is_opened_again(kind, tmp_path):
+    torch.manual_seed(0)
+    model, x = kind().double().eval(), torch.randn(4, 5, 6).double()
+    session = wb.Session(model, [x])
+    session.save(tmp_path)
+    opened = wb.Session.open(tmp_path, model=model, calibration=[x])
+    assert torch.equal(opened.model(x), session.model(x))

@@ -141,7 +141,8 @@ def _is_weight_of(product: Product, layer: Any) -> bool:
     whole = layer.weight.squeeze(-1) if blocks else layer.weight
     if outputs.numel() != whole.shape[0] or inputs.numel() != whole.shape[1]:
         return False
-    return _same_entries(weight, whole.unflatten(0, outputs).unflatten(-1, inputs))
+    same = _same_entries(weight, whole.unflatten(0, outputs).unflatten(-1, inputs))
+    return same and product.is_whole()
 
 
 def _same_entries(view: Tensor, whole: Tensor) -> bool:

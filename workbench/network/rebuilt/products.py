@@ -77,6 +77,14 @@ class Product:
     axes: Axes
     bias: Any = None
 
+    def is_whole(self) -> bool:
+        """Whether nothing is repeated to fit: axes of both have one size."""
+        before, _, behind = self.axes.inputs.partition(DOTS)
+        at = {letter: place for place, letter in enumerate(before)}
+        at |= {letter: place - len(behind) for place, letter in enumerate(behind)}
+        sizes = zip(self.axes.weight, self.weight.shape, strict=True)
+        return all(self.inputs.shape[at[letter]] == size for letter, size in sizes if letter in at)
+
 
 def products(func: Any, args: tuple, kwargs: dict) -> Iterator[Product]:
     """The ways to see a call as a product: either operand may be the weight."""
@@ -123,26 +131,14 @@ def _matmul(first: Any, second: Any, bias: Any = None) -> Iterator[Product]:
 
 
 def _plain(inputs: Any, weight: Any, axes: Axes, bias: Any = None) -> Iterator[Product]:
-    """A product of ordinary tensors with as many axes as there are letters, none of them repeated to fit."""
+    """A product of ordinary tensors with as many axes as there are letters."""
     tensors = (inputs, weight)
     if not all(isinstance(t, Tensor) and t.layout == torch.strided and not t.is_nested for t in tensors):
         return
     letters = len(axes.inputs.replace(DOTS, ""))
     fits = inputs.dim() >= letters if DOTS in axes.inputs else inputs.dim() == letters
-    if (
-        fits
-        and weight.dim() == len(axes.weight)
-        and _sizes(weight, axes.weight, axes) == _sizes(inputs, axes.inputs, axes)
-    ):
+    if fits and weight.dim() == len(axes.weight):
         yield Product(inputs, weight, axes, bias)
-
-
-def _sizes(tensor: Tensor, letters: str, axes: Axes) -> list[int]:
-    """How long the axes are that stand in weight and inputs, by the order of the weight."""
-    before, _, behind = letters.partition(DOTS)
-    at = {letter: place for place, letter in enumerate(before)}
-    at |= {letter: place - len(behind) for place, letter in enumerate(behind)}
-    return [tensor.shape[at[letter]] for letter in axes.weight if letter in axes.inputs]
 
 
 def laid_out(weight: Tensor, axes: Axes) -> Tensor:
