@@ -322,7 +322,16 @@ class Masked(nn.Linear):
         return super().forward(x)
 
 
-@pytest.mark.parametrize("kind", [Put, lambda: nn.Sequential(Masked(6, 10), nn.Tanh(), nn.Linear(10, 3))])
+class Clamped(Own):
+    def product(self, x):
+        with torch.no_grad():
+            self.w.clamp_(-0.1, 0.1)
+        return x @ self.w
+
+
+@pytest.mark.parametrize(
+    "kind", [Put, Clamped, lambda: nn.Sequential(Masked(6, 10), nn.Tanh(), nn.Linear(10, 3))]
+)
 def test_a_session_of_a_network_that_writes_into_its_weights_is_opened_again(kind, tmp_path):
     torch.manual_seed(0)
     model, x = kind().double().eval(), torch.randn(4, 5, 6).double()

@@ -52,7 +52,11 @@ def as_given(
 def _is_unwritten(original: nn.Module, model: nn.Module) -> bool:
     """Whether a pass left the numbers as they were given, where the two have tensors of one name."""
     given = dict(named_tensors(model))
-    pairs = [(tensor, given[name]) for name, tensor in named_tensors(original) if name in given]
+    now = dict(named_tensors(original))
+    for layer, attribute in bare_layers_within(original).items():
+        owner = layer.rpartition(".")[0]
+        now[f"{owner}.{attribute}".lstrip(".")] = getattr(original.get_submodule(owner), attribute)
+    pairs = [(tensor, given[name]) for name, tensor in now.items() if name in given]
     return all(same_bits(found, own) for found, own in pairs if found.shape == own.shape)
 
 
