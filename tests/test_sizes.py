@@ -56,6 +56,30 @@ class Tokens(nn.Module):
         return self.down(h.flip(-1) if self.when(h.shape[1]) else h)
 
 
+class Rows(nn.Module):
+    """Rows of one length, (-1, features): of an example of another size it makes several, or refuses it."""
+
+    def __init__(self, into, flat):
+        super().__init__()
+        self.into, self.up, self.out = into, nn.Linear(flat, 9), nn.Linear(9, 2)
+        self.flat = flat
+
+    def forward(self, x):
+        return self.out(self.up(self.into(x).relu().view(-1, self.flat)).relu())
+
+
+class Frames(nn.Module):
+    """Images by time, (batch, time, channels, height, width), with a table whose columns are as many as pixels."""
+
+    def __init__(self):
+        super().__init__()
+        self.each, self.table, self.out = nn.Conv2d(3, 8, 3), nn.Linear(12, 8), nn.Linear(40, 2)
+
+    def forward(self, x, table):
+        maps = self.each(x.flatten(0, 1)).relu().mean((2, 3)) + self.table(table).repeat_interleave(5, 0)
+        return self.out(maps.reshape(len(x), -1))
+
+
 IDS = torch.randint(0, 11, (8, 9))
 
 
@@ -213,6 +237,41 @@ def test_a_network_of_one_size_keeps_it_and_says_so():
     assert not session.sizes.second
     assert "alone: keep that size, the network took no other" in str(session.sizes)
     assert "(2, 1, 15, 15)" in session.sizes.why_not
+
+
+ONE_SIZE = {
+    "twice the pixels are four rows": (
+        lambda: Rows(nn.Conv2d(1, 12, 5, 2, 2), 12 * 49),
+        torch.randn(8, 1, 14, 14),
+        "no other ((2, 1, 21, 21) float32: shape",
+    ),
+    "fewer pixels are no whole row": (
+        lambda: Rows(nn.Conv2d(1, 12, 32, 32), 12 * 16),
+        torch.randn(8, 1, 128, 128),
+        "(2, 1, 96, 96) float32: ",
+    ),
+    "a length longer by as much": (
+        lambda: Rows(nn.Conv1d(2, 8, 1), 8 * 2),
+        torch.randn(8, 2, 2),
+        "(2, 2, 3) float32: it gives 3/2 outputs for an example",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ONE_SIZE)
+def test_a_size_that_is_taken_for_more_examples_is_not_taken(name):
+    build, data, said = ONE_SIZE[name]
+    session = opened(build, data)
+    assert [group.prunable for group in session.groups] == [True, True, False]
+    assert not session.sizes.second
+    assert said in session.sizes.why_not, session.sizes
+    assert worst_together(session.original, session.groups, data) < 1e-5
+
+
+def test_an_axis_that_only_happens_to_be_as_long_keeps_its_length():
+    data = {"x": torch.randn(4, 5, 3, 12, 12), "table": torch.randn(4, 12)}
+    session = opened(Frames, data)
+    assert session.sizes.second == "x (2, 5, 3, 18, 18) float32, table (2, 12) float32", session.sizes
 
 
 def test_nothing_proved_is_no_size():

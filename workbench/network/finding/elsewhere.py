@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +22,7 @@ from workbench.network.finding.trials import Trials
 from workbench.network.groups import UnitGroup
 from workbench.network.running import Inputs, is_list_of_examples, is_square, mapped, shape_of, units_of
 
-TRIED = 3  # other sizes that are tried before the examples' own is all there is
+TRIED = 4  # other sizes that are tried before the examples' own is all there is
 LARGE = 128  # pixels from which images are made smaller: a smaller map may be left with a single pixel
 STRIDE = 32  # by which most networks divide an image
 
@@ -57,24 +59,27 @@ def proved_elsewhere(
     model: nn.Module,
     example: Inputs,
     groups: Sequence[UnitGroup],
+    at_first: Trials,
     tell: Callable[[str], object] = lambda what: None,
 ) -> tuple[tuple[UnitGroup, ...], Sizes]:
     """The groups, those refused that do not hold at a second size of input, and which sizes were tried.
 
     One pass of the network tells whether it takes a size; two more, whether all groups hold there together.
-    Only where they do not, parts of them are tried. `model` is in evaluation mode and is not changed. `tell`
-    is told before each pass what is tried; what it raises ends the work.
+    Only where they do not, parts of them are tried. A network that gives another number of outputs an example
+    there took the size for something else: code that writes (-1, features) makes several of a larger example.
+    `model` is in evaluation mode and is not changed. `at_first`: the trials on the examples. `tell` is told
+    before each pass what is tried; what it raises ends the work.
     """
     proved, first = [group for group in groups if group.prunable], shape_of(example)
     if not proved:
         return tuple(groups), Sizes(why_not="there is no prunable group")
-    second, refusals = None, []
+    second, refusals, rows = None, [], at_first.rows()
     swapped = any(getattr(module, "batch_first", True) is False for module in model.modules())
     for other in other_sizes(example, swapped):
         trying = partial(_say, tell, f"trying inputs of {shape_of(other)}")
         trying()
         trials = Trials(model, other, proved, tell=trying)
-        refusal = trials.refusal()
+        refusal = trials.refusal() or _of_another_meaning(rows, trials.rows())
         if not refusal:
             second = other
             break
@@ -89,6 +94,14 @@ def proved_elsewhere(
         for g in groups
     ]
     return tuple(found), Sizes(first, shape_of(second))
+
+
+def _of_another_meaning(first: list[Fraction | None], second: list[Fraction | None]) -> str:
+    """What the network made of an example, where that is not what it made of one at the first size."""
+    for before, now in zip(first, second, strict=False):
+        if before == 1 and now != 1:
+            return f"it gives {now} outputs for an example there" if now else "it gives no outputs there"
+    return ""
 
 
 def _say(tell: Callable[[str], object], what: str, *_round: object) -> None:
@@ -112,28 +125,38 @@ def other_sizes(example: Inputs, swapped: bool = False) -> Iterator[Inputs]:
     """The examples at other sizes, the likeliest to be taken first, `TRIED` at most.
 
     Along the axes of positions of the first tensor that has some, and along all axes as long as one of them
-    in the other tensors, entries are left out at the end, or come again from the start. `swapped`: positions
-    may stand before examples, as torch's recurrent and attention layers have them: then both change.
+    in the other tensors, then in none of these, entries are left out at the end, or come again from the
+    start. `swapped`: positions may stand before examples, as torch's recurrent and attention layers have
+    them: then both change.
     """
+    yield from islice(_others(example, swapped), TRIED)
+
+
+def _others(example: Inputs, swapped: bool) -> Iterator[Inputs]:
     main = next((unit for unit in units_of(example) if _has_positions(unit)), None)
     if main is None:
         return
     alone = isinstance(main, Tensor)
     tensors = [main] if alone else main
     own = {id(tensor) for tensor in tensors}
-    for axes, other in _ways(min(t.dim() for t in tensors), alone, swapped)[:TRIED]:
+    for axes, other in _ways(min(t.dim() for t in tensors), alone, swapped):
         lengths = {t.shape[axis]: other(t.shape[axis]) for t in tensors for axis in axes}
 
-        def change(tensor: Tensor, axes: list[int] = axes, lengths: dict[int, int] = lengths) -> Tensor:
+        def change(
+            tensor: Tensor, all_of_them: bool, axes: list[int] = axes, lengths: dict[int, int] = lengths
+        ) -> Tensor:
             # Both axes of a mask between positions, or where the first may be that of positions.
             first = 0 if is_square(tensor) or 0 in axes else 1
-            along = axes if id(tensor) in own else range(first, tensor.dim())
+            along = axes if id(tensor) in own else range(first, tensor.dim()) if all_of_them else ()
             for axis in along:
                 if tensor.shape[axis] in lengths:
                     tensor = _resized(tensor, axis, lengths[tensor.shape[axis]])
             return tensor
 
-        yield mapped(example, change)
+        together, main_alone = (mapped(example, partial(change, all_of_them=one)) for one in (True, False))
+        yield together
+        if shape_of(main_alone) != shape_of(together):  # a table's columns may be as many as pixels
+            yield main_alone
 
 
 def _has_positions(unit: Any) -> bool:
@@ -146,7 +169,7 @@ def _ways(dims: int, alone: bool, swapped: bool) -> list[tuple[list[int], Callab
     """(axes of positions, the other length along them) for what tensors of so many axes may be.
 
     `alone`: one tensor with the examples along its first axis; else an example a tensor. Images (…, channels,
-    height, width) first, then with channels last; sequences (batch, channels, length), then of vectors,
+    height, width) first, of videos the axes of a frame, then with channels last; sequences (batch, channels, length), then of vectors,
     (batch, length, features), or (length, batch, features) where `swapped`.
     """
     if alone and swapped and dims < 4:
@@ -157,7 +180,8 @@ def _ways(dims: int, alone: bool, swapped: bool) -> list[tuple[list[int], Callab
         return [([0], _shorter)]
     spatial = list(range(2 - dims if alone else 1 - dims, 0))
     last = [([axis - 1 for axis in spatial], _scaled)] if alone else []
-    return [(spatial, _scaled), (spatial, _doubled), *last]
+    frames = [(spatial[1:], _scaled)] if len(spatial) > 2 else []
+    return [(spatial, _scaled), *frames, (spatial, _doubled), *last]
 
 
 def _shorter(length: int) -> int:

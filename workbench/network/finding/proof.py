@@ -118,7 +118,7 @@ def _found(
     tried = [g for g in groups if g.prunable] + list(singles.values())
     trials = Trials(reference, proved, tried, found.alike, lambda round_, what: tell(2 + round_, what))
     proved_first = _Proof(trials, found, groups, singles).groups()
-    elsewhere = proved_elsewhere(reference, traced, proved_first, lambda what: tell(2 + ROUNDS, what))
+    elsewhere = proved_elsewhere(reference, traced, proved_first, trials, lambda what: tell(2 + ROUNDS, what))
     return *elsewhere, found, reference
 
 

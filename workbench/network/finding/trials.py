@@ -11,6 +11,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from workbench.network.finding.benches import Bench, Seen, careful_bench, quick_bench
 from workbench.network.groups import Reader, UnitGroup, renumbered
 from workbench.network.layers import SPATIAL, output_count
-from workbench.network.running import Inputs, call, one_line, received, tensors_of
+from workbench.network.running import Inputs, batch_length, call, one_line, received, tensors_of
 from workbench.network.surgery import shrink
 from workbench.network.tensors import give_back_memory
 
@@ -110,6 +111,13 @@ class Trials:
         except Exception as error:
             return one_line(error)
         return ""
+
+    def rows(self) -> list[Fraction | None]:
+        """Rows an example of each of the network's outputs; None of a lone number. Empty before any trial."""
+        whole = next((b.whole for b in (self._careful, self._quick) if b is not None and b.whole), [])
+        length = max(batch_length(self.example), 1)
+        outputs = [tensor for name, tensor in whole if not name]
+        return [Fraction(len(t), length) if t.dim() else None for t in outputs]
 
     def failure(self, groups: Sequence[UnitGroup], round_: int) -> str:
         """Why removal is not silencing in this round, '' where it is.
