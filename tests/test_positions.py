@@ -370,7 +370,7 @@ def test_a_tensor_of_other_positions_counts_whole():
 
 
 def test_where_nothing_counts_it_is_told():
-    batch = {"input_ids": torch.ones(4, 9).long(), "attention_mask": torch.zeros(4, 9)}
+    batch = {"input_ids": torch.ones(4, 9).long(), "attention_mask": torch.zeros(4, 9).long()}
     session = wb.Session(Convolved(), [batch])
     with pytest.raises(ValueError, match="hides every position"):
         session.measure()

@@ -69,7 +69,7 @@ class Rows(nn.Module):
 
 
 class Frames(nn.Module):
-    """Images by time, (batch, time, channels, height, width), with a table whose columns are as many as pixels."""
+    """Images by time, (batch, time, channels, height, width), and a table of as many columns as pixels."""
 
     def __init__(self):
         super().__init__()

@@ -54,12 +54,11 @@ def measure_taylor(
                 raise Cancelled(f"measuring gradients was cancelled after {index} batches")
             inputs, targets = _labelled(batch, index)
             objective = objective or loss_for(loss, model, data, "calibration")
+            inputs = intake(inputs)
             visible = positions.of(inputs)
             if batch_length(inputs):
                 targets = visible.targets(targets) if passes_over_marks(loss) else targets
-                counted += _backward(
-                    own, intake(inputs), targets.to(intake.device), index, *objective, visible
-                )
+                counted += _backward(own, inputs, targets.to(intake.device), index, *objective, visible)
                 count += batch_length(inputs)
             for group in prunable:
                 for reader in group.readers:

@@ -103,7 +103,7 @@ def measure_moments(
                 progress(index + 1, total, f"measuring moments, {count} examples")
     if not count:
         raise ValueError("the calibration data is empty: give at least one batch with one example")
-    if not shown:
+    if not shown and found.missed:
         raise ValueError(
             "the attention mask hides every position of the calibration data; expected 1 or True for what "
             "counts, in torch's key_padding_mask False: name another mask, or mask=False where all count"

@@ -8,9 +8,13 @@ Padding is nobody's data. By default the arguments of the network tell, by their
 - `key_padding_mask`, `src_key_padding_mask` or another name that ends in `padding_mask`, as in torch: True,
   or −∞, hides.
 
+Axes of one entry, as in (batch, 1, 1, positions), are passed over, and a single row is that of all examples.
+A mask that is added, zeros and large negative numbers, shows its zeros.
+
 Rows that are picked from the positions, for experts, are followed (`routing`). A mask between pairs of
 positions, (batch, …, positions, positions) or (positions, positions), hides none. A tensor that has not the
-mask's positions among its axes, pooled or with another number of them, counts whole. What a recurrent layer
+mask's positions along one axis, pooled, flattened, with another number of them or along two, counts whole; so
+does what is made of other inputs alone (`origins`). What a recurrent layer
 carries from step to step counts where the step does that reads it.
 """
 
@@ -18,7 +22,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -26,22 +30,24 @@ import torch
 from torch import Tensor, nn
 
 from workbench.data.batches import IGNORED
+from workbench.measure.origins import Origins
 from workbench.measure.routing import Routing
 from workbench.network.groups import features_last
 from workbench.network.layers import SPATIAL
 from workbench.network.rebuilt.attention import Attention
 from workbench.network.rebuilt.recurrent import RecurrentLayer
-from workbench.network.running import Inputs, batch_length, is_square, tensors_of
+from workbench.network.running import Inputs, batch_length, is_square, placed_tensors, tensors_of
 from workbench.network.tensors import named_tensors
 
 Mask: TypeAlias = "str | bool | Callable[[Inputs], Tensor] | None"
 """None: by the arguments' names. False: every position counts. The name of an argument; or a function of a
-batch's inputs that returns (batch, positions), True where a position counts."""
+batch's inputs that returns (batch, positions), True where a position counts. An argument of another name than
+those above is read as `attention_mask` is, or, where it ends in `padding_mask`, as torch's."""
 
 VISIBLE = ("attention_mask", "encoder_attention_mask", "decoder_attention_mask")
 HIDING = "padding_mask"  # what the names end in
 CARRIED = (-1, -1)  # in place of axes: what a recurrent layer carries, (batch, units) at every step
-SECOND = ("decoder", "tgt")  # what the name of the mask of a decoder's tokens begins with
+ADDED = -1e3  # what is added to scores to hide a position is below, in half precision too
 
 
 class Positions:
@@ -67,23 +73,25 @@ class Positions:
         Raises ValueError where the batch has no argument of the name that was given, or the mask is not one
         number a position.
         """
-        if self.mask is False:
-            return Visible(self.model, {})
         named = _named(self.model, inputs)
+        if self.mask is False:
+            return Visible(self.model, {}, Origins(named, {}))
         if isinstance(self.mask, str):
             if not isinstance(named.get(self.mask), Tensor):
                 names = ", ".join(name for name, part in named.items() if isinstance(part, Tensor))
                 raise ValueError(
                     f"mask={self.mask!r}, but the batch has no tensor of that name; it has {names or 'none'}"
                 )
-            found = {self.mask: _shown(self.mask, named[self.mask])}
+            laid = _laid(named[self.mask], batch_length(inputs))
+            found = {self.mask: _shown(self.mask, laid)}
         elif self.mask is not None:
-            found = {"mask": self._asked(inputs)}
+            found = {"mask": _laid(self._asked(inputs), batch_length(inputs))}
         else:
             found = {
-                name: _shown(name, part)
+                name: _shown(name, mask)
                 for name, part in named.items()
-                if (name in VISIBLE or name.endswith(HIDING)) and _is_of_positions(name, part, inputs)
+                if (name in VISIBLE or name.endswith(HIDING))
+                and (mask := _of_positions(name, part, inputs)) is not None
             }
         for name, shown in found.items():
             if shown.dim() != 2:
@@ -92,7 +100,8 @@ class Positions:
                     "positions)"
                 )
         hides = any(not bool(shown.all()) for shown in found.values())
-        return Visible(self.model, found if hides else {})
+        masks = found if hides else {}
+        return Visible(self.model, masks, Origins(named, masks))
 
     def _asked(self, inputs: Inputs) -> Tensor:
         assert callable(self.mask)
@@ -112,11 +121,12 @@ class Visible:
 
     model: nn.Module
     masks: Mapping[str, Tensor]
+    origins: Origins = field(default_factory=lambda: Origins({}, {}))
     routed: Routing | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         if self.masks:
-            object.__setattr__(self, "routed", Routing(self._known))
+            object.__setattr__(self, "routed", Routing(self._known, self.origins.bits))
 
     @contextmanager
     def followed(self) -> Iterator[None]:
@@ -132,20 +142,21 @@ class Visible:
         """Whether no position counts."""
         return bool(self.masks) and not any(bool(mask.any()) for mask in self.masks.values())
 
-    def flags(self, shape: tuple[int, ...], layer: str = "", step: int | None = None) -> Tensor | None:
+    def flags(
+        self, shape: tuple[int, ...], layer: str = "", step: int | None = None, origin: int | None = None
+    ) -> Tensor | None:
         """Which positions of a tensor count, of `shape`, its axes without that of features.
 
-        `layer`: who receives it; `step`: in which call of a recurrent layer, by default the present one. None
-        where all do, or the masks are of other positions.
+        `layer`: who receives it; `step`: in which call of a recurrent layer, by default the present one;
+        `origin`: of which inputs it is made, where that is known. None where all count, or the masks are of
+        other positions.
         """
         fitting = {
             name: axes for name, mask in self.masks.items() if (axes := self._axes(mask, shape, layer))
         }
-        if not fitting:
+        name = self.origins.telling(fitting, self.origins.guessed(layer) if origin is None else origin)
+        if name is None:
             return None
-        # Of two masks of one shape, a decoder's belongs to its layers.
-        inside = any(part.startswith(SECOND) for part in layer.split("."))
-        name = next((name for name in fitting if name.startswith(SECOND) == inside), next(iter(fitting)))
         mask, (rows, length) = self._directed(self.masks[name], layer), fitting[name]
         if (rows, length) == CARRIED:
             around: Any = self.model.get_submodule(layer.rpartition(".")[0])
@@ -162,7 +173,8 @@ class Visible:
         """`flags` of `shape`, the axes of a tensor's positions; those of its rows where these were picked."""
         picked = None if self.routed is None else self.routed.of(tensor)
         if picked is None or picked.shape != shape[:1]:
-            return self.flags(shape, layer, step)
+            origin = None if self.routed is None else self.routed.origin(tensor)
+            return self.flags(shape, layer, step, origin)
         return picked.reshape(-1, *[1] * (len(shape) - 1)).expand(shape)
 
     def counted(
@@ -185,18 +197,20 @@ class Visible:
         """Whole-number targets, one or more a position: those of hidden ones are marked as not counting."""
         if targets.is_floating_point() or targets.is_complex():
             return targets
-        for mask in self.masks.values():
-            if targets.shape[:2] == mask.shape:
-                hidden = ~mask.reshape(*mask.shape, *[1] * (targets.dim() - 2)).to(targets.device)
-                return targets.long().masked_fill(hidden, IGNORED)
-        return targets
+        fitting = [name for name, mask in self.masks.items() if targets.shape[:2] == mask.shape]
+        name = self.origins.telling(fitting, self.origins.guessed(""))
+        if name is None:
+            return targets
+        hidden = ~self.masks[name].reshape(*targets.shape[:2], *[1] * (targets.dim() - 2)).to(targets.device)
+        return targets.long().masked_fill(hidden, IGNORED)
 
     def _known(self, tensor: Tensor) -> Tensor | None:
         """`flags` of a tensor; None of the network's own, a table of embeddings say."""
         place = tensor.untyped_storage()._cdata
         if any(place == own.untyped_storage()._cdata for _, own in named_tensors(self.model)):
             return None
-        return self.flags(tuple(tensor.shape[:-1]))
+        origin = None if self.routed is None else self.routed.origin(tensor)
+        return self.flags(tuple(tensor.shape[:-1]), origin=origin)
 
     def _axes(self, mask: Tensor, shape: tuple[int, ...], layer: str) -> tuple[int, int] | None:
         """Axes of `shape` that are examples and positions of the mask; (0, 0): one is both; or `CARRIED`."""
@@ -207,6 +221,8 @@ class Visible:
         if len(shape) == 1:
             return (0, 0) if length > 1 and shape[0] == rows * length else None
         found = [(0, axis) for axis in range(1, len(shape)) if (shape[0], shape[axis]) == (rows, length)]
+        if len(found) > 1:
+            return None  # along which of them nobody can tell
         if shape[:2] == (length, rows):
             found.insert(0 if self._is_sequence_first(layer) else len(found), (1, 0))
         return next(iter(found), None)
@@ -230,38 +246,59 @@ class Visible:
 
 
 def _named(model: nn.Module, inputs: Inputs) -> dict[str, Any]:
-    """The inputs by the names of the network's arguments."""
+    """The inputs by the names of the network's arguments, those within a dictionary of them too."""
+    named: dict[str, Any] = {}
     if isinstance(inputs, Mapping):
-        return dict(inputs)
-    if not isinstance(inputs, tuple):
-        return {}
-    try:
-        taken = inspect.signature(model.forward).parameters.values()
-    except (TypeError, ValueError):  # a forward without a signature
-        return {}
-    return dict(
-        zip((one.name for one in taken if one.kind <= one.POSITIONAL_OR_KEYWORD), inputs, strict=False)
-    )
+        named = dict(inputs)
+    elif isinstance(inputs, tuple):
+        with suppress(TypeError, ValueError):  # a forward without a signature
+            taken = inspect.signature(model.forward).parameters.values()
+            names = (one.name for one in taken if one.kind <= one.POSITIONAL_OR_KEYWORD)
+            named = dict(zip(names, inputs, strict=False))
+    within = [
+        (str(path[-1]), tensor)
+        for part in named.values()
+        if not isinstance(part, Tensor)
+        for path, tensor in placed_tensors(part)
+    ]
+    return {**dict(within), **named}
 
 
-def _is_of_positions(name: str, part: Any, inputs: Inputs) -> bool:
-    """One number a position: a row an example, and in transformers' form zeros and whole numbers alone.
+def _of_positions(name: str, part: Any, inputs: Inputs) -> Tensor | None:
+    """The mask as (batch, positions), where it is one: in transformers' form not of fractions.
 
     A square matrix is a mask between positions, but where other inputs have its examples and positions.
     """
-    if not isinstance(part, Tensor) or part.dim() != 2:
-        return False
+    if not isinstance(part, Tensor):
+        return None
     begin = [t.shape[:2] for t in tensors_of(inputs) if t is not part]
-    fits = part.shape in begin or part.T.shape in begin
-    if not fits and (is_square(part) or len(part) != batch_length(inputs)):
-        return False
-    if name.endswith(HIDING) or not part.is_floating_point():
-        return True
-    return bool(((part == 0) | (part == 1)).all())
+    mask = _laid(part, batch_length(inputs))
+    if mask.dim() != 2 or (len(part) == 1 and mask.shape not in begin):
+        return None
+    fits = mask.shape in begin or mask.T.shape in begin
+    if not fits and (is_square(mask) or len(mask) != batch_length(inputs)):
+        return None
+    if name.endswith(HIDING) or not mask.is_floating_point():
+        return mask
+    return mask if _is_added(mask) or bool(((mask == 0) | (mask == 1)).all()) else None
+
+
+def _laid(mask: Tensor, examples: int) -> Tensor:
+    """(batch, positions) of a mask that has axes of one entry, or one row for all examples."""
+    if mask.dim() > 2 and mask.numel() == len(mask) * max(mask.shape[1:]):
+        mask = mask.reshape(len(mask), -1)
+    if mask.dim() == 2 and len(mask) == 1 < examples:
+        mask = mask.expand(examples, -1)
+    return mask
+
+
+def _is_added(mask: Tensor) -> bool:
+    """Whether a mask is added to scores: zeros, where it hides nothing, and large negative numbers."""
+    return mask.is_floating_point() and bool(((mask == 0) | (mask < ADDED)).all())
 
 
 def _shown(name: str, mask: Tensor) -> Tensor:
     """True where a position counts."""
     if not name.endswith(HIDING):
-        return mask != 0
+        return mask == 0 if _is_added(mask) else mask != 0
     return ~mask if mask.dtype == torch.bool else mask == 0

@@ -248,6 +248,11 @@ class _Recording:
         for recorder in self.recorders.values():
             recorder.settle()
 
+    @property
+    def missed(self) -> bool:
+        """Whether no sample of a reader counted."""
+        return any(not moment.count for recorder in self.recorders.values() for moment in recorder.moments())
+
     def waking(self, name: str):
         """A hook for a layer that must not run."""
 

@@ -1,8 +1,11 @@
-"""Which positions count among rows that a network has picked, for the experts of a mixture say."""
+"""Which positions count among rows that a network has picked, for the experts of a mixture say.
+
+And of which inputs a tensor is made.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -25,12 +28,20 @@ class Routing(TorchDispatchMode):
 
     `known(tensor)`: which positions of a tensor count, (…) without its last axis; None where that cannot be
     told. What an operation makes of picked rows, and has as many of, is taken to be theirs in that order.
+    `inputs`: the network's, each with its bit.
     """
 
-    def __init__(self, known: Callable[[Tensor], Tensor | None]):
+    def __init__(self, known: Callable[[Tensor], Tensor | None], inputs: Iterable[tuple[Tensor, int]] = ()):
         super().__init__()
         self._known = known
         self._picked = WeakTensorKeyDictionary()
+        self._origin = WeakTensorKeyDictionary()
+        for tensor, bit in inputs:
+            self._origin[tensor] = self._origin.get(tensor, 0) | bit
+
+    def origin(self, tensor: Tensor) -> int | None:
+        """The bits of the inputs of which a tensor is made; None where that is not known."""
+        return self._origin.get(tensor)
 
     def of(self, tensor: Tensor) -> Tensor | None:
         """Which rows of a tensor that was made of picked ones count, (rows,); None for any other."""
@@ -38,6 +49,7 @@ class Routing(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
+        self._note_origin(out, args, kwargs)
         axis = PARTS.get(func.overloadpacket.__name__)
         if axis is not None and not (args[axis] if len(args) > axis else 0):
             if (flags := self._picked.get(args[0])) is not None:
@@ -45,6 +57,16 @@ class Routing(TorchDispatchMode):
         elif (flags := self._of_result(func.overloadpacket, args)) is not None:
             self._note(out, [flags] * len(tree_leaves(out)))
         return out
+
+    def _note_origin(self, out: Any, args: tuple, kwargs: Any) -> None:
+        bits = 0
+        for leaf in tree_leaves((args, kwargs)):
+            if isinstance(leaf, Tensor):
+                bits |= self._origin.get(leaf, 0)
+        if bits:
+            for leaf in tree_leaves(out):
+                if isinstance(leaf, Tensor):
+                    self._origin[leaf] = bits
 
     def _note(self, out: Any, flags: Any) -> None:
         """The flags of each tensor of a result that has as many rows."""

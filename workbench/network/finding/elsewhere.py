@@ -169,8 +169,8 @@ def _ways(dims: int, alone: bool, swapped: bool) -> list[tuple[list[int], Callab
     """(axes of positions, the other length along them) for what tensors of so many axes may be.
 
     `alone`: one tensor with the examples along its first axis; else an example a tensor. Images (…, channels,
-    height, width) first, of videos the axes of a frame, then with channels last; sequences (batch, channels, length), then of vectors,
-    (batch, length, features), or (length, batch, features) where `swapped`.
+    height, width) first, of videos the axes of a frame, then with channels last; sequences (batch, channels,
+    length), then of vectors, (batch, length, features), or (length, batch, features) where `swapped`.
     """
     if alone and swapped and dims < 4:
         return [([0, 1], _shorter), *(([axis], _shorter) for axis in range(dims - 1, 0, -1))]
