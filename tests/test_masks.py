@@ -1,4 +1,4 @@
-"""Masks in every form that networks are given, and tensors with a mask's shape that are none of its tokens."""
+"""Masks in every form that networks are given, and tensors of a mask's shape that are none of its tokens."""
 
 import numpy as np
 import pytest

@@ -37,6 +37,12 @@ class Origins:
             if not own:
                 self._blocked[name] &= ~self._carriers[name]
 
+    @property
+    def followed(self) -> list[tuple[Tensor, int]]:
+        """The inputs with their bits, where it matters of which of them a tensor is made; else none."""
+        alike = all(bits == self.all for bits in self._carriers.values()) and not any(self._blocked.values())
+        return [] if alike and len(self._carriers) == 1 else self.bits
+
     def guessed(self, layer: str) -> int:
         """Of which inputs what a layer receives is likely to be made; '' for the network's outputs."""
         if not layer or any(part.startswith(SECOND) for part in layer.split(".")):

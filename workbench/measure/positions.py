@@ -126,7 +126,7 @@ class Visible:
 
     def __post_init__(self) -> None:
         if self.masks:
-            object.__setattr__(self, "routed", Routing(self._known, self.origins.bits))
+            object.__setattr__(self, "routed", Routing(self._known, self.origins.followed))
 
     @contextmanager
     def followed(self) -> Iterator[None]:

@@ -38,6 +38,7 @@ class Routing(TorchDispatchMode):
         self._origin = WeakTensorKeyDictionary()
         for tensor, bit in inputs:
             self._origin[tensor] = self._origin.get(tensor, 0) | bit
+        self._follows = bool(self._origin)
 
     def origin(self, tensor: Tensor) -> int | None:
         """The bits of the inputs of which a tensor is made; None where that is not known."""
@@ -59,10 +60,13 @@ class Routing(TorchDispatchMode):
         return out
 
     def _note_origin(self, out: Any, args: tuple, kwargs: Any) -> None:
+        if not self._follows:
+            return
         bits = 0
-        for leaf in tree_leaves((args, kwargs)):
-            if isinstance(leaf, Tensor):
-                bits |= self._origin.get(leaf, 0)
+        for arg in (*args, *(kwargs or {}).values()):
+            for leaf in arg if isinstance(arg, list | tuple) else (arg,):
+                if isinstance(leaf, Tensor):
+                    bits |= self._origin.get(leaf, 0)
         if bits:
             for leaf in tree_leaves(out):
                 if isinstance(leaf, Tensor):
