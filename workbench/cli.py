@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,8 @@ MODEL_HELP = (
     "the original model: MODULE:FACTORY or FILE.py:FACTORY, a function or class called without arguments; "
     "torchvision:NAME, timm:NAME or transformers:NAME where that package is installed"
 )
+NO_MASK = "none"
+_MASK = re.compile(r"\bmask='?(False|[\w.]+)'?")
 DATA_HELP = (
     "a folder of images (a class a subfolder) or a .zip of one, an .npy, .npz or IDX file, or "
     "MODULE:FACTORY, a function that returns tensors, a DataLoader or a list of batches"
@@ -34,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except (ValueError, TypeError, OSError) as error:
-        print(f"workbench: {reworded(' '.join(str(error).split()), _as_typed)}", file=sys.stderr)
+        print(f"workbench: {_in_options(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
     return 0
 
@@ -162,7 +165,7 @@ def _add_own(command: argparse.ArgumentParser) -> None:
 
 
 def _add_asked(data: Any) -> None:
-    """The options that say how targets are read."""
+    """The options that say how targets and positions are read."""
     data.add_argument(
         "--metric",
         metavar="NAME",
@@ -176,11 +179,23 @@ def _add_asked(data: Any) -> None:
         choices=tuple(CLASSES),
         help="the axis of the outputs where the classes lie; default: as it fits, or as the recipe says",
     )
+    data.add_argument(
+        "--mask",
+        metavar="NAME|none",
+        type=lambda text: False if text == NO_MASK else text,
+        help="the network's argument that says which positions count, where padding hides some; none: all "
+        "count (default: attention_mask, or a name that ends in padding_mask, or as the recipe says)",
+    )
+
+
+def _in_options(text: str) -> str:
+    """`text` of an error with the options of Python's functions as they are typed at the command line."""
+    return _MASK.sub(lambda found: _as_typed("mask", found[1]), reworded(text, _as_typed))
 
 
 def _as_typed(option: str, value: str) -> str:
     """An option of Python's functions as it is typed at the command line."""
-    return f"--{option} {shlex.quote(value.replace('R²', 'R2'))}"
+    return f"--{option} {shlex.quote(NO_MASK if value == 'False' else value.replace('R²', 'R2'))}"
 
 
 def _options(text: str) -> dict[str, Any]:
@@ -257,6 +272,7 @@ def _replay(arguments: argparse.Namespace) -> None:
             progress=progress,
             metric=arguments.metric,
             classes=arguments.classes,
+            mask=arguments.mask,
             **own,
         )
     print(summary(session))
@@ -280,6 +296,7 @@ def _measure(arguments: argparse.Namespace) -> None:
             example=example,
             metric=arguments.metric,
             classes=arguments.classes,
+            mask=arguments.mask,
             progress=progress,
         )
         session.measure(progress)
@@ -308,6 +325,7 @@ def _page(arguments: argparse.Namespace) -> None:
             progress,
             metric=arguments.metric,
             classes=arguments.classes,
+            mask=arguments.mask,
         )
     write_page(session, file, arguments.replace)
     print(f"{file}: {file.stat().st_size / 1e6:.2f} MB; opens in any browser, without Python or a network")

@@ -45,7 +45,13 @@ def test_the_line_opens_every_tensor_with_its_reason(open_notebook):
     expect(reasons.first).to_be_hidden()
     before = place_in_list(bench, "embed")
     bench.screenshot("stays-closed")
+    sizes = bench.find("sizes")
+    assert sizes.locator("summary").inner_text() == "proved at one size of input"
+    sizes.locator("summary").click()
+    assert sizes.locator("p").inner_text() == bench.kernel("str(session.sizes)").strip("'")
+    bench.screenshot("sizes-open")
     summary.click()
+    expect(sizes.locator("p")).to_be_hidden()
     stays = literal_eval(bench.kernel("[(one.name, one.numbers, one.why_not) for one in session.stays]"))
     assert {name for name, _, _ in stays} == {"norm.weight", "norm.bias", "temperature"}
     assert reasons.all_inner_texts() == [f"{name} ({numbers}): {why}" for name, numbers, why in stays]

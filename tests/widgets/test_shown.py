@@ -13,7 +13,7 @@ from torch import nn
 
 from workbench.session.session import Session
 from workbench.widgets.app import AREAS, Workbench
-from workbench.widgets.page_values import read_session
+from workbench.widgets.page_values import read_session, with_procedure
 from workbench.widgets.state import FRONT, WorkbenchState
 
 
@@ -38,6 +38,23 @@ class TestWhatIsShown:
         assert values["stays"]["line"] == "2 tensors in no group: 17 % of the parameters"  # 8 of 24 + 8 + 15
         assert [one[:2] for one in values["stays"]["tensors"]] == [["1.weight", 4], ["1.bias", 4]]
         assert all("mixes" in why for _, _, why in values["stays"]["tensors"])
+
+    def test_the_sizes_of_input_are_shown(self):
+        one = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
+        two = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1))
+        for model, line in ((one, "proved at one size of input"), (two, "proved at two sizes of input")):
+            session = Session(model, torch.randn(9, 1, 6, 6))
+            assert read_session(session)["sizes"] == {"line": line, "words": str(session.sizes)}
+        assert read_session(Session(nn.Linear(4, 3), torch.randn(9, 4)))["sizes"]["line"] == ""
+
+    def test_another_procedure_reads_targets_and_positions_as_before(self):
+        model = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3))
+        data = torch.randn(9, 5), torch.randint(0, 3, (9,))
+        session = Session(model, data, data, mask=False, metric="accuracy", classes="last")
+        session.measure()
+        other = with_procedure(session, "sequential")
+        assert other.recipe["targets"] == session.recipe["targets"]
+        assert other.recipe["targets"] == {"metric": "accuracy", "classes": "last", "mask": False}
 
     def test_spectra_are_the_sessions(self, state, session):
         values = np.frombuffer(state.spectra)

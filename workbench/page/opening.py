@@ -18,6 +18,7 @@ def session_called(
     *,
     metric: str | None = None,
     classes: str | None = None,
+    mask: str | bool | None = None,
 ) -> Session:
     """A saved session, or a built-in example that is measured now; nothing in it is stale.
 
@@ -25,7 +26,7 @@ def session_called(
         name: the session's folder, or the example's name; a saved session of that name comes first.
         own: `model`, `calibration`, `evaluation`, `training` of a session that is not an example's.
         progress: is told what has been measured.
-        metric, classes: how targets are read, as for `Session.open`.
+        metric, classes, mask: how targets and positions are read, as for `Session.open`.
 
     Returns:
         The session.
@@ -41,7 +42,7 @@ def session_called(
         )
     if (folder / RECIPE).is_file():
         own = {key: value for key, value in own.items() if key != "data_name"}
-        session = Session.open(folder, **own, metric=metric, classes=classes, progress=progress)
+        session = Session.open(folder, **own, metric=metric, classes=classes, mask=mask, progress=progress)
     elif name in example_names():
         if own:
             raise ValueError(

@@ -30,6 +30,13 @@ def stays_line(session: Session) -> str:
     return f"{tensors} {'tensor' if tensors == 1 else 'tensors'} in no group: {part} % of the parameters"
 
 
+def sizes_line(session: Session) -> str:
+    """On how many sizes of input the groups were proved, in one line; '' where none was."""
+    if not session.sizes.first:
+        return ""
+    return f"proved at {'two sizes' if session.sizes.second else 'one size'} of input"
+
+
 def stays_table(session: Session) -> str:
     """That line, and a line a tensor: name, numbers, the reason why it stays; '' as `stays_line`."""
     rows = [(one.name, f"{one.numbers:,}", one.why_not) for one in session.stays]

@@ -13,7 +13,7 @@ from workbench.network.groups import UnitGroup
 from workbench.network.running import tensors_of
 from workbench.pruning.choice import Choice
 from workbench.session.session import Session
-from workbench.session.tables import stays_line
+from workbench.session.tables import sizes_line, stays_line
 from workbench.tuning.augmentation import is_image_batch
 from workbench.widgets.branches import branch_values, step_values
 from workbench.widgets.folders import usual_folder
@@ -69,6 +69,7 @@ def read_session(session: Session) -> dict[str, Any]:
             "line": stays_line(session),
             "tensors": [[one.name, one.numbers, one.why_not] for one in session.stays],
         },
+        "sizes": {"line": sizes_line(session), "words": str(session.sizes)},
         "budget": cost_terms(session),
         "spectra": b"".join(spectra),
         "history": [step_values(step) for step in session.history],
@@ -186,6 +187,7 @@ def with_procedure(session: Session, procedure: str) -> Session:
         loss=session.loss,
         metric=session.asked["metric"],
         classes=session.asked["classes"],
+        mask=session.mask,
     )
     other.restore(session.original_statistics(), session.history[0].score)
     return other

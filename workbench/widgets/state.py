@@ -64,9 +64,9 @@ class WorkbenchState(
     `lam` is relative to the trace, `preview`, `curve` and `tried` say in their `request` what they answer.
     `error` holds the words of the last error, `error_at` where they are shown. `spectra` is the float64
     eigenvalues of all groups, and `layers` says where each group's lie in it; `curve` is 4 rows of float64:
-    widths, input, output and combined loss. `stays` is what is in no group: a line, and
-    (tensor, numbers, why) of each. `revision` counts the session's changes: the same `position` may
-    be another network, after an undo and another commit.
+    widths, input, output and combined loss. `stays` is what is in no group: a line, and (tensor, numbers,
+    why) of each; `sizes` of input: a line, and in words. `revision` counts the session's changes: the same
+    `position` may be another network, after an undo and another commit.
     """
 
     _esm = "export default {};"
@@ -82,6 +82,7 @@ class WorkbenchState(
     measured = synced(t.Bool, False)
     layers = synced(t.List)
     stays = synced(t.Dict)
+    sizes = synced(t.Dict)
     spectra = synced(t.Bytes)
     selected = synced(t.Unicode)
 

@@ -5,7 +5,7 @@ import {
   THIN, clamp, h, setText, setOff, setName, reveal, panel, layerOf, eigenvaluesOf, lamOf, alive, busy, send, update,
 } from "./shared.js";
 import { spark } from "./sparkline.js";
-import { staysLine } from "./stays.js";
+import { staysLine, sizesLine } from "./stays.js";
 
 // What a unit is: 'Linear heads', and in the hint how many rows each has.
 const kindOf = (layer) => (layer.unit === "units" ? layer.kind : `${layer.kind} ${layer.unit}`);
@@ -42,7 +42,7 @@ function draw(state, el, on) {
   const staleNote = h("p", { class: "wbw-hint" });
   foot.append(staleNote, remeasure);
   const empty = h("p", { class: "wbw-empty" });
-  el.append(h("h3", { class: "wbw-heading" }, "Layers", h("span", { class: "wbw-sub" }, "N(λ)/m at this λ")), empty, list, staysLine(state, on), foot);
+  el.append(h("h3", { class: "wbw-heading" }, "Layers", h("span", { class: "wbw-sub" }, "N(λ)/m at this λ")), empty, list, staysLine(state, on), sizesLine(state, on), foot);
   let rows = [];
 
   const choose = (name, focus) => {

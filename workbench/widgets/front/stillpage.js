@@ -7,7 +7,7 @@ import { linkWidths } from "./stilllinks.js";
 import { followTheme } from "./stillviews.js";
 import { spectrumViews, titled } from "./spectrumviews.js";
 import { layerList } from "./stilllayers.js";
-import { staysLine } from "./stays.js";
+import { staysLine, sizesLine } from "./stays.js";
 import { choicePanel } from "./stillchoice.js";
 import { unitStrip } from "./unitstrip.js";
 import { budgetPanel, totals } from "./stillbudget.js";
@@ -47,7 +47,7 @@ function layerSection(state, on) {
     why.hidden = !why.textContent;
   });
   return section("layer", "one layer",
-    h("div", { class: "wbw-still-list" }, h("h3", {}, "Layers"), layerList(state, on), staysLine(state, on)),
+    h("div", { class: "wbw-still-list" }, h("h3", {}, "Layers"), layerList(state, on), staysLine(state, on), sizesLine(state, on)),
     h("div", { class: "wbw-still-view" }, h("h3", {}, "Spectrum of ", name, chip), why, body),
     h("div", { class: "wbw-still-side" }, h("h3", {}, "Choice"), choicePanel(state, on)), strip);
 }
