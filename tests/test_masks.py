@@ -1,12 +1,16 @@
 """Masks in every form that networks are given, and tensors of a mask's shape that are none of its tokens."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
+from test_positions import Steps, padded
 from torch import nn
 
 import workbench as wb
 from workbench.measure.positions import Positions
+from workbench.tuning.matching import Matching
 
 WIDTH, COUNT, LENGTH = 8, 4, 6
 LENGTHS = torch.tensor([[6], [3], [2], [1]])
@@ -238,3 +242,49 @@ def test_gradients_at_a_decoder_are_those_of_its_tokens():
         session.measure_gradients()
         found.append(session._state.statistics["narrow"].taylor)
     assert torch.allclose(*found, atol=1e-8)
+
+
+def test_what_is_followed_in_fine_tuning_is_every_pixel_and_the_tokens():
+    """The distance that fine-tuning follows, beside one from hooks of the test's own."""
+    batch = {"input_ids": ids(), "pixel_values": torch.randn(COUNT, 3, 6, 5), "attention_mask": SHOWN}
+    session = measured(Seeing, [batch])
+    before, now = session.original, measured(Seeing, [batch]).original
+    with torch.no_grad():
+        for parameter in now.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    groups = [group for group in session.groups if group.prunable]
+    matching = Matching.of(before, groups, groups, {g.name: range(g.width) for g in groups})
+    _, _, distance = matching.run(now, batch, Positions(before).of(batch))
+    seen = {"before": {}, "now": {}}
+    for which, model in (("before", before), ("now", now)):
+        for name, layer in model.named_modules():
+            layer.register_forward_pre_hook(
+                lambda _m, args, of=seen[which], name=name: of.update({name: args[0]} if args else {})
+            )
+        seen[which][""] = model(**batch)
+    terms = []
+    for name in ["", *(reader.module for group in groups for reader in group.readers)]:
+        a, b = (seen[which][name].detach().double() for which in ("before", "now"))
+        if name in ("", "up", "down"):
+            a, b = a[SHOWN], b[SHOWN]
+        terms.append(float((a - b).square().sum() / a.square().sum()))
+    assert float(distance) == pytest.approx(np.mean(terms), rel=1e-5)
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_what_is_followed_of_a_recurrent_layer_is_its_steps_at_tokens(batch_first):
+    distances = []
+    for total in (7, 30):
+        tokens, shown = padded(total)
+        batch = {"input_ids": tokens, "attention_mask": shown}
+        session = measured(lambda: Steps(nn.GRU, batch_first, False), [batch])
+        before, now = session.original, copy.deepcopy(session.original)
+        torch.manual_seed(1)
+        with torch.no_grad():
+            for parameter in now.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+        groups = [group for group in session.groups if group.prunable]
+        assert any(reader.module.endswith("recurrent") for group in groups for reader in group.readers)
+        matching = Matching.of(before, groups, groups, {g.name: range(g.width) for g in groups})
+        distances.append(float(matching.run(now, batch, Positions(before).of(batch))[2].detach()))
+    assert distances[0] == pytest.approx(distances[1], rel=1e-5)

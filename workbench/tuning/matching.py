@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -64,23 +63,33 @@ class Matching:
         for the outputs. `visible`: which positions count, all by default.
         """
         shown = visible or Visible(self.original, {})
-        with torch.no_grad(), _received(self.original, [p.before.module for p in self.pairs]) as wanted:
+        read = [pair.before.module for pair in self.pairs]
+        with torch.no_grad(), shown.followed(), _received(self.original, read) as wanted:
             target = main_output(call(self.original, inputs))
         with _received(model, [p.now.module for p in self.pairs]) as found:
             output = main_output(call(model, inputs))
-        terms = [_relative([shown.counted(output, "Linear")], [shown.counted(target, "Linear")])]
+        terms = [_relative(*([shown.counted(one, "Linear", like=target)] for one in (output, target)))]
         for pair in self.pairs:
-            units = torch.tensor(pair.units)
-            old, new = (partial(shown.counted, kind=r.kind, layer=r.module) for r in (pair.before, pair.now))
-            before = [pair.before.features(old(one), units) for one in wanted[pair.before.module]]
-            terms.append(_relative([pair.now.features(new(one)) for one in found[pair.now.module]], before))
+            units, old, new = torch.tensor(pair.units), pair.before, pair.now
+            whole, pruned = wanted[old.module], found[new.module]
+            if len(whole) != len(pruned):
+                raise ValueError(
+                    "a layer is called more often in one of the two networks: they cannot be matched"
+                )
+            before = [
+                old.features(shown.counted(one, old.kind, old.module, step=step), units)
+                for step, one in enumerate(whole)
+            ]
+            after = [  # of the whole network's tensor it is known of what it is made
+                new.features(shown.counted(one, new.kind, new.module, its, step))
+                for step, (one, its) in enumerate(zip(pruned, whole, strict=True))
+            ]
+            terms.append(_relative(after, before))
         return output, target, torch.stack(terms).mean()
 
 
 def _relative(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
     """Squared distance over the squared length of what is wanted, both summed; nothing where that is zero."""
-    if len(found) != len(wanted):
-        raise ValueError("a layer is called more often in one of the two networks: they cannot be matched")
     length = sum((torch.linalg.vector_norm(one).square() for one in wanted), torch.zeros(()))
     pairs = zip(found, wanted, strict=True)
     distance = sum((mse_loss(mine, its, reduction="sum") for mine, its in pairs), torch.zeros(()))
