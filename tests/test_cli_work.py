@@ -222,7 +222,7 @@ def test_measure_and_replay_tell_how_far_they_are(own, tmp_path, capsys, monkeyp
     assert main(["measure", *named, "--evaluation", data, "--output", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr()
     assert printed.err.splitlines() == [
-        "opening, 2 groups found (10 of 10)",
+        "opening, 2 groups found (11 of 11)",
         "measuring moments, 29 examples (1 of 1)",
         "scoring, 29 examples (1 of 1)",
     ]
