@@ -73,7 +73,7 @@ class Biased(nn.Module):
 
 
 KINDS = {  # how to build it, shape of an example, groups that can go
-    "state space": (StateSpace, (5, 6), {"enter": 10}),
+    "state space": (StateSpace, (5, 6), {"enter": 10, "select[0:2]": 2}),
     "outer product": (Outer, (6,), {"b": 5}),
     "a table": (Table, (6,), {"table": 10, "ask": 6}),
     "a bias read elsewhere": (Biased, (6,), {"a": 10}),
