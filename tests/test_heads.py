@@ -13,7 +13,7 @@ from torch.nn import functional
 import workbench as wb
 from workbench.network.finding.proof import find_groups
 from workbench.network.rebuilt.explicit import explicit
-from workbench.network.rebuilt.sizes import fallen_of
+from workbench.network.rebuilt.fallen_sizes import fallen_of
 from workbench.network.surgery import remove_units
 
 RESIZED = (

@@ -20,7 +20,7 @@ from workbench.data.checkpoints import read_tensors
 from workbench.network.copying import copied
 from workbench.network.rebuilt.bare import bare_layers_within
 from workbench.network.rebuilt.explicit import explicit
-from workbench.network.rebuilt.sizes import Fallen, fallen_of, set_fallen
+from workbench.network.rebuilt.fallen_sizes import Fallen, fallen_of, set_fallen
 from workbench.network.tensors import named_tensors, own_tensors
 
 RECIPE, MOMENTS, WEIGHTS = "recipe.json", "moments.safetensors", "model.safetensors"

@@ -28,7 +28,7 @@ from workbench.network.layers import (
     set_count,
     set_layer_weight,
 )
-from workbench.network.rebuilt.sizes import lower
+from workbench.network.rebuilt.fallen_sizes import lower
 from workbench.network.tensors import sharing_copy
 from workbench.spectral.reconstruction import fold
 

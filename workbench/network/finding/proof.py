@@ -22,7 +22,7 @@ from workbench.network.finding.idle import idle_layers, idle_sister
 from workbench.network.finding.linking import Link, bonds, link, merged, without_units
 from workbench.network.finding.looking_up import LookedUp, looked_up
 from workbench.network.finding.mending import are_alike, choices, mends, pattern, way_of
-from workbench.network.finding.sizes import code_sizes
+from workbench.network.finding.noted_sizes import code_sizes
 from workbench.network.finding.staying import what_stays
 from workbench.network.finding.trials import BREAKS, ROUNDS, Tell, Trials, untold
 from workbench.network.groups import Attribute, UnitGroup

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from workbench.network.finding.labels import Labels
-from workbench.network.finding.sizes import NotedSize
+from workbench.network.finding.noted_sizes import NotedSize
 
 
 @dataclass

@@ -18,8 +18,8 @@ from torch.utils._pytree import tree_flatten
 from workbench.network.finding.kinds import BARE_PRODUCTS, CONTRACTING, NEUTRAL
 from workbench.network.finding.labels import Labels
 from workbench.network.finding.layer_rules import rule_for
+from workbench.network.finding.noted_sizes import SizeNotes
 from workbench.network.finding.operations import propagate
-from workbench.network.finding.sizes import SizeNotes
 from workbench.network.finding.traced import Trace
 from workbench.network.layers import is_linear_layer, layer_weight, width_of
 from workbench.network.running import Inputs, call, is_call_for_nothing, received, tensors_of

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from types import CodeType, FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 SHAPING = (Tensor.view, Tensor.reshape, torch.reshape)
 UNFOLDING = (Tensor.unflatten, torch.unflatten)
@@ -29,12 +25,9 @@ ALSO = {"self": "input", "tensor": "input", "split_size": "sizes"}  # other name
 ALSO |= {"split_size_or_sections": "sizes", "split_sizes": "sizes"}
 SYMBOLS = "torch.fx.experimental.symbolic_shapes"
 INPUT = -1  # stands for what is taken apart, beside the results 0, 1, …
-CALLED = nn.Module._call_impl.__code__
-PASSED_OVER = tuple(f"{Path(at).parent}/" for at in (torch.__file__, __file__))
 
 
-@dataclass(frozen=True)
-class Counted:
+class Counted(NamedTuple):
     """Which places along an axis of a result, or of the input, a size counts: from `first` up to `stop`."""
 
     tensor: int
@@ -43,8 +36,7 @@ class Counted:
     stop: int | None = None
 
 
-@dataclass(frozen=True)
-class Given:
+class Given(NamedTuple):
     """The sizes of one call, as the code gives them, what each counts, and the call with other ones.
 
     `whole`: how many places the sizes must fill, None where any would do.
@@ -56,11 +48,15 @@ class Given:
     whole: int | None = None
 
     @property
-    def fits(self) -> bool:
-        """Whether they fill what is there, none of them left open."""
-        if self.whole is None or any(isinstance(size, int) and size < 0 for size in self.sizes):
+    def is_open(self) -> bool:
+        """Whether torch is to find one of them, −1."""
+        return any(isinstance(size, int) and size < 0 for size in self.sizes)
+
+    def is_filled_by(self, sizes: list[Any]) -> bool:
+        """Whether other sizes in their place fill what is there, none of them left open."""
+        if self.whole is None or self.is_open:
             return False
-        same = math.prod(self.sizes) == self.whole
+        same = math.prod(sizes) == self.whole
         # Where a program is written sizes are symbols: to ask one would fix it. Their module is loaded then.
         return same if isinstance(same, bool) else sys.modules[SYMBOLS].statically_known_true(same)
 
@@ -150,25 +146,4 @@ def _cut(index: Any, ends: list[tuple[int, str]], new: list[Any]) -> Any:
 
 
 def _is_size(value: Any) -> bool:
-    return isinstance(value, (int, torch.SymInt)) and not isinstance(value, bool)
-
-
-def place_of_call(depth: int = 1) -> tuple[nn.Module | None, str]:
-    """The module whose forward runs, and where in its code: functions and lines in them, the outermost last.
-
-    `depth`: frames between the caller of torch and this function.
-    """
-    frame: FrameType | None = sys._getframe(depth + 1)
-    lines: list[tuple[CodeType, str]] = []
-    while frame is not None and frame.f_code is not CALLED:
-        code = frame.f_code
-        # Comprehensions have no frames of their own in later versions of Python.
-        if not code.co_name.startswith("<") and not code.co_filename.startswith(PASSED_OVER):
-            lines.append((code, f"{code.co_name}:{frame.f_lineno - code.co_firstlineno}"))
-        frame = frame.f_back
-    if frame is None:
-        return None, ""
-    module = frame.f_locals["self"]
-    own = getattr(inspect.unwrap(type(module).forward), "__code__", None)
-    ends = [index for index, (code, _) in enumerate(lines) if code is own]  # what wraps it is passed over
-    return module, " ".join(line for _, line in (lines[: ends[-1] + 1] if ends else lines))
+    return type(value) is int or (isinstance(value, (int, torch.SymInt)) and not isinstance(value, bool))

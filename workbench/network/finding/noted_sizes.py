@@ -17,21 +17,29 @@ from torch.utils._pytree import tree_flatten
 
 from workbench.network.finding.labels import Labels
 from workbench.network.groups import CodeSize, UnitGroup
-from workbench.network.rebuilt.given_sizes import INPUT, Counted, given_sizes, input_of, place_of_call
+from workbench.network.rebuilt.fallen_sizes import size_in_code
+from workbench.network.rebuilt.given_sizes import INPUT, Given, given_sizes, input_of
+from workbench.network.rebuilt.places import place_of_call
 
 HERE = str(Path(__file__).parent)
 
 
 @dataclass(frozen=True)
 class NotedSize:
-    """A size that the code of a module gave, and the labels, each with its times, of the places it counts."""
+    """A size that the code of a module gave, and the labels, each with its times, of the places it counts.
+
+    `was`: as it stands in the code, where it fell with units already. `checked`: torch takes no other sizes
+    in this call, since they fill what is there.
+    """
 
     module: str
     place: str
     index: int
+    was: int
     size: int
     labels: Tensor
     times: Tensor
+    checked: bool
 
 
 class SizeNotes(TorchFunctionMode):
@@ -49,31 +57,31 @@ class SizeNotes(TorchFunctionMode):
         given = None if ours else given_sizes(func, args, kwargs)
         if given is not None:
             module, place = place_of_call()
-            name = self.names.get(id(module))
-            if name is not None and place:
+            if module is not None and id(module) in self.names and place:
                 tensors = {INPUT: input_of(args, kwargs)}
                 tensors |= dict(enumerate(t for t in tree_flatten(out)[0] if isinstance(t, Tensor)))
                 with torch._C._DisableTorchDispatch():  # looking is none of the network's operations
-                    self._note(name, place, given.sizes, given.counted, tensors)
+                    self._note(module, place, given, tensors)
         return out
 
     def _note(
         self,
-        module: str,
+        module: nn.Module,
         place: str,
-        sizes: Sequence[Any],
-        counted: Sequence[Counted],
+        given: Given,
         tensors: Mapping[int, Tensor],
     ) -> None:
-        known = {key: self.labels.of(tensors[key]) for key in {one.tensor for one in counted}}
-        for index, (size, one) in enumerate(zip(sizes, counted, strict=True)):
+        known = {key: self.labels.of(tensors[key]) for key in {one.tensor for one in given.counted}}
+        for index, (size, one) in enumerate(zip(given.sizes, given.counted, strict=True)):
             found = known[one.tensor]
             if size in (-1, 0) or not isinstance(size, int) or (size == 1 and one.first is None):
                 continue
             line = torch.zeros(0, dtype=torch.int64) if found is None else _line(found, one.axis)
             line = line[one.first : one.stop]
             labels, times = line[line != 0].unique(return_counts=True)
-            self.noted.append(NotedSize(module, place, index, size, labels, times))
+            was = size_in_code(module, place, index, size)
+            name, checked = self.names[id(module)], given.is_filled_by(given.sizes)
+            self.noted.append(NotedSize(name, place, index, was, size, labels, times, checked))
 
 
 def _line(found: Tensor, axis: int) -> Tensor:
@@ -97,7 +105,8 @@ def code_sizes(
     Returns:
         One entry a size, and one that falls by 0 for what a unit has along another axis of the same call, a
         head's dimension say; none where a size counts some of the units more often than others, or counts
-        them at one call and not at another one in the same place of the code.
+        them at one call and not at another one in the same place of the code, nor where it may be taken for
+        another number there that happens to be equal.
     """
     unit = _units(group, labels, tables)
     held = _of_held(unit, labels, noted)
@@ -115,13 +124,18 @@ def code_sizes(
             if (counts > 0).sum() > 1:
                 return ()
             each = 0  # an axis within a unit
-            within.append((note.module, note.place, note.index, note.size))
-        key = (note.module, note.place, note.index, note.size)
+            within.append((note.module, note.place, note.index, note.was))
+        key = (note.module, note.place, note.index, note.was)
         found[key].add((each, group.width if each * group.width == note.size else 0))
     if any(len(ways) > 1 for ways in found.values()):
         return ()
     sizes = [CodeSize(*key, each, units) for key, ways in found.items() for each, units in ways if each]
     places = {(one.module, one.place) for one in sizes}
+    falling = {(one.module, one.place, one.index) for one in sizes}
+    lengths = [note for note in noted if len(note.labels) < 2 and not note.checked]  # or a number of examples
+    free = {(note.module, note.place, note.index) for note in lengths}
+    if falling & free:
+        return ()
     return (*sizes, *(CodeSize(*key, 0, 0) for key in dict.fromkeys(within) if key[:2] in places))
 
 

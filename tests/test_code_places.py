@@ -1,0 +1,302 @@
+"""Where sizes in code stand: two calls in a line, helpers, equal numbers, other ways to run, edited files."""
+
+import importlib.util
+
+import pytest
+import torch
+from attention_kinds import HEAD, HEADS, WIDTH, Network
+from silencing import difference, each_alone, lively, silenced_outputs, tensors, worst_together
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
+
+import workbench as wb
+from workbench.network.cost import count_cost
+from workbench.network.finding.proof import find_groups
+from workbench.network.rebuilt.fallen_sizes import fallen_of
+from workbench.network.surgery import remove_units
+
+SHAPES = ((1, 5), (HEADS, HEADS), (3, 9), (HEADS, HEAD), (2, WIDTH), (WIDTH, HEAD), (2, 1))
+
+
+def attended(q, k, v):
+    return (q @ k.mT / HEAD**0.5).softmax(-1) @ v
+
+
+def heads_of(x, heads, size):
+    return x.view(*x.shape[:2], heads, size).transpose(1, 2)
+
+
+def parted(x, parts):
+    return x.reshape(*x.shape[:2], parts, -1)
+
+
+class Layers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.h = HEADS
+        self.q, self.k, self.v, self.o = (nn.Linear(WIDTH, WIDTH) for _ in range(4))
+
+
+class OneLine(Layers):
+    """Two calls in a line; in one of them the number of examples stands where heads stand in the other."""
+
+    def forward(self, x):
+        B, N, C = x.shape
+        d = C // self.h
+        q, k, v = (
+            y(x).view(B, N, self.h, d).transpose(1, 2).reshape(B * self.h, N, d)
+            for y in (self.q, self.k, self.v)
+        )
+        y = attended(q, k, v)
+        return self.o(y.view(B, self.h, N, d).transpose(1, 2).reshape(B, N, C))
+
+
+class Crossed(Layers):
+    def forward(self, x):
+        B, N, C = x.shape
+        q, k, v = (t(x).view(B, N, self.h, C // self.h).transpose(1, 2) for t in (self.q, self.k, self.v))
+        a, b = (q @ k.mT).softmax(-1).view(B * self.h, N, N), v.reshape(B * self.h, N, C // self.h)
+        return self.o((a @ b).view(B, self.h, N, C // self.h).transpose(1, 2).reshape(B, N, C))
+
+
+class Windows(Layers):
+    """Windows of positions beside heads: many sizes may be equal."""
+
+    def forward(self, x):
+        B, N, C = x.shape
+        w = 1 if N % 2 else 2
+        x = x.view(B, N // w, w, C).reshape(-1, w, C)
+        b = len(x)
+        q, k, v = (y(x).reshape(b, w, self.h, C // self.h).transpose(1, 2) for y in (self.q, self.k, self.v))
+        y = self.o(attended(q, k, v).transpose(1, 2).reshape(b, w, C))
+        return y.view(B, N // w, w, C).reshape(B, N, C)
+
+
+class Sliced(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.qkv, self.o = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x):
+        B, N, C = x.shape
+        t = self.qkv(x)
+        q, k, v = (heads_of(a, HEADS, C // HEADS) for a in (t[..., :C], t[..., C : 2 * C], t[..., -C:]))
+        return self.o(attended(q, k, v).transpose(1, 2).reshape(B, N, C))
+
+
+class Helped(Layers):
+    """Passes its work over where there is one position, or by chance."""
+
+    def forward(self, x):
+        B, N, C = x.shape
+        if N == 1:
+            return x
+        q, k, v = (heads_of(y(x), self.h, C // self.h) for y in (self.q, self.k, self.v))
+        return self.o(attended(q, k, v).transpose(1, 2).reshape(B, N, C))
+
+
+class Around(nn.Module):
+    """One that runs the forward of another itself, and a third that has heads of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = Helped(), OneLine(), Helped()
+
+    def forward(self, x):
+        return self.c(self.b(x + self.a.forward(x)))
+
+
+class Loop(nn.Module):
+    """Layers that one line runs in turn."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(Layers() for _ in range(2))
+
+    def forward(self, x):
+        for layer in self.layers:
+            B, N, C = x.shape
+            q, k, v = (heads_of(y(x), HEADS, C // HEADS) for y in (layer.q, layer.k, layer.v))
+            x = x + layer.o(attended(q, k, v).transpose(1, 2).reshape(B, N, C))
+        return x
+
+
+class Length(Layers):
+    """One line takes heads apart and, of other numbers, positions: these may be as many as heads."""
+
+    def forward(self, x):
+        B, N, C = x.shape
+        given = ((self.q(x), self.h), (self.k(x), self.h), (self.v(x), self.h), (x.mT, N))
+        q, k, v, same = [parted(t, n) for t, n in given]
+        y = attended(*(t.transpose(1, 2) for t in (q, k, v))).transpose(1, 2).reshape(B, N, C)
+        return self.o(y) + same.reshape(B, C, N).mT
+
+
+def network(kind, count=4, tokens=5):
+    """(network in float64, its groups, proved with so many examples and positions)."""
+    torch.manual_seed(0)
+    model = lively(Network(kind()))
+    return model, find_groups(model, torch.randn(count, tokens, 7).double())
+
+
+def lessened(kind=Helped, kept=(0, 3)):
+    """(network, its groups, that of heads, the network with `kept` of these, its groups)."""
+    model, groups = network(kind)
+    heads = next(g for g in groups if g.prunable and g.width == HEADS)
+    return model, groups, heads, *remove_units(model, groups, heads.name, list(kept))
+
+
+@pytest.mark.parametrize("proved", [(4, 5), (HEADS, HEADS), (1, HEAD), (2, WIDTH)])
+@pytest.mark.parametrize("kind", [OneLine, Crossed, Windows, Sliced, Helped, Around, Loop])
+def test_sizes_that_are_equal_by_chance_are_not_taken_for_others(kind, proved):
+    model, groups = network(kind, *proved)
+    assert any(g.sizes for g in groups if g.prunable)
+    for shape in SHAPES:
+        x = torch.randn(*shape, 7).double()
+        assert all(off < 1e-12 for off, _ in each_alone(model, groups, x, times=2).values())
+        assert worst_together(model, groups, x, times=2) < 1e-12
+
+
+def test_heads_that_may_be_taken_for_positions_are_refused():
+    for proved in ((4, 5), (2, WIDTH), (1, HEAD)):
+        assert not any(g.sizes for g in network(Length, *proved)[1] if g.prunable)
+
+
+@pytest.mark.parametrize("kind", [OneLine, Crossed, Sliced, Windows])
+def test_a_pruned_network_is_taken_apart_anew_and_pruned_further(kind):
+    model, groups, heads, small, _ = lessened(kind, (0, 2, 3))
+    x = torch.randn(4, 5, 7).double()
+    kept = [0, 2, 3]
+    for units in ([0, 2], [1]):
+        anew = find_groups(small, x)
+        assert next(g for g in anew if g.name == heads.name).prunable
+        small, _ = remove_units(small, anew, heads.name, units)
+        kept = [kept[unit] for unit in units]
+        gone = {heads.name: sorted(set(range(HEADS)) - set(kept))}
+        for shape in SHAPES:
+            x = torch.randn(*shape, 7).double()
+            with torch.no_grad():
+                assert difference(tensors(small(x)), silenced_outputs(model, gone, groups, x)) < 1e-12
+    assert all(one.now < one.was for one in fallen_of(small.attn) if one.units)
+
+
+class Passing(TorchFunctionMode):
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        return func(*args, **(kwargs or {}))
+
+
+class WithinMode(Helped):
+    def forward(self, x):
+        with Passing():
+            return super().forward(x)
+
+
+class WithinWrapper(Helped):
+    forward = torch.no_grad()(Helped.forward)
+
+
+@pytest.mark.parametrize("kind", [WithinMode, WithinWrapper])
+def test_modes_and_wrappers_in_the_code_are_no_places(kind):
+    model, groups = network(kind)
+    x = torch.randn(3, 9, 7).double()
+    assert any(g.sizes for g in groups if g.prunable)
+    assert worst_together(model, groups, x, times=2) < 1e-12
+
+
+def test_forward_runs_by_itself_compiled_and_counted():
+    _, _, _, small, _ = lessened()
+    x = torch.randn(4, 5, 7).double()
+    wanted, inner = small(x), small.norm(small.stem(x))
+    assert torch.equal(small.attn.forward(x=inner), small.attn(inner))
+    assert torch.allclose(torch.compile(small, backend="eager")(x), wanted, atol=1e-12)
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        small(x[:1])
+    assert count_cost(small, x[:1]).macs == counter.get_total_flops() // 2
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_older_tracer_of_torch_is_refused_in_words():
+    _, _, _, small, _ = lessened()
+    with pytest.raises(RuntimeError, match="cannot follow sizes in code"):
+        torch.jit.trace(small, torch.randn(4, 5, 7).double())
+
+
+TEXT = '''import torch
+from torch import nn
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.n, self.qkv, self.o = 24, nn.Linear(24, 72), nn.Linear(24, 24)
+
+    def forward(self, x):
+        """What it does."""
+        B, N, C = x.shape
+        if N == 1: return x
+        q, k, v = self.qkv(x).split(self.n, dim=2)
+        q = q.view(B, N, 4, C // 4).transpose(1, 2)
+        k = k.view(B, N, 4, C // 4).transpose(1, 2)
+        v = v.view(B, N, 4, C // 4).transpose(1, 2)
+        y = (q @ k.mT).softmax(-1) @ v
+        return self.o(y.transpose(1, 2).reshape(B, N, C))
+'''
+
+
+@pytest.fixture
+def exported(tmp_path):
+    """(the folder, (network from other code) → what it is with the weights of the pruned one, the latter)."""
+
+    def written(text):
+        path = tmp_path / "code.py"
+        path.write_text(text)
+        spec = importlib.util.spec_from_file_location("code_in_a_file", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        torch.manual_seed(0)
+        return Network(module.Attention()).eval()
+
+    session = wb.Session(written(TEXT), [torch.randn(4, 5, 7)])
+    session.measure()
+    session.commit(session.preview("attn.qkv", width=2))
+    session.export(tmp_path / "export")
+    return lambda text: wb.load_pruned(written(text), tmp_path / "export"), session.model
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("        q = q", "        # a comment\n\n        q = q"),
+        lambda text: text.replace('What it does."""', 'What it does.\n\n        And why.\n        """'),
+        lambda text: text.replace('        """What it does."""\n', ""),
+        lambda text: text.replace(", ", ",").replace(" // ", "//"),
+        lambda text: text.replace("    def forward", "    @torch.no_grad()\n    def forward"),
+        lambda text: text.replace("class", "import math\n\n\nclass"),
+    ],
+)
+def test_comments_spaces_and_what_wraps_a_function_may_change(exported, change):
+    loaded, pruned = exported
+    x = torch.randn(3, 8, 7)
+    assert torch.equal(loaded(change(TEXT))(x), pruned(x))
+
+
+@pytest.mark.parametrize(
+    "new", ["        C = int(C)\n        q = q", "        q, k, v = v, q, k\n        q = q"]
+)
+def test_other_code_is_told_from_the_pruned_one(exported, new):
+    loaded, _ = exported
+    with pytest.raises(RuntimeError, match="the code of Attention is not the one that was pruned"):
+        loaded(TEXT.replace("        q = q", new))(torch.randn(3, 8, 7))
+
+
+def test_a_forward_that_passes_its_work_over_is_the_pruned_code_all_the_same(exported):
+    loaded, pruned = exported
+    one = torch.randn(3, 1, 7)
+    network = loaded(TEXT)
+    network(torch.randn(3, 8, 7))
+    for other in (network, pruned, network.train()):
+        assert torch.equal(other(one), network(one))
+    with pytest.raises(RuntimeError, match="mat1 and mat2") as told:
+        pruned(torch.randn(3, 8, 9))
+    assert "pruned" not in str(told.value)
