@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.data.checkpoints import read_tensors
+from workbench.network.cached import refresh
 from workbench.network.copying import copied
 from workbench.network.rebuilt.bare import bare_layers_within
 from workbench.network.rebuilt.explicit import explicit
@@ -128,7 +129,9 @@ def load_pruned(model: nn.Module, folder: str | Path) -> nn.Module:
     for name, layer in architecture.layers.items():
         _reshape(rebuilt.get_submodule(name), layer)
     _fill(rebuilt, tensors, architecture.aliases, path)
-    return rebuilt.eval()
+    rebuilt.eval()
+    refresh(rebuilt)
+    return rebuilt
 
 
 def read_architecture(path: Path) -> Architecture:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from workbench.network.cached import refresh
 from workbench.network.groups import (
     Held,
     Reader,
@@ -86,6 +87,7 @@ def shrink(
         setattr(owner, attribute.name, getattr(owner, attribute.name) - len(lost) * attribute.per_unit)
     for size in group.sizes:
         lower(model.get_submodule(size.module), size, len(lost))
+    refresh(model)
     return Renumbering(rows, columns, held)
 
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 import torch
 from torch import Tensor, nn
 
+from workbench.network.cached import refresh
 from workbench.network.copying import copied
 
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64, 16: torch.int64}  # by the bytes of an element
@@ -70,6 +71,7 @@ def put_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
             plain = tensor.detach()
             made[id(tensor)] = plain.clone() if is_buffer else nn.Parameter(plain, tensor.requires_grad)
         setattr(module, key, made[id(tensor)])
+    refresh(model)
     return model
 
 
@@ -102,6 +104,7 @@ def with_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
         setattr(module, key, made[id(old)])
         if old is None:
             added.add((module, key))
+    refresh(model)
     return model
 
 

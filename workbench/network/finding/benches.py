@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from workbench.network.cached import refresh
 from workbench.network.duplicating import duplicate
 from workbench.network.finding.training_proof import TrainingTrials, training_trials
 from workbench.network.layers import is_linear_layer
@@ -120,6 +121,7 @@ def careful_bench(model: nn.Module, example: Inputs) -> Bench:
     """
     try:
         double, wide = duplicate(model).double(), mapped(example, _wide)
+        refresh(double)
         call(double, wide)
     except Exception:
         return Bench(model, example, quick=False)

@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
+from workbench.network.cached import refresh
 from workbench.network.finding.kinds import BARE_PRODUCTS, CONTRACTING, NEUTRAL
 from workbench.network.finding.labels import Labels
 from workbench.network.finding.layer_rules import rule_for
@@ -98,6 +99,7 @@ def _watched(found: Trace, model: nn.Module, example: Inputs, calls: list[str]) 
     watcher = _Watcher(model, found, calls)
     try:
         with _in_parts(), SizeNotes(model, found.labels, found.sizes), watcher:
+            refresh(model)  # what comes of parameters comes of them before its eyes
             output = call(model, example)
     finally:
         watcher.leave()
