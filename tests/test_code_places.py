@@ -182,6 +182,31 @@ def test_a_pruned_network_is_taken_apart_anew_and_pruned_further(kind):
     assert all(one.now < one.was for one in fallen_of(small.attn) if one.units)
 
 
+class Trained(nn.Module):
+    """Training mode alone runs code that counts units."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.o, self.aux = nn.Linear(7, 11), nn.Linear(11, 3), nn.Linear(11, 2)
+
+    def forward(self, x):
+        h = self.a(x).relu()
+        return (self.o(h), self.aux(h.reshape(-1, 11))) if self.training else self.o(h)
+
+
+def test_sizes_that_training_mode_alone_gives_fall_as_well():
+    torch.manual_seed(0)
+    model, x = lively(Trained()), torch.randn(6, 7).double()
+    groups = find_groups(model, x)
+    small, _ = remove_units(model, groups, "a", [0, 2, 7])
+    gone = {"a": [1, 3, 4, 5, 6, 8, 9, 10]}
+    assert difference(tensors(small(x)), silenced_outputs(model, gone, groups, x)) < 1e-12
+    with torch.no_grad():
+        for layer in (model.o, model.aux):
+            layer.weight[:, gone["a"]] = 0
+        assert difference(tensors(small.train()(x)), tensors(model.train()(x))) < 1e-12
+
+
 class Passing(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         return func(*args, **(kwargs or {}))
