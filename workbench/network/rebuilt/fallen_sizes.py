@@ -7,7 +7,6 @@ with every size that it gives for an axis of units turned into the number of pla
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import CodeType
@@ -60,8 +59,9 @@ class Resized:
                 "torch.jit.trace cannot follow sizes in code that fell with units: write the network with "
                 "Session.export(folder, formats=['pt2', 'onnx'])"
             )
-        compiler = sys.modules.get("torch._dynamo")  # it looks at no frames, and so at none of these sizes
-        return (compiler.disable(self._run) if compiler else self._run)(*args, **kwargs)
+        if torch.compiler.is_dynamo_compiling():  # it looks at no frames, and so at none of these sizes
+            return torch._dynamo.disable(self._run)(*args, **kwargs)
+        return self._run(*args, **kwargs)
 
     @runs_forward
     def _run(self, *args: Any, **kwargs: Any) -> Any:
