@@ -1,10 +1,11 @@
 """Where sizes in code stand: two calls in a line, helpers, equal numbers, other ways to run, edited files."""
 
 import importlib.util
+import sys
 
 import pytest
 import torch
-from attention_kinds import HEAD, HEADS, WIDTH, Network
+from attention_kinds import HEAD, HEADS, WIDTH, NanoGpt, Network
 from silencing import difference, each_alone, lively, silenced_outputs, tensors, worst_together
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -228,6 +229,31 @@ def test_modes_and_wrappers_in_the_code_are_no_places(kind):
     x = torch.randn(3, 9, 7).double()
     assert any(g.sizes for g in groups if g.prunable)
     assert worst_together(model, groups, x, times=2) < 1e-12
+
+
+def nano():
+    return NanoGpt(True)
+
+
+@pytest.mark.parametrize("kind", [nano, OneLine, Crossed, Sliced, Helped])
+def test_places_stay_however_python_runs_the_code(kind):
+    """Cold, warm, under a debugger, and with a compiler's frames: calls are not at one instruction in all."""
+    small, x = lessened(kind)[3], torch.randn(4, 5, 7).double()
+    code = type(small.attn).forward.__code__
+    type(small.attn).forward.__code__ = code.replace()  # as it is before it ever ran
+    before = sys.gettrace()
+    try:
+        first = small(x)
+        assert all(torch.equal(small(x), first) for _ in range(40))
+        sys.settrace(lambda *_args: None)
+        assert torch.equal(small(x), first)
+    finally:
+        sys.settrace(before)
+        type(small.attn).forward.__code__ = code
+    torch.compiler.reset()
+    with pytest.raises(Exception, match="disable"):
+        torch.compile(small, backend="eager", fullgraph=True)(x)
+    assert torch.equal(small(x), first)
 
 
 def test_forward_runs_by_itself_compiled_and_counted():

@@ -16,6 +16,7 @@ from torch import nn
 Method = TypeVar("Method", bound=Callable[..., Any])
 PASSED_OVER = tuple(f"{Path(at).parent}/" for at in (torch.__file__, __file__))
 COMPREHENSIONS = ("<genexpr>", "<listcomp>", "<setcomp>", "<dictcomp>")
+UNIT = 2  # bytes of an instruction, or of what Python keeps behind one
 _RUNNING = {id(nn.Module._call_impl.__code__)}  # what runs a module's forward
 
 
@@ -45,16 +46,22 @@ class _Lines:
 
 
 def _calls(code: CodeType) -> dict[int, tuple[int, int]]:
-    """By the offset of an instruction that calls or calculates: its line, and which one it is there."""
-    ends: dict[int, tuple[int, tuple[int, int]]] = {}
+    """By the offset of each unit of code: its line, and which of the calls and calculations there it is of.
+
+    Python is at one of several units of a call, as it knows what is called or does not: all tell the same.
+    """
+    units = [(line, (last or 0, end or 0)) for line, last, _, end in code.co_positions()]
+    on_line: dict[int | None, set[tuple[int, int]]] = {}
     for one in dis.get_instructions(code):
-        where = one.positions
-        if one.opname.startswith(("CALL", "BINARY")) and where is not None and where.lineno is not None:
-            ends[one.offset] = where.lineno, (where.end_lineno or 0, where.end_col_offset or 0)
-    on_line: dict[int, set[tuple[int, int]]] = {}
-    for line, end in ends.values():
-        on_line.setdefault(line, set()).add(end)
-    return {offset: (line, sorted(on_line[line]).index(end)) for offset, (line, end) in ends.items()}
+        if one.opname.startswith(("CALL", "BINARY")):
+            line, end = units[one.offset // UNIT]
+            on_line.setdefault(line, set()).add(end)
+    ranks = {line: {end: rank for rank, end in enumerate(sorted(found))} for line, found in on_line.items()}
+    return {
+        at * UNIT: (line, ranks.get(line, {}).get(end, 0))
+        for at, (line, end) in enumerate(units)
+        if line is not None
+    }
 
 
 _LINES: dict[int, _Lines] = {}  # by the id of a code, which is kept
