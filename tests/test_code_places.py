@@ -1,5 +1,6 @@
 """Where sizes in code stand: two calls in a line, helpers, equal numbers, other ways to run, edited files."""
 
+import copy
 import importlib.util
 import sys
 
@@ -15,7 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import workbench as wb
 from workbench.network.cost import count_cost
 from workbench.network.finding.proof import find_groups
-from workbench.network.rebuilt.fallen_sizes import fallen_of
+from workbench.network.rebuilt.fallen_sizes import Fallen, Resized, fallen_of
+from workbench.network.rebuilt.given_sizes import given_sizes
 from workbench.network.surgery import remove_units
 
 SHAPES = ((1, 5), (HEADS, HEADS), (3, 9), (HEADS, HEAD), (2, WIDTH), (WIDTH, HEAD), (2, 1))
@@ -351,3 +353,82 @@ def test_a_forward_that_passes_its_work_over_is_the_pruned_code_all_the_same(exp
     with pytest.raises(RuntimeError, match="mat1 and mat2") as told:
         pruned(torch.randn(3, 8, 9))
     assert "pruned" not in str(told.value)
+
+
+class Branching(nn.Module):
+    """Heads counted on the width; from eight tokens on, code runs that shorter inputs do not reach."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.qkv, self.out = nn.Linear(7, 24), nn.Linear(24, 72), nn.Linear(24, 24)
+        self.last = nn.Linear(24, 3)
+
+    def forward(self, x):
+        x = self.stem(x)
+        b, n, c = x.shape
+        q, k, v = self.qkv(x).reshape(b, n, 3, 4, c // 4).permute(2, 0, 3, 1, 4)
+        scores = q @ k.transpose(-2, -1)
+        if n > 7:
+            scores = scores.view(b, 4, n * n).softmax(-1).view(-1, 4, n, n)
+        x = x + self.out((scores @ v).transpose(1, 2).reshape(b, n, c))
+        return self.last(x)
+
+
+@pytest.mark.parametrize("kept", [[0], [0, 3], [0, 1, 2]])
+def test_code_that_only_other_inputs_reach_is_given_what_is_left(kept):
+    torch.manual_seed(0)
+    model = Branching().double().eval()
+    groups = find_groups(model, torch.randn(2, 5, 7).double())
+    (heads,) = [group for group in groups if group.sizes]
+    pruned, _ = remove_units(model, groups, heads.name, kept)
+    lost = {heads.name: [unit for unit in range(4) if unit not in kept]}
+    for shape in [(2, 5, 7), (3, 9, 7), (1, 11, 7)]:
+        x = torch.randn(*shape).double()
+        with torch.no_grad():
+            [expected] = silenced_outputs(model, lost, groups, x)
+            torch.testing.assert_close(pruned(x), expected, rtol=1e-9, atol=1e-9)
+
+
+class OwnWay(nn.Module):
+    """A part that is copied by a way of its own, which knows nothing of what is put into it."""
+
+    def __getstate__(self):
+        return {"heads": 4}
+
+    def __setstate__(self, state):
+        nn.Module.__init__(self)
+
+    def forward(self, x):
+        return x.reshape(*x.shape[:2], 4, x.shape[-1] // 4).transpose(1, 2)
+
+
+def test_sizes_in_code_of_what_is_copied_in_a_way_of_its_own_stay():
+    class Parted(Branching):
+        def __init__(self):
+            super().__init__()
+            self.part = OwnWay()
+
+        def forward(self, x):
+            x = self.stem(x)
+            q, k, v = (self.part(one) for one in self.qkv(x).chunk(3, -1))
+            x = x + self.out(((q @ k.transpose(-2, -1)) @ v).transpose(1, 2).flatten(2))
+            return self.last(x)
+
+    torch.manual_seed(0)
+    session = wb.Session(Parted().double(), [torch.randn(2, 5, 7).double()])
+    assert not any(group.sizes for group in session.groups)
+    for group in session.groups:
+        if group.prunable:
+            pruned, _ = remove_units(session.model, session.groups, group.name, [0])
+            copy.deepcopy(pruned)(torch.randn(1, 5, 7).double())
+
+
+def test_an_axis_in_the_proportion_of_the_examples_is_not_taken_for_them():
+    """Of heads 2 of 4 are left, and of examples 1 of 2: the head's dimension was divided, not the batch."""
+    fallen = [
+        Fallen("f:1.0", 2, 4, 2, 4), Fallen("f:1.0", 0, 2, 2, 0), Fallen("f:1.0", 1, 11, 11, 0),
+        Fallen("f:1.0", 3, 8, 8, 0),
+    ]  # fmt: skip
+    forward = Resized(nn.Linear(2, 2), None, fallen, known=True)
+    given = given_sizes(torch.reshape, (torch.zeros(1, 11, 16), (1, 11, 4, 4)), {})
+    assert forward.left(given, "f:1.0") == [1, 11, 2, 8]

@@ -14,6 +14,7 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor, nn
 
+from workbench.network.duplicating import is_ordinary
 from workbench.network.fewer import few_examples, on_few
 from workbench.network.finding.assembly import Discovery, discover
 from workbench.network.finding.elsewhere import Parts, Sizes, proved_elsewhere
@@ -323,7 +324,8 @@ class _Proof:
     def _mends(self, group: UnitGroup) -> list[UnitGroup]:
         trace = self.found.trace
         sizes = code_sizes(group, trace.labels, (trace.rows, trace.carriers), trace.sizes)
-        return mends(group, self._choices(group), sizes)
+        kept = all(is_ordinary(self.model.get_submodule(size.module)) for size in sizes)  # by copies
+        return mends(group, self._choices(group), sizes if kept else ())
 
     def _mended_together(self, base: Sequence[UnitGroup], groups: Sequence[UnitGroup]) -> list[UnitGroup]:
         """Groups of layers that are repeated, all of them with the numbers that mend the first one.

@@ -50,6 +50,7 @@ class Resized:
     ):
         self.module, self.inner, self.fallen, self.known = module, inner, tuple(fallen), known
         self.at = {one.place: [other for other in fallen if other.place == one.place] for one in fallen}
+        self._is_same = known  # every one of these sizes was seen
         self._known_calls: dict[tuple[Any, ...], list[Any]] = {}  # sizes that were asked for before
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -81,6 +82,7 @@ class Resized:
         if not (sizes.met or self.known or self.module.training):
             raise RuntimeError(self._other_code())
         self.known = self.known or bool(sizes.met)
+        self._is_same = self._is_same or sizes.met >= self.at.keys()
         return out
 
     def left(self, given: Given, place: str) -> list[Any]:
@@ -94,6 +96,22 @@ class Resized:
                 self._known_calls = {}
             found = self._known_calls[key] = _left(given, self.at[place])
         return found
+
+    def left_elsewhere(self, given: Given) -> list[Any]:
+        """The sizes given where the same code did not run in the proof, in a branch for larger inputs say.
+
+        Those given, wherever torch takes them; else with the one count that has fallen with which it does.
+        """
+        if not self._is_same or given.could_fill(given.sizes):
+            return given.sizes
+        now = {one.was: one.now for one in self.fallen if one.now != one.was}
+        ways = [
+            [*given.sizes[:at], now[size], *given.sizes[at + 1 :]]
+            for at, size in enumerate(given.sizes)
+            if type(size) is int and size in now
+        ]
+        taken = [way for way in ways if given.could_fill(way)]
+        return taken[0] if len(taken) == 1 else given.sizes
 
     def _other_code(self) -> str:
         return (
@@ -125,9 +143,10 @@ class _Sizes(TorchFunctionMode):
         given = given_sizes(func, args, kwargs or {}) if func in GIVING else None
         if given is not None:
             module, place = place_of_call()
-            if place in self.forward.at and module is self.forward.module:
-                self.met.add(place)
-                sizes = self.forward.left(given, place)
+            if module is self.forward.module:
+                here = place in self.forward.at
+                self.met |= {place} if here else set()
+                sizes = self.forward.left(given, place) if here else self.forward.left_elsewhere(given)
                 if sizes != given.sizes:
                     return func(*given.arguments(sizes))
         return func(*args, **kwargs) if kwargs else func(*args)
@@ -152,11 +171,22 @@ def _left(given: Given, fallen: Sequence[Fallen]) -> list[Any]:
 
 
 def _fitted(given: Given, sizes: list[Any], fallen: Sequence[Fallen]) -> list[Any]:
-    """The sizes, put right along another axis of a unit, a head's dimension say, where only that fits."""
+    """The sizes, put right along another axis of a unit, a head's dimension say, where only that fits.
+
+    Code that divides what is left by the heads that were gives such an axis too few places, in proportion.
+    The number of examples may be in the same proportion by chance: the axis next to the units' is meant.
+    """
     if given.is_filled_by(sizes):
         return sizes
-    within = [[*sizes[: one.index], one.was, *sizes[one.index + 1 :]] for one in fallen if one.now == one.was]
-    return next((other for other in within if given.is_filled_by(other)), sizes)
+    falling = [one for one in fallen if one.now != one.was]
+
+    def likelihood(one: Fallen) -> tuple[bool, int, int]:
+        shrunk = any(given.sizes[one.index] * other.was == one.was * other.now for other in falling)
+        return not shrunk, min((abs(one.index - other.index) for other in falling), default=0), -one.index
+
+    within = sorted((one for one in fallen if one.now == one.was), key=likelihood)
+    tried = ([*sizes[: one.index], one.was, *sizes[one.index + 1 :]] for one in within)
+    return next((other for other in tried if given.is_filled_by(other)), sizes)
 
 
 def _in_proportion(index: int, size: Any, fallen: Sequence[Fallen]) -> Any:

@@ -52,6 +52,13 @@ class Given(NamedTuple):
         """Whether torch is to find one of them, −1."""
         return any(isinstance(size, int) and size < 0 for size in self.sizes)
 
+    def could_fill(self, sizes: list[Any]) -> bool:
+        """Whether torch takes such sizes for what is there, one of them left open or none."""
+        if self.whole is None or not all(type(part) is int for part in (self.whole, *sizes)):
+            return True  # any would do, or nobody knows
+        closed = math.prod(size for size in sizes if size >= 0)
+        return closed > 0 and self.whole % closed == 0 if min(sizes) < 0 else closed == self.whole
+
     def is_filled_by(self, sizes: list[Any]) -> bool:
         """Whether other sizes in their place fill what is there, none of them left open."""
         if self.whole is None or self.is_open:
