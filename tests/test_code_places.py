@@ -432,3 +432,32 @@ def test_an_axis_in_the_proportion_of_the_examples_is_not_taken_for_them():
     forward = Resized(nn.Linear(2, 2), None, fallen, known=True)
     given = given_sizes(torch.reshape, (torch.zeros(1, 11, 16), (1, 11, 4, 4)), {})
     assert forward.left(given, "f:1.0") == [1, 11, 2, 8]
+
+
+class OpenEnd(Branching):
+    """Heads and examples share an axis, and another one is left open: nothing tells how many are heads."""
+
+    def forward(self, x):
+        x = self.stem(x)
+        b, n, _ = x.shape
+        q, k, v = (one.reshape(b * 4, 6, -1) for one in self.qkv(x).transpose(1, 2).chunk(3, 1))
+        y = ((q.transpose(-2, -1) @ k).softmax(-1) @ v.transpose(-2, -1)).transpose(-2, -1)
+        return self.last(x + self.out(y.reshape(b, -1, n).transpose(1, 2)))
+
+
+def test_heads_that_share_an_open_call_with_examples_hold_for_any_number_or_are_refused():
+    torch.manual_seed(0)
+    model = OpenEnd().double().eval()
+    groups = find_groups(model, torch.randn(2, 5, 7).double())
+    for group in groups:
+        for kept in ([0], [1, 3]) if group.prunable else ():
+            pruned, _ = remove_units(model, groups, group.name, kept)
+            for count in (1, 2, 3, 8):
+                x = torch.randn(count, 5, 7).double()
+                lost = {group.name: [unit for unit in range(group.width) if unit not in kept]}
+                with torch.no_grad():
+                    [expected] = silenced_outputs(model, lost, groups, x)
+                    torch.testing.assert_close(pruned(x), expected, rtol=1e-9, atol=1e-9)
+    refused = [group.why_not for group in groups if group.sizes and not group.prunable]
+    assert all("with 1 of 2 examples alone, " in reason for reason in refused)
+    assert refused

@@ -17,10 +17,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from workbench.network.fewer import few_examples
 from workbench.network.finding.staying import Staying
 from workbench.network.finding.trials import Trials
 from workbench.network.groups import UnitGroup
-from workbench.network.running import Inputs, is_list_of_examples, is_square, mapped, shape_of, units_of
+from workbench.network.running import (
+    Inputs,
+    batch_length,
+    is_list_of_examples,
+    is_square,
+    mapped,
+    shape_of,
+    units_of,
+)
 
 TRIED = 4  # other sizes that are tried before the examples' own is all there is
 LARGE = 128  # pixels from which images are made smaller: a smaller map may be left with a single pixel
@@ -70,6 +79,7 @@ def proved_elsewhere(
     `model` is in evaluation mode and is not changed. `at_first`: the trials on the examples. `tell` is told
     before each pass what is tried; what it raises ends the work.
     """
+    groups = _proved_for_fewer(model, example, groups, tell)
     proved, first = [group for group in groups if group.prunable], shape_of(example)
     if not proved:
         return tuple(groups), Sizes(why_not="there is no prunable group")
@@ -94,6 +104,30 @@ def proved_elsewhere(
         for g in groups
     ]
     return tuple(found), Sizes(first, shape_of(second))
+
+
+def _proved_for_fewer(
+    model: nn.Module,
+    example: Inputs,
+    groups: Sequence[UnitGroup],
+    tell: Callable[[str], object],
+) -> Sequence[UnitGroup]:
+    """The groups, those refused whose sizes in code do not hold for another number of examples.
+
+    Code may count heads and examples along one axis, and leave another one open: then nothing tells how many
+    of the places there are heads.
+    """
+    sized = [group for group in groups if group.prunable and group.sizes]
+    if not sized:
+        return groups
+    tell("trying fewer examples")
+    fewer = few_examples(model, example, max(1, batch_length(example) - 1))
+    trials = Trials(model, fewer, sized, tell=partial(_say, tell, "trying fewer examples"))
+    reasons = {} if trials.refusal() else _failures(trials, [], sized)
+    why = f"with {batch_length(fewer)} of {batch_length(example)} examples alone, "
+    return [
+        replace(g, prunable=False, why_not=why + reasons[g.name]) if g.name in reasons else g for g in groups
+    ]
 
 
 def _of_another_meaning(first: list[Fraction | None], second: list[Fraction | None]) -> str:

@@ -126,7 +126,9 @@ def code_sizes(
             each = 0  # an axis within a unit
             within.append((note.module, note.place, note.index, note.was))
         key = (note.module, note.place, note.index, note.was)
-        found[key].add((each, group.width if each * group.width == note.size else 0))
+        stay = note.times.numpy()[~here]  # units of the kind that stay, the one that is spared say
+        alike = group.width + len(stay) if each and (stay == each).all() else 0
+        found[key].add((each, alike if each * alike == note.size else 0))
     if any(len(ways) > 1 for ways in found.values()):
         return ()
     sizes = [CodeSize(*key, each, units) for key, ways in found.items() for each, units in ways if each]
