@@ -120,3 +120,29 @@ def test_an_embedding_that_returns_more_than_its_rows_is_followed():
     groups = find_groups(Placed(), torch.randint(0, 11, (4, 7)))
     first = next(group for group in groups if group.prunable and group.width == 6)
     assert {writer.module for writer in first.writers} == {"words", "places"}
+
+
+class Octave(nn.Conv2d):
+    """Takes and gives a pair of maps, as octave convolutions do."""
+
+    def forward(self, pair):
+        high, low = pair
+        return super().forward(high), super().forward(low)
+
+
+def test_a_convolution_that_gives_a_pair_hinders_no_other_layer():
+    class Paired(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Conv2d(2, 6, 1), nn.Conv2d(6, 4, 1)
+            self.pairs, self.last = Octave(4, 4, 1), nn.Conv2d(4, 3, 1)
+
+        def forward(self, x):
+            x = self.second(self.first(x).relu())
+            return self.last(sum(self.pairs((x, x.flip(-1)))))
+
+    torch.manual_seed(0)
+    session = wb.Session(Paired(), [torch.randn(4, 2, 5, 5)])
+    why = {group.name: group.why_not for group in session.groups}
+    assert all("could not be traced" not in reason for reason in why.values()), why
+    assert session.group("first").prunable

@@ -5,7 +5,7 @@ A linear layer or convolution reads the units at its input and writes new ones, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -163,6 +163,18 @@ def _embedding(found: Trace, name: str, module: Any, inputs: Tensor, output: Any
             _write_rows(found, name, module, one, "Embedding")
     if module.max_norm is not None:
         found.labels.refuse(found.rows[name], f"{name} renormalises its rows (max_norm)")
+
+
+def several_tensors(found: Trace, name: str, module: nn.Module, given: Sequence[Tensor]) -> None:
+    """A layer of one's own that takes or gives more than one tensor: nobody knows which rows make what."""
+    reason = f"they reach {name}, a layer of its own kind that takes or gives several tensors"
+    for tensor in given:
+        known = found.labels.of(tensor)
+        if known is not None:
+            found.labels.refuse(known, reason)
+    if is_linear_layer(module) and name not in found.rows:
+        found.rows[name] = found.labels.fresh(width_of(module))
+        found.labels.refuse(found.rows[name], f"{name} takes or gives several tensors")
 
 
 _MODULE_RULES: tuple[tuple[Any, Callable[..., None]], ...] = (

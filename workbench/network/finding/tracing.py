@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_flatten
 from workbench.network.cached import refresh
 from workbench.network.finding.kinds import BARE_PRODUCTS, CONTRACTING, NEUTRAL
 from workbench.network.finding.labels import Labels
-from workbench.network.finding.layer_rules import rule_for
+from workbench.network.finding.layer_rules import rule_for, several_tensors
 from workbench.network.finding.noted_sizes import SizeNotes
 from workbench.network.finding.operations import propagate
 from workbench.network.finding.traced import Trace
@@ -267,12 +267,20 @@ class _Watcher(TorchDispatchMode):
                 return
             if self._blind == 1 and not is_call_for_nothing(args):
                 with torch._C._DisableTorchDispatch():  # its own operations are none of the network's
-                    if is_linear_layer(module) and self.calls is self.found.calls:
-                        self.found.work += output.numel() * layer_weight(module)[0].numel()
-                    rule(self.found, name, module, received(args, kwargs), output)
+                    given = received(args, kwargs)
+                    single = isinstance(output, Tensor) or isinstance(module, nn.Embedding)
+                    if isinstance(given, Tensor) and single:
+                        self._count_work(module, output)
+                        rule(self.found, name, module, given, output)
+                    else:
+                        several_tensors(self.found, name, module, tensors_of((args, kwargs)))
             self._blind -= 1
 
         return hook
+
+    def _count_work(self, module: nn.Module, output: Any) -> None:
+        if is_linear_layer(module) and self.calls is self.found.calls:
+            self.found.work += output.numel() * layer_weight(module)[0].numel()
 
     def leave(self) -> None:
         for handle in self._handles:
