@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from earlier_layout import save_earlier
 from networks import conv_net
 from PIL import Image
 from torch import nn
@@ -55,6 +56,9 @@ class Bench:
     def saved_session(self) -> Path:
         self.session.save(self.folder / "saved")
         return self.folder / "saved"
+
+    def session_of_an_earlier_version(self) -> Path:
+        return save_earlier(self.session, self.folder / "saved")
 
 
 class Trap:

@@ -294,7 +294,7 @@ def a_session_that_is_not_there(at):
 
 @malformed(r"moments\.safetensors is not a whole safetensors file.*truncated")
 def a_session_with_truncated_moments(at):
-    folder = at.saved_session()
+    folder = at.session_of_an_earlier_version()
     path = folder / "moments.safetensors"
     path.write_bytes(path.read_bytes()[:-13])
     return lambda: Session.open(folder, at.session.original, images(7))
@@ -302,7 +302,7 @@ def a_session_with_truncated_moments(at):
 
 @malformed("cannot be opened: the saved weights do not fit")
 def a_session_with_the_weights_of_another(at):
-    folder = at.saved_session()
+    folder = at.session_of_an_earlier_version()
     save_file({"fc9.bias": torch.zeros(3)}, folder / "model.safetensors")
     return lambda: Session.open(folder, at.session.original, images(7))
 
@@ -315,6 +315,6 @@ def a_session_opened_on_another_model(at):
 
 @malformed(r"not a whole safetensors file|lacks|do not fit|moments of")
 def a_session_whose_moments_are_its_weights(at):
-    folder = at.saved_session()
+    folder = at.session_of_an_earlier_version()
     shutil.copy(folder / "model.safetensors", folder / "moments.safetensors")
     return lambda: Session.open(folder, at.session.original, images(7))

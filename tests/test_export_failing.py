@@ -6,6 +6,7 @@ import threading
 
 import pytest
 import torch
+from crashes import tree
 from exports import apart, contents, outputs, small_session
 from networks import conv_net, images
 from torch import nn
@@ -170,7 +171,7 @@ def test_files_of_others_are_in_the_way(tmp_path):
 def test_a_saved_session_is_not_written_over(tmp_path):
     session = small_session()
     session.save(tmp_path)
-    before = contents(tmp_path)
-    with pytest.raises(ValueError, match="not of an export"):
+    before = tree(tmp_path)
+    with pytest.raises(ValueError, match="a saved session"):
         session.export(tmp_path)
-    assert contents(tmp_path) == before
+    assert tree(tmp_path) == before

@@ -1,9 +1,11 @@
 """The record: JSON, fingerprint, save, open, replay; damaged or foreign files are refused."""
 
+import hashlib
 import json
 
 import pytest
 import torch
+from earlier_layout import save_earlier
 from networks import conv_net, images
 from torch import nn
 
@@ -111,13 +113,9 @@ def test_the_data_s_name_comes_back(tmp_path):
 
 def test_files_are_written_whole(tmp_path):
     pruned().save(tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "model.safetensors",
-        "moments.safetensors",
-        "recipe.json",
-        "steps.safetensors",
-    ]
-    assert {oct(p.stat().st_mode & 0o777) for p in tmp_path.iterdir()} == {"0o644"}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["recipe.json", "tensors"]
+    for path in (tmp_path / "tensors").iterdir():
+        assert path.name == f"{hashlib.sha256(path.read_bytes()).hexdigest()}.safetensors"
 
 
 def other_model():
@@ -147,7 +145,7 @@ def test_a_recipe_of_a_persons_own_model_needs_the_model_and_data():
 
 @pytest.mark.parametrize("name", ["recipe.json", "moments.safetensors", "model.safetensors"])
 def test_truncated_files_are_named(tmp_path, name):
-    pruned().save(tmp_path)
+    save_earlier(pruned(), tmp_path)
     path = tmp_path / name
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(RecipeError, match=name):
@@ -161,9 +159,9 @@ def test_a_missing_folder_is_a_missing_file(tmp_path):
 
 def test_weights_of_another_session_are_refused(tmp_path):
     session = pruned()
-    session.save(tmp_path / "a")
+    save_earlier(session, tmp_path / "a")
     session.undo()
-    session.save(tmp_path / "b")
+    save_earlier(session, tmp_path / "b")
     (tmp_path / "b" / "model.safetensors").rename(tmp_path / "a" / "model.safetensors")
     with pytest.raises(RecipeError, match="do not fit"):
         Session.open(tmp_path / "a", conv_net(), X)
@@ -215,7 +213,7 @@ def test_a_recipe_of_an_example_takes_the_callers_data():
 
 def test_moments_of_another_width_are_refused(tmp_path):
     session = pruned()
-    session.save(tmp_path)
+    save_earlier(session, tmp_path)
     from safetensors.torch import load_file, save_file
 
     moments = load_file(tmp_path / "moments.safetensors")
@@ -260,8 +258,8 @@ def test_how_targets_are_read_is_saved_with_the_session_and_its_branches(tmp_pat
     assert scores[0] == pytest.approx(by_hand(axis))
     assert by_hand(1) != by_hand(2)
     session.save(tmp_path / "saved")
-    for number in ("", "branches/1"):
-        recipe = json.loads((tmp_path / "saved" / number / "recipe.json").read_text())
+    whole = json.loads((tmp_path / "saved" / "recipe.json").read_text())
+    for recipe in (whole, whole["store"]["branches"][0]["recipe"]):
         assert recipe["targets"] == {"metric": "token accuracy", "classes": classes}
     again = Session.open(tmp_path / "saved", Square(), x, [(x, y)])
     assert [step.score for step in again.history] == scores
@@ -302,7 +300,7 @@ def test_a_branch_whose_targets_are_read_otherwise_is_refused(tmp_path):
     session = Session(conv_net(), X, [(X, Y)], metric="accuracy")
     session.measure()
     session.fork("other")
-    session.save(tmp_path)
+    save_earlier(session, tmp_path)
     file = tmp_path / "branches" / "1" / "recipe.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"targets": {"metric": "R²"}}))
     with pytest.raises(RecipeError, match="reading of targets"):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from earlier_layout import save_earlier
 from labelled import TARGETS, session_of
 from networks import conv_net, images
 from safetensors.torch import load_file, save_file
@@ -85,13 +86,13 @@ def test_a_folder_saved_with_fewer_branches_opens_with_those(tmp_path):
     assert set(again.branches) == {"main", "bare", "side"}
 
 
-def test_a_branch_ends_with_its_own_weights_where_another_goes_on(tmp_path):
+def test_a_branch_of_an_earlier_version_ends_with_its_own_weights_where_another_goes_on(tmp_path):
     """What was computed once need not come out the same again: the saved weights count."""
     session = session_of()
     session.commit(session.preview("conv2", width=6))
     session.fork("thin")
     session.commit(session.preview("fc1", width=7))
-    session.save(tmp_path)
+    save_earlier(session, tmp_path)
     file = tmp_path / "branches" / "1" / "model.safetensors"
     saved = load_file(file)
     saved["conv1.bias"] += 0.25
@@ -109,19 +110,19 @@ def test_a_save_that_fails_leaves_the_one_before(tmp_path, monkeypatch):
     session = session_of()
     session.commit(session.preview("conv2", width=6))
     session.save(tmp_path)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     session.finetune(tuning=Tuning(steps=2))
     with monkeypatch.context() as patch:
-        patch.setattr(store.json, "dumps", lambda *args, **options: 1 / 0)
+        patch.setattr(store, "sealed", lambda values: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             session.save(tmp_path)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     assert len(Session.open(tmp_path, conv_net(), images(64)).history) == 2
 
 
 def test_weights_of_another_network_never_become_the_original(tmp_path):
     session = session_of()
-    session.save(tmp_path)
+    save_earlier(session, tmp_path)
     file = tmp_path / "model.safetensors"
     save_file({key: value + 1 for key, value in load_file(file).items()}, file)
     with pytest.raises(RecipeError, match="not the original network's"):
@@ -143,7 +144,7 @@ def test_a_damaged_branch_is_told(tmp_path, name, change, words):
     session.commit(session.preview("conv2", width=6))
     session.fork("thin")
     session.switch("main")
-    session.save(tmp_path)
+    save_earlier(session, tmp_path)
     file = tmp_path / name
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     with pytest.raises(RecipeError, match=words):
@@ -153,7 +154,7 @@ def test_a_damaged_branch_is_told(tmp_path, name, change, words):
 def test_damaged_weights_of_a_tuning_are_told(tmp_path):
     session = session_of()
     session.finetune(tuning=Tuning(steps=2))
-    session.save(tmp_path)
+    save_earlier(session, tmp_path)
     save_file({"conv1.bias": torch.zeros(3)}, tmp_path / "tuned-0.safetensors")
     with pytest.raises(RecipeError, match="do not fit the recipe"):
         Session.open(tmp_path, conv_net(), images(64))
@@ -173,7 +174,7 @@ def test_a_procedure_is_not_changed_under_other_branches():
 @pytest.mark.parametrize(("value", "words"), [("many", "'branches' must be"), (7, "recipe.json")])
 def test_a_damaged_list_of_branches_is_told(tmp_path, value, words):
     session = branched()
-    session.save(tmp_path)
+    save_earlier(session, tmp_path)
     file = tmp_path / "recipe.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"branches": value}))
     with pytest.raises((RecipeError, FileNotFoundError), match=words):

@@ -22,7 +22,6 @@ from workbench.data.progress import Cancelled, Progress
 from workbench.export.architecture import (
     ARCHITECTURE,
     FORMAT,
-    MOMENTS,
     RECIPE,
     VERSION,
     WEIGHTS,
@@ -30,6 +29,7 @@ from workbench.export.architecture import (
     packed,
     read_architecture,
 )
+from workbench.export.kinds import holds_session
 from workbench.export.programs import Portable, onnx_packages, traced, write_onnx, write_pt2
 from workbench.network.running import Inputs
 
@@ -136,8 +136,10 @@ def _earlier(folder: Path, files: Iterable[str], replace: bool) -> set[str]:
     """The files of an earlier export in `folder`. Raises ValueError for others' that are in the way."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; give a folder to export into")
+    if holds_session(folder):
+        raise ValueError(f"{folder} holds a saved session, which an export never replaces: give another folder")
     ours: set[str] = set()
-    if (folder / ARCHITECTURE).is_file() and not (folder / MOMENTS).exists():
+    if (folder / ARCHITECTURE).is_file():
         try:
             listed = read_architecture(folder / ARCHITECTURE).files
         except ValueError:  # not an export, or no longer

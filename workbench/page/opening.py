@@ -7,7 +7,8 @@ from typing import Any
 
 from workbench.data.progress import Progress
 from workbench.examples.catalogue import example_names
-from workbench.export.architecture import MOMENTS, RECIPE
+from workbench.export.architecture import RECIPE
+from workbench.export.kinds import holds_session
 from workbench.session.session import Session
 
 
@@ -36,9 +37,10 @@ def session_called(
         OSError: files that cannot be read.
     """
     folder, own = Path(name).expanduser(), own or {}
-    if (folder / RECIPE).is_file() and not (folder / MOMENTS).is_file():
+    if (folder / RECIPE).is_file() and not holds_session(folder):
         raise ValueError(
-            f"{folder} holds an export, not a session: it has no {MOMENTS}; save the session itself"
+            f"{folder} holds an export or a recipe alone, not a session with its moments; save the session "
+            "itself"
         )
     if (folder / RECIPE).is_file():
         own = {key: value for key, value in own.items() if key != "data_name"}

@@ -14,7 +14,9 @@ import msgspec
 import torch
 from torch import nn
 
+from workbench.data.durable import SEAL, expanded, is_sealed
 from workbench.export.architecture import quoted
+from workbench.export.kinds import STORE
 from workbench.measure.asking import check_asked
 from workbench.network.copying import copied
 from workbench.network.rebuilt.bare import bare_matrices
@@ -157,7 +159,7 @@ def make_recipe(
         "data": data_name,
         "targets": {k: v for k, v in msgspec.to_builtins(asked).items() if k != "mask" or v is not None},
         "procedure": procedure,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "steps": list(steps),
     }
 
@@ -184,11 +186,8 @@ def read_recipe(source: dict | str | Path) -> dict[str, Any]:
     if not isinstance(source, (dict, str, Path)):
         raise RecipeError(f"a recipe is a dictionary or a path, got a {type(source).__name__}")
     if not isinstance(source, dict):
-        where = str(source)
-        try:
-            source = json.loads(Path(source).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise RecipeError(f"{where} is not a whole JSON file ({error}); it may be truncated") from error
+        where = str(expanded(source))
+        source = _whole(Path(where))
     if not isinstance(source, dict) or source.get("format") != FORMAT:
         raise RecipeError(f"{where} is not a recipe of this workbench: 'format' must be {FORMAT!r}")
     if source.get("version") != VERSION:
@@ -204,6 +203,22 @@ def read_recipe(source: dict | str | Path) -> dict[str, Any]:
         raise RecipeError(f"{where}: {part}{': ' if part else ''}{words}") from error
     read_steps(source, where)
     return source
+
+
+def _whole(path: Path) -> Any:
+    """What a JSON file holds; one that a session wrote must be as it was written."""
+    content = path.read_bytes()
+    try:
+        found = json.loads(content.decode())
+    except ValueError as error:
+        raise RecipeError(f"{path} is not a whole JSON file ({error}); it may be truncated") from error
+    if isinstance(found, dict) and found.keys() & {STORE, SEAL} and not is_sealed(content):
+        raise RecipeError(
+            f"{path} is damaged, or was edited after it was saved: its content does not have the SHA-256 that "
+            f"it says. Copy it again from where it is whole; to replay it as it is, take '{STORE}' and "
+            f"'{SEAL}' out of it"
+        )
+    return found
 
 
 def asked_in(recipe: dict[str, Any]) -> Asked:

@@ -25,8 +25,8 @@ from workbench.pruning.transitions import (
     with_model,
 )
 from workbench.session.history import History, Step
-from workbench.session.recipe import RecipeError, RecipeStep, RefitStep, TuneStep
-from workbench.session.store import SavedBranch
+from workbench.session.recipe import RecipeError, RecipeStep, RefitStep, TuneStep, fingerprint
+from workbench.session.saved import SavedBranch
 
 
 def statistics_of(
@@ -106,6 +106,12 @@ def _carry_out(history: History, ground: Ground, saved: SavedBranch, begin: int)
         )
         history.push([(made.state, done)])
     state = history.present
+    if saved.weights is None:
+        if fingerprint(state.model) != saved.end:
+            raise ValueError(
+                f"what the steps of branch {saved.name!r} lead to is not the network that was saved"
+            )
+        return
     _check_whole(state.model, saved.weights)
     model = with_weights(state.model, saved.weights)
     if not _same_weights(model, state.model):

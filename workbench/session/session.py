@@ -83,6 +83,7 @@ from workbench.session.recipe import (
     make_recipe,
     record_of,
 )
+from workbench.session.saved import Saved, SavedBranch
 from workbench.spectral.moment import Moment
 from workbench.spectral.spectrum import Spectrum
 from workbench.tuning.finetuning import Loss, Report, Tuned, finetune
@@ -890,9 +891,13 @@ class Session:
         return dict(self._history.original.statistics)
 
     def save(self, folder: str | Path) -> None:
-        """Write the session into `folder`: recipe, moments, weights, every branch up to where it stands.
+        """Write the session into `folder`: recipe, moments, every branch up to where it stands.
 
-        Raises ValueError where `folder` is a file, OSError; then what was saved there before is as it was.
+        What is there already is not written again; files of others stay as they are.
+
+        Raises ValueError where `folder` is a file, or holds an export or another `recipe.json`;
+        FolderInUseError, an OSError, while somebody else saves there; OSError. Then what was saved there
+        before is as it was, as it is where the process ends at any moment.
         """
         with self._lock:
             self._history.settle()
@@ -900,12 +905,12 @@ class Session:
             present = self._history.branch
             names = [present, *(name for name in self._history.branches if name != present)]
             branches = [self._saved_branch(name) for name in names]
-            store.write(store.Saved(moments, self.history[0].score, branches), folder)
+            store.write(Saved(moments, self.history[0].score, branches), folder)
 
-    def _saved_branch(self, name: str) -> store.SavedBranch:
+    def _saved_branch(self, name: str) -> SavedBranch:
         line = self._history.named(name)
-        weights = line.state(line.position).model.state_dict()
-        return store.SavedBranch(name, self._recipe_of(line), weights, line.changed())
+        end = fingerprint(line.state(line.position).model)
+        return SavedBranch(name, self._recipe_of(line), line.changed(), end)
 
     def export(
         self,
@@ -974,8 +979,7 @@ class Session:
             cancel,
             mask,
         )
-        where = Path(folder) / store.MOMENTS
-        statistics = restoring.statistics_of(saved.moments, session.groups, str(where))
+        statistics = restoring.statistics_of(saved.moments, session.groups, str(saved.source))
         try:
             session.restore(statistics, saved.start, saved.branches)
         except ValueError as error:
@@ -986,7 +990,7 @@ class Session:
         self,
         statistics: Mapping[str, GroupStatistics],
         score: float | None,
-        branches: Sequence[store.SavedBranch] = (),
+        branches: Sequence[SavedBranch] = (),
     ) -> None:
         """Take up what was measured of the original, its score, and saved branches, the present one first.
 

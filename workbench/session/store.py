@@ -1,227 +1,241 @@
-"""A session on disk, as plain values: JSON and safetensors, no pickle.
+"""A session on disk: JSON and safetensors, no pickle, and whole whatever becomes of the process that writes.
 
-`recipe.json` says how the present branch was made, `moments.safetensors` holds what was measured on the
-original network, `model.safetensors` the smaller network's weights. `steps.safetensors` has what each commit
-and refit made beside cutting units out, by step and name, and `tuned-N.safetensors` what a fine-tuning did.
-The other branches lie in `branches/1`, `branches/2`, …, each with a recipe and weights of its own.
+`recipe.json` says how the present branch was made and, under `store`, what else there is: the recipes of the
+other branches, and in which files of `tensors/` the moments and what every step made are. Those files are
+called by the SHA-256 of what they hold and never change. A save writes the ones that are new, then replaces
+`recipe.json`, and only then takes away what nothing refers to: at every moment there is the session as it was
+or as it is. What a process that was killed left is taken away at the next opening.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from safetensors.torch import save_file
-from torch import Tensor
+import msgspec
 
-from workbench.data import checkpoints
-from workbench.export.architecture import MOMENTS, RECIPE, WEIGHTS
-from workbench.network.tensors import same_bits
-from workbench.session.history import MAIN
-from workbench.session.recipe import (
-    Asked,
-    RecipeError,
-    RecipeStep,
-    RefitStep,
-    TuneStep,
-    asked_in,
-    read_recipe,
-    read_steps,
+from workbench.data.blobs import Blobs, Bundle, Hash, remove
+from workbench.data.durable import (
+    DamagedError,
+    FolderInUseError,
+    digest_of,
+    expanded,
+    left_in,
+    locked,
+    make_folder,
+    sealed,
+    sync,
+    write_whole,
 )
+from workbench.export.architecture import ARCHITECTURE, RECIPE, quoted
+from workbench.export.kinds import STORE, TENSORS, holds_export, holds_session
+from workbench.session.earlier import BRANCHES, files_of, read_earlier
+from workbench.session.recipe import RecipeError, read_recipe
+from workbench.session.saved import Saved, SavedBranch, check_branch, check_names, score_in
 
-BRANCHES = "branches"
-STEPS = "steps.safetensors"
-TUNED = "tuned-{}.safetensors"  # what changed in the fine-tuning that is this step of the recipe
-HAS_STEPS = "steps_file"  # in a recipe: which file has what its commits and refits made
+STORE_VERSION = 1
+_READS = 3  # tries, where somebody saves meanwhile
+_EARLIER = re.compile(
+    rf"({BRANCHES}/\d+/)?(model|moments|steps|tuned-\d+)\.safetensors|{BRANCHES}/\d+/recipe\.json"
+)
+_EARLIER_ASIDE = re.compile(r"\.saving-\w{8}")
 
-Tensors = Mapping[str, Tensor]
+
+class _Line(msgspec.Struct):
+    """What the steps of a branch made, and the fingerprint of the network at its end."""
+
+    steps: list[Bundle]
+    end: Hash
 
 
-@dataclass(frozen=True)
-class SavedBranch:
-    """A branch as it is written, up to where it was left.
+class _Other(_Line):
+    """A branch that is not the present one."""
 
-    `weights`: the state dict at its end, which replaces what is computed again: rounding on another machine
-    is no matter. `changed`: of each step, the tensors that cutting units out of the network before does not
-    give; None where an earlier version did not write them.
-    """
-
-    name: str
     recipe: dict[str, Any]
-    weights: Tensors
-    changed: Sequence[Tensors | None]
-
-    @cached_property
-    def steps(self) -> list[RecipeStep | TuneStep | RefitStep]:
-        return read_steps(self.recipe)
-
-    @property
-    def scores(self) -> list[float | None]:
-        """One a step."""
-        return [_score_in(record.get("result"), "the recipe") for record in self.recipe["steps"]]
-
-    def shared(self, other: SavedBranch) -> int:
-        """How many steps both begin with, up to a fine-tuning: its settings do not say what it led to."""
-        count = 0
-        scores = zip(self.scores, other.scores, strict=False)
-        for mine, its, (a, b) in zip(self.steps, other.steps, scores, strict=False):
-            if mine != its or a != b or isinstance(mine, TuneStep):
-                break
-            if not _same(self.changed[count], other.changed[count]):
-                break
-            count += 1
-        return count
 
 
-@dataclass(frozen=True)
-class Saved:
-    """A session as it is written: moments by group and name, the original's score, the present branch
-    first."""
+class _Store(msgspec.Struct):
+    """Where everything is. `replaces`: files of an earlier version that are to go, with their SHA-256."""
 
-    moments: Mapping[str, Tensors]
-    start: float | None
-    branches: Sequence[SavedBranch]
+    version: Literal[1]
+    moments: dict[str, Bundle]
+    present: _Line
+    branches: list[_Other]
+    replaces: dict[Annotated[str, msgspec.Meta(pattern=rf"\A({_EARLIER.pattern})\Z")], Hash] = {}
 
-    @property
-    def recipe(self) -> dict[str, Any]:
-        return self.branches[0].recipe
+    def used(self) -> set[str]:
+        """The hashes of all files that it refers to."""
+        lines: list[_Line] = [self.present, *self.branches]
+        bundles = [*self.moments.values(), *(step for line in lines for step in line.steps)]
+        return {name for bundle in bundles for name in bundle.hashes()}
 
 
 def write(saved: Saved, folder: str | Path) -> None:
-    """Write a session into `folder`.
+    """Write a session into `folder`; one that is there already, in whatever layout, is replaced.
 
-    All of it is written aside and then put in place, so that a full disk leaves what was saved before. Raises
-    ValueError where `folder` is a file, OSError.
+    All of it or nothing: a full disk, or a kill at any moment, leaves what was saved before. Files of others
+    stay as they are.
+
+    Raises ValueError where `folder` is a file, holds an export, or has a `recipe.json` of another kind;
+    FolderInUseError while another process saves there; OSError.
     """
-    folder = Path(folder)
+    folder = expanded(folder)
+    _check_place(folder)
+    made = [one for one in (folder / TENSORS, folder) if not one.exists()]
+    try:
+        make_folder(folder / TENSORS)
+        with locked(folder):
+            _write(saved, folder, _check_place(folder))
+    except BaseException:
+        for one in made:
+            with suppress(OSError):  # where something is in it by now
+                one.rmdir()
+        raise
+
+
+def _write(saved: Saved, folder: Path, before: dict[str, Any] | None) -> None:
+    """`before`: the recipe of what is there."""
+    blobs = Blobs(folder / TENSORS)
+    try:
+        present, *others = saved.branches
+        store = _Store(
+            STORE_VERSION,
+            {name: blobs.put(one) for name, one in saved.moments.items()},
+            _Line(*_lines(blobs, present)),
+            [_Other(*_lines(blobs, one), one.recipe | {"branch": one.name}) for one in others],
+            _replaced(folder, before),
+        )
+        blobs.synced()
+        whole = {"branch": present.name, "original": {"score": saved.start}}
+        recipe = present.recipe | whole | {STORE: msgspec.to_builtins(store)}
+        write_whole(folder / RECIPE, sealed(recipe))
+    finally:
+        clean(folder)
+
+
+def _lines(blobs: Blobs, branch: SavedBranch) -> Iterator[Any]:
+    yield [blobs.put(changed or {}) for changed in branch.changed]
+    yield branch.end
+
+
+def _replaced(folder: Path, before: dict[str, Any] | None) -> dict[str, str]:
+    """The files of an earlier version's session, whose recipe is given, with their hashes."""
+    if before is None or STORE in before:
+        return {}
+    return {path.relative_to(folder).as_posix(): digest_of(path) for path in files_of(folder, before)}
+
+
+def _check_place(folder: Path) -> dict[str, Any] | None:
+    """The recipe of the session that is in `folder`, if any. Raises ValueError where none may be put there."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; give a folder to save the session in")
-    moments = {f"{name}/{key}": value for name, one in saved.moments.items() for key, value in one.items()}
-    present, *others = saved.branches
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as aside:
-        _write_tensors(moments, Path(aside) / MOMENTS)
-        for number, branch in enumerate(others, start=1):
-            _write_branch(branch, Path(aside) / BRANCHES / str(number), {})
-        whole = {"original": {"score": saved.start}, "branches": len(others)}
-        _write_branch(present, Path(aside), whole)
-        # The recipe, which says what else there is, comes last.
-        written = sorted(path for path in Path(aside).rglob("*") if path.is_file())
-        for path in sorted(written, key=lambda path: path == Path(aside) / RECIPE):
-            place = folder / path.relative_to(aside)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(path, place)
+    if holds_export(folder):
+        raise ValueError(
+            f"{folder} holds an export ({ARCHITECTURE}), which has files of the same names: name another folder"
+        )
+    for name, fits in ((RECIPE, Path.is_file), (TENSORS, Path.is_dir)):
+        if (folder / name).exists() and not fits(folder / name):
+            raise ValueError(f"{folder / name} is in the way: name another folder")
+    if not (folder / RECIPE).exists():
+        return None
+    try:
+        recipe = read_recipe(folder / RECIPE)
+    except RecipeError as error:
+        raise ValueError(f"nothing was saved over what is in {folder}: {error}. Name another folder") from error
+    if not holds_session(folder):
+        raise ValueError(
+            f"{folder} has a {RECIPE} that is not of a saved session: name another folder, or move that file"
+        )
+    return recipe
 
 
-def _write_branch(branch: SavedBranch, folder: Path, more: dict[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_tensors(branch.weights, folder / WEIGHTS)
-    steps: dict[str, Tensor] = {}
-    for index, (step, changed) in enumerate(zip(branch.steps, branch.changed, strict=True)):
-        if isinstance(step, TuneStep):
-            _write_tensors(changed or {}, folder / TUNED.format(index))
-        else:
-            steps |= {f"{index}/{name}": tensor for name, tensor in (changed or {}).items()}
-    if steps:
-        _write_tensors(steps, folder / STEPS)
-    recipe = branch.recipe | {"branch": branch.name, HAS_STEPS: STEPS if steps else ""} | more
-    text = json.dumps(recipe, indent=2, ensure_ascii=False) + "\n"
-    (folder / RECIPE).write_text(text, encoding="utf-8")
+def clean(folder: Path) -> None:
+    """Take away what a save that was cut short left in `folder`, and what the last whole one replaced.
+
+    For whoever holds the lock. Nothing goes where `recipe.json` is damaged.
+    """
+    try:
+        recipe = read_recipe(folder / RECIPE) if (folder / RECIPE).exists() else {}
+        store = _store_in(recipe, folder) if STORE in recipe else None
+        sync(folder)  # the names in it: what they refer to no longer is needed no longer
+    except (ValueError, OSError):
+        return
+    blobs = Blobs(folder / TENSORS)
+    remove(blobs.unused(store.used() if store else ()))
+    remove(left_in(folder))
+    for name, wanted in store.replaces.items() if store else ():
+        path = folder / name
+        if path.is_file() and digest_of(path) == wanted:
+            remove([path])
+            _remove_empty(path.parent, folder)
+    for path in folder.iterdir():
+        if _EARLIER_ASIDE.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
 
 
-def _write_tensors(tensors: Tensors, path: Path) -> None:
-    # Clones, since a file holds no two tensors in the same memory.
-    save_file({name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}, path)
-    path.chmod(0o644)
+def _remove_empty(folder: Path, end: Path) -> None:
+    """`folder` and those above it, up to `end`, as far as nothing is in them."""
+    while folder != end:
+        with suppress(OSError):
+            folder.rmdir()
+        folder = folder.parent
 
 
 def read(folder: str | Path) -> Saved:
     """What was saved in `folder`, checked as far as that goes without the model.
 
-    Raises RecipeError for a damaged file, naming it; FileNotFoundError.
+    Raises RecipeError for a damaged or missing file, naming it; FileNotFoundError where there is no session.
     """
-    folder = Path(folder)
+    folder = expanded(folder)
+    if (folder / TENSORS).is_dir():
+        with suppress(FolderInUseError, OSError), locked(folder, patience=0):  # where nothing may be written
+            clean(folder)
+    for last in (*[False] * (_READS - 1), True):
+        before = (folder / RECIPE).read_bytes()
+        try:
+            return _read(folder)
+        except RecipeError:
+            if last or (folder / RECIPE).read_bytes() == before:
+                raise
+    raise AssertionError
+
+
+def _read(folder: Path) -> Saved:
     recipe = read_recipe(folder / RECIPE)
-    moments = _tensors(folder / MOMENTS)
-    start = _score_in(recipe.get("original"), f"'original' of {folder / RECIPE}")
-    count = recipe.get("branches", 0)
-    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-        raise RecipeError(f"{folder / RECIPE}: 'branches' must be a number of branches, got {count!r}")
-    folders = [folder, *(folder / BRANCHES / str(number) for number in range(1, count + 1))]
-    branches = [_read_branch(one, recipe) for one in folders]
-    names = [branch.name for branch in branches]
-    if len(set(names)) < len(names) or not all(name.strip() for name in names):
-        raise RecipeError(f"{folder} has branches called {', '.join(map(repr, names))}: one name each")
-    by_group: dict[str, dict[str, Tensor]] = {}
-    for key, value in moments.items():
-        group, _, rest = key.rpartition("/")  # a group's name may have such a stroke, what follows has none
-        by_group.setdefault(group, {})[rest] = value
-    return Saved(by_group, start, branches)
-
-
-def _read_branch(folder: Path, whole: dict[str, Any]) -> SavedBranch:
-    """The branch in `folder`; it must belong to the session whose recipe is `whole`."""
-    file = folder / RECIPE
-    recipe = read_recipe(file)
-    if _whose(recipe) != _whose(whole):
-        raise RecipeError(
-            f"{file} is a branch of another session: its model, procedure or reading of targets differs"
-        )
-    for index, record in enumerate(recipe["steps"]):
-        _score_in(record.get("result"), f"step {index + 1} of {file}")
-    name = recipe.get("branch", MAIN)
-    if not isinstance(name, str):
-        raise RecipeError(f"{file}: 'branch' must be a name, got {name!r}")
-    return SavedBranch(name, recipe, _tensors(folder / WEIGHTS), _read_changed(folder, recipe))
-
-
-def _whose(recipe: dict[str, Any]) -> tuple[str, str, Asked]:
-    """What all branches of a session share."""
-    return recipe["model"]["fingerprint"], recipe["procedure"], asked_in(recipe)
-
-
-def _read_changed(folder: Path, recipe: dict[str, Any]) -> list[Tensors | None]:
-    written = recipe.get(HAS_STEPS)  # not there: an earlier version wrote what a fine-tuning made alone
-    if written not in (None, "", STEPS):
-        raise RecipeError(f"{folder / RECIPE}: {HAS_STEPS!r} must be {STEPS!r} or empty, got {written!r}")
-    by_step: dict[str, dict[str, Tensor]] = {}
-    for key, value in _tensors(folder / STEPS).items() if written else ():
-        index, _, name = key.partition("/")
-        by_step.setdefault(index, {})[name] = value
-    changed: list[Tensors | None] = []
-    for number, record in enumerate(recipe["steps"]):
-        if record.get("kind") == "finetune":
-            changed.append(_tensors(folder / TUNED.format(number)))
-        else:
-            changed.append(None if written is None else by_step.get(str(number), {}))
-    return changed
-
-
-def _same(a: Tensors | None, b: Tensors | None) -> bool:
-    if a is None or b is None:
-        return a is b
-    return a.keys() == b.keys() and all(same_bits(a[key], b[key]) for key in a)
-
-
-def _tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file of the session. Raises RecipeError naming a damaged one."""
+    if STORE not in recipe:
+        return read_earlier(folder, recipe)
+    store = _store_in(recipe, folder)
+    blobs = Blobs(folder / TENSORS)
+    start = score_in(recipe.get("original"), f"'original' of {folder / RECIPE}")
     try:
-        return checkpoints.read_tensors(path)
-    except ValueError as error:
+        branches = [_read_branch(blobs, recipe, store.present, recipe, str(folder / RECIPE))]
+        for index, one in enumerate(store.branches):
+            where = f"branch {index + 1} of {folder / RECIPE}"
+            branches.append(_read_branch(blobs, read_recipe(one.recipe), one, recipe, where))
+        moments = {name: blobs.get(bundle) for name, bundle in store.moments.items()}
+    except DamagedError as error:
         raise RecipeError(str(error)) from error
+    check_names(branches, folder)
+    return Saved(moments, start, branches, folder / RECIPE)
 
 
-def _score_in(record: Any, where: str) -> float | None:
-    """The score that a record says. Raises RecipeError."""
-    if record is None:
-        return None
-    score = record.get("score") if isinstance(record, dict) else record
-    if score is None or (isinstance(score, (int, float)) and not isinstance(score, bool)):
-        return score
-    raise RecipeError(f"{where}: the score must be a number, got {score!r}")
+def _read_branch(
+    blobs: Blobs, recipe: dict[str, Any], line: _Line, whole: dict[str, Any], where: str
+) -> SavedBranch:
+    name = check_branch(recipe, whole, where)
+    if len(line.steps) != len(recipe["steps"]):
+        raise RecipeError(f"{where} has {len(recipe['steps'])} steps, but tensors of {len(line.steps)}")
+    return SavedBranch(name, recipe, [blobs.get(bundle) for bundle in line.steps], line.end)
+
+
+def _store_in(recipe: dict[str, Any], folder: Path) -> _Store:
+    """Raises RecipeError."""
+    try:
+        return msgspec.convert(recipe[STORE], _Store)
+    except msgspec.ValidationError as error:
+        where = f"'{STORE}' of {folder / RECIPE}"
+        raise RecipeError(f"{where} is damaged: {quoted(error, f'$.{STORE}')}") from error

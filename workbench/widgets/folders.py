@@ -7,8 +7,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from workbench.export.architecture import ARCHITECTURE, MOMENTS, RECIPE, WEIGHTS
+from workbench.export.architecture import RECIPE
 from workbench.export.folder import ALWAYS, PROGRAMS
+from workbench.export.kinds import holds_export, holds_session
 
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
@@ -38,11 +39,11 @@ def in_the_way(folder: Path, command: str, formats: Sequence[str] = ()) -> list[
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file: name a folder")
-    other, what = (ARCHITECTURE, "an export") if command == "save" else (MOMENTS, "a saved session")
-    if (folder / other).exists():
+    holds, what = (holds_export, "an export") if command == "save" else (holds_session, "a saved session")
+    if holds(folder):
         raise ValueError(f"{folder} holds {what}, which has files of the same names: name another folder")
     programs = [PROGRAMS[name] for name in formats if name in PROGRAMS]
-    files = (RECIPE, MOMENTS, WEIGHTS) if command == "save" else (*ALWAYS, *programs)
+    files = (RECIPE,) if command == "save" else (*ALWAYS, *programs)
     return [file for file in files if (folder / file).exists()]
 
 

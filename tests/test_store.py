@@ -1,0 +1,395 @@
+"""A saved session is whole at every byte: kills, power cuts, full disks, damaged files, other writers."""
+
+import errno
+import os
+import random
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from crashes import Images, before_each, flipped, tree
+from earlier_layout import save_earlier
+from labelled import TARGETS, session_of, weights
+from networks import conv_net, images
+from saved_sessions import FOLDER, small
+
+from workbench.data import blobs, durable
+from workbench.data.durable import FolderInUseError
+from workbench.session import store
+from workbench.session.recipe import RecipeError
+from workbench.session.session import Session
+from workbench.tuning.settings import Tuning
+
+
+@pytest.fixture(autouse=True)
+def small_files(monkeypatch):
+    """Tensors of a small network lie in files of their own too."""
+    monkeypatch.setattr(blobs, "ALONE", 1 << 10)
+
+
+def first():
+    session = session_of()
+    session.commit(session.preview("conv2", width=6))
+    return session
+
+
+def further(session):
+    session.fork("thin")
+    session.finetune(tuning=Tuning(steps=2))
+    session.switch("main")
+    session.commit(session.preview("fc1", width=7))
+    return session
+
+
+def values(folder):
+    """All that is saved in a folder, to the bit; it is cleaned by this."""
+    saved = store.read(folder)
+    tensors = {f"moments {a}": one for a, one in saved.moments.items()}
+    for branch in saved.branches:
+        tensors |= {f"{branch.name} {index}": one for index, one in enumerate(branch.changed)}
+    bits = {
+        (where, name): (tensor.dtype, tuple(tensor.shape), tensor.numpy().tobytes())
+        for where, one in tensors.items()
+        for name, tensor in one.items()
+    }
+    lines = [(one.name, one.end, one.recipe["steps"]) for one in saved.branches]
+    return saved.start, lines, bits
+
+
+def opened(folder):
+    x = images(64)
+    return Session.open(folder, conv_net(), [(x, TARGETS)], [(x, TARGETS)])
+
+
+def steps_of(session):
+    found = {}
+    for branch in session.branches:
+        session.switch(branch)
+        for place in range(len(session.history)):
+            session.goto(place)
+            found[branch, place] = weights(session)
+    return found
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(
+        a[key].keys() == b[key].keys() and all(torch.equal(a[key][name], b[key][name]) for name in a[key])
+        for key in a
+    )
+
+
+# Kills -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["present", "earlier"])
+def test_cut_at_any_moment_of_a_save_it_opens_as_before_or_as_after(tmp_path, layout):
+    session, folder = first(), tmp_path / "saved"
+    session.save(folder) if layout == "present" else save_earlier(session, folder)
+    (folder / "notes.txt").write_text("mine")
+    shutil.copytree(folder, tmp_path / "before")
+    old = values(folder)
+    further(session)
+    cuts = Images(folder, tmp_path)
+    with cuts.taking():
+        session.save(folder)
+    shutil.copytree(folder, tmp_path / "after")
+    new = values(folder)
+    assert len(cuts.killed) > 30
+    for images_of in (cuts.killed, cuts.cut):
+        found = [values(image) for image in images_of]
+        where = next(index for index, one in enumerate(found) if one[1:] == new[1:])
+        assert all(one[1:] == old[1:] for one in found[:where])
+        assert all(one == new for one in found[where:])
+        assert 0 < where < len(found) - 1
+        for image in images_of:  # the opening has cleaned
+            assert tree(image) in (tree(tmp_path / "before"), tree(tmp_path / "after")) or (
+                layout == "earlier" and tree(image).keys() == tree(tmp_path / "after").keys()
+            )
+    assert equal(steps_of(opened(cuts.killed[0])), steps_of(opened(tmp_path / "before")))
+    assert equal(steps_of(opened(cuts.cut[-1])), steps_of(session))
+
+
+def test_a_first_save_that_is_cut_leaves_nothing_in_the_way(tmp_path):
+    session, folder = first(), tmp_path / "saved"
+    folder.mkdir()
+    cuts = Images(folder, tmp_path)
+    with cuts.taking():
+        session.save(folder)
+    for image in cuts.killed:
+        session.save(image)
+        assert tree(image) == tree(folder)
+
+
+# Disks that fail -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "number"), [("write", errno.ENOSPC), ("fsync", errno.EIO), ("replace", 0)])
+def test_a_disk_that_fails_at_any_moment_leaves_the_save_before(tmp_path, name, number):
+    session, folder = first(), tmp_path / "saved"
+    session.save(folder)
+    (folder / "notes.txt").write_text("mine")
+    before, old = tree(folder), values(folder)
+    further(session)
+    state, recipe = weights(session), session.recipe
+    place = 0
+    while True:
+        count = [place]
+
+        def fail(*_, count=count):
+            count[0] -= 1
+            if count[0] < 0:  # from here on: a full disk stays full
+                raise OSError(number, "no space left")
+
+        try:
+            with before_each(fail, [name]):
+                session.save(folder)
+            break
+        except OSError as error:
+            assert "no space left" in str(error)
+        if values(folder) != old:  # the names were not put onto the disk, but they are there
+            assert name == "fsync"
+            break
+        assert tree(folder) == before
+        assert session.recipe == recipe
+        assert equal({"": weights(session)}, {"": state})
+        place += 1
+    assert place > 5
+    session.save(folder)
+    assert equal(steps_of(opened(folder)), steps_of(session))
+
+
+def test_a_first_save_onto_a_full_disk_leaves_no_folder(tmp_path):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "no space left")
+
+    with before_each(full, ["write"]), pytest.raises(OSError, match="no space left"):
+        first().save(tmp_path / "saved")
+    assert list(tmp_path.iterdir()) == []
+
+
+# Damage ----------------------------------------------------------------------------------------------------
+
+
+def test_every_flip_and_every_cut_is_found_and_names_the_file(tmp_path):
+    session, folder = further(first()), tmp_path / "saved"
+    session.save(folder)
+    draw = random.Random(0)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(files) > 10
+    tried = 0
+    for path in files:
+        whole = path.read_bytes()
+        damages = [whole[:count] for count in (0, 1, len(whole) // 2, len(whole) - 1)] + [whole + b"\0", None]
+        damages += [draw.randrange(8 * len(whole)) for _ in range(20)]
+        for damage in damages:
+            if damage is None:
+                path.unlink()
+            elif isinstance(damage, int):
+                flipped(path, damage)
+            else:
+                path.write_bytes(damage)
+            kind = FileNotFoundError if damage is None and path.name == "recipe.json" else RecipeError
+            with pytest.raises(kind, match=path.name):
+                store.read(folder)
+            path.write_bytes(whole)
+            tried += 1
+    assert tried == 26 * len(files)
+    assert equal(steps_of(opened(folder)), steps_of(session))
+
+
+def test_a_damaged_recipe_is_not_saved_over_and_damaged_tensors_are_mended(tmp_path):
+    session = first()
+    session.save(tmp_path)
+    whole = tree(tmp_path)
+    flipped(next((tmp_path / "tensors").iterdir()), 999)
+    session.save(tmp_path)
+    assert tree(tmp_path) == whole
+    flipped(tmp_path / "recipe.json", 999)
+    damaged = tree(tmp_path)
+    with pytest.raises(ValueError, match=r"recipe\.json.*Name another folder"):
+        session.save(tmp_path)
+    with pytest.raises(RecipeError, match=r"recipe\.json"):
+        opened(tmp_path)
+    assert tree(tmp_path) == damaged
+
+
+def test_a_network_that_its_steps_do_not_lead_to_is_refused(tmp_path):
+    """What is cut out of a network might not be the same in another version."""
+    session = first()
+    session.save(tmp_path)
+    saved = store.read(tmp_path)
+    branch = saved.branches[0]
+    object.__setattr__(branch, "changed", [{}])
+    store.write(saved, tmp_path)
+    with pytest.raises(RecipeError, match="cannot be opened: what the steps of branch 'main' lead to"):
+        opened(tmp_path)
+
+
+# What is written -------------------------------------------------------------------------------------------
+
+
+def written_by(work):
+    count = []
+    with before_each(lambda name, args: count.append(len(args[1])), ["write"]):
+        work()
+    return sum(count)
+
+
+def test_a_second_save_writes_what_changed_alone(tmp_path):
+    session = first()
+    all_of_it = written_by(lambda: session.save(tmp_path))
+    recipe = (tmp_path / "recipe.json").stat().st_size
+    assert written_by(lambda: session.save(tmp_path)) == recipe
+    there = {path.name for path in (tmp_path / "tensors").iterdir()}
+    session.commit(session.preview("fc1", width=7))
+    count = written_by(lambda: session.save(tmp_path))
+    new = [path for path in (tmp_path / "tensors").iterdir() if path.name not in there]
+    recipe = (tmp_path / "recipe.json").stat().st_size
+    assert count == recipe + sum(path.stat().st_size for path in new)
+    changed = session._history.line.changed()[-1]
+    assert set(changed) == {"fc2.weight", "fc2.bias"}
+    assert count - recipe < sum(tensor.nbytes for tensor in changed.values()) + 300 * len(new)
+    assert count - recipe < all_of_it / 20
+    session.measure_gradients()  # writes a number a unit, but no moment again
+    count = written_by(lambda: session.save(tmp_path))
+    assert count - (tmp_path / "recipe.json").stat().st_size < all_of_it / 5
+
+
+def test_branches_share_what_they_have_in_common(tmp_path):
+    session = further(first())
+    session.save(tmp_path / "a")
+    session.switch("thin")
+    session.fork("same as thin")
+    session.save(tmp_path / "b")
+    names = [{path.name for path in (tmp_path / name / "tensors").iterdir()} for name in "ab"]
+    assert names[0] == names[1]
+
+
+@pytest.mark.parametrize(("umask", "file", "place"), [(0o077, 0o600, 0o700), (0o002, 0o664, 0o775)])
+def test_modes_follow_the_umask(tmp_path, umask, file, place):
+    session, before = first(), os.umask(umask)
+    try:
+        session.save(tmp_path / "saved")
+    finally:
+        os.umask(before)
+    found = [path.stat().st_mode & 0o777 for path in (tmp_path / "saved").rglob("*") if path.is_file()]
+    assert set(found) == {file}
+    assert {(tmp_path / "saved" / name).stat().st_mode & 0o777 for name in (".", "tensors")} == {place}
+
+
+# Others ----------------------------------------------------------------------------------------------------
+
+HOLD = """
+import sys, time
+from filelock import FileLock
+FileLock(sys.argv[1]).acquire()
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_second_process_is_told_and_one_that_was_killed_holds_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(durable, "PATIENCE", 0.1)
+    session = first()
+    session.save(tmp_path)
+    before = tree(tmp_path)
+    command = [sys.executable, "-c", HOLD, str(tmp_path / durable.LOCK)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(FolderInUseError, match="is being written to by another process"):
+            further(session).save(tmp_path)
+        assert len(opened(tmp_path).history) == 2  # reading goes on
+        other.kill()
+    (tmp_path / durable.LOCK).unlink(missing_ok=True)
+    assert tree(tmp_path) == before
+    session.save(tmp_path)
+    assert equal(steps_of(opened(tmp_path)), steps_of(session))
+
+
+def test_a_session_that_is_saved_while_it_is_read_opens_as_one_of_the_two(tmp_path, monkeypatch):
+    session = first()
+    session.save(tmp_path)
+    further(session)
+    stock, saves = blobs.Blobs.get, []
+
+    def saved_meanwhile(self, bundle):
+        if not saves:
+            saves.append(session.save(tmp_path))
+        return stock(self, bundle)
+
+    monkeypatch.setattr(blobs.Blobs, "get", saved_meanwhile)
+    found = values(tmp_path)
+    assert found == values(tmp_path)
+    assert len(found[1]) == 2
+
+
+def test_files_of_others_survive(tmp_path):
+    session = first()
+    mine = ["notes.txt", "model.safetensors", "tensors/mine.safetensors", "tensors/a.txt", ".writing-notes"]
+    mine += ["branches/notes.txt", "steps.safetensors"]
+    for name in mine:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    for _ in range(2):
+        session.save(tmp_path)
+        opened(tmp_path)
+        further(session) if len(session.branches) == 1 else None
+    assert all((tmp_path / name).read_text() == "mine" for name in mine)
+
+
+@pytest.mark.parametrize("content", ["mine", "{}", '{"format": "spectral-pruning-recipe"}', "recipe"])
+def test_a_recipe_that_is_no_session_s_is_in_the_way(tmp_path, content):
+    session = first()
+    if content == "recipe":
+        session.export(tmp_path / "out")
+        content = (tmp_path / "out" / "recipe.json").read_text()
+    (tmp_path / "recipe.json").write_text(content)
+    before = tree(tmp_path)
+    with pytest.raises(ValueError, match=r"recipe\.json"):
+        session.save(tmp_path)
+    assert tree(tmp_path) == before
+
+
+def test_a_session_and_an_export_never_share_a_folder(tmp_path):
+    session = first()
+    session.export(tmp_path / "export")
+    before = tree(tmp_path)
+    with pytest.raises(ValueError, match="holds an export"):
+        session.save(tmp_path / "export")
+    assert tree(tmp_path) == before
+    session.save(tmp_path / "session")
+    save_earlier(session, tmp_path / "earlier")
+    before = tree(tmp_path)
+    for name in ("session", "earlier"):
+        for replace in (False, True):
+            with pytest.raises(ValueError, match="a saved session"):
+                session.export(tmp_path / name, replace=replace)
+    assert tree(tmp_path) == before
+
+
+# Earlier versions ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["first", "second"])
+def test_a_session_of_an_earlier_version_is_converted_by_the_next_save(tmp_path, name):
+    folder = tmp_path / name
+    shutil.copytree(FOLDER / name, folder, ignore=shutil.ignore_patterns("expected*"))
+    (folder / "mine.safetensors").write_text("mine")
+    (folder / ".saving-ab1_cd2e").mkdir()  # what a save of that version left when it was killed
+    model, x, y = small()
+    session = Session.open(folder, model, [(x, y)], [(x, y)])
+    session.save(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["mine.safetensors", "recipe.json", "tensors"]
+    again = Session.open(folder, model, [(x, y)], [(x, y)])
+    assert equal(steps_of(again), steps_of(session))
+
+
+def test_a_path_may_begin_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    session = first()
+    session.save("~/saved")
+    assert equal(steps_of(opened("~/saved")), steps_of(session))
+    assert [path.name for path in tmp_path.iterdir()] == ["saved"]

@@ -1,0 +1,149 @@
+"""Files that are whole or not there: written aside, put on the disk, moved into place; with their hashes.
+
+A file that is *sealed* is JSON whose last entry is the SHA-256 of all the others, as they are written.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+SEAL = "sha256"
+LOCK = ".lock"
+PATIENCE = 5.0  # seconds that a writer waits for another one before it is told
+CHUNK = 1 << 20  # bytes
+_ASIDE = ".writing-"
+_LEFT = re.compile(rf"{re.escape(_ASIDE)}[0-9a-f]{{16}}")
+_SEALED = re.compile(rf'"{SEAL}": "([0-9a-f]{{64}})"\n\}}\n\Z')
+_BLANK = "0" * 64
+
+
+class DamagedError(ValueError):
+    """A file that is missing, or not as it was written; the message names it."""
+
+
+class FolderInUseError(OSError):
+    """Somebody else writes into the folder at this moment."""
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with `~` as the home folder that it stands for."""
+    return Path(path).expanduser()
+
+
+def digest(content: bytes) -> str:
+    """SHA-256 as 64 hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, which need not fit into memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Put a file with this content in the place of `path`, or leave that as it was.
+
+    Raises OSError.
+    """
+    aside = path.with_name(f"{_ASIDE}{secrets.token_hex(8)}")
+    try:
+        write_new(aside, content)
+        os.replace(aside, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(aside)
+        raise
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """Write a file that is not there yet, onto the disk itself; its mode follows the umask."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        left = memoryview(content)
+        while left:
+            left = left[os.write(handle, left[:CHUNK]) :]
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync(path: Path) -> None:
+    """Put a file, or the names in a folder, onto the disk itself."""
+    if os.name == "nt" and path.is_dir():  # Windows has no such thing for folders
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that cannot do it for folders
+            raise
+    finally:
+        os.close(handle)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder with those above it, each onto the disk itself. Raises OSError."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync(folder.parent)
+
+
+def left_in(folder: Path) -> list[Path]:
+    """The files that a writer who was killed left in `folder`, not whole."""
+    return [path for path in folder.iterdir() if _LEFT.fullmatch(path.name)]
+
+
+@contextmanager
+def locked(folder: Path, patience: float | None = None) -> Iterator[None]:
+    """Nobody else writes into `folder` meanwhile; the lock of a process that was killed is free.
+
+    `patience`: seconds to wait for another one. Raises FolderInUseError, OSError.
+    """
+    path = folder / LOCK
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=PATIENCE if patience is None else patience)
+    except Timeout as error:
+        raise FolderInUseError(
+            f"{folder} is being written to by another process or thread: wait until that is done, or name "
+            "another folder"
+        ) from error
+    try:
+        yield
+    finally:
+        if os.name != "nt":  # where a file that is open cannot go
+            with suppress(OSError):
+                os.unlink(path)
+        lock.release()
+
+
+def sealed(values: dict[str, Any]) -> bytes:
+    """The values as a JSON file that says its own SHA-256."""
+    text = json.dumps({**values, SEAL: _BLANK}, indent=2, ensure_ascii=False) + "\n"
+    return (text[: -len(_BLANK) - 4] + digest(text.encode()) + text[-4:]).encode()
+
+
+def is_sealed(content: bytes) -> bool:
+    """Whether a file is, byte for byte, as `sealed` made it."""
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        return False
+    found = _SEALED.search(text)
+    if found is None:
+        return False
+    return digest((text[: found.start(1)] + _BLANK + text[found.end(1) :]).encode()) == found[1]
