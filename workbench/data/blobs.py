@@ -40,6 +40,7 @@ class Blobs:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self.written: list[Path] = []  # by this object
         self._read: dict[str, dict[str, Tensor]] = {}
 
     def path(self, name: str) -> Path:
@@ -62,6 +63,7 @@ class Blobs:
         name = digest(content)
         path = self.path(name)
         if not (path.is_file() and digest_of(path) == name):  # one that was damaged is mended
+            self.written.append(path)
             write_whole(path, content)
         return name
 

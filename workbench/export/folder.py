@@ -137,7 +137,9 @@ def _earlier(folder: Path, files: Iterable[str], replace: bool) -> set[str]:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; give a folder to export into")
     if holds_session(folder):
-        raise ValueError(f"{folder} holds a saved session, which an export never replaces: give another folder")
+        raise ValueError(
+            f"{folder} holds a saved session, which an export never replaces: give another folder"
+        )
     ours: set[str] = set()
     if (folder / ARCHITECTURE).is_file():
         try:

@@ -214,8 +214,8 @@ def _whole(path: Path) -> Any:
         raise RecipeError(f"{path} is not a whole JSON file ({error}); it may be truncated") from error
     if isinstance(found, dict) and found.keys() & {STORE, SEAL} and not is_sealed(content):
         raise RecipeError(
-            f"{path} is damaged, or was edited after it was saved: its content does not have the SHA-256 that "
-            f"it says. Copy it again from where it is whole; to replay it as it is, take '{STORE}' and "
+            f"{path} is damaged, or was edited after it was saved: its content does not have the SHA-256 "
+            f"that it says. Copy it again from where it is whole; to replay it as it is, take '{STORE}' and "
             f"'{SEAL}' out of it"
         )
     return found

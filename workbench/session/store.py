@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -37,7 +36,6 @@ from workbench.session.earlier import BRANCHES, files_of, read_earlier
 from workbench.session.recipe import RecipeError, read_recipe
 from workbench.session.saved import Saved, SavedBranch, check_branch, check_names, score_in
 
-STORE_VERSION = 1
 _READS = 3  # tries, where somebody saves meanwhile
 _EARLIER = re.compile(
     rf"({BRANCHES}/\d+/)?(model|moments|steps|tuned-\d+)\.safetensors|{BRANCHES}/\d+/recipe\.json"
@@ -103,23 +101,26 @@ def _write(saved: Saved, folder: Path, before: dict[str, Any] | None) -> None:
     try:
         present, *others = saved.branches
         store = _Store(
-            STORE_VERSION,
+            1,
             {name: blobs.put(one) for name, one in saved.moments.items()},
-            _Line(*_lines(blobs, present)),
-            [_Other(*_lines(blobs, one), one.recipe | {"branch": one.name}) for one in others],
+            _Line(_steps(blobs, present), present.end),
+            [_Other(_steps(blobs, one), one.end, one.recipe | {"branch": one.name}) for one in others],
             _replaced(folder, before),
         )
         blobs.synced()
         whole = {"branch": present.name, "original": {"score": saved.start}}
         recipe = present.recipe | whole | {STORE: msgspec.to_builtins(store)}
         write_whole(folder / RECIPE, sealed(recipe))
-    finally:
-        clean(folder)
+    except BaseException:
+        with suppress(ValueError, OSError):
+            remove(set(blobs.written) & set(blobs.unused(_used(folder))))
+        raise
+    sync(folder)
+    clean(folder)
 
 
-def _lines(blobs: Blobs, branch: SavedBranch) -> Iterator[Any]:
-    yield [blobs.put(changed or {}) for changed in branch.changed]
-    yield branch.end
+def _steps(blobs: Blobs, branch: SavedBranch) -> list[Bundle]:
+    return [blobs.put(changed or {}) for changed in branch.changed]
 
 
 def _replaced(folder: Path, before: dict[str, Any] | None) -> dict[str, str]:
@@ -130,12 +131,12 @@ def _replaced(folder: Path, before: dict[str, Any] | None) -> dict[str, str]:
 
 
 def _check_place(folder: Path) -> dict[str, Any] | None:
-    """The recipe of the session that is in `folder`, if any. Raises ValueError where none may be put there."""
+    """The recipe of the session that is in `folder`, if any. Raises ValueError where none may go there."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; give a folder to save the session in")
     if holds_export(folder):
         raise ValueError(
-            f"{folder} holds an export ({ARCHITECTURE}), which has files of the same names: name another folder"
+            f"{folder} holds an export ({ARCHITECTURE}), with files of the same names: name another folder"
         )
     for name, fits in ((RECIPE, Path.is_file), (TENSORS, Path.is_dir)):
         if (folder / name).exists() and not fits(folder / name):
@@ -145,7 +146,9 @@ def _check_place(folder: Path) -> dict[str, Any] | None:
     try:
         recipe = read_recipe(folder / RECIPE)
     except RecipeError as error:
-        raise ValueError(f"nothing was saved over what is in {folder}: {error}. Name another folder") from error
+        raise ValueError(
+            f"nothing was saved over what is in {folder}: {error}. Name another folder"
+        ) from error
     if not holds_session(folder):
         raise ValueError(
             f"{folder} has a {RECIPE} that is not of a saved session: name another folder, or move that file"
@@ -153,13 +156,19 @@ def _check_place(folder: Path) -> dict[str, Any] | None:
     return recipe
 
 
+def _used(folder: Path) -> set[str]:
+    """The hashes of the files that the session in `folder` refers to. Raises RecipeError, OSError."""
+    recipe = read_recipe(folder / RECIPE) if (folder / RECIPE).exists() else {}
+    return _store_in(recipe, folder).used() if STORE in recipe else set()
+
+
 def clean(folder: Path) -> None:
     """Take away what a save that was cut short left in `folder`, and what the last whole one replaced.
 
-    For whoever holds the lock. Nothing goes where `recipe.json` is damaged.
+    For whoever holds the lock. Nothing goes where `recipe.json` is damaged or missing.
     """
     try:
-        recipe = read_recipe(folder / RECIPE) if (folder / RECIPE).exists() else {}
+        recipe = read_recipe(folder / RECIPE)
         store = _store_in(recipe, folder) if STORE in recipe else None
         sync(folder)  # the names in it: what they refer to no longer is needed no longer
     except (ValueError, OSError):
