@@ -3,6 +3,7 @@
 import os
 import shutil
 from contextlib import contextmanager
+from pathlib import Path
 
 OPERATIONS = ("replace", "rename", "fsync", "write", "unlink", "rmdir", "mkdir")
 
@@ -38,12 +39,11 @@ class Images:
         self.folder, self.out = folder, out
         self.killed, self.cut = [], []
         self.contents = {}  # inode → what is on the disk
-        self.names = {}  # folder → {name: content}
+        self.names = {}  # inode of a folder → {name: content, or the inode of a folder}
         self._busy = False
-        for path in [folder, *folder.rglob("*")]:
+        paths = [folder, *folder.rglob("*")]
+        for path in sorted(paths, key=Path.is_dir):  # files first
             self._synced(path)
-        for path in [folder, *folder.rglob("*")]:
-            self._synced(path)  # folders once more, now that their files are known
 
     def taking(self):
         return before_each(self.take)
@@ -54,6 +54,8 @@ class Images:
             return
         self._busy = True
         try:
+            if name == "mkdir" or (name == "write" and not self._is_inside(args[0])):
+                return
             self._take()
             if name == "write":
                 handle, content = args[0], bytes(args[1])
@@ -71,11 +73,19 @@ class Images:
         shutil.copytree(self.folder, self.out / f"killed-{number}")
         self.killed.append(self.out / f"killed-{number}")
         cut = self.out / f"cut-{number}"
-        for place, files in self.names.items():
-            (cut / place.relative_to(self.folder)).mkdir(parents=True, exist_ok=True)
-            for name, content in files.items():
-                (cut / place.relative_to(self.folder) / name).write_bytes(content)
+        self._put(cut, self.folder.stat().st_ino)
         self.cut.append(cut)
+
+    def _put(self, place, number):
+        place.mkdir()
+        for name, held in self.names.get(number, {}).items():
+            if isinstance(held, bytes):
+                (place / name).write_bytes(held)
+            else:
+                self._put(place / name, held)
+
+    def _is_inside(self, handle):
+        return os.fstat(handle).st_ino in {path.stat().st_ino for path in self.folder.rglob("*")}
 
     def _synced_handle(self, handle):
         number = os.fstat(handle).st_ino
@@ -85,8 +95,10 @@ class Images:
 
     def _synced(self, path):
         if path.is_dir():
-            files = [one for one in path.iterdir() if one.is_file()]
-            self.names[path] = {one.name: self.contents.get(one.stat().st_ino, b"") for one in files}
+            self.names[path.stat().st_ino] = {
+                one.name: one.stat().st_ino if one.is_dir() else self.contents.get(one.stat().st_ino, b"")
+                for one in path.iterdir()
+            }
         else:
             self.contents[path.stat().st_ino] = path.read_bytes()
 

@@ -104,7 +104,7 @@ def test_a_disk_that_fails_half_way_leaves_the_earlier_export(moves, tmp_path, m
             raise OSError("no space left")
         replace(source, target)
 
-    monkeypatch.setattr(export_module.os, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="no space left"):
         session.export(tmp_path)
     assert contents(tmp_path) == before

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from workbench.data.durable import expanded
 from workbench.data.progress import Progress, progress_on
 from workbench.measure.asking import CLASSES, METRICS, reworded
 from workbench.session.tables import SHARE, group_table, stays_table, summary
@@ -79,7 +80,7 @@ def _add_measure(commands: Any) -> None:
         "session, which a notebook opens.",
     )
     _add_own(command)
-    command.add_argument("--output", metavar="FOLDER", type=Path, required=True, help="save the session here")
+    command.add_argument("--output", metavar="FOLDER", type=expanded, required=True, help="save the session here")
     command.add_argument(
         "--procedure",
         choices=("simultaneous", "sequential"),
@@ -97,10 +98,10 @@ def _add_replay(commands: Any) -> None:
         description="Prune again as a recipe says. One made from a built-in example needs nothing else; "
         "for your own model, name the model and its data.",
     )
-    command.add_argument("recipe", metavar="RECIPE.json", type=Path)
+    command.add_argument("recipe", metavar="RECIPE.json", type=expanded)
     _add_own(command)
     command.add_argument(
-        "--output", metavar="FOLDER", type=Path, help="save the pruned session in this folder"
+        "--output", metavar="FOLDER", type=expanded, help="save the pruned session in this folder"
     )
     command.set_defaults(run=_replay)
 
@@ -116,7 +117,7 @@ def _add_page(commands: Any) -> None:
         "session", metavar="FOLDER", help="a saved session, or the name of a built-in example, to be measured"
     )
     what = "the file to write (default: the session's name, in the current folder)"
-    command.add_argument("-o", "--output", metavar="FILE.html", type=Path, help=what)
+    command.add_argument("-o", "--output", metavar="FILE.html", type=expanded, help=what)
     command.add_argument("--replace", action="store_true", help="replace the file where it is there already")
     _add_own(command)
     command.set_defaults(run=_page)

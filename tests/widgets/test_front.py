@@ -7,7 +7,8 @@ import pytest
 import torch
 from networks import mlp
 
-from workbench.export.folder import FORMATS, PROGRAMS
+from workbench.export.folder import FORMATS
+from workbench.export.kinds import PROGRAMS
 from workbench.measure.asking import CLASSES, METRICS
 from workbench.pruning.budget import RULES
 from workbench.pruning.choice import RECONSTRUCTIONS

@@ -17,6 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from workbench.data.checkpoints import read_tensors
+from workbench.data.durable import SEAL, DamagedError, digest_of, expanded, is_sealed
+from workbench.export.kinds import ALWAYS, ARCHITECTURE, FORMAT, PROGRAMS, README, WEIGHTS
+from workbench.export.placing import path_of, settle
 from workbench.network.cached import refresh
 from workbench.network.copying import copied
 from workbench.network.rebuilt.bare import bare_layers_within
@@ -24,12 +27,9 @@ from workbench.network.rebuilt.explicit import explicit
 from workbench.network.rebuilt.fallen_sizes import Fallen, fallen_of, set_fallen
 from workbench.network.tensors import named_tensors, own_tensors
 
-RECIPE, MOMENTS, WEIGHTS = "recipe.json", "moments.safetensors", "model.safetensors"
-
-
-FORMAT = "spectral-pruning-architecture"
 VERSION = 1
-ARCHITECTURE = "architecture.json"
+HASHES = "hashes"  # SHA-256 of the other files, by name
+_READS = 3  # tries, where somebody exports meanwhile
 LAYER_FIELDS = ("class", "tensors", "original", "attributes")
 Size = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -50,13 +50,15 @@ class Layer(msgspec.Struct, rename={"kind": "class"}):
 class Architecture(msgspec.Struct, rename={"kind": "class"}):
     """What `architecture.json` holds that is read again: see the head of this file.
 
-    `aliases`: second names of tied tensors. `files`: those of the export.
+    `aliases`: second names of tied tensors. `files`: those of the export. `hashes`: SHA-256 of the others,
+    by name, where the version that wrote them had any.
     """
 
     kind: str
     layers: dict[str, Layer]
     aliases: dict[str, str]
     files: list[str] = []
+    hashes: dict[str, str] = {}
 
 
 def packed(model: nn.Module, original: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -109,15 +111,14 @@ def load_pruned(model: nn.Module, folder: str | Path) -> nn.Module:
     comes back is on its device, with the number types of the files; attention and recurrent layers of torch
     are rebuilt from linear ones, as in the session.
 
+    Every file of the export that is there is checked against its SHA-256, but for the README.
+
     Raises FileNotFoundError where a file is missing, and ValueError where one is damaged, of an unknown
     version, or of another network than `model`: the layer, what was expected and what was found.
     """
-    folder = Path(folder)
-    architecture = read_architecture(folder / ARCHITECTURE)
+    folder = expanded(folder)
+    architecture, tensors = _read(folder)
     path = folder / WEIGHTS
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: give the whole folder that was exported")
-    tensors = read_tensors(path)
     if not isinstance(model, nn.Module):
         raise TypeError(f"give the original network as a torch module; got a {type(model).__name__}")
     rebuilt = explicit(copied(model))
@@ -134,6 +135,37 @@ def load_pruned(model: nn.Module, folder: str | Path) -> nn.Module:
     return rebuilt
 
 
+def _read(folder: Path) -> tuple[Architecture, dict[str, Tensor]]:
+    """An export, checked as far as that goes without the model."""
+    if folder.is_dir():
+        settle(folder)
+    for last in (*[False] * (_READS - 1), True):
+        path = path_of(folder, ARCHITECTURE)
+        before = path.read_bytes() if path.is_file() else b""
+        try:
+            architecture = read_architecture(path)
+            _check_files(folder, architecture)
+            return architecture, read_tensors(path_of(folder, WEIGHTS))
+        except (ValueError, FileNotFoundError):
+            path = path_of(folder, ARCHITECTURE)
+            if last or (path.is_file() and path.read_bytes() == before and path.parent == folder):
+                raise
+    raise AssertionError
+
+
+def _check_files(folder: Path, architecture: Architecture) -> None:
+    """Raises FileNotFoundError, DamagedError."""
+    for name in (*ALWAYS, *PROGRAMS.values()):
+        path, wanted = path_of(folder, name), architecture.hashes.get(name)
+        if name == WEIGHTS and not path.is_file():
+            raise FileNotFoundError(f"{path} is missing: give the whole folder that was exported")
+        if wanted and name != README and path.is_file() and digest_of(path) != wanted:
+            raise DamagedError(
+                f"{path} is damaged, or of another export: its content does not have the SHA-256 that "
+                f"{ARCHITECTURE} says. Copy it again from where it is whole"
+            )
+
+
 def read_architecture(path: Path) -> Architecture:
     """The description of an export, checked.
 
@@ -141,10 +173,16 @@ def read_architecture(path: Path) -> Architecture:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: give the folder that Session.export wrote")
+    content = path.read_bytes()
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(content.decode())
     except ValueError as error:
         raise ValueError(f"{path} is not a whole JSON file ({error}); it may be truncated") from error
+    if isinstance(found, dict) and found.keys() & {HASHES, SEAL} and not is_sealed(content):
+        raise DamagedError(
+            f"{path} is damaged, or was edited: its content does not have the SHA-256 that it says. Copy it "
+            "again from where it is whole"
+        )
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise ValueError(f"{path} is not an export of this workbench: 'format' must be {FORMAT!r}")
     if found.get("version") != VERSION:

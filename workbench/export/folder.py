@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -18,24 +14,24 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from workbench.data.durable import digest_of, expanded, sealed
 from workbench.data.progress import Cancelled, Progress
-from workbench.export.architecture import (
+from workbench.export.architecture import HASHES, VERSION, changed_layers, packed
+from workbench.export.kinds import (
+    ALWAYS,
     ARCHITECTURE,
     FORMAT,
+    PROGRAMS,
+    README,
     RECIPE,
-    VERSION,
     WEIGHTS,
-    changed_layers,
-    packed,
-    read_architecture,
+    files_listed,
+    holds_session,
 )
-from workbench.export.kinds import holds_session
+from workbench.export.placing import aside, put_in_place, settle
 from workbench.export.programs import Portable, onnx_packages, traced, write_onnx, write_pt2
 from workbench.network.running import Inputs
 
-README = "README.md"
-ALWAYS = (WEIGHTS, ARCHITECTURE, RECIPE, README)
-PROGRAMS = {"pt2": "model.pt2", "onnx": "model.onnx"}
 FORMATS = ("safetensors", *PROGRAMS)
 
 
@@ -98,8 +94,10 @@ def export(
     """
     formats = _checked(formats)
     files = (*ALWAYS, *(file for name, file in PROGRAMS.items() if name in formats))
-    folder = Path(folder).expanduser().absolute()
-    earlier = _earlier(folder, files, replace)
+    folder = expanded(folder).absolute()
+    if folder.is_dir():
+        settle(folder)
+    _earlier(folder, files, replace)
     if "onnx" in formats:
         onnx_packages()
     work = [name for name in PROGRAMS if name in formats]
@@ -110,17 +108,18 @@ def export(
         if progress is not None:
             progress(done, len(work) + 2, what)
 
-    with _aside(folder) as made:
+    with aside(folder) as made:
         reached(0, "exporting the weights")
         portable = Portable.of(point.model, point.example_input)
-        _write_plain(made, point, portable, files)
+        aliases = _write_plain(made, point, portable, files)
         program = None
         for index, name in enumerate(work):
             reached(1 + index, f"exporting {PROGRAMS[name]}")
             program = traced(portable) if program is None else program
             (write_pt2 if name == "pt2" else write_onnx)(portable, program, made / PROGRAMS[name])
+        _describe(made, point, portable, files, aliases)
         reached(2 + len(work), "putting the files in place")
-        _put_in_place(made, folder, files, earlier)
+        put_in_place(made, folder, lambda: _earlier(folder, files, replace) - set(files))
     return [folder / file for file in files]
 
 
@@ -140,13 +139,7 @@ def _earlier(folder: Path, files: Iterable[str], replace: bool) -> set[str]:
         raise ValueError(
             f"{folder} holds a saved session, which an export never replaces: give another folder"
         )
-    ours: set[str] = set()
-    if (folder / ARCHITECTURE).is_file():
-        try:
-            listed = read_architecture(folder / ARCHITECTURE).files
-        except ValueError:  # not an export, or no longer
-            listed = []
-        ours = {*ALWAYS, *PROGRAMS.values()} & set(listed)
+    ours = files_listed(folder / ARCHITECTURE)
     for file in files:
         there = folder / file
         if there.is_dir() or (there.exists() and not replace and file not in ours):
@@ -157,11 +150,22 @@ def _earlier(folder: Path, files: Iterable[str], replace: bool) -> set[str]:
     return {file for file in ours if (folder / file).exists()}
 
 
-def _write_plain(made: Path, point: Point, portable: Portable, files: tuple[str, ...]) -> None:
-    """The files that every export has."""
+def _write_plain(made: Path, point: Point, portable: Portable, files: tuple[str, ...]) -> dict[str, str]:
+    """The files that every export has, but for the one that says what there is; second names of tensors."""
     tensors, aliases = packed(point.model, point.original)
     save_file(tensors, made / WEIGHTS, metadata={"format": "pt"})
-    (made / WEIGHTS).chmod(0o644)
+    _write_text(made / RECIPE, _as_json(point.recipe))
+    _write_text(made / README, _readme(point, portable, files))
+    return aliases
+
+
+def _describe(
+    made: Path, point: Point, portable: Portable, files: tuple[str, ...], aliases: dict[str, str]
+) -> None:
+    """What the files in `made` are, with their hashes; all of them get the mode that the umask asks for."""
+    mode = (made / README).stat().st_mode  # which was made as files are, unlike those of the libraries
+    for path in made.iterdir():
+        path.chmod(mode)
     architecture = {
         "format": FORMAT,
         "version": VERSION,
@@ -173,10 +177,9 @@ def _write_plain(made: Path, point: Point, portable: Portable, files: tuple[str,
         "inputs": portable.inputs,
         "outputs": portable.outputs,
         "files": list(files),
+        HASHES: {path.name: digest_of(path) for path in sorted(made.iterdir())},
     }
-    _write_text(made / ARCHITECTURE, _as_json(architecture))
-    _write_text(made / RECIPE, _as_json(point.recipe))
-    _write_text(made / README, _readme(point, portable, files))
+    (made / ARCHITECTURE).write_bytes(sealed(architecture))
 
 
 def _as_json(values: dict[str, Any]) -> str:
@@ -185,45 +188,6 @@ def _as_json(values: dict[str, Any]) -> str:
 
 def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def _aside(folder: Path) -> Iterator[Path]:
-    """An empty folder on the same disk as `folder` to make the files in; gone afterwards."""
-    home = folder if folder.exists() else next(parent for parent in folder.parents if parent.exists())
-    temporary = Path(tempfile.mkdtemp(dir=home, prefix=f".{folder.name}-"))
-    try:
-        # As deep as the folders that are missing, so that one renaming puts them all in place.
-        made = temporary.joinpath("made", *folder.relative_to(home).parts[1:])
-        made.mkdir(parents=True)
-        yield made
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _put_in_place(made: Path, folder: Path, files: tuple[str, ...], earlier: set[str]) -> None:
-    """Move the `files` from `made` to `folder`; files of an earlier export that are not made anew go."""
-    if not folder.exists():
-        above, top = made, folder
-        while not top.parent.exists():
-            above, top = above.parent, top.parent
-        os.replace(above, top)
-        return
-    old = made.with_name("old")
-    old.mkdir()
-    try:
-        for file in (*files, *sorted(earlier - set(files))):
-            if (folder / file).exists():
-                os.replace(folder / file, old / file)
-            if file in files:
-                os.replace(made / file, folder / file)
-    except BaseException:
-        for file in files:
-            if not (made / file).exists():
-                (folder / file).unlink(missing_ok=True)
-        for saved in old.iterdir():
-            os.replace(saved, folder / saved.name)
-        raise
 
 
 def _readme(point: Point, portable: Portable, files: tuple[str, ...]) -> str:

@@ -7,8 +7,7 @@ from typing import Any
 
 from workbench.data.progress import Progress
 from workbench.examples.catalogue import example_names
-from workbench.export.architecture import RECIPE
-from workbench.export.kinds import holds_session
+from workbench.export.kinds import RECIPE, holds_session
 from workbench.session.session import Session
 
 

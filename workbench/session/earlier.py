@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from workbench.data.checkpoints import read_tensors
-from workbench.export.architecture import MOMENTS, RECIPE, WEIGHTS
+from workbench.export.kinds import MOMENTS, RECIPE, WEIGHTS
 from workbench.session.recipe import RecipeError, read_recipe
 from workbench.session.saved import Saved, SavedBranch, Tensors, check_branch, check_names, score_in
 

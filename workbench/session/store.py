@@ -30,8 +30,8 @@ from workbench.data.durable import (
     sync,
     write_whole,
 )
-from workbench.export.architecture import ARCHITECTURE, RECIPE, quoted
-from workbench.export.kinds import STORE, TENSORS, holds_export, holds_session
+from workbench.export.architecture import quoted
+from workbench.export.kinds import ARCHITECTURE, RECIPE, STORE, TENSORS, holds_export, holds_session
 from workbench.session.earlier import BRANCHES, files_of, read_earlier
 from workbench.session.recipe import RecipeError, read_recipe
 from workbench.session.saved import Saved, SavedBranch, check_branch, check_names, score_in

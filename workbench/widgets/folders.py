@@ -7,9 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from workbench.export.architecture import RECIPE
-from workbench.export.folder import ALWAYS, PROGRAMS
-from workbench.export.kinds import holds_export, holds_session
+from workbench.export.kinds import ALWAYS, PROGRAMS, RECIPE, holds_export, holds_session
 
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
