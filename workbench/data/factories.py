@@ -64,7 +64,7 @@ def find_factory(name: str) -> Any:
     place, _, factory = name.rpartition(":")
     with importable(name):
         try:
-            module = _file_module(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+            module = _file_module(Path(place).expanduser()) if place.endswith(".py") else importlib.import_module(place)
         except (Exception, SystemExit) as error:  # the code of a stranger runs here, a script's exit included
             raise ValueError(
                 f"{name}: cannot import {place}: {type(error).__name__}: {one_line(error)}"
@@ -144,7 +144,7 @@ def importable(name: str) -> Iterator[None]:
         name: 'package.module:factory', or 'path/to/file.py:factory' for the folder of that file.
     """
     place = name.rpartition(":")[0]
-    folder = str(Path(place).resolve().parent) if place.endswith(".py") else ""
+    folder = str(Path(place).expanduser().resolve().parent) if place.endswith(".py") else ""
     if folder in sys.path:
         yield
         return

@@ -64,7 +64,7 @@ class Images:
 def cache_folder() -> Path:
     """Where downloads go: ``$XDG_CACHE_HOME/spectral-pruning-workbench``, or the same in ``~/.cache``."""
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "spectral-pruning-workbench"
+    return (Path(base).expanduser() if base else Path.home() / ".cache") / "spectral-pruning-workbench"
 
 
 def data_folders() -> tuple[Path, ...]:
@@ -79,9 +79,10 @@ def data_folders() -> tuple[Path, ...]:
     named = os.environ.get(DATA_VARIABLE)
     if not named:
         return (cache_folder(),)
-    if not Path(named).is_dir():
+    folder = Path(named).expanduser()
+    if not folder.is_dir():
         raise ValueError(f"{DATA_VARIABLE} is {named!r}, which is not a folder: correct it, or unset it")
-    return (Path(named), cache_folder())
+    return (folder, cache_folder())
 
 
 def load_digits(split: str, per_class: int | None = None, progress: Progress | None = None) -> Images:
