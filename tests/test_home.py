@@ -14,7 +14,12 @@ from workbench.examples.datasets import cache_folder, data_folders
 from workbench.session.replay import replay
 from workbench.session.session import Session
 
-NET = "import torch\ndef make():\n    torch.manual_seed(0)\n    return torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.ReLU(), torch.nn.Linear(7, 3))\n"
+NET = """
+import torch
+def make():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.ReLU(), torch.nn.Linear(7, 3))
+"""
 
 
 @pytest.fixture

@@ -80,7 +80,9 @@ def _add_measure(commands: Any) -> None:
         "session, which a notebook opens.",
     )
     _add_own(command)
-    command.add_argument("--output", metavar="FOLDER", type=expanded, required=True, help="save the session here")
+    command.add_argument(
+        "--output", metavar="FOLDER", type=expanded, required=True, help="save the session here"
+    )
     command.add_argument(
         "--procedure",
         choices=("simultaneous", "sequential"),

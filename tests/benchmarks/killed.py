@@ -90,7 +90,7 @@ def move(session: wb.Session, draw: random.Random) -> None:
 def work(home: Path, seed: int) -> None:
     """What the process that is killed does: a line before and after each thing that is written."""
     draw = random.Random(seed)
-    session = opened(home / "session") if (home / "session").is_dir() else None
+    session = opened(home / "session") if (home / "session" / "recipe.json").exists() else None
     if session is None:
         x, y = data()
         session = wb.Session(network(), [(x, y)], [(x, y)])
@@ -159,16 +159,16 @@ def rounds(count: int, seed: int, home: Path) -> Counter[str]:
             done = [value for state, value in lines if state == "done"]
             before = done[-1] if done else last[what]
             writing = lines[-1][1] if lines and lines[-1][0] == "begun" else None
-            found[f"{what}s acknowledged"] += len(done)
+            found[f"{what}: said to be done"] += len(done)
             now = held(home, what)
             if writing is not None:
-                found[f"kills within a {what}'s writing"] += 1
+                found[f"{what}: kills while it was written"] += 1
             if now == before:
-                found[f"{what} as it was said to be"] += 1
+                found[f"{what}: as it was last said to be done"] += 1
             elif now == writing:
-                found[f"{what} as it was being written"] += 1
+                found[f"{what}: as it was being written"] += 1
             else:
-                found[f"{what} LOST OR MIXED"] += 1
+                found[f"{what}: LOST OR MIXED"] += 1
                 print(f"round {number}: {what} is {now}, expected {before} or {writing}", file=sys.stderr)
             last[what] = now
         found["leftovers"] += len(leftovers(home))

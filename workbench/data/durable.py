@@ -11,6 +11,7 @@ import json
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ from filelock import FileLock, Timeout
 SEAL = "sha256"
 LOCK = ".lock"
 PATIENCE = 5.0  # seconds that a writer waits for another one before it is told
+_POLL = 0.05  # seconds between two tries
 CHUNK = 1 << 20  # bytes
 _ASIDE = ".writing-"
 _LEFT = re.compile(rf"{re.escape(_ASIDE)}[0-9a-f]{{16}}")
@@ -115,13 +117,14 @@ def locked(folder: Path, patience: float | None = None) -> Iterator[None]:
     """
     path = folder / LOCK
     lock = FileLock(path)
-    try:
-        lock.acquire(timeout=PATIENCE if patience is None else patience)
-    except Timeout as error:
-        raise FolderInUseError(
-            f"{folder} is being written to by another process or thread: wait until that is done, or name "
-            "another folder"
-        ) from error
+    until = time.monotonic() + (PATIENCE if patience is None else patience)
+    while not _acquired(lock, path):
+        if time.monotonic() > until:
+            raise FolderInUseError(
+                f"{folder} is being written to by another process or thread: wait until that is done, or "
+                "name another folder"
+            )
+        time.sleep(_POLL)
     try:
         yield
     finally:
@@ -129,6 +132,27 @@ def locked(folder: Path, patience: float | None = None) -> Iterator[None]:
             with suppress(OSError):
                 os.unlink(path)
         lock.release()
+
+
+def _acquired(lock: FileLock, path: Path) -> bool:
+    """Take the lock where it is free, and where its file is not just being taken away by who had it."""
+    for _ in range(2):  # the first time the file may not be there
+        before = _inode(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return False
+        if before is not None and before == _inode(path):
+            return True
+        lock.release()
+    return False
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 def sealed(values: dict[str, Any]) -> bytes:

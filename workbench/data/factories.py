@@ -64,7 +64,10 @@ def find_factory(name: str) -> Any:
     place, _, factory = name.rpartition(":")
     with importable(name):
         try:
-            module = _file_module(Path(place).expanduser()) if place.endswith(".py") else importlib.import_module(place)
+            if place.endswith(".py"):
+                module = _file_module(Path(place).expanduser())
+            else:
+                module = importlib.import_module(place)
         except (Exception, SystemExit) as error:  # the code of a stranger runs here, a script's exit included
             raise ValueError(
                 f"{name}: cannot import {place}: {type(error).__name__}: {one_line(error)}"
