@@ -358,6 +358,8 @@ def test_a_session_and_an_export_never_share_a_folder(tmp_path):
     before = tree(tmp_path)
     with pytest.raises(ValueError, match="holds an export"):
         session.save(tmp_path / "export")
+    with pytest.raises(RecipeError, match="holds an export, not a session"):
+        opened(tmp_path / "export")
     assert tree(tmp_path) == before
     session.save(tmp_path / "session")
     save_earlier(session, tmp_path / "earlier")

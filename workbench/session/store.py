@@ -215,6 +215,10 @@ def read(folder: str | Path) -> Saved:
 
 def _read(folder: Path) -> Saved:
     recipe = read_recipe(folder / RECIPE)
+    if STORE not in recipe and holds_export(folder) and not holds_session(folder):
+        raise RecipeError(
+            f"{folder} holds an export, not a session: load_pruned opens it; Session.save writes what this opens"
+        )
     if STORE not in recipe:
         return read_earlier(folder, recipe)
     store = _store_in(recipe, folder)
