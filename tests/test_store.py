@@ -395,3 +395,27 @@ def test_a_path_may_begin_at_home(tmp_path, monkeypatch):
     session.save("~/saved")
     assert equal(steps_of(opened("~/saved")), steps_of(session))
     assert [path.name for path in tmp_path.iterdir()] == ["saved"]
+
+
+class Counting(torch.nn.Sequential):
+    """Writes into a buffer of its own whenever it runs, so that the data has a part in it."""
+
+    def __init__(self):
+        super().__init__(torch.nn.Linear(6, 13), torch.nn.Tanh(), torch.nn.Linear(13, 3))
+        self.register_buffer("mean", torch.zeros(6))
+
+    def forward(self, x):
+        self.mean.copy_(0.5 * self.mean + 0.5 * x.mean(0))
+        return super().forward(x)
+
+
+def test_a_network_that_writes_into_itself_opens_beside_other_data(tmp_path):
+    torch.manual_seed(0)
+    model, x = Counting().eval(), torch.randn(40, 6)
+    session = Session(model, [x])
+    session.measure()
+    session.commit(session.preview("0", width=5))
+    session.save(tmp_path)
+    expected = weights(session)
+    again = Session.open(tmp_path, model, [x[:20] + 1, x[20:]])
+    assert equal({"": weights(again)}, {"": expected})

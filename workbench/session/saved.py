@@ -31,8 +31,8 @@ class SavedBranch:
 
     `changed`: of each step, the tensors that cutting units out of the network before does not give; None
     where an earlier version did not write them. `end`: the fingerprint of the network that they lead to.
-    `weights`: the state dict at its end, which earlier versions wrote instead; it replaces what is computed
-    again: rounding on another machine is no matter.
+    `weights`: the state dict there, of networks whose fingerprint does not tell all of the original, and in
+    what earlier versions wrote; it replaces what is computed again: rounding on another machine is no matter.
     """
 
     name: str

@@ -164,6 +164,7 @@ class Session:
         original, self._fingerprint, passed = as_given(
             model, original, as_batches(calibration), example_input
         )
+        self._writes = bool(self._fingerprint)  # into its own tensors, which the data has a part in then
         data, self.example_input, self._calls = passed
         self.calibration = with_mask(data, mask)
         Positions(original, mask).of(first_inputs(data))
@@ -909,8 +910,9 @@ class Session:
 
     def _saved_branch(self, name: str) -> SavedBranch:
         line = self._history.named(name)
-        end = fingerprint(line.state(line.position).model)
-        return SavedBranch(name, self._recipe_of(line), line.changed(), end)
+        model = line.state(line.position).model
+        weights = model.state_dict() if self._writes else None
+        return SavedBranch(name, self._recipe_of(line), line.changed(), fingerprint(model), weights)
 
     def export(
         self,

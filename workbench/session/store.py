@@ -44,10 +44,11 @@ _EARLIER_ASIDE = re.compile(r"\.saving-\w{8}")
 
 
 class _Line(msgspec.Struct):
-    """What the steps of a branch made, and the fingerprint of the network at its end."""
+    """What the steps of a branch made, the fingerprint of the network at its end, and some networks' weights."""
 
     steps: list[Bundle]
     end: Hash
+    weights: Bundle | None
 
 
 class _Other(_Line):
@@ -68,7 +69,10 @@ class _Store(msgspec.Struct):
     def used(self) -> set[str]:
         """The hashes of all files that it refers to."""
         lines: list[_Line] = [self.present, *self.branches]
-        bundles = [*self.moments.values(), *(step for line in lines for step in line.steps)]
+        bundles = [
+            *self.moments.values(),
+            *(one for line in lines for one in (*line.steps, line.weights) if one),
+        ]
         return {name for bundle in bundles for name in bundle.hashes()}
 
 
@@ -103,8 +107,8 @@ def _write(saved: Saved, folder: Path, before: dict[str, Any] | None) -> None:
         store = _Store(
             1,
             {name: blobs.put(one) for name, one in saved.moments.items()},
-            _Line(_steps(blobs, present), present.end),
-            [_Other(_steps(blobs, one), one.end, one.recipe | {"branch": one.name}) for one in others],
+            _Line(*_line(blobs, present)),
+            [_Other(*_line(blobs, one), one.recipe | {"branch": one.name}) for one in others],
             _replaced(folder, before),
         )
         blobs.synced()
@@ -119,8 +123,9 @@ def _write(saved: Saved, folder: Path, before: dict[str, Any] | None) -> None:
     clean(folder)
 
 
-def _steps(blobs: Blobs, branch: SavedBranch) -> list[Bundle]:
-    return [blobs.put(changed or {}) for changed in branch.changed]
+def _line(blobs: Blobs, branch: SavedBranch) -> tuple[list[Bundle], str, Bundle | None]:
+    weights = None if branch.weights is None else blobs.put(branch.weights)
+    return [blobs.put(changed or {}) for changed in branch.changed], branch.end, weights
 
 
 def _replaced(folder: Path, before: dict[str, Any] | None) -> dict[str, str]:
@@ -217,7 +222,7 @@ def _read(folder: Path) -> Saved:
     recipe = read_recipe(folder / RECIPE)
     if STORE not in recipe and holds_export(folder) and not holds_session(folder):
         raise RecipeError(
-            f"{folder} holds an export, not a session: load_pruned opens it; Session.save writes what this opens"
+            f"{folder} holds an export, not a session: load_pruned opens that, and Session.save writes one"
         )
     if STORE not in recipe:
         return read_earlier(folder, recipe)
@@ -242,7 +247,8 @@ def _read_branch(
     name = check_branch(recipe, whole, where)
     if len(line.steps) != len(recipe["steps"]):
         raise RecipeError(f"{where} has {len(recipe['steps'])} steps, but tensors of {len(line.steps)}")
-    return SavedBranch(name, recipe, [blobs.get(bundle) for bundle in line.steps], line.end)
+    weights = None if line.weights is None else blobs.get(line.weights)
+    return SavedBranch(name, recipe, [blobs.get(bundle) for bundle in line.steps], line.end, weights)
 
 
 def _store_in(recipe: dict[str, Any], folder: Path) -> _Store:
