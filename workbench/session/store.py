@@ -44,7 +44,7 @@ _EARLIER_ASIDE = re.compile(r"\.saving-\w{8}")
 
 
 class _Line(msgspec.Struct):
-    """What the steps of a branch made, the fingerprint of the network at its end, and some networks' weights."""
+    """What the steps of a branch made, the fingerprint of its end, and of some networks the weights there."""
 
     steps: list[Bundle]
     end: Hash
