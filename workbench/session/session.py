@@ -161,11 +161,9 @@ class Session:
         original = explicit(copied(model).eval())
         opening.at(1, "a first forward pass")
         self.mask = mask
-        original, self._fingerprint, passed = as_given(
-            model, original, as_batches(calibration), example_input
-        )
+        taken = as_given(model, original, as_batches(calibration), example_input)
+        original, self._fingerprint, (data, self.example_input, self._calls) = taken
         self._writes = bool(self._fingerprint)  # into its own tensors, which the data has a part in then
-        data, self.example_input, self._calls = passed
         self.calibration = with_mask(data, mask)
         Positions(original, mask).of(first_inputs(data))
         if training is not None:
