@@ -95,7 +95,7 @@ def proved_elsewhere(
             break
         refusals.append(f"{shape_of(other)}: {refusal}")
     if second is None:
-        why = f"the network took no other ({refusals[0]})" if refusals else "nothing in them has a length"
+        why = f"the network took no other. With {refusals[0]}" if refusals else "nothing in them has a length"
         return tuple(groups), Sizes(first, why_not=why)
     reasons = _failures(trials, [], proved)
     where = f"with inputs of {shape_of(second)}, though not of {first}, "
