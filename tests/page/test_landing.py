@@ -39,7 +39,9 @@ def test_it_opens_with_the_page_of_this_version(repository):
     assert "showPage(JSON.parse(" in text
     assert "Content-Security-Policy" in text
     committed, now = (without_numbers(page) for page in (text, today))
-    assert committed == now, "write it again: workbench page digits-cnn -o notebooks/digits-cnn.html --replace"
+    assert committed == now, (
+        "write it again: workbench page digits-cnn -o notebooks/digits-cnn.html --replace"
+    )
 
 
 def without_numbers(page):
