@@ -243,7 +243,7 @@ ONE_SIZE = {
     "twice the pixels are four rows": (
         lambda: Rows(nn.Conv2d(1, 12, 5, 2, 2), 12 * 49),
         torch.randn(8, 1, 14, 14),
-        "no other ((2, 1, 21, 21) float32: shape",
+        "no other. With (2, 1, 21, 21) float32: shape",
     ),
     "fewer pixels are no whole row": (
         lambda: Rows(nn.Conv2d(1, 12, 32, 32), 12 * 16),
