@@ -14,7 +14,7 @@ HEADS, TOKENS = 4, 5
 
 
 class Attention(nn.Module):
-    """LeViT's, whose bias a head is looked up once in evaluation mode."""
+    """LeViT's, whose bias a head is looked up; kinds of it keep what they found in evaluation mode."""
 
     def __init__(self):
         super().__init__()
@@ -24,7 +24,8 @@ class Attention(nn.Module):
         self.register_buffer("index", index, persistent=False)
 
     def biases(self, key):
-        raise NotImplementedError
+        """(heads, tokens, tokens), looked up at every call; `key`: under which a kind may keep it."""
+        return self.bias[:, self.index]
 
     def forward(self, x):
         B, N, _ = x.shape
@@ -48,9 +49,9 @@ class Looked(Attention):
 
     def biases(self, key):
         if self.training:
-            return self.bias[:, self.index]
+            return super().biases(key)
         if key not in self.cache:
-            self.cache[key] = self.bias[:, self.index]
+            self.cache[key] = super().biases(key)
         return self.cache[key]
 
 
@@ -67,7 +68,7 @@ class Made(Attention):
         return self
 
     def biases(self, key):
-        return self.bias[:, self.index] if self.training else self.made
+        return super().biases(key) if self.training else self.made
 
 
 class Network(nn.Module):
