@@ -36,7 +36,8 @@ def _linear(found: Trace, name: str, module: nn.Module, inputs: Tensor, output: 
         features = features_last(known, kind)
         rows = features.reshape(-1, features.shape[-1])
         along = not labels.is_uniform(rows, [0]) and labels.is_uniform(rows, [1])
-        if along and not _are_whole(found, rows):
+        # Where each unit is a whole layer that was mixed before, places differ in which, and no more.
+        if along and not bool(torch.isin(rows[rows > 0], found.mixed_layers()).all()):
             spatial = SPATIAL[kind]
             axes = [-1 - spatial, *range(-spatial, 0)]
             passed = labels.together(known, axes, mixer(name, kind))
@@ -49,16 +50,6 @@ def _linear(found: Trace, name: str, module: nn.Module, inputs: Tensor, output: 
             return
         _note(found, found.columns, name, labels.together(rows, [0], mixer(name, kind))[0])
     _write_rows(found, name, module, output, kind)
-
-
-def _are_whole(found: Trace, labels: Tensor) -> bool:
-    """Whether each label is a whole layer that was mixed to one unit: places differ in which, and no more."""
-    whole = [
-        rows[:1]
-        for rows in map(found.labels.roots, found.rows.values())
-        if len(rows) > 1 and bool((rows == rows[0]).all())
-    ]
-    return bool(whole) and bool(torch.isin(labels[labels > 0], torch.cat(whole)).all())
 
 
 def _write_rows(found: Trace, name: str, module: nn.Module, output: Tensor, kind: str) -> None:

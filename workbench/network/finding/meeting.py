@@ -8,18 +8,19 @@ from torch import Tensor
 from workbench.network.finding.labels import Labels
 
 SHARED = "they are shared by all heads of"
+CROSSED = "each of them is multiplied with all units of others in"
 
 
 def are_crossed(labels: Labels, first: Tensor, second: Tensor) -> bool:
     """Whether each of the units of one side meets each of the other's, as in an outer product."""
     units = bool((first > 0).all()) and bool((second > 0).all())
-    return units and spread_over(labels, first, second) and spread_over(labels, second, first)
+    return units and _spread_over(labels, first, second) and _spread_over(labels, second, first)
 
 
 def the_longer(labels: Labels, first: Tensor, second: Tensor, where: str) -> Tensor:
     """The labels of the side with more units; those of the other side are used by each of them, and stay."""
     kept, other = sorted((first, second), key=lambda side: len(side.unique()), reverse=True)
-    labels.refuse(other, f"each of them is multiplied with all units of others in {where or 'the network'}")
+    labels.refuse(other, f"{CROSSED} {where or 'the network'}")
     labels.crossed += kept.unique().tolist()
     return labels.roots(kept)
 
@@ -35,7 +36,7 @@ def met(labels: Labels, first: Tensor, second: Tensor, where: str, what: str = "
             labels.refuse(values, f"{SHARED} {where or 'the network'}")
             return labels.roots(heads)
     for gate, several in ((first, second), (second, first)):
-        if _single(gate) and spread_over(labels, gate, several):
+        if _single(gate) and _spread_over(labels, gate, several):
             labels.refuse(gate, f"it is spread over all units of others in {where or 'the network'}")
             return labels.roots(several)
     return labels.meet(first, second, what)
@@ -45,7 +46,7 @@ def _single(found: Tensor) -> bool:
     return bool(found.numel()) and bool((found > 0).all()) and bool((found == found.flatten()[0]).all())
 
 
-def spread_over(labels: Labels, gate: Tensor, several: Tensor) -> bool:
+def _spread_over(labels: Labels, gate: Tensor, several: Tensor) -> bool:
     """Whether along the axes over which `gate` is repeated in memory several units stand."""
     dims = [
         d
@@ -56,6 +57,7 @@ def spread_over(labels: Labels, gate: Tensor, several: Tensor) -> bool:
 
 
 def mixer(where: str, name: str) -> str:
+    """What mixed units, for reasons: the operation `name` in the module `where`."""
     return f"{where or 'the network'} ({name.strip('_')})"
 
 
@@ -64,9 +66,7 @@ def summed_apart(labels: Labels, a: Tensor, b: Tensor, where: str) -> Tensor | N
     for one, other, along in ((a, b, -1), (b, a, -2)):
         units = bool((one > 0).all()) and labels.is_uniform(one, [along])
         if units and not labels.is_uniform(one, [-2, -1]) and not bool((other < 0).any()):
-            labels.refuse(
-                other, f"each of them is multiplied with all units of others in {where or 'the network'}"
-            )
+            labels.refuse(other, f"{CROSSED} {where or 'the network'}")
             rows = labels.together(one, [along])
             others = torch.broadcast_shapes(rows.shape[:-2], other.shape[:-2])
             return rows.expand(*others, *rows.shape[-2:])

@@ -48,3 +48,8 @@ class Trace:
     normalised: dict[str, str] = field(default_factory=dict)
     alike: bool = False
     sizes: list[NotedSize] = field(default_factory=list)
+
+    def mixed_layers(self) -> Tensor:
+        """Labels of the layers all of whose rows became one unit, (layers,)."""
+        rows = [found for found in map(self.labels.roots, self.rows.values()) if len(found) > 1]
+        return torch.tensor([int(one[0]) for one in rows if bool((one == one[0]).all())], dtype=torch.int64)

@@ -47,9 +47,7 @@ def trace(model: nn.Module, example: Inputs) -> Trace:
 
 def _crossed_to_one(found: Trace) -> bool:
     """Whether what was multiplied crosswise is a single unit, all rows of a layer."""
-    crossed = _roots(found, found.labels.crossed)
-    whole = [rows[0] for rows in found.rows.values() if len(rows) > 1 and bool((rows == rows[0]).all())]
-    return any(bool((crossed == root).any()) for root in whole)
+    return bool(torch.isin(_roots(found, found.labels.crossed), found.mixed_layers()).any())
 
 
 def _keeps_some(found: Trace) -> bool:
