@@ -67,6 +67,15 @@ def set_layer_weight(module: nn.Module, weight: Tensor) -> None:
     )
 
 
+def linear_around(weight: nn.Parameter, bias: nn.Parameter | None) -> nn.Linear:
+    """A Linear with these parameters, (outputs, inputs) and (outputs,), and no copies of them."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta")
+    layer.weight = weight
+    if bias is not None:
+        layer.bias = bias
+    return layer
+
+
 def set_count(module: nn.Module, names: tuple[str, ...], count: int) -> None:
     """Write a number of channels into the first of the attributes `names` that the module has."""
     for name in names:

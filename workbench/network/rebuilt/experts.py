@@ -11,15 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from workbench.network.layers import linear_around
 from workbench.network.rebuilt.probing import (
-    SCALES,
+    agree,
     can_stand_for,
-    close,
     in_place_of,
     is_wrapped,
     with_random_parameters,
 )
-from workbench.network.training import untouched_randomness
 
 TOKENS = 17  # of a probe: some experts get several, some none
 
@@ -153,22 +152,11 @@ def as_experts(module: Any, asked: Collection[str] = ()) -> nn.Module:
         for parameter in mixed.parameters():
             parameter.data /= parameter.shape[-1] ** 0.5
         for form in _forms(module):
-            probe = _probe(mixed, form)
-            if _agrees(mixed, _one_by_one(mixed, form), probe):
+            tokens, *routing = _probe(mixed, form)
+            if agree(mixed, _one_by_one(mixed, form), [tokens], routing):
                 new = in_place_of(module, _one_by_one(module, form))
-                return new if can_stand_for(module, new, asked, probe) else module
+                return new if can_stand_for(module, new, asked, (tokens, *routing)) else module
     return module
-
-
-def _agrees(mixed: Any, apart: Experts, probe: tuple[Tensor, ...]) -> bool:
-    """Whether both give the same for tokens of every size, in both modes."""
-    tokens, *routing = probe
-    for training, scale in [(mode, scale) for mode in (False, True) for scale in SCALES]:
-        given = (scale * tokens, *routing)
-        with untouched_randomness():
-            if not close(mixed.train(training)(*given), apart.train(training)(*given)):
-                return False
-    return True
 
 
 def _one_by_one(module: Any, form: _Form) -> Experts:
@@ -200,12 +188,9 @@ def _without_parameters(module: nn.Module) -> nn.Module:
 
 
 def _linear(weight: Tensor, bias: Tensor | None, learns: bool) -> nn.Linear:
-    """A layer with a part of parameters."""
-    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
-    layer.weight = nn.Parameter(weight.detach().contiguous().clone(), learns)
-    if bias is not None:
-        layer.bias = nn.Parameter(bias.detach().clone(), learns)
-    return layer
+    """A layer with copies of parts of parameters."""
+    own = nn.Parameter(weight.detach().contiguous().clone(), learns)
+    return linear_around(own, None if bias is None else nn.Parameter(bias.detach().clone(), learns))
 
 
 def _probe(module: Any, form: _Form) -> tuple[Tensor, Tensor, Tensor]:

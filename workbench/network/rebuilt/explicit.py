@@ -7,10 +7,11 @@ or a hidden state receives can be measured, nor one of them be taken away. The r
 from __future__ import annotations
 
 from collections import Counter
-from typing import cast
+from typing import Any, cast
 
-from torch import Tensor, nn
+from torch import nn
 
+from workbench.network.layers import linear_around
 from workbench.network.rebuilt.attention import Attention
 from workbench.network.rebuilt.bare import bare_matrices, with_layers
 from workbench.network.rebuilt.calls import call_layers
@@ -151,16 +152,17 @@ class _Thirds:
 def _attention(old: nn.MultiheadAttention, thirds: _Thirds) -> Attention:
     separate = (old.q_proj_weight, old.k_proj_weight, old.v_proj_weight)
     whole = old.in_proj_weight
-    weights = list(separate) if whole is None else [thirds(whole, i) for i in range(3)]
+    weights: Any = separate if whole is None else [thirds(whole, i) for i in range(3)]
     biases = [None if old.in_proj_bias is None else thirds(old.in_proj_bias, i) for i in range(3)]
-    q, k, v = (_linear(weight, bias) for weight, bias in zip(weights, biases, strict=True))
-    out = _linear(old.out_proj.weight, old.out_proj.bias)
-    return Attention((q, k, v, out), old.num_heads, old.batch_first, old.dropout).train(old.training)
+    q, k, v = map(linear_around, weights, biases)
+    out: Any = old.out_proj
+    linears = (q, k, v, linear_around(out.weight, out.bias))
+    return Attention(linears, old.num_heads, old.batch_first, old.dropout).train(old.training)
 
 
 def _recurrent(old: nn.RNNBase) -> Recurrent:
     def linear(kind: str, end: str) -> nn.Linear:
-        return _linear(getattr(old, f"weight_{kind}{end}"), getattr(old, f"bias_{kind}{end}", None))
+        return linear_around(getattr(old, f"weight_{kind}{end}"), getattr(old, f"bias_{kind}{end}", None))
 
     ends = [
         f"_l{level}{direction}"
@@ -170,12 +172,3 @@ def _recurrent(old: nn.RNNBase) -> Recurrent:
     linears = [(linear("ih", end), linear("hh", end)) for end in ends]
     new = Recurrent(old.mode, linears, old.bidirectional, old.batch_first, old.dropout)
     return new.train(old.training)
-
-
-def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    """A layer around parameters that are already there."""
-    layer = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta")
-    layer.weight = cast(nn.Parameter, weight)
-    if bias is not None:
-        layer.bias = cast(nn.Parameter, bias)
-    return layer

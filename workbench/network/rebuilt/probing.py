@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -36,26 +36,27 @@ def in_place_of(old: nn.Module, new: nn.Module) -> nn.Module:
 
 
 @torch.no_grad()
-def agree(first: nn.Module, second: nn.Module, probes: list[Tensor]) -> bool:
+def agree(first: nn.Module, second: nn.Module, probes: list[Tensor], beside: Sequence[Tensor] = ()) -> bool:
     """Whether both give the same on every probe, small and large, not all zeros, also in training mode.
 
-    Both are for trials alone. The vectors of `second`, biases that `first` has too, are scaled with the
-    probes, so that they hide nothing.
+    Both are for trials alone, and are given `beside` behind every probe. Vectors that both have, biases, are
+    scaled with the probes, so that they hide nothing.
     """
-    vectors, before = [p for p in second.parameters() if p.dim() == 1], 1.0
+    shared = {id(parameter) for parameter in first.parameters()}
+    vectors, before = [p for p in second.parameters() if p.dim() == 1 and id(p) in shared], 1.0
     for scale in SCALES:
         for vector in vectors:
             vector.mul_(scale / before)
         before = scale
         for training, probe in [(mode, scale * probe) for mode in (False, True) for probe in probes]:
             with untouched_randomness():
-                ours, theirs = first.train(training)(probe), second.train(training)(probe)
-            if not isinstance(ours, Tensor) or not close(ours, theirs):
+                ours, theirs = (one.train(training)(probe, *beside) for one in (first, second))
+            if not isinstance(ours, Tensor) or not _are_close(ours, theirs):
                 return False
     return True
 
 
-def close(ours: Tensor, theirs: Tensor) -> bool:
+def _are_close(ours: Tensor, theirs: Tensor) -> bool:
     """Whether two results are the same up to rounding, and not all zeros."""
     if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
         return False

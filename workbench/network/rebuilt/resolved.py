@@ -21,7 +21,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from workbench.network.duplicating import duplicate
-from workbench.network.layers import CONVOLUTIONS, is_linear_layer
+from workbench.network.layers import CONVOLUTIONS, is_linear_layer, linear_around
 from workbench.network.rebuilt.own_convolutions import as_convolution, looks_convolutional
 from workbench.network.rebuilt.probing import (
     agree,
@@ -208,11 +208,7 @@ def _around(old: nn.Module, turned: bool) -> nn.Module:
     weight = cast(nn.Parameter, matrix)
     if turned:
         weight = nn.Parameter(weight.detach().t().contiguous(), requires_grad=weight.requires_grad)
-    new = nn.Linear(weight.shape[1], weight.shape[0], bias=vector is not None, device="meta")
-    new.weight = weight
-    if vector is not None:
-        new.bias = vector
-    return in_place_of(old, new)
+    return in_place_of(old, linear_around(weight, vector))
 
 
 def _probes(module: Any) -> list[Tensor]:
