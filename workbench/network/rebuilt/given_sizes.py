@@ -11,18 +11,20 @@ import torch
 from torch import Tensor
 
 SHAPING = (Tensor.view, Tensor.reshape, torch.reshape)
-UNFOLDING = (Tensor.unflatten, torch.unflatten)
+UNFLATTENING = (Tensor.unflatten, torch.unflatten)
 SPLITTING = (Tensor.split, torch.split, Tensor.split_with_sizes, torch.split_with_sizes)
 NARROWING = (Tensor.narrow, torch.narrow)
 INDEXING = (Tensor.__getitem__,)
 NAMES: dict[Any, tuple[str, ...]] = {
-    **dict.fromkeys(UNFOLDING, ("input", "dim", "sizes")),
+    **dict.fromkeys(UNFLATTENING, ("input", "dim", "sizes")),
     **dict.fromkeys(SPLITTING, ("input", "sizes", "dim")),
     **dict.fromkeys(NARROWING, ("input", "dim", "start", "length")),
 }
 GIVING = frozenset((*SHAPING, *INDEXING, *NAMES))
-ALSO = {"self": "input", "tensor": "input", "split_size": "sizes"}  # other names of the same
-ALSO |= {"split_size_or_sections": "sizes", "split_sizes": "sizes"}
+ALSO = {  # other names of the same
+    **dict.fromkeys(("self", "tensor"), "input"),
+    **dict.fromkeys(("split_size", "split_size_or_sections", "split_sizes"), "sizes"),
+}
 SYMBOLS = "torch.fx.experimental.symbolic_shapes"
 INPUT = -1  # stands for what is taken apart, beside the results 0, 1, …
 
@@ -80,7 +82,7 @@ def given_sizes(func: Any, args: tuple, kwargs: dict[str, Any]) -> Given | None:
         given = dict(zip(NAMES[func], args, strict=False)) | {ALSO.get(k, k): v for k, v in kwargs.items()}
         if func in NARROWING:
             return _of_narrow(**given) if _is_size(given["start"]) else None
-        return _of_unflatten(**given) if func in UNFOLDING else _of_split(**given)
+        return _of_unflatten(**given) if func in UNFLATTENING else _of_split(**given)
     except Exception:  # given in no way that torch takes: it says so itself
         return None
 
