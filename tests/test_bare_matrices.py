@@ -14,7 +14,7 @@ from torch.nn import functional
 
 import workbench as wb
 from workbench.network.copying import copied
-from workbench.network.rebuilt.bare import bare_matrices
+from workbench.network.rebuilt.bare_matrices import bare_matrices
 from workbench.network.rebuilt.explicit import explicit, is_explicit
 from workbench.session.recipe import fingerprint
 

@@ -22,7 +22,7 @@ from workbench.export.kinds import ALWAYS, ARCHITECTURE, FORMAT, PROGRAMS, READM
 from workbench.export.placing import path_of, settle
 from workbench.network.cached import refresh
 from workbench.network.copying import copied
-from workbench.network.rebuilt.bare import bare_layers_within
+from workbench.network.rebuilt.bare_matrices import bare_layers_within
 from workbench.network.rebuilt.explicit import explicit
 from workbench.network.rebuilt.fallen_sizes import Fallen, fallen_of, set_fallen
 from workbench.network.tensors import named_tensors, own_tensors

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.network.copying import copied
-from workbench.network.rebuilt.bare import bare_layers_within
+from workbench.network.rebuilt.bare_matrices import bare_layers_within
 from workbench.network.rebuilt.explicit import explicit
 from workbench.network.rebuilt.probing import ROUNDING
 from workbench.network.running import Inputs, call, mapped, tensors_of

@@ -19,7 +19,7 @@ from workbench.export.architecture import quoted
 from workbench.export.kinds import STORE
 from workbench.measure.asking import check_asked
 from workbench.network.copying import copied
-from workbench.network.rebuilt.bare import bare_matrices
+from workbench.network.rebuilt.bare_matrices import bare_matrices
 from workbench.network.rebuilt.experts import are_experts
 from workbench.network.rebuilt.explicit import explicit, is_explicit
 from workbench.network.rebuilt.resolved import is_resolvable

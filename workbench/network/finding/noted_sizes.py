@@ -17,9 +17,9 @@ from torch.utils._pytree import tree_flatten
 
 from workbench.network.finding.labels import Labels
 from workbench.network.groups import CodeSize, UnitGroup
+from workbench.network.rebuilt.code_places import place_of_call
 from workbench.network.rebuilt.fallen_sizes import size_in_code
 from workbench.network.rebuilt.given_sizes import INPUT, Given, given_sizes, input_of
-from workbench.network.rebuilt.places import place_of_call
 
 HERE = str(Path(__file__).parent)
 

@@ -1,17 +1,16 @@
 """Code that multiplies by a layer's weight itself made to call the layer, so that hooks see what it receives.
 
 `F.linear(x, self.a.weight, self.a.bias)` computes what `self.a(x)` does. Where a module's forward names a
-`weight`, or the parameter for which a layer stands (`bare.py`), it runs with every such product turned into
-the call of the layer whose weight it is.
+`weight`, or the parameter for which a layer stands (`bare_matrices.py`), it runs with every such product
+turned into the call of the layer whose weight it is.
 """
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any
 
 import torch
@@ -21,10 +20,11 @@ from torch.overrides import TorchFunctionMode
 
 from workbench.network.layers import CONVOLUTIONS
 from workbench.network.rebuilt.attention_calls import attention_of_layers
-from workbench.network.rebuilt.bare import Blocks, bare_layers_within
-from workbench.network.rebuilt.naming import code_of, names_in_forward
+from workbench.network.rebuilt.bare_matrices import Blocks, bare_layers_within
+from workbench.network.rebuilt.code_names import names_in_forward
 from workbench.network.rebuilt.probing import is_wrapped
 from workbench.network.rebuilt.products import Product, computed, laid_out, products
+from workbench.network.rebuilt.standing_in import StandIn
 
 CONVOLVING = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
 OPTIONS = ("stride", "padding", "dilation", "groups")
@@ -53,28 +53,20 @@ def _only_multiplies(module: nn.Module) -> bool:
     return kind is not None and type(module).forward is kind.forward and not is_wrapped(module)
 
 
-class Calling:
+class Calling(StandIn):
     """A module's forward with products by the weights of layers inside turned into calls of these.
 
     `unbiased`: of the layers by name whether they had no bias: where the code gives none, it leaves out none.
     """
 
     def __init__(self, module: nn.Module, unbiased: dict[str, bool]):
-        self.module, self.unbiased = module, unbiased
+        super().__init__(module)
+        self.unbiased = unbiased
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the class's own forward returns."""
         with _LayerCalls(self.module, self.unbiased):
-            return type(self.module).forward(self.module, *args, **kwargs)
-
-    @property
-    def __code__(self) -> CodeType | None:
-        return code_of(type(self.module).forward)  # torch asks for it where it writes a program
-
-    @property
-    def __signature__(self) -> inspect.Signature:
-        whole = inspect.signature(type(self.module).forward)
-        return whole.replace(parameters=list(whole.parameters.values())[1:])
+            return self.run(*args, **kwargs)
 
 
 class _LayerCalls(TorchFunctionMode):
@@ -101,7 +93,7 @@ class _LayerCalls(TorchFunctionMode):
                         return layer(given["input"])
             return func(*args, **kwargs)
         if func is functional.multi_head_attention_forward:
-            result = attention_of_layers(args, kwargs, self._whole)
+            result = attention_of_layers(args, kwargs, self._callable_layer_of)
             return func(*args, **kwargs) if result is None else result
         for product in products(func, args, kwargs):
             layer, unbiased = self._layer_of(product.weight)
@@ -118,13 +110,14 @@ class _LayerCalls(TorchFunctionMode):
             return result if added is None else result + added
         return func(*args, **kwargs)
 
-    def _whole(self, weight: Any) -> Any:
-        """The layer whose weight it is, as it is."""
+    def _callable_layer_of(self, weight: Any) -> Any:
+        """The layer whose whole weight a tensor is, None where there is none or it is running."""
         layer, _ = self._layer_of(weight)
         whole = layer is not None and _same_entries(weight, layer.weight) and not _runs_inside(layer)
         return layer if whole else None
 
-    def _layer_of(self, weight: Tensor) -> tuple[Any, bool]:
+    def _layer_of(self, weight: Any) -> tuple[Any, bool]:
+        """The layer in whose weight's memory a tensor lies, and whether it had no bias."""
         if not isinstance(weight, Tensor) or weight.layout != torch.strided or weight.is_nested:
             return None, False
         return self.layers.get(weight.untyped_storage()._cdata, (None, False))
@@ -185,8 +178,13 @@ def _with(layer: Any, others: dict[str, Any]) -> Iterator[None]:
 
 
 def _runs_inside(layer: nn.Module) -> bool:
-    """Whether a product runs within a call of the layer itself."""
-    return any(frame.f_locals.get("self") is layer for frame in _frames())
+    """Whether a product runs within a call of the layer itself, in the forward that calls it."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code is not Calling.__call__.__code__:
+        if frame.f_locals.get("self") is layer:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _convolves_so(layer: Any, dims: int, given: dict[str, Any]) -> bool:
@@ -202,11 +200,3 @@ def _convolves_so(layer: Any, dims: int, given: dict[str, Any]) -> bool:
 
     same = all(full(standard[key]) == full(getattr(layer, key)) for key in OPTIONS[:3])
     return same and standard["groups"] == layer.groups and _same_entries(given["weight"], layer.weight)
-
-
-def _frames() -> Iterator[FrameType]:
-    """The frames from the caller of a product up to the module whose forward runs it."""
-    frame: FrameType | None = sys._getframe(3)
-    while frame is not None and frame.f_code is not Calling.__call__.__code__:
-        yield frame
-        frame = frame.f_back

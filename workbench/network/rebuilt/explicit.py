@@ -13,10 +13,10 @@ from torch import nn
 
 from workbench.network.layers import linear_around
 from workbench.network.rebuilt.attention import Attention
-from workbench.network.rebuilt.bare import bare_matrices, with_layers
+from workbench.network.rebuilt.bare_matrices import bare_matrices, with_layers
 from workbench.network.rebuilt.calls import call_layers
+from workbench.network.rebuilt.code_names import names_in_forward
 from workbench.network.rebuilt.experts import are_experts, as_experts
-from workbench.network.rebuilt.naming import names_in_forward
 from workbench.network.rebuilt.recurrent import Recurrent, RecurrentLayer
 from workbench.network.rebuilt.resolved import is_resolvable, resolved
 
@@ -39,9 +39,10 @@ def explicit(model: nn.Module, matrices: bool = True) -> nn.Module:
 
     Layers that compute their weight at every call (weight norm, parametrizations, standardised weights) and
     linear layers of someone's own become plain ones, where these compute the same (`resolved.py`), and so do
-    experts in one tensor (`experts.py`); bare parameters by which code multiplies become layers (`bare.py`),
-    and code that multiplies by a layer's weight itself calls the layer (`calls.py`). `matrices`: whether bare
-    parameters do, which code that goes through all parameters or modules may not bear.
+    experts in one tensor (`experts.py`); bare parameters by which code multiplies become layers
+    (`bare_matrices.py`), and code that multiplies by a layer's weight itself calls the layer (`calls.py`).
+    `matrices`: whether bare parameters do, which code that goes through all parameters or modules may not
+    bear.
 
     Give a copy that nobody else uses. Returns it, or the replacement where the model itself is such a layer.
     A layer that is used twice stays one layer, tied weights stay tied, and a second call changes nothing.

@@ -6,10 +6,8 @@ with every size that it gives for an axis of units turned into the number of pla
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from types import CodeType
 from typing import Any
 
 import torch
@@ -17,8 +15,9 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from workbench.network.groups import CodeSize
+from workbench.network.rebuilt.code_places import place_of_call, runs_forward
 from workbench.network.rebuilt.given_sizes import GIVING, Given, given_sizes
-from workbench.network.rebuilt.places import place_of_call, runs_forward
+from workbench.network.rebuilt.standing_in import StandIn
 from workbench.network.running import one_line
 
 REMEMBERED = 64  # calls with other sizes, batches and lengths, before all are forgotten
@@ -39,7 +38,7 @@ class Fallen:
     units: int
 
 
-class Resized:
+class Resized(StandIn):
     """A module's forward with sizes of its own that have fallen; `inner`: the forward that it had.
 
     `known`: whether these sizes were seen to be in the code, which for those from a file is to be shown.
@@ -48,10 +47,11 @@ class Resized:
     def __init__(
         self, module: nn.Module, inner: Any = None, fallen: Sequence[Fallen] = (), known: bool = False
     ):
-        self.module, self.inner, self.fallen, self.known = module, inner, tuple(fallen), known
+        super().__init__(module, inner)
+        self.fallen, self.known = tuple(fallen), known
         self.at = {one.place: [other for other in fallen if other.place == one.place] for one in fallen}
-        self._is_same = known  # every one of these sizes was seen
-        self._known_calls: dict[tuple[Any, ...], list[Any]] = {}  # sizes that were asked for before
+        self._all_known = known  # else the code may be another one, which is not to be mended
+        self._left_before: dict[tuple[Any, ...], list[Any]] = {}  # by the place and the sizes given there
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the forward returns. Raises RuntimeError where none of these sizes is in its code."""
@@ -69,11 +69,7 @@ class Resized:
         sizes = _Sizes(self)
         try:
             with sizes:
-                out = (
-                    self.inner(*args, **kwargs)
-                    if self.inner
-                    else type(self.module).forward(self.module, *args, **kwargs)
-                )
+                out = self.run(*args, **kwargs)
         except Exception as error:
             if self.known or sizes.met >= self.at.keys():
                 raise
@@ -82,7 +78,7 @@ class Resized:
         if not (sizes.met or self.known or self.module.training):
             raise RuntimeError(self._other_code())
         self.known = self.known or bool(sizes.met)
-        self._is_same = self._is_same or sizes.met >= self.at.keys()
+        self._all_known = self._all_known or sizes.met >= self.at.keys()
         return out
 
     def left(self, given: Given, place: str) -> list[Any]:
@@ -90,11 +86,11 @@ class Resized:
         if given.whole is None or not all(type(part) is int for part in (given.whole, *given.sizes)):
             return _left(given, self.at[place])
         key = (place, given.whole, *given.sizes)
-        found = self._known_calls.get(key)
+        found = self._left_before.get(key)
         if found is None:  # other threads may run it as well
-            if len(self._known_calls) >= REMEMBERED:
-                self._known_calls = {}
-            found = self._known_calls[key] = _left(given, self.at[place])
+            if len(self._left_before) >= REMEMBERED:
+                self._left_before = {}
+            found = self._left_before[key] = _left(given, self.at[place])
         return found
 
     def left_elsewhere(self, given: Given) -> list[Any]:
@@ -102,7 +98,7 @@ class Resized:
 
         Those given, wherever torch takes them; else with the one count that has fallen with which it does.
         """
-        if not self._is_same or given.could_fill(given.sizes):
+        if not self._all_known or given.could_fill(given.sizes):
             return given.sizes
         now = {one.was: one.now for one in self.fallen if one.now != one.was}
         ways = [
@@ -118,17 +114,6 @@ class Resized:
             f"the code of {type(self.module).__name__} is not the one that was pruned: the sizes that fell "
             f"with units, in {self.fallen[0].place.split(' ')[0]!r}, are not there"
         )
-
-    @property
-    def __code__(self) -> CodeType | None:  # torch asks for it where it writes a program
-        return getattr(self.inner or type(self.module).forward, "__code__", None)
-
-    @property
-    def __signature__(self) -> inspect.Signature:
-        if self.inner:
-            return inspect.signature(self.inner)
-        whole = inspect.signature(type(self.module).forward)
-        return whole.replace(parameters=list(whole.parameters.values())[1:])
 
 
 class _Sizes(TorchFunctionMode):
@@ -204,14 +189,13 @@ def _in_proportion(index: int, size: Any, fallen: Sequence[Fallen]) -> Any:
 
 def lower(module: nn.Module, size: CodeSize, units: int) -> None:
     """Let a size in the module's code fall by `units` units, in place."""
-    found = fallen_of(module)
     new = Fallen(size.place, size.index, size.was, size.was, size.units)
-    alike = [i for i, one in enumerate(found) if _is_of(one, new)]
-    at = alike[0] if alike else len(found)
-    old = found[at] if alike else new
+    found = list(fallen_of(module))
+    at = next((i for i, one in enumerate(found) if _is_of(one, new)), len(found))
+    (old,) = found[at : at + 1] or [new]
     sign = -1 if size.was < 0 else 1
-    changed = replace(old, now=old.now - sign * units * size.per_unit)
-    set_fallen(module, [*found[:at], changed, *found[at + 1 :]], known=True)
+    found[at : at + 1] = [replace(old, now=old.now - sign * units * size.per_unit)]
+    set_fallen(module, found, known=True)
 
 
 def _is_of(one: Fallen, other: Fallen) -> bool:

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from workbench.network.deriving import derived
 from workbench.network.duplicating import is_ordinary
 from workbench.network.layers import is_linear_layer
-from workbench.network.rebuilt.multiplied import Order, multiplied
-from workbench.network.rebuilt.naming import names_in_forward
+from workbench.network.rebuilt.code_names import names_in_forward
+from workbench.network.rebuilt.code_products import Order, multiplied
 
 ENDING = "_layer"
 BY_NAME = {"named_parameters", "get_parameter", "_parameters", "state_dict", "__dict__"}  # code that asks so

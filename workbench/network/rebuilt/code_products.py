@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
 
-from workbench.network.rebuilt.naming import functions_of_forward
+from workbench.network.rebuilt.code_names import functions_of_forward
 from workbench.network.rebuilt.products import (
     LEFT,
     LEFT_BLOCKS,

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from workbench.network.rebuilt.code_names import code_of
+
 Method = TypeVar("Method", bound=Callable[..., Any])
 PASSED_OVER = tuple(f"{Path(at).parent}/" for at in (torch.__file__, __file__))
 COMPREHENSIONS = ("<genexpr>", "<listcomp>", "<setcomp>", "<dictcomp>")
@@ -73,12 +75,12 @@ def runs_forward(method: Method) -> Method:
     return method
 
 
-def place_of_call(depth: int = 1) -> tuple[nn.Module | None, str]:
+def place_of_call() -> tuple[nn.Module | None, str]:
     """The module whose forward runs, and where in its code: functions, lines, and calls in a line.
 
-    The outermost function is the last. `depth`: frames between the caller of torch and this function.
+    The outermost function is the last. To be asked by the `__torch_function__` of a mode itself.
     """
-    frame: FrameType | None = sys._getframe(depth + 1)
+    frame: FrameType | None = sys._getframe(2)  # what called torch
     lines: list[tuple[CodeType, str]] = []
     inside: tuple[int, int] | None = None  # a comprehension that belongs to the next function
     while frame is not None and id(frame.f_code) not in _RUNNING:
@@ -95,16 +97,9 @@ def place_of_call(depth: int = 1) -> tuple[nn.Module | None, str]:
         return None, ""
     running = frame.f_locals["self"]
     module = running if isinstance(running, nn.Module) else running.module
-    own = _own_code(module)
+    own = code_of(type(module).forward)
     ends = [index for index, (code, _) in enumerate(lines) if code is own]  # what wraps it is passed over
     return module, " ".join(line for _, line in (lines[: ends[-1] + 1] if ends else lines))
-
-
-def _own_code(module: nn.Module) -> CodeType | None:
-    forward: Any = type(module).forward
-    while hasattr(forward, "__wrapped__"):
-        forward = forward.__wrapped__
-    return getattr(forward, "__code__", None)
 
 
 def _all_lines(code: CodeType) -> Iterator[int]:
