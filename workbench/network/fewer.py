@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -45,6 +46,9 @@ def few_examples(model: nn.Module, inputs: Inputs, count: int) -> Inputs:
     if not 0 < count < max(map(length_of, units), default=0):
         return inputs
     with evaluating(model), torch.no_grad(), untouched_randomness():
+        if _is_single(units):
+            found = _first_rows(model, inputs, count, partial(call, model))
+            return inputs if found is None else found[0]
         for length, chosen in _ways(inputs, units):
             if length <= count:
                 continue
@@ -52,11 +56,6 @@ def few_examples(model: nn.Module, inputs: Inputs, count: int) -> Inputs:
             if _shapes(few) == _shapes(inputs):
                 continue  # a structure of the user's own, which is cut whole or not at all
             with suppress(Exception):  # a way that does not run is not the right one
-                if len(units) == 1 and isinstance(units[0], Tensor):
-                    if _are_steps(model, inputs, count):
-                        return inputs
-                    call(model, few)
-                    return few
                 first = _outputs(model, few)
                 if _agree(first, _outputs(model, more), count, min(2 * count, length)):
                     return few
@@ -71,14 +70,25 @@ def on_few(
     Raises whatever `run` raises on what `few_examples` gives.
     """
     units = units_of(inputs)
-    if len(units) == 1 and isinstance(units[0], Tensor) and 0 < count < length_of(units[0]):
-        few = cut(inputs, count, [True])
-        if not _are_steps(model, inputs, count):
-            with suppress(Exception):
-                return few, run(few)
-        return inputs, run(inputs)
+    if _is_single(units) and 0 < count < length_of(units[0]):
+        return _first_rows(model, inputs, count, run) or (inputs, run(inputs))
     few = few_examples(model, inputs, count)
     return few, run(few)
+
+
+def _is_single(units: list) -> bool:
+    return len(units) == 1 and isinstance(units[0], Tensor)
+
+
+def _first_rows(
+    model: nn.Module, inputs: Inputs, count: int, run: Callable[[Inputs], Result]
+) -> tuple[Inputs, Result] | None:
+    """The first rows of a single tensor, and what `run` gives on them; None where that is not right."""
+    if not _are_steps(model, inputs, count):
+        few = cut(inputs, count, [True])
+        with suppress(Exception):  # it does not run on so few
+            return few, run(few)
+    return None
 
 
 def _ways(inputs: Inputs, units: list) -> Iterator[tuple[int, list[bool]]]:

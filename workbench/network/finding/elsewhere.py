@@ -97,12 +97,8 @@ def proved_elsewhere(
     if second is None:
         why = f"the network took no other. With {refusals[0]}" if refusals else "nothing in them has a length"
         return tuple(groups), Sizes(first, why_not=why)
-    reasons = _failures(trials, [], proved)
     where = f"with inputs of {shape_of(second)}, though not of {first}, "
-    found = [
-        replace(g, prunable=False, why_not=where + reasons[g.name]) if g.name in reasons else g
-        for g in groups
-    ]
+    found = _refused(groups, _failures(trials, [], proved), where)
     return tuple(found), Sizes(first, shape_of(second))
 
 
@@ -124,9 +120,15 @@ def _proved_for_fewer(
     fewer = few_examples(model, example, max(1, batch_length(example) - 1))
     trials = Trials(model, fewer, sized, tell=partial(_say, tell, "trying fewer examples"))
     reasons = {} if trials.refusal() else _failures(trials, [], sized)
-    why = f"with {batch_length(fewer)} of {batch_length(example)} examples alone, "
+    where = f"with {batch_length(fewer)} of {batch_length(example)} examples alone, "
+    return _refused(groups, reasons, where)
+
+
+def _refused(groups: Sequence[UnitGroup], reasons: dict[str, str], where: str) -> list[UnitGroup]:
+    """The groups, those that have a reason by their name refused with it; `where` it holds goes before."""
     return [
-        replace(g, prunable=False, why_not=why + reasons[g.name]) if g.name in reasons else g for g in groups
+        replace(one, prunable=False, why_not=where + reasons[one.name]) if one.name in reasons else one
+        for one in groups
     ]
 
 

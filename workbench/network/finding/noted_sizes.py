@@ -64,13 +64,7 @@ class SizeNotes(TorchFunctionMode):
                     self._note(module, place, given, tensors)
         return out
 
-    def _note(
-        self,
-        module: nn.Module,
-        place: str,
-        given: Given,
-        tensors: Mapping[int, Tensor],
-    ) -> None:
+    def _note(self, module: nn.Module, place: str, given: Given, tensors: Mapping[int, Tensor]) -> None:
         known = {key: self.labels.of(tensors[key]) for key in {one.tensor for one in given.counted}}
         for index, (size, one) in enumerate(zip(given.sizes, given.counted, strict=True)):
             found = known[one.tensor]
@@ -113,6 +107,7 @@ def code_sizes(
     found: dict[tuple[str, str, int, int], set[tuple[int, int]]] = defaultdict(set)
     within: list[tuple[str, str, int, int]] = []
     for note in noted:
+        key = (note.module, note.place, note.index, note.was)
         known = note.labels.numpy()
         units = np.where(known > 0, unit[labels.roots(note.labels).clamp(min=0).numpy()], -1)
         if held and (known < 0).any():
@@ -124,8 +119,7 @@ def code_sizes(
             if (counts > 0).sum() > 1:
                 return ()
             each = 0  # an axis within a unit
-            within.append((note.module, note.place, note.index, note.was))
-        key = (note.module, note.place, note.index, note.was)
+            within.append(key)
         stay = note.times.numpy()[~here]  # units of the kind that stay, the one that is spared say
         alike = group.width + len(stay) if each and (stay == each).all() else 0
         found[key].add((each, alike if each * alike == note.size else 0))
