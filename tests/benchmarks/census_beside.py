@@ -12,13 +12,12 @@ from typing import Any
 import torch
 from census_networks import Network
 from census_row import EXAMPLES, in_double, outputs, said, within
-from census_table import PRECISE, ROUGH
+from census_table import PRECISE, ROUGH, Row
 from silencing import difference, lively
 from torch import Tensor, nn
 
 from workbench.network.running import call
 
-Row = dict[str, Any]
 SHARE = 0.3  # of its units that a group loses
 SECONDS = 10.0  # of the processor, after which no other group is tried
 GROUPING = 6.0  # seconds of the processor for listing the groups, which for some networks never ends

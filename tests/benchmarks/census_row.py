@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from census_networks import Network
+from census_table import Row
 from exports import other_weights
 from families import settle
 from mentions import mentioned
@@ -27,7 +28,6 @@ from workbench.network.groups import UnitGroup
 from workbench.network.running import Inputs, call, mapped
 from workbench.network.surgery import remove_units
 
-Row = dict[str, Any]
 EXAMPLES, OTHER = 2, 3
 SETTLING = 4  # examples on which batch norms settle
 ALONE = 40  # groups of a network that are tried alone
@@ -91,26 +91,20 @@ class Census:
         self.groups = session.groups
         every = {id(p): name for name, p in model.named_parameters()}
         names = {n: every[id(p)] for n, p in model.named_parameters(remove_duplicate=False)}
-        spoken = {names[n] for n in mentioned(model, self.groups) if n in names} | {
-            s.name for s in session.stays
-        }
+        spoken = {names[n] for n in mentioned(model, self.groups) if n in names}
+        spoken |= {parameter.name for parameter in session.stays}
         nothing = dict.fromkeys((group.name for group in self.prunable), 0)
         self.row["unmentioned"] = sorted(set(every.values()) - spoken)
         self.row["share"] = 1 - session.cost_model.total(nothing)[0] / session.parameters
         self.row["why not"] = sorted({g.why_not for g in self.groups if not g.prunable})
-        self.precise, self.original, given = (
-            True,
-            copy.deepcopy(model).double(),
-            copy.deepcopy(self.model).double(),
-        )
+        self.original = copy.deepcopy(model).double()
         try:
-            expected = outputs(given, in_double(self.example))
+            expected = outputs(copy.deepcopy(self.model).double(), in_double(self.example))
             self.precise = all(bool(t.isfinite().all()) for t in expected)
         except Exception:  # it makes float32 numbers on its way
             self.precise = False
         if not self.precise:
-            self.original, given = session.original, self.model
-            expected = outputs(given, self.example)
+            self.original, expected = model, outputs(self.model, self.example)
         self.row["precise"] = self.precise
         self.row["opened off"] = difference(outputs(self.original, self._as_run(self.example)), expected)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from census_networks import Network, images, seeded, words
+from census_networks import Network, images, seeded, sequences, waves, words
 from small_transformers import BART, BODY, GROUPED, IMAGE, T5, TEXT, VIT
 from small_transformers import NETWORKS as SMALL
 from torch import Tensor, nn
@@ -181,11 +181,11 @@ def spectra(count: int, length: int) -> Given:
 
 
 def spectrogram(count: int, length: int) -> Given:
-    return {"input_values": torch.randn(count, length, 12, generator=seeded())}
+    return {"input_values": sequences(12)(count, length)}
 
 
 def codes(count: int, length: int) -> Given:
-    return {"input_values": torch.randn(count, 1, length, generator=seeded())}
+    return {"input_values": waves(count, length)}
 
 
 def seen_and_read(count: int, length: int) -> Given:
