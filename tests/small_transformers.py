@@ -96,3 +96,40 @@ def build(name: str, **options: Any) -> nn.Module:
     torch.manual_seed(0)
     kind = getattr(transformers, name)
     return kind(kind.config_class(**NETWORKS[name][0], **options)).eval()
+
+
+SEEN = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 28}
+PIXELS = SEEN | {"image_size": 32, "patch_size": 8}
+DEBERTA = BODY | {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "max_relative_positions": 16}
+SWITCH = T5 | {
+    "num_experts": 4, "num_decoder_layers": 2, "num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 1,
+    "decoder_start_token_id": 0,
+}  # fmt: skip
+PERCEIVER = {
+    "vocab_size": 37, "max_position_embeddings": 24, "d_model": 16, "d_latents": 20, "num_latents": 6,
+    "num_blocks": 1, "num_self_attends_per_block": 2, "num_self_attention_heads": 4,
+    "num_cross_attention_heads": 4,
+}  # fmt: skip
+# Networks with numbers for all units, views of parameters handed on, weights in modules of their own, and
+# experts. Class → (configuration, inputs, groups that can be pruned).
+ODD = {
+    "CLIPModel": ({"text_config": BODY, "vision_config": PIXELS, "projection_dim": 12}, "both", 6),
+    "RecurrentGemmaForCausalLM": (
+        BODY | {"num_key_value_heads": 1, "lru_width": 16, "attention_window_size": 16, "head_dim": 4},
+        "ids", 4,
+    ),
+    "DebertaForSequenceClassification": (DEBERTA, "ids", 6),
+    "DebertaV2ForSequenceClassification": (DEBERTA | {"position_buckets": 8}, "ids", 5),
+    "PerceiverForSequenceClassification": (PERCEIVER, "inputs", 8),
+    "SwitchTransformersForConditionalGeneration": (SWITCH, "pairs", 8),
+    "IBertForSequenceClassification": (BODY, "ids", 5),
+    "XLNetForSequenceClassification": (
+        {"vocab_size": 37, "d_model": 16, "n_layer": 2, "n_head": 4, "d_inner": 28}, "ids", 5,
+    ),
+    "MambaForCausalLM": (
+        {"vocab_size": 37, "hidden_size": 16, "num_hidden_layers": 2, "state_size": 4}, "ids", 2,
+    ),
+    "BitForImageClassification": (
+        {"embedding_size": 16, "hidden_sizes": [32, 64], "depths": [1, 1], "num_groups": 4}, "pixels", 7,
+    ),
+}  # fmt: skip

@@ -1,6 +1,5 @@
 """`workbench measure` and `workbench replay`: what they print, save and refuse."""
 
-import io
 import json
 import re
 import sys
@@ -9,12 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from command_line import Terminal
 
 from workbench.cli import _parser, main
-from workbench.data import progress as progress_module
 from workbench.data.loading import load_data
 from workbench.data.models import load_model
-from workbench.data.progress import progress_on
 from workbench.session.session import Session
 from workbench.session.tables import summary
 from workbench.tuning.settings import Tuning
@@ -161,59 +159,6 @@ def test_measure_says_what_is_in_no_group_and_why(own, tmp_path, capsys):
         )
     assert main(["measure", *own[1], "--output", str(out)]) == 0
     assert "in no group" not in capsys.readouterr().out
-
-
-class Terminal(io.StringIO):
-    """A stream that says it is one."""
-
-    def isatty(self):
-        return True
-
-
-def test_a_log_gets_a_line_when_a_piece_of_work_is_done():
-    stream = io.StringIO()
-    with progress_on(stream) as progress:
-        for done in (1, 2, 3):
-            progress(done, 3, f"measuring moments, {done * 8} examples")
-        progress(1, 3, "scoring, 8 examples")
-        progress(2, 3, "scoring, 16 examples")
-        progress(7, None, "downloading a.bin")
-        progress(1, 1, "one thing")
-        progress(1, 1, "another thing")
-    assert stream.getvalue().splitlines() == [
-        "measuring moments, 24 examples (3 of 3)",
-        "scoring, 16 examples (2 of 3)",
-        "downloading a.bin (7)",
-        "one thing (1 of 1)",
-        "another thing (1 of 1)",
-    ]
-
-
-def test_a_log_is_not_silent_for_long(monkeypatch):
-    monkeypatch.setattr(progress_module, "PATIENCE", -1.0)
-    stream = io.StringIO()
-    with progress_on(stream) as progress:
-        for done in (1, 2, 1, 2):
-            progress(done, 2, "measuring")
-    assert stream.getvalue().splitlines() == ["measuring (1 of 2)", "measuring (2 of 2)"] * 2
-
-
-def test_a_terminal_gets_a_bar_and_a_fresh_line_after_it():
-    stream = Terminal()
-    with progress_on(stream) as progress:
-        for done in range(1, 6):
-            progress(done, 5, "measuring moments")
-    last = stream.getvalue().split("\r")[-1]
-    assert last.startswith("measuring moments: 100%|")
-    assert " 5/5 " in last
-    assert last.endswith("\n")
-
-
-def test_nothing_is_written_where_nothing_is_told():
-    for stream in (io.StringIO(), Terminal()):
-        with progress_on(stream):
-            pass
-        assert stream.getvalue() == ""
 
 
 def test_measure_and_replay_tell_how_far_they_are(own, tmp_path, capsys, monkeypatch):

@@ -5,7 +5,7 @@ import small_transformers
 import torch
 from mentions import unmentioned
 from silencing import each_alone, lively, worst_together
-from test_staying import ODD
+from small_transformers import ODD
 from torch import nn
 from torch.nn import functional
 

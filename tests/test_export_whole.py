@@ -9,10 +9,9 @@ from contextlib import suppress
 import pytest
 import torch
 from crashes import Images, before_each, flipped, tree
-from exports import small_session
+from exports import as_earlier, small_session
 from networks import conv_net
 from safetensors.torch import save_file
-from test_load_pruned import as_earlier
 
 import workbench as wb
 from workbench.data import durable

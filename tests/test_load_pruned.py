@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from exports import small_session
+from exports import as_earlier, small_session
 from networks import conv_net, images
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -59,13 +59,6 @@ def test_a_layer_that_did_not_change_must_fit_too(tmp_path):
         wb.load_pruned(widened(), tmp_path)
     with pytest.raises(ValueError, match=r"the model has no place for conv2\.weight"):
         wb.load_pruned(without_a_layer(), tmp_path)
-
-
-def as_earlier(folder):
-    """What a version wrote that knew of no hashes: its reader finds what is wrong by itself."""
-    path = folder / "architecture.json"
-    architecture = json.loads(path.read_text())
-    path.write_text(json.dumps({k: v for k, v in architecture.items() if k not in ("hashes", "sha256")}))
 
 
 def edited(key, value):

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from test_positions import Steps, padded
+from padded_tokens import Steps, padded
 from torch import nn
 
 import workbench as wb
