@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from workbench.network.finding.cuts import Cut, is_kept, settled
 from workbench.network.finding.labels import Labels
-from workbench.network.finding.traced import Trace
+from workbench.network.finding.trace_tables import Trace
 from workbench.network.finding.tracing import trace
 from workbench.network.groups import Held, Reader, UnitGroup, Writer, is_grouped
 from workbench.network.layers import is_flipped, is_linear_layer, kind_of, width_of

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.network.finding.meeting import mixer
-from workbench.network.finding.traced import Trace
+from workbench.network.finding.trace_tables import Trace
 from workbench.network.groups import features_last, is_grouped
 from workbench.network.layers import PER_CHANNEL, SPATIAL, is_linear_layer, kind_of, layer_weight, width_of
 from workbench.network.running import tensors_of

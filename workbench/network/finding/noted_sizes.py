@@ -22,6 +22,7 @@ from workbench.network.rebuilt.fallen_sizes import size_in_code
 from workbench.network.rebuilt.given_sizes import INPUT, Given, given_sizes, input_of
 
 HERE = str(Path(__file__).parent)
+Key = tuple[str, str, int, int]  # module, place, index and size as it stands in the code
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ class NotedSize:
     labels: Tensor
     times: Tensor
     checked: bool
+
+    @property
+    def key(self) -> Key:
+        """Which size in the code it is."""
+        return self.module, self.place, self.index, self.was
 
 
 class SizeNotes(TorchFunctionMode):
@@ -104,14 +110,10 @@ def code_sizes(
     """
     unit = _units(group, labels, tables)
     held = _of_held(unit, labels, noted)
-    found: dict[tuple[str, str, int, int], set[tuple[int, int]]] = defaultdict(set)
-    within: list[tuple[str, str, int, int]] = []
+    found: dict[Key, set[tuple[int, int]]] = defaultdict(set)
+    within: list[Key] = []
     for note in noted:
-        key = (note.module, note.place, note.index, note.was)
-        known = note.labels.numpy()
-        units = np.where(known > 0, unit[labels.roots(note.labels).clamp(min=0).numpy()], -1)
-        if held and (known < 0).any():
-            units = np.array([held.get(k, u) for k, u in zip(known.tolist(), units.tolist(), strict=True)])
+        units = _counted(note, unit, held, labels)
         here = units >= 0
         counts = np.bincount(units[here], weights=note.times.numpy()[here], minlength=group.width)
         each = int(counts.min())
@@ -119,10 +121,10 @@ def code_sizes(
             if (counts > 0).sum() > 1:
                 return ()
             each = 0  # an axis within a unit
-            within.append(key)
+            within.append(note.key)
         stay = note.times.numpy()[~here]  # units of the kind that stay, the one that is spared say
         alike = group.width + len(stay) if each and (stay == each).all() else 0
-        found[key].add((each, alike if each * alike == note.size else 0))
+        found[note.key].add((each, alike if each * alike == note.size else 0))
     if any(len(ways) > 1 for ways in found.values()):
         return ()
     sizes = [CodeSize(*key, each, units) for key, ways in found.items() for each, units in ways if each]
@@ -145,6 +147,15 @@ def _units(group: UnitGroup, labels: Labels, tables: Sequence[Mapping[str, Tenso
             out[roots] = np.arange(group.width)[:, None]
     out[0] = -1
     return out
+
+
+def _counted(note: NotedSize, unit: np.ndarray, held: Mapping[int, int], labels: Labels) -> np.ndarray:
+    """The unit that each of the note's labels is of, -1 where it is none of the group's."""
+    known = note.labels.numpy()
+    units = np.where(known > 0, unit[labels.roots(note.labels).clamp(min=0).numpy()], -1)
+    if held and (known < 0).any():
+        units = np.array([held.get(k, u) for k, u in zip(known.tolist(), units.tolist(), strict=True)])
+    return units
 
 
 def _of_held(unit: np.ndarray, labels: Labels, noted: Sequence[NotedSize]) -> dict[int, int]:

@@ -56,7 +56,7 @@ def propagate(
     if outputs and not func._schema.is_mutable and _aliases(outputs, inputs):
         return  # a view: its labels lie where its numbers lie
     if _is_pointwise(func, name):
-        _combine(labels, name, inputs, known, outputs, where)
+        _combine(labels, name, known, outputs, where)
         return
     rule = next((rule for names, rule in RULES if name in names), _not_settled)
     if rule(labels, name, given, outputs, where) is False and (
@@ -94,12 +94,7 @@ def _aliases(outputs: list[Tensor], inputs: list[Tensor]) -> bool:
 
 
 def _combine(
-    labels: Labels,
-    name: str,
-    inputs: list[Tensor],
-    known: list[Tensor | None],
-    outputs: list[Tensor],
-    where: str,
+    labels: Labels, name: str, known: list[Tensor | None], outputs: list[Tensor], where: str
 ) -> None:
     """Numbers meet one to one, after broadcasting."""
     for out in outputs:

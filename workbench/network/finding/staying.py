@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from workbench.network.finding.traced import Trace
+from workbench.network.finding.trace_tables import Trace
 from workbench.network.groups import UnitGroup
 from workbench.network.layers import is_linear_layer, kind_of
 

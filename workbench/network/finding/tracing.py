@@ -21,7 +21,7 @@ from workbench.network.finding.labels import Labels
 from workbench.network.finding.layer_rules import rule_for, several_tensors
 from workbench.network.finding.noted_sizes import SizeNotes
 from workbench.network.finding.operations import propagate
-from workbench.network.finding.traced import Trace
+from workbench.network.finding.trace_tables import Trace
 from workbench.network.layers import is_linear_layer, layer_weight, width_of
 from workbench.network.running import Inputs, call, is_call_for_nothing, received, tensors_of
 from workbench.network.training import DropoutAtRest, training_at_rest, untouched_randomness

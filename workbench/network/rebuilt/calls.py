@@ -84,17 +84,27 @@ class _LayerCalls(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func in CONVOLVING:
-            given = dict(zip(("input", "weight", "bias", *OPTIONS), args, strict=False)) | kwargs
-            layer, unbiased = self._layer_of(given["weight"])
-            if layer is not None and _convolves_so(layer, CONVOLVING[func], given):
-                bias = given.get("bias")
-                if (bias is layer.bias or (bias is None and unbiased)) and not _runs_inside(layer):
-                    with _with(layer, _as_used(layer, given["weight"])):
-                        return layer(given["input"])
-            return func(*args, **kwargs)
-        if func is functional.multi_head_attention_forward:
+            result = self._convolved(func, args, kwargs)
+        elif func is functional.multi_head_attention_forward:
             result = attention_of_layers(args, kwargs, self._callable_layer_of)
-            return func(*args, **kwargs) if result is None else result
+        else:
+            result = self._multiplied(func, args, kwargs)
+        return func(*args, **kwargs) if result is None else result
+
+    def _convolved(self, func: Any, args: tuple, kwargs: dict) -> Tensor | None:
+        """What a convolution gives, by a call of the layer whose it is; None where it is no layer's."""
+        given = dict(zip(("input", "weight", "bias", *OPTIONS), args, strict=False)) | kwargs
+        layer, unbiased = self._layer_of(given["weight"])
+        if layer is None or not _convolves_so(layer, CONVOLVING[func], given) or _runs_inside(layer):
+            return None
+        bias = given.get("bias")
+        if not (bias is layer.bias or (bias is None and unbiased)):
+            return None
+        with _with(layer, _as_used(layer, given["weight"])):
+            return layer(given["input"])
+
+    def _multiplied(self, func: Any, args: tuple, kwargs: dict) -> Tensor | None:
+        """What a product gives, by a call of the layer whose it is; None where it is no layer's."""
         for product in products(func, args, kwargs):
             layer, unbiased = self._layer_of(product.weight)
             if layer is None or not _is_weight_of(product, layer) or _runs_inside(layer):
@@ -108,7 +118,7 @@ class _LayerCalls(TorchFunctionMode):
                 result = computed(layer, product)
             added = None if product.bias is layer.bias else product.bias
             return result if added is None else result + added
-        return func(*args, **kwargs)
+        return None
 
     def _callable_layer_of(self, weight: Any) -> Any:
         """The layer whose whole weight a tensor is, None where there is none or it is running."""

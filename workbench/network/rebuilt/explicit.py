@@ -59,10 +59,9 @@ def explicit(model: nn.Module, matrices: bool = True) -> nn.Module:
     model = _replaced(model, {old: new for old, new in plain.items() if old is not new})
     modules = list(model.modules())
     used_whole = {
-        id(parameter)
-        for module in modules
-        if type(module) is not nn.MultiheadAttention
-        for parameter in module.parameters(recurse=False)
+        parameter
+        for parameter, those in _owners(model).items()
+        if any(type(owner) is not nn.MultiheadAttention for owner in those)
     }
     thirds = _Thirds()
     made: dict[nn.Module, nn.Module] = {}
