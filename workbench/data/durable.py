@@ -12,10 +12,10 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -23,11 +23,13 @@ SEAL = "sha256"
 LOCK = ".lock"
 PATIENCE = 5.0  # seconds that a writer waits for another one before it is told
 _POLL = 0.05  # seconds between two tries
-CHUNK = 1 << 20  # bytes
+READS = 3  # tries, where somebody writes meanwhile
+_CHUNK = 1 << 20  # bytes
 _ASIDE = ".writing-"
 _LEFT = re.compile(rf"{re.escape(_ASIDE)}[0-9a-f]{{16}}")
 _SEALED = re.compile(rf'"{SEAL}": "([0-9a-f]{{64}})"\n\}}\n\Z')
 _BLANK = "0" * 64
+Found = TypeVar("Found")
 
 
 class DamagedError(ValueError):
@@ -61,7 +63,7 @@ def write_whole(path: Path, content: bytes) -> None:
     """
     aside = path.with_name(f"{_ASIDE}{secrets.token_hex(8)}")
     try:
-        write_new(aside, content)
+        _write_new(aside, content)
         os.replace(aside, path)
     except BaseException:
         with suppress(OSError):
@@ -69,13 +71,13 @@ def write_whole(path: Path, content: bytes) -> None:
         raise
 
 
-def write_new(path: Path, content: bytes) -> None:
+def _write_new(path: Path, content: bytes) -> None:
     """Write a file that is not there yet, onto the disk itself; its mode follows the umask."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
         left = memoryview(content)
         while left:
-            left = left[os.write(handle, left[:CHUNK]) :]
+            left = left[os.write(handle, left[:_CHUNK]) :]
         os.fsync(handle)
     finally:
         os.close(handle)
@@ -171,3 +173,46 @@ def is_sealed(content: bytes) -> bool:
     if found is None:
         return False
     return digest((text[: found.start(1)] + _BLANK + text[found.end(1) :]).encode()) == found[1]
+
+
+def read_sealed(path: Path, signs: Collection[str] = ()) -> Any:
+    """What a JSON file holds.
+
+    Args:
+        path: of the file.
+        signs: names of entries that only a sealed file has.
+
+    Returns:
+        Its values, those of the seal with them where it has one.
+
+    Raises:
+        DamagedError: it is sealed, and not as `sealed` made it.
+        ValueError: it is no JSON.
+        OSError: it cannot be read.
+    """
+    content = path.read_bytes()
+    try:
+        found = json.loads(content.decode())
+    except ValueError as error:
+        raise ValueError(f"{path} is not a whole JSON file ({error}); it may be truncated") from error
+    if isinstance(found, dict) and found.keys() & {SEAL, *signs} and not is_sealed(content):
+        raise DamagedError(
+            f"{path} is damaged, or was edited after it was written: its content does not have the SHA-256 "
+            "that it says. Copy it again from where it is whole"
+        )
+    return found
+
+
+def read_again(read: Callable[[], Found], state: Callable[[], Any]) -> Found:
+    """What `read` returns of files that somebody may be replacing: tried again where that made it fail.
+
+    `state()`: what tells that they were replaced, by being another than before. Raises as both do.
+    """
+    for _ in range(READS - 1):
+        before = state()
+        try:
+            return read()
+        except (ValueError, FileNotFoundError):
+            if state() == before:
+                raise
+    return read()

@@ -6,7 +6,6 @@ the numbers. Both are of the *explicit* network (network/explicit.py).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.data.checkpoints import read_tensors
-from workbench.data.durable import SEAL, DamagedError, digest_of, expanded, is_sealed
+from workbench.data.durable import DamagedError, digest_of, expanded, read_again, read_sealed
 from workbench.export.kinds import ALWAYS, ARCHITECTURE, FORMAT, PROGRAMS, README, WEIGHTS
 from workbench.export.placing import path_of, settle
 from workbench.network.cached import refresh
@@ -29,7 +28,6 @@ from workbench.network.tensors import named_tensors, own_tensors
 
 VERSION = 1
 HASHES = "hashes"  # SHA-256 of the other files, by name
-_READS = 3  # tries, where somebody exports meanwhile
 LAYER_FIELDS = ("class", "tensors", "original", "attributes")
 Size = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -139,18 +137,18 @@ def _read(folder: Path) -> tuple[Architecture, dict[str, Tensor]]:
     """An export, checked as far as that goes without the model."""
     if folder.is_dir():
         settle(folder)
-    for last in (*[False] * (_READS - 1), True):
+
+    def read() -> tuple[Architecture, dict[str, Tensor]]:
+        architecture = read_architecture(path_of(folder, ARCHITECTURE))
+        _check_files(folder, architecture)
+        return architecture, read_tensors(path_of(folder, WEIGHTS))
+
+    def state() -> Any:
         path = path_of(folder, ARCHITECTURE)
-        before = path.read_bytes() if path.is_file() else b""
-        try:
-            architecture = read_architecture(path)
-            _check_files(folder, architecture)
-            return architecture, read_tensors(path_of(folder, WEIGHTS))
-        except (ValueError, FileNotFoundError):
-            path = path_of(folder, ARCHITECTURE)
-            if last or (path.is_file() and path.read_bytes() == before and path.parent == folder):
-                raise
-    raise AssertionError
+        settled = path.is_file() and path.parent == folder
+        return path.read_bytes() if settled else object()  # never the same: files are being moved
+
+    return read_again(read, state)
 
 
 def _check_files(folder: Path, architecture: Architecture) -> None:
@@ -173,16 +171,7 @@ def read_architecture(path: Path) -> Architecture:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: give the folder that Session.export wrote")
-    content = path.read_bytes()
-    try:
-        found = json.loads(content.decode())
-    except ValueError as error:
-        raise ValueError(f"{path} is not a whole JSON file ({error}); it may be truncated") from error
-    if isinstance(found, dict) and found.keys() & {HASHES, SEAL} and not is_sealed(content):
-        raise DamagedError(
-            f"{path} is damaged, or was edited: its content does not have the SHA-256 that it says. Copy it "
-            "again from where it is whole"
-        )
+    found = read_sealed(path, {HASHES})
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise ValueError(f"{path} is not an export of this workbench: 'format' must be {FORMAT!r}")
     if found.get("version") != VERSION:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -14,7 +13,7 @@ import msgspec
 import torch
 from torch import nn
 
-from workbench.data.durable import SEAL, expanded, is_sealed
+from workbench.data.durable import SEAL, DamagedError, expanded, read_sealed
 from workbench.export.architecture import quoted
 from workbench.export.kinds import STORE
 from workbench.measure.asking import check_asked
@@ -187,7 +186,14 @@ def read_recipe(source: dict | str | Path) -> dict[str, Any]:
         raise RecipeError(f"a recipe is a dictionary or a path, got a {type(source).__name__}")
     if not isinstance(source, dict):
         where = str(expanded(source))
-        source = _whole(Path(where))
+        try:
+            source = read_sealed(Path(where), {STORE})
+        except DamagedError as error:
+            raise RecipeError(
+                f"{error}; to replay it as it is, take '{STORE}' and '{SEAL}' out of it"
+            ) from error
+        except ValueError as error:
+            raise RecipeError(str(error)) from error
     if not isinstance(source, dict) or source.get("format") != FORMAT:
         raise RecipeError(f"{where} is not a recipe of this workbench: 'format' must be {FORMAT!r}")
     if source.get("version") != VERSION:
@@ -203,22 +209,6 @@ def read_recipe(source: dict | str | Path) -> dict[str, Any]:
         raise RecipeError(f"{where}: {part}{': ' if part else ''}{words}") from error
     read_steps(source, where)
     return source
-
-
-def _whole(path: Path) -> Any:
-    """What a JSON file holds; one that a session wrote must be as it was written."""
-    content = path.read_bytes()
-    try:
-        found = json.loads(content.decode())
-    except ValueError as error:
-        raise RecipeError(f"{path} is not a whole JSON file ({error}); it may be truncated") from error
-    if isinstance(found, dict) and found.keys() & {STORE, SEAL} and not is_sealed(content):
-        raise RecipeError(
-            f"{path} is damaged, or was edited after it was saved: its content does not have the SHA-256 "
-            f"that it says. Copy it again from where it is whole; to replay it as it is, take '{STORE}' and "
-            f"'{SEAL}' out of it"
-        )
-    return found
 
 
 def asked_in(recipe: dict[str, Any]) -> Asked:

@@ -26,6 +26,7 @@ from workbench.data.durable import (
     left_in,
     locked,
     make_folder,
+    read_again,
     sealed,
     sync,
     write_whole,
@@ -36,7 +37,6 @@ from workbench.session.earlier import BRANCHES, files_of, read_earlier
 from workbench.session.recipe import RecipeError, read_recipe
 from workbench.session.saved import Saved, SavedBranch, check_branch, check_names, score_in
 
-_READS = 3  # tries, where somebody saves meanwhile
 _EARLIER = re.compile(
     rf"({BRANCHES}/\d+/)?(model|moments|steps|tuned-\d+)\.safetensors|{BRANCHES}/\d+/recipe\.json"
 )
@@ -208,14 +208,7 @@ def read(folder: str | Path) -> Saved:
     if (folder / TENSORS).is_dir():
         with suppress(FolderInUseError, OSError), locked(folder, patience=0):  # where nothing may be written
             clean(folder)
-    for last in (*[False] * (_READS - 1), True):
-        before = (folder / RECIPE).read_bytes()
-        try:
-            return _read(folder)
-        except RecipeError:
-            if last or (folder / RECIPE).read_bytes() == before:
-                raise
-    raise AssertionError
+    return read_again(lambda: _read(folder), (folder / RECIPE).read_bytes)
 
 
 def _read(folder: Path) -> Saved:
