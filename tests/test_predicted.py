@@ -212,36 +212,33 @@ def test_predicted_beside_measured_for_every_group_alone(name):
                 assert predicted <= ESTIMATE * seen + RIDGE
 
 
-@pytest.mark.parametrize(("rule", "most"), [("equal", 1), ("shared", 1), ("least", 2)])
-def test_a_plan_follows_no_more_greedy_paths_than_its_rule_asks(rule, most, monkeypatch):
-    session = conv_session()
-    session.measure()
-    followed = []
-    path = GreedySelector.path
+@pytest.fixture
+def followed(monkeypatch):
+    """How far each greedy path goes that is followed in the test, in units."""
+    found, path = [], GreedySelector.path
 
     def counted(self, ridges, theta=0.5, width=None):
-        followed.append(self.width if width is None else width)
+        found.append(self.width if width is None else width)
         return path(self, ridges, theta, width)
 
     monkeypatch.setattr(GreedySelector, "path", counted)
+    return found
+
+
+@pytest.mark.parametrize(("rule", "most"), [("equal", 1), ("shared", 1), ("least", 2)])
+def test_a_plan_follows_no_more_greedy_paths_than_its_rule_asks(rule, most, followed):
+    session = conv_session()
+    session.measure()
     plan = session.plan(session.macs // 2, rule=rule)
     whole = sum(group.width for group in session.groups if group.prunable)
     assert len(followed) == most * len(plan.widths)
     assert sum(followed) == most * whole
 
 
-def test_a_wide_group_is_planned_and_committed_by_one_path_as_far_as_its_width(monkeypatch):
+def test_a_wide_group_is_planned_and_committed_by_one_path_as_far_as_its_width(followed):
     torch.manual_seed(0)
     session = Session(torch.nn.Sequential(*mlp(9, 600, 3)), [torch.randn(700, 9)])
     session.measure()
-    followed = []
-    path = GreedySelector.path
-
-    def counted(self, ridges, theta=0.5, width=None):
-        followed.append(self.width if width is None else width)
-        return path(self, ridges, theta, width)
-
-    monkeypatch.setattr(GreedySelector, "path", counted)
     plan = session.plan(session.macs // 3, rule="equal")
     (name,) = plan.widths
     asked = session.preview(name, width=plan.widths[name], lam=BUDGET_LAM * session.spectrum(name).trace)
