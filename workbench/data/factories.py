@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import nn
 
+from workbench.data.durable import expanded
 from workbench.network.running import one_line
 
 
@@ -65,7 +66,7 @@ def find_factory(name: str) -> Any:
     with importable(name):
         try:
             if place.endswith(".py"):
-                module = _file_module(Path(place).expanduser())
+                module = _file_module(expanded(place))
             else:
                 module = importlib.import_module(place)
         except (Exception, SystemExit) as error:  # the code of a stranger runs here, a script's exit included
@@ -147,7 +148,7 @@ def importable(name: str) -> Iterator[None]:
         name: 'package.module:factory', or 'path/to/file.py:factory' for the folder of that file.
     """
     place = name.rpartition(":")[0]
-    folder = str(Path(place).expanduser().resolve().parent) if place.endswith(".py") else ""
+    folder = str(expanded(place).resolve().parent) if place.endswith(".py") else ""
     if folder in sys.path:
         yield
         return

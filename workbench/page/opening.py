@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
+from workbench.data.durable import expanded
 from workbench.data.progress import Progress
 from workbench.examples.catalogue import example_names
 from workbench.export.kinds import RECIPE, holds_session
@@ -35,7 +35,7 @@ def session_called(
         ValueError: neither a saved session nor an example, or what `Session.open` misses.
         OSError: files that cannot be read.
     """
-    folder, own = Path(name).expanduser(), own or {}
+    folder, own = expanded(name), own or {}
     if (folder / RECIPE).is_file() and not holds_session(folder):
         raise ValueError(
             f"{folder} holds an export or a recipe alone, not a session with its moments; save the session "

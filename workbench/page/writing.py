@@ -11,6 +11,7 @@ import numpy as np
 
 from workbench.course.glossary import page_glossary
 from workbench.data.batches import Batches
+from workbench.data.durable import expanded
 from workbench.page.document import document
 from workbench.page.packing import packed
 from workbench.page.paths import group_paths
@@ -56,7 +57,7 @@ def write_page(session: Session, file: str | Path, replace: bool = False) -> Pat
 
 def checked_path(file: str | Path, replace: bool = False) -> Path:
     """Where a page can be written; raises as `write_page` does, before anything is computed for it."""
-    file = Path(file).expanduser()
+    file = expanded(file)
     if file.is_dir():
         raise ValueError(
             f"{file} is a folder; name the file that the page is to be, such as {file / 'page.html'}"
