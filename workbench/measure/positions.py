@@ -24,6 +24,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import torch
@@ -73,9 +74,9 @@ class Positions:
         Raises ValueError where the batch has no argument of the name that was given, or the mask is not one
         number a position.
         """
-        named = _named(self.model, inputs)
         if self.mask is False:
-            return Visible(self.model, {}, Origins(named, {}))
+            return Visible(self.model, {})
+        named = _named(self.model, inputs)
         if isinstance(self.mask, str):
             if not isinstance(named.get(self.mask), Tensor):
                 names = ", ".join(name for name, part in named.items() if isinstance(part, Tensor))
@@ -99,9 +100,9 @@ class Positions:
                     f"the mask {name} is {tuple(shown.shape)}; expected one number a position, (batch, "
                     "positions)"
                 )
-        hides = any(not bool(shown.all()) for shown in found.values())
-        masks = found if hides else {}
-        return Visible(self.model, masks, Origins(named, masks))
+        if all(bool(shown.all()) for shown in found.values()):
+            return Visible(self.model, {})
+        return Visible(self.model, found, Origins(named, found))
 
     def _asked(self, inputs: Inputs) -> Tensor:
         assert callable(self.mask)
@@ -122,19 +123,18 @@ class Visible:
     model: nn.Module
     masks: Mapping[str, Tensor]
     origins: Origins = field(default_factory=lambda: Origins({}, {}))
-    routed: Routing | None = field(init=False, default=None)
 
-    def __post_init__(self) -> None:
-        if self.masks:
-            object.__setattr__(self, "routed", Routing(self._known, self.origins.followed))
+    @cached_property
+    def _routed(self) -> Routing | None:
+        return Routing(self._known, self.origins.followed) if self.masks else None
 
     @contextmanager
     def followed(self) -> Iterator[None]:
         """Within: rows that the network picks are followed, where a mask hides any."""
-        if self.routed is None:
+        if self._routed is None:
             yield
             return
-        with self.routed:
+        with self._routed:
             yield
 
     @property
@@ -171,9 +171,9 @@ class Visible:
         self, tensor: Tensor, shape: tuple[int, ...], layer: str = "", step: int | None = None
     ) -> Tensor | None:
         """`flags` of `shape`, the axes of a tensor's positions; those of its rows where these were picked."""
-        picked = None if self.routed is None else self.routed.of(tensor)
+        picked = None if self._routed is None else self._routed.of(tensor)
         if picked is None or picked.shape != shape[:1]:
-            origin = None if self.routed is None else self.routed.origin(tensor)
+            origin = None if self._routed is None else self._routed.origin(tensor)
             return self.flags(shape, layer, step, origin)
         return picked.reshape(-1, *[1] * (len(shape) - 1)).expand(shape)
 
@@ -209,7 +209,7 @@ class Visible:
         place = tensor.untyped_storage()._cdata
         if any(place == own.untyped_storage()._cdata for _, own in named_tensors(self.model)):
             return None
-        origin = None if self.routed is None else self.routed.origin(tensor)
+        origin = None if self._routed is None else self._routed.origin(tensor)
         return self.flags(tuple(tensor.shape[:-1]), origin=origin)
 
     def _axes(self, mask: Tensor, shape: tuple[int, ...], layer: str) -> tuple[int, int] | None:
