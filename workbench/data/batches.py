@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, ClassVar
@@ -87,6 +87,23 @@ class Batches:
     def _part(self, which: slice | Tensor) -> tuple[Any, Tensor | None]:
         inputs = mapped(self.inputs, itemgetter(which))
         return inputs, None if self.targets is None else self.targets[which]
+
+
+class Rewritten:
+    """Batches that are written in another form as they come: `form(index, batch)`, by default as they are.
+
+    `mask_rule` as of `Batches`.
+    """
+
+    def __init__(self, data: Iterable, form: Callable[[int, Any], Any] | None = None, mask_rule: Any = None):
+        self._data, self._form, self.mask_rule = data, form, mask_rule
+
+    def __iter__(self) -> Iterator[Any]:
+        for index, batch in enumerate(self._data):
+            yield batch if self._form is None else self._form(index, batch)
+
+    def __len__(self) -> int:
+        return len(self._data)  # type: ignore[arg-type]
 
 
 def as_batches(data: Any, what: str = "calibration") -> Iterable:

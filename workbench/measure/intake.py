@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from workbench.data.batches import Batches, first_inputs, split_batch
+from workbench.data.batches import Batches, Rewritten, first_inputs, split_batch
 from workbench.network.running import call, device_of, evaluating, mapped, moved, tensors_of
 
 
@@ -54,24 +54,6 @@ def converted(inputs: Any, dtype: torch.dtype) -> Any:
     return mapped(inputs, lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor)
 
 
-class _Converted:
-    """Batches whose inputs are converted as they come, and whose `mask_rule` says which positions count."""
-
-    def __init__(self, data: Iterable, dtype: torch.dtype | None, mask: Any = None):
-        self._data, self._dtype, self.mask_rule = data, dtype, mask
-
-    def __iter__(self) -> Iterator[Any]:
-        for index, batch in enumerate(self._data):
-            if self._dtype is None:
-                yield batch
-                continue
-            inputs, targets = split_batch(batch, index, "calibration")
-            yield converted(inputs, self._dtype), targets
-
-    def __len__(self) -> int:
-        return len(self._data)  # type: ignore[arg-type]
-
-
 def taken_by(model: nn.Module, data: Iterable) -> Iterable:
     """`data`, from `as_batches`, with inputs in the network's floating type where it takes no other."""
     intake = Intake(model)
@@ -79,11 +61,17 @@ def taken_by(model: nn.Module, data: Iterable) -> Iterable:
         return data
     if isinstance(data, Batches):
         return replace(data, inputs=converted(data.inputs, intake.dtype))
-    return _Converted(data, intake.dtype)
+    dtype = intake.dtype
+
+    def form(index: int, batch: Any) -> Any:
+        inputs, targets = split_batch(batch, index, "calibration")
+        return converted(inputs, dtype), targets
+
+    return Rewritten(data, form)
 
 
 def with_mask(data: Iterable, mask: Any) -> Iterable:
     """`data`, from `as_batches`, of whose positions those count that `mask` says (`measure.positions`)."""
     if mask is None:
         return data
-    return replace(data, mask_rule=mask) if isinstance(data, Batches) else _Converted(data, None, mask)
+    return replace(data, mask_rule=mask) if isinstance(data, Batches) else Rewritten(data, mask_rule=mask)

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from torch import Tensor, nn
 
-from workbench.data.batches import as_batches, first_inputs, pair_hint, split_batch
+from workbench.data.batches import Rewritten, as_batches, first_inputs, pair_hint, split_batch
 from workbench.data.randomness import each_of
 from workbench.measure.intake import Intake, taken_by
 from workbench.network.running import Inputs
@@ -49,8 +49,8 @@ def first_pass(model: nn.Module, data: Iterable, example: Inputs | None) -> Pass
         raise ValueError(f"{error}{_hint(model, data, example)}") from error
 
 
-def as_taken(model: nn.Module, data: Any, what: str) -> Any:
-    """Batches with targets, in the form in which the network takes them; `data` itself where it is usual.
+def as_taken(model: nn.Module, data: Any, what: str) -> Iterable:
+    """Batches with targets, as `as_batches` makes them, in the form in which the network takes them.
 
     `what` names the data in errors.
     """
@@ -58,14 +58,14 @@ def as_taken(model: nn.Module, data: Any, what: str) -> Any:
     batch = next(iter(each_of(batches)), None)
     first = batch[0] if isinstance(batch, tuple | list) and 0 < len(batch) < 3 else batch
     if first is None or isinstance(first, Tensor | np.ndarray | dict) or type(first) is tuple:
-        return data
+        return batches
     for formed in _formed(batches):
         with suppress(Exception):
             inputs, targets = split_batch(next(iter(each_of(formed))), 0, what)
             probed(model, Intake(model)(inputs), cut=False)
             if targets is not None:
                 return formed
-    return data
+    return batches
 
 
 def _passed(model: nn.Module, data: Iterable, example: Inputs | None) -> Passed:
@@ -78,8 +78,7 @@ def _formed(data: Iterable) -> Iterator[Iterable]:
     """The data as it is, and in every form that its first batch may have."""
     yield data
     for form in _forms(next(iter(each_of(data)), None)):
-        plain = isinstance(data, (list, tuple))
-        yield [form(batch) for batch in data] if plain else _Formed(data, form)
+        yield _written(data, form)
 
 
 def _forms(batch: Any) -> Iterator[Form]:
@@ -92,6 +91,12 @@ def _forms(batch: Any) -> Iterator[Form]:
         yield lambda one: one._asdict()
     if isinstance(batch, tuple | list) and len(batch) in (1, 2) and type(batch[0]) is not tuple:
         yield lambda one: ((one[0],), *one[1:])
+
+
+def _written(data: Iterable, form: Form) -> Iterable:
+    if isinstance(data, (list, tuple)):
+        return [form(batch) for batch in data]
+    return Rewritten(data, lambda _index, batch: form(batch))
 
 
 def _whole(example: Any) -> list[Any]:
@@ -111,16 +116,3 @@ def _hint(model: nn.Module, data: Iterable, example: Inputs | None) -> str:
             probed(model, Intake(model)(example[0]), cut=False)
             return " It runs on the first part alone: example_input= takes inputs, without targets."
     return ""
-
-
-class _Formed:
-    """Batches that are written in another form as they come."""
-
-    def __init__(self, data: Iterable, form: Form):
-        self._data, self._form = data, form
-
-    def __iter__(self) -> Iterator[Any]:
-        return map(self._form, self._data)
-
-    def __len__(self) -> int:
-        return len(self._data)  # type: ignore[arg-type]

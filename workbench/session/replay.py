@@ -38,18 +38,9 @@ def replay(
     """
     recipe = read_recipe(recipe)
     session = session_for(
-        recipe,
-        model,
-        calibration,
-        evaluation,
-        progress,
-        training,
-        loss,
-        data_name,
-        metric,
-        classes,
-        mask=mask,
-    )
+        recipe, model, calibration, evaluation, data_name=data_name, progress=progress,
+        training=training, loss=loss, metric=metric, classes=classes, mask=mask,
+    )  # fmt: skip
     session.measure(progress)
     for step in read_steps(recipe):
         if isinstance(step, RecipeStep):

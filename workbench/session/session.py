@@ -161,19 +161,20 @@ class Session:
         original = explicit(copied(model).eval())
         opening.at(1, "a first forward pass")
         self.mask = mask
-        taken = as_given(model, original, as_batches(calibration), example_input)
-        original, self._fingerprint, (data, self.example_input, self._calls) = taken
+        original, self._fingerprint, passed = as_given(
+            model, original, as_batches(calibration), example_input
+        )
+        data, self.example_input, self._calls = passed
         self._writes = bool(self._fingerprint)  # into its own tensors, which the data has a part in then
         self.calibration = with_mask(data, mask)
         Positions(original, mask).of(first_inputs(data))
         if training is not None:
-            training = with_mask(as_batches(as_taken(original, training, "training"), "training"), mask)
+            training = with_mask(as_taken(original, training, "training"), mask)
         self.training = training
         self.loss = loss or (TaskLoss(metric, classes) if metric or classes else None)
         self.asked = {"metric": metric, "classes": classes}  # how targets are read, as it was given
         if isinstance(evaluation, Iterable):
-            evaluation = as_taken(original, evaluation, "evaluation")
-            evaluation = evaluation if mask is None else with_mask(as_batches(evaluation, "evaluation"), mask)
+            evaluation = with_mask(as_taken(original, evaluation, "evaluation"), mask)
         self.evaluation = evaluation
         self._reading = None if evaluation is None else reading_for(original, evaluation, metric, classes)
         self.metric = "" if self._reading is None else self._reading.name
@@ -966,19 +967,10 @@ class Session:
         """
         saved = store.read(folder)
         session = session_for(
-            saved.recipe,
-            model,
-            calibration,
-            evaluation,
-            progress,
-            training,
-            loss,
-            saved.recipe.get("data", ""),
-            metric,
-            classes,
-            cancel,
-            mask,
-        )
+            saved.recipe, model, calibration, evaluation, data_name=saved.recipe.get("data", ""),
+            training=training, loss=loss, metric=metric, classes=classes, mask=mask,
+            progress=progress, cancel=cancel,
+        )  # fmt: skip
         statistics = restoring.statistics_of(saved.moments, session.groups, str(saved.source))
         try:
             session.restore(statistics, saved.start, saved.branches)
@@ -1090,14 +1082,15 @@ def session_for(
     model: nn.Module | None,
     calibration: Any,
     evaluation: Any,
-    progress: Progress | None = None,
+    *,
+    data_name: str = "",
     training: Any = None,
     loss: Loss | None = None,
-    data_name: str = "",
     metric: str | None = None,
     classes: str | None = None,
-    cancel: Cancel | None = None,
     mask: Mask = None,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
 ) -> Session:
     """A fresh session on the model that `recipe` was made with, after its fingerprint was checked.
 
