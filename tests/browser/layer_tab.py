@@ -33,6 +33,14 @@ OVERFLOW = """() => {
   };
 }"""
 
+# From now on, every λ that the line is drawn at.
+WATCH_LAM = """() => {
+  window.lams = [];
+  const line = document.querySelector('[data-testid=lam-line]');
+  new MutationObserver(() => window.lams.push(Number(line.getAttribute('aria-valuenow'))))
+    .observe(line, { attributes: true, attributeFilter: ['aria-valuenow'] });
+}"""
+
 
 def drawn(bench):
     """Until what has happened so far is on the screen."""
@@ -65,3 +73,9 @@ def drag_lam_to(bench, share):
     mouse.down()
     mouse.move(line["x"] + line["width"] / 2, plot["y"] + share * plot["height"], steps=5)
     mouse.up()
+
+
+def readouts(bench):
+    settle(bench)
+    names = ("N", "N-share", "width", "guaranteed", "input-loss", "output-loss", "error", "params-saved")
+    return {name: number(bench, f"readout-{name}") for name in names}

@@ -5,81 +5,8 @@ import re
 import numpy as np
 import pytest
 from notebook_page import expect_measured
+from own_networks import CUT, NETS, OVERLAPPING, PATIENCE, load, loaded, opened, settle
 from playwright.sync_api import expect
-
-NETS = '''
-import time
-
-from torch import nn
-
-def small():
-    return nn.Sequential(nn.Conv2d(1, 13, 3), nn.BatchNorm2d(13), nn.ReLU(), nn.Conv2d(13, 17, 3), nn.ReLU(),
-                         nn.Flatten(), nn.Linear(17 * 16, 23), nn.ReLU(), nn.Linear(23, 7)).eval()
-
-class Encoder(nn.Module):
-    """Many groups with long names, heads among them."""
-
-    def __init__(self, layers=30):
-        super().__init__()
-        self.embed = nn.Linear(11, 12)
-        layer = nn.TransformerEncoderLayer(12, 4, 17, batch_first=True, dropout=0.0)
-        self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
-        self.head = nn.Linear(12, 3)
-
-    def forward(self, x):
-        return self.head(self.encoder(self.embed(x)).mean(1))
-
-class Square(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.body = nn.Sequential(nn.Linear(13, 11), nn.ReLU(), nn.Linear(11, 25))
-
-    def forward(self, x):
-        return self.body(x).unflatten(1, (5, 5))
-
-class Slow(nn.Sequential):
-    """Takes its time at every pass."""
-
-    def forward(self, x):
-        time.sleep(0.4)
-        return super().forward(x)
-
-def slow():
-    return Slow(nn.Linear(13, 11), nn.ReLU(), nn.Linear(11, 5))
-
-def wide():
-    return nn.Sequential(nn.Linear(13, 700), nn.ReLU(), nn.Linear(700, 3), nn.ReLU(), nn.Linear(3, 2))
-'''
-PATIENCE = 90_000
-
-# Words cut off by their box, and what stands outside its panel or the window.
-CUT = """() => {
-  const card = document.querySelector('.wbw-card:not([hidden])');
-  const all = [...card.querySelectorAll('*')].filter(node => node.checkVisibility());
-  const box = card.getBoundingClientRect();
-  const out = all.filter(node => {
-    const one = node.getBoundingClientRect();
-    return one.right > box.right + 1 || one.bottom > box.bottom + 1 || one.bottom > innerHeight;
-  });
-  const cut = all.filter(node => node.matches('.wbw-caption, button, h3, .wbw-check'))
-    .filter(node => node.scrollWidth > node.clientWidth + 1);
-  return [...out, ...cut].map(node => node.outerHTML.slice(0, 120));
-}"""
-
-# Words of the meters and of the history's head that stand over each other.
-OVERLAPPING = """() => {
-  const rows = [...document.querySelectorAll('.wbw-meter-row, .wbw-step.wbw-steps-head')];
-  return rows.flatMap(row => {
-    const texts = [...row.children].filter(node => node.textContent);
-    const boxes = texts.map(node => {
-      const range = document.createRange();
-      range.selectNodeContents(node);
-      return range.getBoundingClientRect();
-    });
-    return texts.slice(1).filter((_, index) => boxes[index + 1].left < boxes[index].right + 2)
-      .map(node => node.textContent);
-  });
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -108,28 +35,6 @@ def closed(bench):
         if bench.find(f"{name}-card").is_visible():
             bench.find(f"{name}-close").click()
             expect(bench.find(f"{name}-card")).to_be_hidden()
-
-
-def settle(bench):
-    bench.page.wait_for_timeout(250)
-    expect(bench.find("cancel")).to_be_hidden(timeout=PATIENCE)
-    expect(bench.page.locator("[data-current]")).to_have_attribute("data-current", "true", timeout=PATIENCE)
-
-
-def load(bench, **form):
-    if not bench.find("load-card").is_visible():
-        bench.find("load").click()
-    for key in ("model", "calibration", "evaluation", "size", "calibration_limit"):
-        bench.find(key).fill(form.get(key, ""))
-    for key in ("metric", "classes"):
-        bench.find(key).select_option(form.get(key, ""))
-    bench.find("load-go").click()
-
-
-def loaded(bench, name):
-    expect(bench.find("load-card")).to_be_hidden(timeout=PATIENCE)
-    expect(bench.find("model-select")).to_have_value(name, timeout=PATIENCE)
-    settle(bench)
 
 
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
@@ -212,6 +117,7 @@ def test_a_model_of_ones_own_is_loaded_measured_and_pruned(bench):
 
 
 def test_export_asks_before_it_replaces(bench, files):
+    opened(bench, "nets.py:small", calibration="images.npz")
     where = files / "nets.py-small-pruned"
     bench.find("export").click()
     expect(bench.find("folder")).to_have_value("nets.py-small-pruned")
@@ -260,6 +166,7 @@ def test_an_export_that_fails_is_told_in_the_card(bench, files):
     bench.kernel("setattr(Out[1].session, 'export', lambda *names, **options: 1 / 0)")
     bench.find("export-go").click()
     expect(error).to_contain_text("ZeroDivisionError: division by zero", timeout=PATIENCE)
+    bench.kernel("delattr(Out[1].session, 'export')")
     bench.find("export-close").click()
     bench.find("export").click()
     expect(error).to_be_hidden()
@@ -283,9 +190,7 @@ def test_a_wide_group_says_how_far_its_curve_is_drawn(bench):
 
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
 def test_sixty_groups_with_long_names_scroll_and_are_told_apart(bench, theme):
-    if bench.find("model-select").input_value() != "nets.py:Encoder":
-        load(bench, model="nets.py:Encoder", calibration="steps.npy")
-        loaded(bench, "nets.py:Encoder")
+    opened(bench, "nets.py:Encoder", calibration="steps.npy")
     bench.theme(theme)
     last = bench.find("layer-encoder.layers.29.linear1")
     bench.page.locator("[role=listbox] [aria-selected=true]").focus()
@@ -304,6 +209,7 @@ def test_sixty_groups_with_long_names_scroll_and_are_told_apart(bench, theme):
 
 
 def test_the_step_where_we_are_is_whole_in_the_list(bench):
+    opened(bench, "nets.py:Encoder", calibration="steps.npy")
     for layer in range(6):
         bench.find(f"layer-encoder.layers.{layer}.linear1").click()
         settle(bench)
@@ -330,12 +236,6 @@ def whole(bench, step):
           return one.top >= head.bottom - 1 && one.bottom <= list.bottom + 1;
         }"""
     )
-
-
-def test_no_script_failed_and_nothing_was_asked_of_other_machines(bench):
-    assert bench.page.errors == []
-    assert bench.page.foreign == []
-    assert bench.cell_errors() == []
 
 
 def test_what_targets_cannot_tell_is_asked_for_and_answered_by_keyboard(bench):
@@ -405,3 +305,9 @@ def test_opening_a_slow_network_tells_how_far_it_is_and_is_cancelled(bench):
     expect(bench.find("cancel")).to_be_hidden(timeout=PATIENCE)
     expect(bench.find("model-select")).to_have_value(before)
     expect(bench.find("load-go")).to_have_attribute("aria-disabled", "false")
+
+
+def test_no_script_failed_and_nothing_was_asked_of_other_machines(bench):
+    assert bench.page.errors == []
+    assert bench.page.foreign == []
+    assert bench.cell_errors() == []

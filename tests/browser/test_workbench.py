@@ -1,7 +1,17 @@
 """The workbench in a real JupyterLab: what a person does with it, from λ to a committed layer and back."""
 
 import pytest
-from layer_tab import MEASURED, OVERFLOW, drag_lam_to, drawn, number, relative_lam, settle
+from layer_tab import (
+    MEASURED,
+    OVERFLOW,
+    WATCH_LAM,
+    drag_lam_to,
+    drawn,
+    number,
+    readouts,
+    relative_lam,
+    settle,
+)
 from notebook_page import SCREENSHOTS
 from playwright.sync_api import expect
 
@@ -64,14 +74,6 @@ def test_lam_is_dragged_on_the_plot_and_the_width_follows(bench, digits):
         assert_follows_python(bench, digits.spectrum("conv1"))
         seen.add(bench.find("readout-width").get_attribute("data-value"))
     assert len(seen) == 5
-
-
-WATCH_LAM = """() => {
-  window.lams = [];
-  const line = document.querySelector('[data-testid=lam-line]');
-  new MutationObserver(() => window.lams.push(Number(line.getAttribute('aria-valuenow'))))
-    .observe(line, { attributes: true, attributeFilter: ['aria-valuenow'] });
-}"""
 
 
 def test_a_drag_is_never_pulled_back_by_the_kernel(bench):
@@ -232,12 +234,6 @@ def test_try_shows_a_score_and_keeps_nothing(bench):
     assert bench.page.evaluate(OVERFLOW) == {"cut": [], "wide": [], "clipped": []}
     assert bench.kernel("Out[1].session.parameters") == before
     assert bench.kernel("Out[1].session.position") == "0"
-
-
-def readouts(bench):
-    settle(bench)
-    names = ("N", "N-share", "width", "guaranteed", "input-loss", "output-loss", "error", "params-saved")
-    return {name: number(bench, f"readout-{name}") for name in names}
 
 
 def test_commit_shrinks_the_real_model_and_undo_restores_the_very_numbers(bench):
