@@ -288,3 +288,25 @@ def test_what_is_followed_of_a_recurrent_layer_is_its_steps_at_tokens(batch_firs
         matching = Matching.of(before, groups, groups, {g.name: range(g.width) for g in groups})
         distances.append(float(matching.run(now, batch, Positions(before).of(batch))[2].detach()))
     assert distances[0] == pytest.approx(distances[1], rel=1e-5)
+
+
+class Chosen(Tokens):
+    """Its features are put in another order, along an axis that is counted from the end."""
+
+    def __init__(self, axis):
+        super().__init__()
+        self.axis, self.last = axis, nn.Linear(3, 2)
+
+    def forward(self, input_ids, attention_mask=None, other=None):
+        x = self.embed(input_ids)
+        x = x.index_select(self.axis, torch.arange(WIDTH).flip(0))
+        return self.last(self.down(self.up(x).relu()).relu())
+
+
+@pytest.mark.parametrize("axis", [-1, 2])
+def test_features_that_are_picked_are_no_rows(axis):
+    session = wb.Session(Chosen(axis), [{"input_ids": ids(), "attention_mask": SHOWN}])
+    session.measure()
+    assert session.moment("up").count == int(SHOWN.sum())
+    found = session.network_theory(1e-2)
+    assert found.output_change > 0

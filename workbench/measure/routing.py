@@ -95,7 +95,8 @@ class Routing(TorchDispatchMode):
             return None
         flags = flags.to(source.device)
         if operation is aten.index_select:
-            return flags.index_select(where, index) if where < flags.dim() else None
+            axis = where % source.dim()  # it may be counted from the end
+            return flags.index_select(axis, index) if axis < flags.dim() else None
         if len(where) > flags.dim() or any(one is None for one in where):
             return None
         chosen = flags[tuple(where)]
