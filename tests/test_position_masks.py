@@ -96,3 +96,15 @@ def test_what_a_mask_hides_is_saved(tmp_path):
     again = wb.Session.open(tmp_path / "one", model, [batch])
     assert again.mask == "real"
     assert again.moment("up").count == 16
+
+
+def test_a_mask_is_kept_where_the_first_examples_alone_are_measured():
+    ids, shown = padded(20)
+    named = (Named(), {"tokens": ids, "real": shown}, "real")
+    whole = (Encoder(), {"input_ids": ids, "attention_mask": shown}, False)
+    for model, batch, mask in (named, whole):
+        session = wb.Session(model, [batch], mask=mask)
+        session.measure()
+        every, first = (session.network_theory(1e-2, examples=n) for n in (None, len(ids)))
+        assert first.local_measured == every.local_measured
+        assert first.output_change == every.output_change

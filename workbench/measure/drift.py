@@ -112,12 +112,14 @@ def measure_drift(
     Both are networks of one's own (`State.running`), run in evaluation mode and left as they were. `most`:
     after so many examples no further batch is taken. Raises ValueError for data that does not fit, Cancelled.
     """
-    data = as_batches(data) if most is None else _first(as_batches(data), most)
+    data = as_batches(data)
+    masked = Positions.of_data(whole, data)  # of all the data: a part of it does not say
+    data = data if most is None else _first(data, most)
     beside = {name: _Beside(name, pruned.get_submodule(name), cut) for name, cut in cuts.items()}
     handles = [
         whole.get_submodule(name).register_forward_hook(one, with_kwargs=True) for name, one in beside.items()
     ]
-    sums, examples, masked = torch.zeros(2, dtype=torch.float64), 0, Positions.of_data(whole, data)
+    sums, examples = torch.zeros(2, dtype=torch.float64), 0
 
     def run(index: int, inputs: Inputs) -> None:
         nonlocal sums, examples
