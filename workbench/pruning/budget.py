@@ -24,7 +24,7 @@ _BISECTIONS = 60
 
 @dataclass(frozen=True)
 class GroupBudget:
-    """What the rules know of one group.
+    """What the rules know of one group; what a rule does not ask for may be left out.
 
     Attributes:
         name: the group's.
@@ -39,8 +39,8 @@ class GroupBudget:
 
     name: str
     width: int
-    losses: np.ndarray = field(repr=False, compare=False)
-    eigenvalues: np.ndarray = field(repr=False, compare=False)
+    losses: np.ndarray = field(default_factory=lambda: np.zeros(0), repr=False, compare=False)
+    eigenvalues: np.ndarray = field(default_factory=lambda: np.zeros(0), repr=False, compare=False)
     weight: float = 1.0
     comparable: np.ndarray | None = field(default=None, repr=False, compare=False)
 

@@ -27,7 +27,6 @@ from workbench.pruning.transitions import Ground, Options, applied, chosen, refr
 
 _NOTHING = 1e-300  # seconds: a target that every network misses
 Item = TypeVar("Item")
-_UNASKED = np.zeros(0)  # what a rule does not ask for
 
 
 def group_budgets(
@@ -47,7 +46,7 @@ def group_budgets(
         replace(
             _compared(state, group, streams),
             losses=state.problem(group.name).width_losses(lam, options.theta, options.selection),
-            eigenvalues=state.problem(group.name).spectrum.eigenvalues.numpy(),
+            eigenvalues=_eigenvalues(state, group.name),
         )
         for group in state.groups
         if group.prunable
@@ -61,10 +60,9 @@ def _needed(state: State, rule: str, progress: Progress | None, cancel: Event | 
         streams = _streams(state)
         each = _one_by_one(prunable, "planning, comparing groups", progress, cancel)
         return [_compared(state, group, streams) for group in each]
-    found = [GroupBudget(group.name, group.width, _UNASKED, _UNASKED) for group in prunable]
+    found = [GroupBudget(group.name, group.width) for group in prunable]
     if rule == "shared":
-        spectra = [state.problem(group.name).spectrum.eigenvalues.numpy() for group in prunable]
-        found = [replace(one, eigenvalues=values) for one, values in zip(found, spectra, strict=True)]
+        return [replace(one, eigenvalues=_eigenvalues(state, one.name)) for one in found]
     return found
 
 
@@ -75,7 +73,11 @@ def _compared(state: State, group: UnitGroup, streams: Mapping[str, float]) -> G
     stream = streams.get(group.readers[0].module, 0.0)
     comparable = absolute / whole if whole > 0 else np.zeros_like(absolute)
     weight = branch_weight(len(group.readers), whole, stream)
-    return GroupBudget(group.name, group.width, _UNASKED, _UNASKED, weight, comparable)
+    return GroupBudget(group.name, group.width, weight=weight, comparable=comparable)
+
+
+def _eigenvalues(state: State, name: str) -> np.ndarray:
+    return state.problem(name).spectrum.eigenvalues.numpy()
 
 
 def _one_by_one(

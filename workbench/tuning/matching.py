@@ -68,7 +68,8 @@ class Matching:
             target = main_output(call(self.original, inputs))
         with _received(model, [p.now.module for p in self.pairs]) as found:
             output = main_output(call(model, inputs))
-        terms = [_relative(*([shown.counted(one, "Linear", like=target)] for one in (output, target)))]
+        ours, theirs = (shown.counted(one, "Linear", like=target) for one in (output, target))
+        terms = [_relative([ours], [theirs])]
         for pair in self.pairs:
             units, old, new = torch.tensor(pair.units), pair.before, pair.now
             whole, pruned = wanted[old.module], found[new.module]
