@@ -7,9 +7,9 @@ import shutil
 from contextlib import suppress
 
 import pytest
-import torch
 from crashes import Images, before_each, flipped, tree
 from exports import as_earlier, small_session
+from labelled import same
 from networks import conv_net
 from safetensors.torch import save_file
 
@@ -31,10 +31,6 @@ def quick_programs(monkeypatch):
 
 def loaded(folder):
     return {key: value.clone() for key, value in wb.load_pruned(conv_net(), folder).state_dict().items()}
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
 def exported(folder):
