@@ -68,10 +68,3 @@ def taken_by(model: nn.Module, data: Iterable) -> Iterable:
         return converted(inputs, dtype), targets
 
     return Rewritten(data, form)
-
-
-def with_mask(data: Iterable, mask: Any) -> Iterable:
-    """`data`, from `as_batches`, of whose positions those count that `mask` says (`measure.positions`)."""
-    if mask is None:
-        return data
-    return replace(data, mask_rule=mask) if isinstance(data, Batches) else Rewritten(data, mask_rule=mask)

@@ -21,16 +21,16 @@ carries from step to step counts where the step does that reads it.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from workbench.data.batches import IGNORED
+from workbench.data.batches import IGNORED, Batches, Rewritten
 from workbench.measure.origins import Origins
 from workbench.measure.routing import Routing
 from workbench.network.groups import features_last
@@ -243,6 +243,13 @@ class Visible:
         if isinstance(self.model.get_submodule(around), Attention):
             return False  # within it, examples are first
         return any(getattr(module, "batch_first", True) is False for module in self.model.modules())
+
+
+def with_mask(data: Iterable, mask: Mask) -> Iterable:
+    """`data`, from `as_batches`, that says by itself which of its positions count (`Positions.of_data`)."""
+    if mask is None:
+        return data
+    return replace(data, mask_rule=mask) if isinstance(data, Batches) else Rewritten(data, mask_rule=mask)
 
 
 def _named(model: nn.Module, inputs: Inputs) -> dict[str, Any]:

@@ -21,10 +21,9 @@ from workbench.export.folder import Point, export
 from workbench.fitting.norms import has_running_statistics
 from workbench.measure.evaluation import evaluate, reading_for
 from workbench.measure.gradients import measure_taylor
-from workbench.measure.intake import with_mask
 from workbench.measure.moments import GroupStatistics, measure_moments
 from workbench.measure.passes import example_count
-from workbench.measure.positions import Mask, Positions
+from workbench.measure.positions import Mask, Positions, with_mask
 from workbench.measure.reading import TaskLoss
 from workbench.network.copying import copied
 from workbench.network.cost import count_cost
@@ -165,7 +164,7 @@ class Session:
             model, original, as_batches(calibration), example_input
         )
         data, self.example_input, self._calls = passed
-        self._writes = bool(self._fingerprint)  # into its own tensors, which the data has a part in then
+        self._saves_weights = bool(self._fingerprint)  # which its own fingerprint does not tell all of
         self.calibration = with_mask(data, mask)
         Positions(original, mask).of(first_inputs(data))
         if training is not None:
@@ -910,7 +909,7 @@ class Session:
     def _saved_branch(self, name: str) -> SavedBranch:
         line = self._history.named(name)
         model = line.state(line.position).model
-        weights = model.state_dict() if self._writes else None
+        weights = model.state_dict() if self._saves_weights else None
         return SavedBranch(name, self._recipe_of(line), line.changed(), fingerprint(model), weights)
 
     def export(
