@@ -14,6 +14,9 @@ _shared = REPOSITORY.parent / "shared" / "data"
 if "WORKBENCH_DATA" not in os.environ and _shared.is_dir():
     os.environ["WORKBENCH_DATA"] = str(_shared)
 
+# A workbench keeps its session in the person's own folder: the tests' ones are asked for where they are meant.
+os.environ["WORKBENCH_AUTOSAVE"] = "off"
+
 # Small matrices on a shared machine: one thread is faster than two that wait for each other.
 torch.set_num_threads(1)
 

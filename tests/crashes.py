@@ -5,6 +5,8 @@ import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
+from workbench.data.claims import OPEN, OWNER
+
 OPERATIONS = ("replace", "rename", "fsync", "write", "unlink", "rmdir", "mkdir")
 
 
@@ -104,8 +106,9 @@ class Images:
 
 
 def tree(folder):
-    """Every file in a folder, with its content."""
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    """Every file in a folder, with its content, but for what says who has it open."""
+    files = (p for p in folder.rglob("*") if p.is_file() and not p.name.startswith((OWNER, OPEN)))
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}
 
 
 def flipped(path, bit):

@@ -128,7 +128,7 @@ def test_a_session_of_an_earlier_version_is_converted_by_the_next_save(tmp_path,
     model, x, y = small()
     session = Session.open(folder, model, [(x, y)], [(x, y)])
     session.save(folder)
-    assert sorted(path.name for path in folder.iterdir()) == ["mine.safetensors", "recipe.json", "tensors"]
+    assert {name.split("/")[0] for name in tree(folder)} == {"mine.safetensors", "recipe.json", "tensors"}
     again = Session.open(folder, model, [(x, y)], [(x, y)])
     assert equal(steps_of(again), steps_of(session))
 

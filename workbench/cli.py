@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+import os
 import re
 import shlex
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 from workbench.data.durable import expanded
 from workbench.data.progress import Progress, progress_on
 from workbench.measure.asking import CLASSES, METRICS, reworded
+from workbench.session.kept_in import SWITCH
 from workbench.session.tables import SHARE, group_table, stays_table, summary
 
 MODEL_HELP = (
@@ -236,6 +238,9 @@ def _add_server(commands: Any, name: str, run: Callable[[argparse.Namespace], No
     command.add_argument("--port", type=int, help="the port to listen on (default: any free one)")
     command.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
     command.add_argument(
+        "--no-autosave", action="store_true", help="do not keep sessions by themselves, to be taken up again"
+    )
+    command.add_argument(
         "--notebooks",
         metavar="FOLDER",
         help="work in this folder; notebooks that are missing there are copied in, and yours are never "
@@ -245,10 +250,16 @@ def _add_server(commands: Any, name: str, run: Callable[[argparse.Namespace], No
     return command
 
 
+def _switch_autosave(arguments: argparse.Namespace) -> None:
+    if arguments.no_autosave:
+        os.environ[SWITCH] = "off"  # which the kernels inherit
+
+
 def _lab(arguments: argparse.Namespace) -> None:
     from workbench.serve.lab import serve_lab
     from workbench.serve.launch import NOTEBOOK, working_notebooks
 
+    _switch_autosave(arguments)
     notebooks = working_notebooks(arguments.notebooks)
     serve_lab(notebooks, arguments.port, not arguments.no_browser, arguments.open or NOTEBOOK)
 
@@ -257,6 +268,7 @@ def _app(arguments: argparse.Namespace) -> None:
     from workbench.serve.app import serve_app
     from workbench.serve.launch import working_notebooks
 
+    _switch_autosave(arguments)
     serve_app(working_notebooks(arguments.notebooks), arguments.port, not arguments.no_browser)
 
 

@@ -31,16 +31,19 @@ Connection.connect = watched
 
 
 class Server:
-    """A running `workbench lab` or `workbench app`: `url` is the address that it printed."""
+    """A running `workbench lab` or `workbench app`: `url` is the address that it printed.
 
-    def __init__(self, command: str, folder: Path) -> None:
+    `variables` are of its environment, and so of its kernels'.
+    """
+
+    def __init__(self, command: str, folder: Path, **variables: str) -> None:
         self.folder = folder
         self.notebooks = folder / "notebooks"
         self.connections = folder / "connections.txt"
         self._output = folder / "output.txt"
         ignored = shutil.ignore_patterns(".*", "__pycache__")
         shutil.copytree(REPOSITORY / "notebooks", self.notebooks, ignore=ignored)
-        environment = _home(folder, self.connections)
+        environment = _home(folder, self.connections) | variables
         with self._output.open("w") as output:
             self.process = subprocess.Popen(
                 [

@@ -13,6 +13,7 @@ import msgspec
 import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from workbench.data.durable import DamagedError, digest, digest_of, left_in, sync, write_whole
 
@@ -21,6 +22,7 @@ SUFFIX = ".safetensors"
 ONLY = "tensor"  # what a tensor is called in a file of its own
 _BLOB = re.compile(rf"([0-9a-f]{{64}}){re.escape(SUFFIX)}")
 
+Known = WeakIdKeyDictionary  # of a tensor that is in a file of its own: its version, and its hash
 Hash = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 
 
@@ -38,8 +40,10 @@ class Bundle(msgspec.Struct, frozen=True, omit_defaults=True):
 class Blobs:
     """The tensors in one folder, which is there."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, known: Known | None = None):
+        """`known`: hashes of tensors that were put here before, by this process; it is added to."""
         self.folder = folder
+        self._known = WeakIdKeyDictionary() if known is None else known
         self.written: list[Path] = []  # by this object
         self._read: dict[str, dict[str, Tensor]] = {}
 
@@ -51,8 +55,16 @@ class Blobs:
         """Write what is not there yet; `synced` puts the names onto the disk. Raises OSError."""
         large = {name: tensor for name, tensor in tensors.items() if tensor.nbytes >= ALONE}
         small = {name: tensor for name, tensor in tensors.items() if name not in large}
-        alone = {name: self._put({ONLY: tensor}) for name, tensor in large.items()}
+        alone = {name: self._put_alone(tensor) for name, tensor in large.items()}
         return Bundle(alone, self._put(small) if small else None)
+
+    def _put_alone(self, tensor: Tensor) -> str:
+        """`_put` of a large one, which is not read again where it is known."""
+        version, name = self._known.get(tensor, (-1, ""))
+        if version != tensor._version or not self.path(name).is_file():
+            version, name = tensor._version, self._put({ONLY: tensor})
+            self._known[tensor] = version, name
+        return name
 
     def _put(self, tensors: Mapping[str, Tensor]) -> str:
         # Clones of several, since a file holds no two tensors in the same memory.

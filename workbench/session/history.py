@@ -149,6 +149,11 @@ class History:
     def position(self) -> int:
         return self.line.position
 
+    @one_at_a_time
+    def lines(self) -> dict[str, Line]:
+        """Every line by name as it is at this moment, the present one first."""
+        return {self.branch: self.line} | self._lines
+
     def named(self, name: str) -> Line:
         """The line of that name. Raises ValueError listing the branches."""
         if name not in self._lines:

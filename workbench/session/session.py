@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import threading
+import traceback
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +17,7 @@ import torch
 from torch import nn
 
 from workbench.data.batches import as_batches, first_inputs
+from workbench.data.durable import expanded
 from workbench.data.progress import Cancelled, Progress
 from workbench.examples.catalogue import load_example
 from workbench.export.folder import Point, export
@@ -73,8 +76,10 @@ from workbench.session.as_given import as_given
 from workbench.session.forms import as_taken
 from workbench.session.history import History, Line, Step
 from workbench.session.opening import Opening
+from workbench.session.place import Place
 from workbench.session.recipe import (
     Asked,
+    RecipeError,
     RecipeStep,
     asked_in,
     check_fingerprint,
@@ -146,8 +151,7 @@ class Session:
         progress: Progress | None = None,
         cancel: Cancel | None = None,
     ):
-        if procedure not in PROCEDURES:
-            raise ValueError(f"the procedure must be one of {', '.join(PROCEDURES)}; got {procedure!r}")
+        check_procedure(procedure)
         self.procedure, self.example_name = procedure, example
         self.name = name or example or type(model).__name__
         self.data_name = data_name
@@ -182,11 +186,16 @@ class Session:
         opening.finding(STAGES, "counting what it costs")
         state = State(original, groups, count_cost(original, self.example_input), units)
         first = Step("original", None, None, state.cost.parameters, state.cost.macs, 0.0)
-        self._history = History(state, first)
+        self._begin(state, first)
+        opening.over(len(groups))
+
+    def _begin(self, state: State, first: Step) -> None:
+        """Nothing was done yet, and nobody listens."""
+        self._history = History(replace(state, problems={}), first)
         self._given_original: Callable[[], nn.Module | None] = lambda: None
         self._lock = threading.RLock()
         self._listeners: list[Callable[[str], Any]] = []
-        opening.over(len(groups))
+        self._place = Place()
 
     @classmethod
     def example(
@@ -889,25 +898,45 @@ class Session:
         """What was measured of every group on the original network; empty before `measure`."""
         return dict(self._history.original.statistics)
 
-    def save(self, folder: str | Path) -> None:
+    @property
+    def read_only(self) -> str:
+        """Why nothing can be saved in the folder that this was opened from, in words; empty where it can."""
+        return self._place.read_only
+
+    def save(self, folder: str | Path, take_over: bool = False) -> None:
         """Write the session into `folder`: recipe, moments, every branch up to where it stands.
 
-        What is there already is not written again; files of others stay as they are.
+        What is there already is not written again; files of others stay as they are. It waits for nothing
+        that runs: what is written is the session before that. From then on `folder` is this session's, and
+        another process that opens or saves one there is told so, until this one ends or saves elsewhere.
+
+        `take_over`: also where another process has the folder open, which is told when it next saves there.
 
         Raises ValueError where `folder` is a file, or holds an export or another `recipe.json`;
-        FolderInUseError, an OSError, while somebody else saves there; OSError. Then what was saved there
-        before is as it was, as it is where the process ends at any moment.
+        FolderInUseError, an OSError, while somebody else has it open or saves there; OSError. Then what was
+        saved there before is as it was, as it is where the process ends at any moment.
         """
-        with self._lock:
-            self._history.settle()
-            moments = {name: one.state() for name, one in self.original_statistics().items()}
-            present = self._history.branch
-            names = [present, *(name for name in self._history.branches if name != present)]
-            branches = [self._saved_branch(name) for name in names]
-            store.write(Saved(moments, self.history[0].score, branches), folder)
+        folder = expanded(folder)
+        if not take_over:
+            self._place.check(folder)
+        store.write(self.saved(), folder)
+        self._place.take(folder)
 
-    def _saved_branch(self, name: str) -> SavedBranch:
-        line = self._history.named(name)
+    def saved(self) -> Saved:
+        """All that `save` writes, as it is at this moment; nothing that runs is waited for."""
+        if self._lock.acquire(blocking=False):  # what runs now has taken over what a person changed by hand
+            try:
+                self._history.settle()
+            finally:
+                self._lock.release()
+        lines = self._history.lines()
+        original = next(iter(lines.values()))
+        statistics = original.state(0).statistics
+        moments = {name: one.state() for name, one in statistics.items()}
+        branches = [self._saved_branch(name, line) for name, line in lines.items()]
+        return Saved(moments, original.steps[0].score, branches)
+
+    def _saved_branch(self, name: str, line: Line) -> SavedBranch:
         model = line.state(line.position).model
         weights = model.state_dict() if self._saves_weights else None
         return SavedBranch(name, self._recipe_of(line), line.changed(), fingerprint(model), weights)
@@ -953,6 +982,7 @@ class Session:
         progress: Progress | None = None,
         cancel: Cancel | None = None,
         mask: Mask = None,
+        take_over: bool = False,
     ) -> Session:
         """The session that was saved in `folder`, with its history and its branches, ready to go on.
 
@@ -962,6 +992,9 @@ class Session:
         measured again under the simultaneous procedure, and nothing fitted again whose result was saved;
         scores are the saved ones.
 
+        Where another process has it open, it is opened read-only, with a warning: nothing is saved in
+        `folder` then, see `read_only`; `take_over`: it is this session's, and that one is told.
+
         Raises RecipeError for a damaged file (naming it) or another model; FileNotFoundError.
         """
         saved = store.read(folder)
@@ -970,12 +1003,56 @@ class Session:
             training=training, loss=loss, metric=metric, classes=classes, mask=mask,
             progress=progress, cancel=cancel,
         )  # fmt: skip
-        statistics = restoring.statistics_of(saved.moments, session.groups, str(saved.source))
-        try:
-            session.restore(statistics, saved.start, saved.branches)
-        except ValueError as error:
-            raise restoring.RecipeError(f"{folder} cannot be opened: {error}") from error
+        session._take_up(saved, str(folder))
+        session.claim(folder, take_over)
         return session
+
+    def claim(self, folder: str | Path, take_over: bool = False) -> None:
+        """Say that this session is what is in `folder`, where it was opened from; see `open`."""
+        told = self._place.opened(expanded(folder), take_over)
+        if told:
+            warnings.warn(told, UserWarning, stacklevel=3)
+
+    def afresh(self, procedure: str | None = None) -> Session:
+        """Another session on the same network and data, with what was measured of the original and no steps.
+
+        Nothing is opened or measured again. `procedure`: by default the same. Raises ValueError for an
+        unknown one.
+        """
+        check_procedure(procedure or self.procedure)
+        other = copy.copy(self)
+        with self._lock:
+            other._begin(self._history.original, self._history.steps[0])
+        other.procedure = procedure or self.procedure
+        return other
+
+    def as_saved(self, saved: Saved) -> Session:
+        """Another session on the same network and data, as one that was `saved` on them.
+
+        Raises RecipeError where it is of another network, other data, or reads targets otherwise; or where
+        its steps do not fit.
+        """
+        recipe, where = saved.recipe, str(saved.source.parent)
+        mine = self.recipe
+        if recipe["model"]["fingerprint"] != mine["model"]["fingerprint"]:
+            raise RecipeError(f"{where} is of another network than this session's {self.name}")
+        if recipe.get("data", "") != self.data_name:
+            raise RecipeError(
+                f"{where} was measured on {recipe.get('data') or 'data without a name'}, and this session "
+                f"is on {self.data_name or 'data without a name'}"
+            )
+        if asked_in(recipe) != asked_in(mine):
+            raise RecipeError(f"{where} reads targets or masks otherwise than this session")
+        other = self.afresh(recipe["procedure"])
+        other._take_up(saved, where)
+        return other
+
+    def _take_up(self, saved: Saved, where: str) -> None:
+        statistics = restoring.statistics_of(saved.moments, self.groups, str(saved.source))
+        try:
+            self.restore(statistics, saved.start, saved.branches)
+        except ValueError as error:
+            raise RecipeError(f"{where} cannot be opened: {error}") from error
 
     def restore(
         self,
@@ -1056,8 +1133,18 @@ class Session:
         return steps
 
     def _tell(self, event: str) -> None:
+        """What a listener fails with is told as a warning: the change was made, and others want to hear."""
         for listener in list(self._listeners):
-            listener(event)
+            try:
+                listener(event)
+            except Exception as error:
+                where = "".join(traceback.format_exception(error))
+                warnings.warn(
+                    f"somebody who listens to the session failed at {event!r}; the session has changed all "
+                    f"the same. Its own words:\n{where}",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
 
     def _score(
         self, model: nn.Module, progress: Progress | None = None, cancel: Cancel | None = None
@@ -1070,6 +1157,12 @@ class Session:
 
     def _scored(self, cancel: Cancel | None) -> Callable[[nn.Module], float | None]:
         return lambda model: self._score(model, None, cancel)
+
+
+def check_procedure(procedure: str) -> None:
+    """Raises ValueError for an unknown one."""
+    if procedure not in PROCEDURES:
+        raise ValueError(f"the procedure must be one of {', '.join(PROCEDURES)}; got {procedure!r}")
 
 
 def widths_of(widths: Widths) -> dict[str, int]:

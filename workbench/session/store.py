@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from workbench.data.blobs import Blobs, Bundle, Hash, remove
+from workbench.data.blobs import Blobs, Bundle, Hash, Known, remove
 from workbench.data.durable import (
     DamagedError,
     FolderInUseError,
@@ -76,11 +76,11 @@ class _Store(msgspec.Struct):
         return {name for bundle in bundles for name in bundle.hashes()}
 
 
-def write(saved: Saved, folder: str | Path) -> None:
+def write(saved: Saved, folder: str | Path, known: Known | None = None) -> None:
     """Write a session into `folder`; one that is there already, in whatever layout, is replaced.
 
     All of it or nothing: a full disk, or a kill at any moment, leaves what was saved before. Files of others
-    stay as they are.
+    stay as they are. `known`: of a folder that nobody else writes in, what earlier calls put there.
 
     Raises ValueError where `folder` is a file, holds an export, or has a `recipe.json` of another kind;
     FolderInUseError while another process saves there; OSError.
@@ -91,7 +91,7 @@ def write(saved: Saved, folder: str | Path) -> None:
     try:
         make_folder(folder / TENSORS)
         with locked(folder):
-            _write(saved, folder, _check_place(folder))
+            _write(saved, folder, _check_place(folder), known)
     except BaseException:
         for one in made:
             with suppress(OSError):  # where something is in it by now
@@ -99,9 +99,9 @@ def write(saved: Saved, folder: str | Path) -> None:
         raise
 
 
-def _write(saved: Saved, folder: Path, before: dict[str, Any] | None) -> None:
+def _write(saved: Saved, folder: Path, before: dict[str, Any] | None, known: Known | None) -> None:
     """`before`: the recipe of what is there."""
-    blobs = Blobs(folder / TENSORS)
+    blobs = Blobs(folder / TENSORS, known)
     try:
         present, *others = saved.branches
         store = _Store(

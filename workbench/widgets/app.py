@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 from typing import Any, ClassVar
 
 import ipywidgets
@@ -108,15 +109,18 @@ class Workbench(ipywidgets.Box):
     sees it come, and up to 300 where a program runs the notebook (nbconvert, papermill, …), whose cell would
     end empty. What is stored beside the live view is a line of text and, once measured, a picture.
 
+    `autosave`: the folder in which the session keeps itself after each step, to be taken up after a crash.
+    True: the platform's folder for state, or what WORKBENCH_AUTOSAVE says ("off": nowhere); False: nowhere.
+
     Raises TypeError for anything but a Session or a name; an unknown name is told on the screen.
     """
 
     state_class: ClassVar[type[WorkbenchState]] = WorkbenchState
 
-    def __init__(self, session: Session | str, wait: float | None = None):
+    def __init__(self, session: Session | str, wait: float | None = None, autosave: bool | str | Path = True):
         if not isinstance(session, (Session, str)):
             raise TypeError(f"give a Session or the name of an example; got {type(session).__name__}")
-        self.state = self.state_class(session)
+        self.state = self.state_class(session, autosave)
         panels = []
         for area, panel in AREAS.items():
             view = panel(state=self.state)
@@ -131,6 +135,13 @@ class Workbench(ipywidgets.Box):
     @property
     def session(self) -> Session | None:
         return self.state.session
+
+    def close(self) -> None:
+        """Take the view away, and let go of the session and of all threads."""
+        for panel in self.children[0].children if self.children else ():
+            panel.close()
+        self.state.close()
+        super().close()
 
     def __repr__(self) -> str:
         return line_of(self._pictured())

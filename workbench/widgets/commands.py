@@ -47,7 +47,7 @@ class Commands:
         "export": "export",
         "save": "export",
     }
-    AT_ONCE: ClassVar[tuple[str, ...]] = ("cancel",)
+    AT_ONCE: ClassVar[tuple[str, ...]] = ("cancel", "save")
 
     session: Session | None
     procedure: Any
@@ -58,13 +58,16 @@ class Commands:
     _deliver: Delivery
     _set: Callable[[dict], None]
     _ask: Callable[[], None]
-    _take: Callable[[Session], None]
+    _take: Callable[..., None]
+    _how: dict[str, Any]
+    _doing: Callable[[str, str], None]
     _choice: tuple[dict, Any] | None
     _go_on_to_the_end: Callable[[], None]
 
     def _begin(self) -> None:
         self._cancels: list[threading.Event] = []
         self._jobs = Worker("workbench-jobs", cancels=self._cancels)
+        self._aside = Worker("workbench-saving")
 
     def load(self, name: str) -> None:
         """Another built-in example in place of the present session, and measure it."""
@@ -73,7 +76,7 @@ class Commands:
             session = Session.example(name, procedure=self.procedure, progress=progress, cancel=cancel)
             check(cancel)
             session.measure(progress, cancel)
-            self._take(session)
+            self._take(session, {"example": name})
 
         self._start("load", f"loading {name}", work)
 
@@ -83,7 +86,7 @@ class Commands:
         def work(progress: Reporter, cancel: threading.Event) -> None:
             session = own_session(form, self.procedure, progress)
             session.measure(progress, cancel)
-            self._take(session)
+            self._take(session, {"form": form})
             self._deliver(lambda: self.set_trait("own", form))
 
         self._start("load_own", f"loading {form.get('model') or 'a model'}", work)
@@ -101,7 +104,7 @@ class Commands:
         """The same network under the other procedure, with the moments measured so far."""
 
         def work(progress: Reporter, cancel: threading.Event) -> None:
-            self._take(with_procedure(self._current, name))
+            self._take(with_procedure(self._current, name), self._how)
 
         self._start("set_procedure", f"switching to the {name} procedure", work)
 
@@ -143,15 +146,27 @@ class Commands:
 
     def save(self, folder: str | Path | None = None, replace: bool = False) -> None:
         """Save the session, to be opened again; by default in ./<name>-pruned. Without `replace`, files that
-        are there already are asked about."""
+        are there already are asked about. It waits for nothing that runs: the session before it is saved.
+        """
 
-        def work(progress: Reporter, cancel: threading.Event) -> None:
-            where = folder_for(self._current.name, folder)
-            if self._may_write(where, replace, "save"):
-                self._current.save(where)
-                self._note(f"Session saved in {where}")
+        def work() -> None:
+            how = "failed"
+            try:
+                session = self._current
+                where = folder_for(session.name, folder)
+                if self._may_write(where, replace, "save"):
+                    self._note(f"Saving in {where} …")
+                    session.save(where)
+                    self._note(f"Session saved in {where}")
+                how = "done"
+            except BaseException as error:
+                self._note("")
+                self._fail("save", error)
+            finally:
+                self._deliver(lambda: self._set(self._ended("save", how)))
 
-        self._start("save", "saving", work)
+        self._set({"error": "", "question": {}})
+        self._aside.submit(work)
 
     def export(
         self,
@@ -208,6 +223,7 @@ class Commands:
 
         def job() -> None:
             how = "failed"
+            self._doing(command, what)
             try:
                 check(cancel)
                 progress = Reporter(
@@ -222,6 +238,7 @@ class Commands:
                 self._fail(command, error)
             finally:
                 self._cancels.remove(cancel)
+                self._doing(command, "")
                 self._deliver(lambda: self._finished(command, how))
 
         self._set({"error": "", "notice": "", "question": {}})
@@ -229,10 +246,12 @@ class Commands:
         self._jobs.submit(job)
 
     def _finished(self, command: str, how: str) -> None:
-        ended = {"command": command, "how": how, "count": self.ended.get("count", 0) + 1}
         # What could not be loaded must not look chosen, or it cannot be chosen again.
-        self._set({"progress": {}, "ended": ended} | ({} if self.session else {"name": ""}))
+        self._set({"progress": {}} | self._ended(command, how) | ({} if self.session else {"name": ""}))
         self._ask()
+
+    def _ended(self, command: str, how: str) -> dict:
+        return {"ended": {"command": command, "how": how, "count": self.ended.get("count", 0) + 1}}
 
     def _fail(self, command: str, error: BaseException) -> None:
         """Put the error's own words where the hand is."""

@@ -15,6 +15,7 @@ from workbench.widgets.wording import field_for, in_fields
 
 Job = Callable[[], None]
 PAINTS_A_SECOND = 20  # progress is told no more often: each telling is a message to the page
+IDLE_SECONDS = 5.0  # without a job, after which a worker's thread ends
 LAST_SECONDS = 5.0  # what a running job may take when the process ends
 
 _workers: weakref.WeakSet[Worker] = weakref.WeakSet()
@@ -31,8 +32,8 @@ class Worker:
     """Runs jobs one after another in one thread. With `newest_only`, a new job replaces those that wait.
 
     A job handles its own errors; one that does not is shown as threads show theirs, and the next one runs.
-    The thread does not keep the process alive. `cancels`, which may change
-    while jobs run, are set when the worker stops, for jobs that look at them.
+    The thread does not keep the process alive, and ends where nothing comes for a while. `cancels`, which may
+    change while jobs run, are set when the worker stops, for jobs that look at them.
     """
 
     def __init__(self, name: str, newest_only: bool = False, cancels: list[threading.Event] | None = None):
@@ -75,20 +76,22 @@ class Worker:
             self._changed.notify_all()
         for cancel in list(self._cancels):
             cancel.set()
-        if self._thread is not None:
-            self._thread.join(timeout)
+        thread = self._thread
+        if thread is not None:
+            thread.join(timeout)
 
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._stopped)
-                if self._stopped:
+                self._changed.wait_for(lambda: self._waiting or self._stopped, IDLE_SECONDS)
+                if self._stopped or not self._waiting:
+                    self._thread = None
                     return
                 job, self._running = self._waiting.popleft(), True
             try:
                 job()
             except BaseException as error:  # SystemExit too: a job's code may say it, the thread goes on
-                shown = (type(error), error, error.__traceback__, self._thread)
+                shown = (type(error), error, error.__traceback__, threading.current_thread())
                 threading.excepthook(threading.ExceptHookArgs(shown))
             finally:
                 with self._changed:

@@ -174,20 +174,4 @@ def with_procedure(session: Session, procedure: str) -> Session:
             f"other branches were made under the present procedure: drop {', '.join(others)} first, in the "
             "menu of branches"
         )
-    other = Session(
-        session.original,
-        session.calibration,
-        session.evaluation,
-        example_input=session.example_input,
-        procedure=procedure,
-        name=session.name,
-        data_name=session.data_name,
-        example=session.example_name,
-        training=session.training,
-        loss=session.loss,
-        metric=session.asked["metric"],
-        classes=session.asked["classes"],
-        mask=session.mask,
-    )
-    other.restore(session.original_statistics(), session.history[0].score)
-    return other
+    return session.afresh(procedure)

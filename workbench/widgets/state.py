@@ -7,8 +7,9 @@ network comes from the session, in worker threads, and reaches the traits on the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import anywidget
@@ -38,6 +39,7 @@ from workbench.widgets.page_values import (
     preview_values,
     read_session,
 )
+from workbench.widgets.recovery import Recovery, way_of
 from workbench.widgets.theory_tab import Theories
 from workbench.widgets.traits import synced
 from workbench.widgets.tune_tab import Tunings
@@ -57,7 +59,7 @@ def shown(session: Session) -> dict[str, Any]:
 
 
 class WorkbenchState(
-    Commands, Branches, Budgets, Comparisons, Tunings, Theories, Hearing, anywidget.AnyWidget
+    Commands, Branches, Budgets, Comparisons, Tunings, Theories, Recovery, Hearing, anywidget.AnyWidget
 ):
     """What the page shows, and the commands that it sends.
 
@@ -117,7 +119,7 @@ class WorkbenchState(
     unavailable = synced(t.Dict)
     glossary = synced(t.Dict)
 
-    def __init__(self, session: Session | str):
+    def __init__(self, session: Session | str, autosave: bool | str | Path = True):
         super().__init__(
             examples=list(example_names()), unavailable=unavailable_formats(), glossary=page_glossary()
         )
@@ -129,6 +131,7 @@ class WorkbenchState(
         self._begin_comparisons()
         self._begin_tunings()
         self._begin_theories()
+        self._begin_recovery(autosave)
         self._previews = Worker("workbench-previews", newest_only=True)
         self._leave: Callable[[], None] | None = None
         self._choice: tuple[dict, Any] | None = None
@@ -139,13 +142,13 @@ class WorkbenchState(
             self.name = session
             self.load(session)
         else:
-            self._show_session(session, shown(session))
+            self._show_session(session, shown(session), way_of(session))
             if not session.measured:
                 self.measure()
 
     @property
     def _workers(self) -> tuple[Worker, ...]:
-        return self._jobs, self._previews, self._losses, self._theories
+        return self._jobs, self._aside, self._previews, self._losses, self._theories, self._looks
 
     def wait(self, timeout: float | None = None) -> bool:
         """Until the workers are idle; False if that took longer than `timeout` seconds. For scripts: where an
@@ -275,12 +278,26 @@ class WorkbenchState(
 
     # Inside: the session ---------------------------------------------------------------------------
 
-    def _take(self, session: Session) -> None:
-        """Show `session` from now on."""
+    def _take(
+        self,
+        session: Session,
+        how: Mapping[str, Any],
+        after: Path | None = None,
+        screen: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Show `session` from now on; `how`, `after`, `screen`: see recovery.py."""
         values = shown(session)
-        self._deliver(lambda: self._show_session(session, values))
+        self._deliver(lambda: self._show_session(session, values, how, after, screen))
 
-    def _show_session(self, session: Session, values: dict) -> None:
+    def _show_session(
+        self,
+        session: Session,
+        values: dict,
+        how: Mapping[str, Any] | None = None,
+        after: Path | None = None,
+        screen: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._leave_session(session)
         if self._leave is not None:
             self._leave()
         self.session, self._choice = session, None
@@ -294,6 +311,22 @@ class WorkbenchState(
         empty: dict = {"preview": {}, "tried": {}} | self._no_plan() | self._no_comparison() | {"tuned": {}}
         empty |= self._no_theory()
         self._apply(values | empty, fresh=True)
+        self._keep(session, how or {}, after)
+        if screen:
+            self._bring_back(screen)
+        self._look_back(session)
+
+    def close(self) -> None:
+        """Let go of the session and of all threads; what runs is cancelled."""
+        if self._leave is not None:
+            self._leave()
+            self._leave = None
+        if self._saves is not None:
+            self._saves.close()
+            self._saves = None
+        for worker in self._workers:
+            worker.stop(0)
+        super().close()
 
     def _changed(self, session: Session) -> None:
         values = read_session(session)

@@ -27,8 +27,8 @@ export function checkBox(key, label, hint = "") {
 export const plainButton = (testid, text, onclick) => h("button", { type: "button", class: "wbw-button", "data-testid": testid, onclick }, text);
 
 // The card `name` in `el`: heading, `body`, errors, `buttons` with the one that `submit` belongs to first.
-// `commands` are those whose success closes it. Returns { open, close, first }.
-export function card(state, el, on, { name, title, sub, body, submitText, submit, buttons, commands }) {
+// `commands` are those whose success closes it; `aside` are buttons that may be pressed while something runs.
+export function card(state, el, on, { name, title, sub, body, submitText, submit, buttons, aside = [], commands }) {
   const heading = h("h3", { class: "wbw-heading" }, title, h("span", { class: "wbw-sub" }, sub));
   const go = h("button", { type: "submit", class: "wbw-button wbw-primary", "data-testid": `${name}-go` }, submitText);
   const close = () => {
@@ -41,7 +41,7 @@ export function card(state, el, on, { name, title, sub, body, submitText, submit
     event.preventDefault();
     if (go.getAttribute("aria-disabled") !== "true") submit();
   } }, heading, ...body, errorBox(state, on, name),
-  h("div", { class: "wbw-form-deeds" }, go, ...buttons, plainButton(`${name}-close`, "Close", close), why));
+  h("div", { class: "wbw-form-deeds" }, go, ...aside, ...buttons, plainButton(`${name}-close`, "Close", close), why));
   setAttributes(el, { role: "dialog", "aria-label": title, "data-testid": `${name}-card` });
   el.classList.add("wbw-card");
   el.append(form);
@@ -55,6 +55,7 @@ export function card(state, el, on, { name, title, sub, body, submitText, submit
   on("progress kernel", () => {
     const reason = !alive(state) ? "This needs a running kernel" : busy(state) ? state.get("progress").what || "Something is running: see above" : "";
     for (const button of [go, ...buttons]) button.setAttribute("aria-disabled", Boolean(reason));
+    for (const button of aside) button.setAttribute("aria-disabled", !alive(state));
     setText(why, reason);
   });
   let ended = state.get("ended").count;

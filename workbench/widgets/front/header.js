@@ -7,6 +7,7 @@ import {
 } from "./shared.js";
 import { tabList } from "./tabs.js";
 import { branchMenu } from "./branches.js";
+import { offerBox, keptLine, askBeforeLeaving } from "./recovery.js";
 
 function meter(name, caption) {
   const value = h("span", { class: "wbw-meter-value" });
@@ -105,7 +106,7 @@ function draw(state, el, on) {
   const opener = (name, text, hint) =>
     h("button", { class: "wbw-button", "data-testid": name, "data-hint": hint, "aria-haspopup": "dialog", onclick: () => showCard(state, name) }, text);
   const load = opener("load", "Load…", "A model and data of your own");
-  const out = opener("export", "Export…", "Export the pruned network, or save the session");
+  const out = opener("export", "Export…", "Export the pruned network; save the session, or open one");
   const error = errorBox(state, on, "header");
   el.append(
     h("div", { class: "wbw-top" }, h("h2", { class: "wbw-title" }, "Spectral Pruning Workbench"), tabList(state, on), branchMenu(state, on), progressLine(state, on)),
@@ -116,7 +117,8 @@ function draw(state, el, on) {
         h("label", { class: "wbw-field" }, h("span", { class: "wbw-caption" }, "procedure"), procedure)),
       h("div", { class: "wbw-meters" }, ...meters.map((one) => one.node)),
       h("div", { class: "wbw-actions" }, undo, redo, reset, out)),
-    error);
+    offerBox(state, on), keptLine(state, on), error);
+  askBeforeLeaving(state, on);
 
   on("name data_name examples procedure position branch branches measured progress kernel", () => {
     const name = state.get("name");

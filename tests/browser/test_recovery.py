@@ -1,0 +1,179 @@
+"""An afternoon's work outlives a kernel, a reload, a second notebook and a model loaded by mistake."""
+
+import os
+import re
+import signal
+
+import pytest
+from layer_tab import MEASURED
+from notebook_page import NotebookPage, expect_measured, fresh_address, screenshot, watch, write_notebook
+from playwright.sync_api import expect
+from servers import Server
+
+HASH = "wb_hash(view.session)"
+CELLS = (
+    "import workbench as wb\n"
+    "from workbench.session.recipe import fingerprint as f\n"
+    "import os\n"
+    "wb_hash = lambda s: [f(s.model), s.history[s.position].score, sorted(s.branches), s.position]\n"
+    "view = wb.Workbench('digits-cnn')\n"
+    "view",
+)
+
+
+@pytest.fixture(scope="module")
+def kept_lab(tmp_path_factory):
+    """A running `workbench lab` whose sessions keep themselves in a folder of its own."""
+    folder = tmp_path_factory.mktemp("kept-lab")
+    server = Server("lab", folder, WORKBENCH_AUTOSAVE=str(folder / "runs"))
+    yield server
+    assert server.stop() == 0, server.output
+
+
+@pytest.fixture
+def notebook(context, kept_lab):
+    opened = []
+
+    def open_one(*cells):
+        page = NotebookPage(watch(context.new_page()))
+        opened.append(page)
+        page.open(fresh_address(page.page, kept_lab, write_notebook(kept_lab.notebooks, cells)))
+        page.run_all()
+        expect_measured(page.page)
+        return page
+
+    yield open_one
+    for page in opened:
+        page.close()
+
+
+def commit(notebook, layer, width):
+    notebook.find(f"layer-{layer}").click()
+    expect(notebook.find("readout-width")).not_to_be_empty()
+    notebook.find("width-input").fill(str(width))
+    notebook.page.keyboard.press("Tab")
+    expect(notebook.find("commit")).to_be_enabled(timeout=MEASURED)
+    steps = notebook.page.locator(".wbw-step").count()
+    notebook.find("commit").click()
+    expect(notebook.page.locator(".wbw-step")).to_have_count(steps + 1, timeout=MEASURED)
+    expect(notebook.find("cancel")).to_be_hidden(timeout=MEASURED)
+
+
+def three_layers(notebook):
+    for layer, width in (("fc1", 40), ("conv2", 20), ("conv1", 11)):
+        commit(notebook, layer, width)
+    notebook.kernel("view.state._saves.wait(30)")
+    return notebook.kernel(HASH)
+
+
+def test_a_kernel_that_is_killed_and_what_it_had_to_the_bit(notebook):
+    first = notebook(*CELLS)
+    made = three_layers(first)
+    os.kill(int(first.kernel("os.getpid()")), signal.SIGKILL)
+    expect(first.page.locator(".jp-Dialog")).to_be_visible(timeout=MEASURED)
+    first.page.locator(".jp-Dialog button.jp-mod-accept").click()
+    first.wait_idle()
+    first.run_all()
+    expect_measured(first.page)
+    expect(first.find("offer")).to_contain_text("digits-cnn, 3 steps", timeout=MEASURED)
+    first.screenshot("offer-light")
+    first.theme()
+    first.screenshot("offer-dark")
+    first.theme("JupyterLab Light")
+    first.find("take-up").click()
+    expect(first.page.locator(".wbw-step")).to_have_count(5, timeout=MEASURED)
+    expect(first.find("offer")).to_be_hidden()
+    assert first.kernel(HASH) == made
+    first.screenshot("taken-up")
+    assert first.page.errors == []
+
+
+def test_a_second_notebook_on_the_same_folder_is_told_and_reads_or_takes_over(notebook, kept_lab):
+    first, second = notebook(*CELLS), notebook(*CELLS)
+    commit(first, "fc1", 40)
+    made = first.kernel(HASH)
+    first.find("export").click()
+    first.find("folder").fill("both")
+    first.find("save").click()
+    expect(first.find("progress")).to_contain_text("Session saved", timeout=MEASURED)
+    second.find("export").click()
+    second.find("folder").fill("both")
+    second.find("open-saved").click()
+    expect(second.find("question")).to_contain_text("is open in another notebook", timeout=MEASURED)
+    second.screenshot("open-elsewhere")
+    second.find("keep").click()  # read-only
+    expect(second.find("progress")).to_contain_text("read-only", timeout=MEASURED)
+    assert second.kernel(HASH) == made
+    before = (kept_lab.notebooks / "both" / "recipe.json").read_bytes()
+    commit(second, "conv2", 20)
+    second.find("export").click()
+    second.find("folder").fill("both")
+    second.find("save").click()
+    second.find("replace").click()
+    expect(second.find("error")).to_contain_text("is open in another notebook", timeout=MEASURED)
+    assert (kept_lab.notebooks / "both" / "recipe.json").read_bytes() == before
+    second.find("open-saved").click()
+    second.find("replace").click()  # take over
+    expect(second.find("progress")).to_contain_text("Opened", timeout=MEASURED)
+    first.find("export").click()
+    first.find("folder").fill("both")
+    first.find("save").click()
+    first.find("replace").click()
+    expect(first.find("error")).to_contain_text("taken over", timeout=MEASURED)
+
+
+def test_a_model_loaded_by_mistake_is_one_click_away(notebook):
+    one = notebook(*CELLS)
+    made = three_layers(one)
+    one.find("model-select").select_option("nn3-mnist")
+    expect(one.find("offer")).to_contain_text("digits-cnn, 3 steps, left for another model", timeout=MEASURED)
+    one.screenshot("left")
+    one.find("take-up").click()
+    expect(one.page.locator(".wbw-step")).to_have_count(5, timeout=MEASURED)
+    assert one.kernel(HASH) == made
+    one.find("undo").click()
+    expect(one.find("history-item-2")).to_have_attribute("aria-current", "step", timeout=MEASURED)
+
+
+@pytest.fixture(scope="module")
+def kept_app(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kept-app")
+    server = Server("app", folder, WORKBENCH_AUTOSAVE=str(folder / "runs"))
+    yield server
+    assert server.stop() == 0, server.output
+
+
+def test_a_page_that_is_loaded_again_offers_what_was_there(context, kept_app):
+    page = watch(context.new_page())
+    page.goto(kept_app.url)
+    expect_measured(page)
+    shown = NotebookPage(page)
+    for layer, width in (("fc1", 40), ("conv2", 20), ("conv1", 11)):
+        commit(shown, layer, width)
+    names = ("meter-parameters", "meter-macs", "meter-score")
+    made = [shown.find(name).get_attribute("data-value") for name in names]
+    page.reload()
+    expect_measured(page)
+    assert [shown.find(name).get_attribute("data-value") for name in names] != made
+    expect(shown.find("offer")).to_contain_text("digits-cnn, 3 steps", timeout=MEASURED)
+    screenshot(page, "app-reloaded")
+    shown.find("take-up").click()
+    expect(page.locator(".wbw-step")).to_have_count(5, timeout=MEASURED)
+    assert [shown.find(name).get_attribute("data-value") for name in names] == made
+    assert page.errors == []
+    page.close()
+
+
+def test_a_page_on_which_something_runs_asks_before_it_goes(notebook):
+    one = notebook(*CELLS)
+    asked = []
+    one.page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+    one.find("layer-fc1").click()
+    one.page.evaluate("() => window.dispatchEvent(new Event('beforeunload', {cancelable: true}))")
+    still = "() => !window.dispatchEvent(new Event('beforeunload', {cancelable: true}))"
+    assert one.page.evaluate(still) is False
+    one.kernel("view.state._start('measure', 'waiting', lambda progress, cancel: cancel.wait(60))")
+    expect(one.find("cancel")).to_be_visible()
+    assert one.page.evaluate(still) is True
+    one.find("cancel").click()
+    expect(one.find("cancel")).to_be_hidden(timeout=MEASURED)

@@ -1,0 +1,262 @@
+"""A session that keeps itself: written after each change, taken up again to the bit, never mixed."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from labelled import session_of, weights
+from stored import equal, first, further, steps_of, values
+
+from workbench.data import blobs
+from workbench.data.claims import is_open
+from workbench.session import store
+from workbench.session.autosave import ABOUT, Autosave, examples_of, key_of, run_in, runs, taken_up
+from workbench.session.kept_in import root_folder
+from workbench.session.recipe import RecipeError
+
+CHILD = """
+import sys, time
+sys.path[:0] = {path!r}
+from pathlib import Path
+from stored import first, further
+from workbench.session.autosave import Autosave
+session = first()
+saves = Autosave(session, Path(sys.argv[1]))
+further(session)
+saves.wait()
+saves.doing("committing fc1")
+saves.wait()
+print(saves.folder, flush=True)
+time.sleep(600)
+"""
+
+
+def kept(session, root, **options):
+    saves = Autosave(session, root, **options)
+    saves.wait(20)
+    return saves
+
+
+def only_run(root):
+    (run,) = runs(root)
+    return run
+
+
+def test_each_change_is_written_and_taken_up_to_the_bit(tmp_path):
+    session = session_of()
+    saves = kept(session, tmp_path)
+    session.commit(session.preview("conv2", width=6))
+    saves.wait(20)
+    assert only_run(tmp_path).steps == 1
+    further(session)
+    saves.wait(20)
+    run = only_run(tmp_path)
+    assert (run.steps, run.branches, run.open) == (2, 2, True)
+    assert run.words(run.when + 190) == f"{session.name}, 2 steps, 2 branches, 3 minutes ago"
+    other = taken_up(run, session_of())
+    assert equal(steps_of(other), steps_of(session))
+    assert other.original_statistics().keys() == session.original_statistics().keys()
+    assert [step.score for step in other.history] == [step.score for step in session.history]
+
+
+@pytest.mark.parametrize("change", ["undo", "redo", "reset", "fork", "switch", "drop", "refit", "finetune"])
+def test_no_change_is_left_out(tmp_path, change):
+    session = further(first())
+    if change == "redo":
+        session.undo()
+    saves = kept(session, tmp_path)
+    before = values(saves.folder)
+    given = {"fork": ["again"], "switch": ["thin"], "drop": ["thin"]}.get(change, [])
+    getattr(session, change)(*given)
+    saves.wait(20)
+    after = values(saves.folder)
+    assert after != before
+    session.save(tmp_path / "by hand")
+    assert values(tmp_path / "by hand") == after
+
+
+def test_a_process_that_is_killed_leaves_all_but_what_it_was_doing(tmp_path):
+    code = CHILD.format(path=sys.path)
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as child:
+        try:
+            folder = child.stdout.readline().strip()
+            assert only_run(tmp_path).open
+        finally:
+            child.send_signal(signal.SIGKILL)
+    run = only_run(tmp_path)
+    assert str(run.folder) == folder
+    assert not run.open
+    assert run.about.doing == "committing fc1"
+    assert equal(steps_of(taken_up(run, session_of())), steps_of(further(first())))
+
+
+def test_what_is_taken_up_replaces_where_it_came_from(tmp_path):
+    session = further(first())
+    before = kept(session, tmp_path)
+    before.close()
+    before._writer.shutdown()
+    run = only_run(tmp_path)
+    assert not run.open
+    other = taken_up(run, session_of())
+    after = kept(other, tmp_path, after=run.folder)
+    assert only_run(tmp_path).folder == after.folder != run.folder
+
+
+def test_runs_that_are_over_go_where_they_have_no_steps_or_are_too_many(tmp_path):
+    folders = []
+    for number in range(6):
+        session = session_of() if number == 1 else first()
+        saves = kept(session, tmp_path)
+        folders.append(saves.folder)
+        saves.close()
+        saves._writer.shutdown()
+        renamed = saves.folder.with_name(f"2026010{number}-000000-{number:08x}")  # as on days of their own
+        saves.folder.rename(renamed)
+    left = kept(first(), tmp_path)
+    names = sorted(folder.name[:8] for folder in left.folder.parent.iterdir())
+    assert names == ["20260103", "20260104", "20260105", left.folder.name[:8]]
+
+
+def test_a_run_that_somebody_works_on_stays(tmp_path):
+    sessions = [first() for _ in range(5)]
+    saves = [kept(session, tmp_path) for session in sessions]
+    assert all(is_open(one.folder) for one in saves)
+    assert len(runs(tmp_path)) == 5
+
+
+def test_another_model_or_other_data_is_another_key_and_never_mixed(tmp_path):
+    session = first()
+    run = run_in(kept(session, tmp_path).folder)
+    assert run.about.key == key_of(session) == key_of(session_of())
+    assert run.about.examples == examples_of(session)
+    others = [session_of() for _ in range(2)]
+    with torch.no_grad():
+        others[0]._history.original.model.fc1.weight += 1
+    others[0]._fingerprint = ""
+    others[1].data_name = "others"
+    for other, words in zip(others, ["another network", "measured on"], strict=True):
+        assert key_of(other) != run.about.key
+        with pytest.raises(RecipeError, match=words):
+            taken_up(run, other)
+        assert other.position == 0
+
+
+def test_a_session_that_does_not_fit_leaves_the_present_one(tmp_path):
+    saves = kept(further(first()), tmp_path)
+    saved = store.read(saves.folder)
+    saved.branches[0].recipe["steps"][0]["of"] = 99
+    saved.branches[0].__dict__.pop("steps", None)
+    present = session_of()
+    with pytest.raises(RecipeError, match="cannot be opened"):
+        present.as_saved(saved)
+    assert present.position == 0
+    assert list(present.branches) == ["main"]
+
+
+def test_damage_is_passed_over_in_the_list_and_told_where_it_is_taken_up(tmp_path):
+    saves = kept(first(), tmp_path)
+    run = only_run(tmp_path)
+    blob = next((saves.folder / "tensors").iterdir())
+    blob.write_bytes(b"damaged")
+    with pytest.raises(RecipeError, match=blob.name):
+        taken_up(run, session_of())
+    for name in (ABOUT, "recipe.json"):
+        whole = (saves.folder / name).read_bytes()
+        (saves.folder / name).write_bytes(whole[:-9])
+        assert runs(tmp_path) == []
+        (saves.folder / name).write_bytes(whole)
+    os.symlink(saves.folder, saves.folder.with_name("20260101-000000-00000000"))
+    assert len(runs(tmp_path)) == 1
+
+
+def test_a_full_disk_is_told_and_the_next_change_tried_again(tmp_path, monkeypatch):
+    told = []
+    session = first()
+    saves = kept(session, tmp_path, trouble=told.append)
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "write_whole", full)
+        session.undo()
+        saves.wait(20)
+    assert "No space left" in told[-1]
+    assert only_run(tmp_path).steps == 1  # as it was
+    session.redo()
+    saves.wait(20)
+    assert told[-1] == ""
+
+
+def test_what_the_screen_has_is_kept_with_it(tmp_path):
+    saves = kept(first(), tmp_path)
+    saves.keep({"widths": {"fc1": 7}})
+    deadline = time.monotonic() + 20
+    while not only_run(tmp_path).about.screen and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert only_run(tmp_path).about.screen == {"widths": {"fc1": 7}}
+
+
+def test_nothing_is_written_or_read_of_a_large_tensor_that_is_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(blobs, "ALONE", 1)  # all are large
+    session = further(first())
+    saves = kept(session, tmp_path)
+    there = {path.name for path in (saves.folder / "tensors").iterdir()}
+    put, stock = [], blobs.Blobs._put
+    monkeypatch.setattr(blobs.Blobs, "_put", lambda self, one: put.append(one) or stock(self, one))
+    session.fork("again")
+    saves.wait(20)
+    assert {path.name for path in (saves.folder / "tensors").iterdir()} == there
+    moments = {id(one) for found in session.original_statistics().values() for one in found.state().values()}
+    assert moments
+    assert not moments & {id(one) for tensors in put for one in tensors.values()}
+
+
+def test_it_keeps_neither_the_session_nor_a_thread(tmp_path):
+    import gc
+    import threading
+    import weakref
+
+    session = first()
+    saves = kept(session, tmp_path)
+    found = weakref.ref(session), weakref.ref(saves)
+    del session, saves
+    gc.collect()
+    assert [one() for one in found] == [None, None]
+    deadline = time.monotonic() + 20
+    while any("autosave" in one.name for one in threading.enumerate()) and time.monotonic() < deadline:
+        gc.collect()
+        time.sleep(0.02)
+    assert not [one.name for one in threading.enumerate() if "autosave" in one.name]
+    assert not only_run(tmp_path).open
+
+
+def test_where_it_goes_and_how_it_is_switched_off(tmp_path, monkeypatch):
+    monkeypatch.delenv("WORKBENCH_AUTOSAVE")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    assert root_folder() == tmp_path / "state" / "spectral-pruning-workbench"
+    assert root_folder(False) is None
+    assert root_folder(tmp_path / "mine") == tmp_path / "mine"
+    for word in ("off", "0", "No"):
+        monkeypatch.setenv("WORKBENCH_AUTOSAVE", word)
+        assert root_folder() is None
+        assert root_folder(tmp_path) == tmp_path
+    monkeypatch.setenv("WORKBENCH_AUTOSAVE", str(tmp_path / "all"))
+    assert root_folder() == tmp_path / "all"
+    kept(first(), root_folder())
+    assert (tmp_path / "all").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_copy_of_a_run_is_a_session_like_any_other(tmp_path):
+    session = further(first())
+    saves = kept(session, tmp_path / "runs")
+    shutil.copytree(saves.folder, tmp_path / "copy")
+    other = session_of().as_saved(store.read(tmp_path / "copy"))
+    assert equal({"a": weights(other)}, {"a": weights(session)})

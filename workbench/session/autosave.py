@@ -1,0 +1,296 @@
+"""The journal of a session: after each change it is written into a folder of its own, in the background.
+
+A session writes into one folder, a run, below one of its model and data; nobody else writes there. What a run
+holds is what `Session.save` writes, and `about.json`, which says what it is of and what was being done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import torch
+from torch.utils.weak import WeakIdKeyDictionary
+
+from workbench.data.claims import Claim, claim, is_open
+from workbench.data.durable import make_folder, read_sealed, sealed, write_whole
+from workbench.export.kinds import RECIPE
+from workbench.network.running import tensors_of
+from workbench.session import store
+from workbench.session.recipe import read_recipe
+from workbench.session.session import Session
+
+ABOUT = "about.json"
+PAUSE = 1.0  # seconds between two writings of what the screen has
+DAY, HOUR = 86400.0, 3600.0
+KEPT = 3  # runs with steps that are over, of one model and data
+_RUN = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
+_PLACE = re.compile(r"[\w.-]{1,60}-[0-9a-f]{16}")
+
+
+class About(msgspec.Struct, frozen=True):
+    """What a run is of.
+
+    `examples`: hash of those with which groups were found. `how`: how its network comes back, {"example":
+    name} or {"form": what the Load card said}. `doing`: what was running. `screen`: what was set and shown
+    beside the session, plain values.
+    """
+
+    format: Literal["spectral-pruning-run"]
+    key: str
+    name: str
+    data: str
+    examples: str
+    how: dict[str, Any] = {}
+    doing: str = ""
+    screen: dict[str, Any] = {}
+
+
+def key_of(session: Session) -> str:
+    """What tells a model and data from others: 16 hexadecimal digits."""
+    shapes = [(tuple(tensor.shape[1:]), str(tensor.dtype)) for tensor in tensors_of(session.example_input)]
+    text = f"{session.recipe['model']['fingerprint']}|{session.data_name}|{shapes}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def examples_of(session: Session) -> str:
+    """A hash of the examples with which groups were found."""
+    found = hashlib.sha256()
+    for tensor in tensors_of(session.example_input):
+        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
+class Autosave:
+    """Writes `session` into a run of its own below `root` after each change, and says what is being done.
+
+    `how`: as `About`. `trouble(words)` is called, in the writer's thread, where a run cannot be written, and
+    with "" where it can again. `after`: a run that this one goes on from, and replaces once it is written.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        root: Path,
+        how: Mapping[str, Any] | None = None,
+        trouble: Callable[[str], Any] = lambda words: None,
+        after: Path | None = None,
+    ):
+        self.root, self.folder = root, Path()
+        self._how, self._trouble, self._after = dict(how or {}), trouble, after
+        self._about: About | None = None
+        self._claim: Claim | None = None
+        self._known = WeakIdKeyDictionary()
+        self._writer = ThreadPoolExecutor(1, "workbench-autosave")
+        self._turn = threading.Lock()
+        self._waiting = False
+        self._doing, self._failed = "", False
+        self._screen: dict[str, Any] = {}
+        self._later: threading.Timer | None = None
+        self._last: Future | None = None
+        mine = weakref.ref(session)
+        me = weakref.WeakMethod(self._changed)
+        self._leave = session.subscribe(lambda event: _tell(me, mine))
+        if session.measured:
+            self._changed(session)
+
+    def doing(self, what: str) -> None:
+        """Say what is being done now; "": nothing. What is written by then stays what is offered."""
+        self._doing = what
+        self._submit(self._say)
+
+    def keep(self, screen: Mapping[str, Any]) -> None:
+        """Have `screen` kept with the session, at most once in `PAUSE`; plain values."""
+        self._screen = dict(screen)
+        with self._turn:
+            if self._later is None:
+                self._later = threading.Timer(PAUSE, self._keep)
+                self._later.daemon = True
+                self._later.start()
+
+    def _keep(self) -> None:
+        with self._turn:
+            self._later = None
+        self._submit(self._say)
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Until all is written that has changed so far. Raises TimeoutError."""
+        if self._last is not None:
+            self._last.result(timeout)
+
+    def close(self) -> None:
+        """Write no more; the run stays."""
+        self._leave()
+        self._submit(self._release)
+        self._writer.shutdown(wait=False)
+
+    # In the writer's thread, but for the first two
+
+    def _changed(self, session: Session) -> None:
+        with self._turn:
+            if self._waiting:
+                return
+            self._waiting = True
+        self._submit(self._write, session)  # which is kept until then
+
+    def _submit(self, work: Callable, *given: Any) -> None:
+        with suppress(RuntimeError):  # the process ends
+            self._last = self._writer.submit(work, *given)
+
+    def _write(self, session: Session) -> None:
+        with self._turn:
+            self._waiting = False
+        try:
+            saved = session.saved()
+            if not saved.moments and not any(branch.recipe["steps"] for branch in saved.branches):
+                return
+            if self._about is None:
+                self._begin(session)
+            store.write(saved, self.folder, self._known)
+        except Exception as error:
+            self._failed = True
+            self._trouble(str(error) or type(error).__name__)
+            return
+        if self._failed:
+            self._failed = False
+            self._trouble("")
+        self._say()
+        _clear(self.folder.parent, self.folder, self._after, self._claim is not None)
+
+    def _begin(self, session: Session) -> None:
+        about = About(
+            "spectral-pruning-run", key_of(session), session.name, session.data_name,
+            examples_of(session), self._how, self._doing, self._screen,
+        )  # fmt: skip
+        plain = re.sub(r"[^\w.]+", "-", session.name).strip("-.")[:40] or "model"
+        folder = (
+            self.root / f"{plain}-{about.key}" / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
+        )
+        if not self.root.exists():
+            make_folder(self.root.parent)
+            with suppress(FileExistsError):
+                self.root.mkdir(mode=0o700)
+        make_folder(folder)
+        write_whole(folder / ABOUT, sealed(msgspec.to_builtins(about)))
+        self.folder, self._claim, self._about = folder, claim(folder), about
+        if self._claim is not None:
+            weakref.finalize(self, self._claim.release)
+
+    def _say(self) -> None:
+        if self._about is None:
+            return
+        about = msgspec.structs.replace(self._about, doing=self._doing, screen=self._screen)
+        if about != self._about:
+            with suppress(OSError):  # then this is not told; what is there is as it was
+                write_whole(self.folder / ABOUT, sealed(msgspec.to_builtins(about)))
+                self._about = about
+
+    def _release(self) -> None:
+        if self._claim is not None:
+            self._claim.release()
+
+
+def _tell(autosave: weakref.WeakMethod, session: weakref.ref[Session]) -> None:
+    changed, found = autosave(), session()
+    if changed is not None and found is not None:
+        changed(found)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run on the disk. `steps` of its longest branch; `when` it was last written, in seconds since 1970;
+    `open`: whether somebody works on it now."""
+
+    folder: Path
+    about: About
+    steps: int
+    branches: int
+    when: float
+    open: bool
+
+    def words(self, now: float) -> str:
+        """As 'digits-cnn, 4 steps, 2 branches, 3 minutes ago'."""
+        parts = [self.about.name, _many(self.steps, "step")]
+        parts += [_many(self.branches, "branch", "branches")] if self.branches > 1 else []
+        return ", ".join([*parts, _ago(now - self.when)])
+
+
+def runs(root: Path, key: str = "") -> list[Run]:
+    """The runs with steps below `root`, the newest first; of one model and data where `key` is given.
+
+    What is damaged, or is not a run, is passed over.
+    """
+    places = [place for place in _folders(root, _PLACE) if not key or place.name.endswith(f"-{key}")]
+    found = [run for place in places for folder in _folders(place, _RUN) if (run := run_in(folder))]
+    return sorted((run for run in found if run.steps), key=lambda run: run.when, reverse=True)
+
+
+def run_in(folder: Path) -> Run | None:
+    """The run in `folder`, if one is."""
+    try:
+        about = msgspec.convert(read_sealed(folder / ABOUT), About)
+        recipe = read_recipe(folder / RECIPE)
+        when = (folder / RECIPE).stat().st_mtime
+        others = recipe.get("store", {}).get("branches", [])
+        lengths = [len(recipe["steps"]), *(len(one["recipe"]["steps"]) for one in others)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return Run(folder, about, max(lengths), len(lengths), when, is_open(folder))
+
+
+def taken_up(run: Run, session: Session) -> Session:
+    """The session that `run` holds, on the network and the data of `session`, which stays as it is.
+
+    Raises RecipeError where it does not fit, or is damaged; OSError.
+    """
+    return session.as_saved(store.read(run.folder))
+
+
+def _clear(place: Path, mine: Path, after: Path | None, locks: bool) -> None:
+    """Take away runs that are over: those without steps, that which this one replaces, the oldest.
+
+    `locks`: whether it can be seen on this disk that somebody has a run open.
+    """
+    over = [folder for folder in _folders(place, _RUN) if folder != mine and not is_open(folder)]
+    kept = 0
+    for folder in sorted(over, reverse=True):
+        run, age = run_in(folder), time.time() - folder.stat().st_mtime
+        if run is None:
+            goes = not (folder / RECIPE).exists() and age > HOUR
+        else:
+            goes = not run.steps or folder == after or kept >= KEPT
+            kept += not goes
+        if goes and (locks or age > DAY):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folders(folder: Path, named: re.Pattern[str]) -> list[Path]:
+    try:
+        found = [path for path in folder.iterdir() if named.fullmatch(path.name)]
+        return [path for path in found if path.is_dir() and not path.is_symlink()]
+    except OSError:
+        return []
+
+
+def _many(count: int, one: str, more: str = "") -> str:
+    return f"{count} {one if count == 1 else more or one + 's'}"
+
+
+def _ago(seconds: float) -> str:
+    for size, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            return f"{_many(int(seconds // size), name)} ago"
+    return "just now"
