@@ -14,7 +14,7 @@ _shared = REPOSITORY.parent / "shared" / "data"
 if "WORKBENCH_DATA" not in os.environ and _shared.is_dir():
     os.environ["WORKBENCH_DATA"] = str(_shared)
 
-# A workbench keeps its session in the person's own folder: the tests' ones are asked for where they are meant.
+# A workbench keeps its session in the person's own folder; where tests mean that, they name another.
 os.environ["WORKBENCH_AUTOSAVE"] = "off"
 
 # Small matrices on a shared machine: one thread is faster than two that wait for each other.

@@ -1,7 +1,6 @@
 """An afternoon's work outlives a kernel, a reload, a second notebook and a model loaded by mistake."""
 
 import os
-import re
 import signal
 
 import pytest

@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import socket
+import threading
 import time
 import weakref
 from contextlib import suppress
@@ -45,11 +46,11 @@ class Owner(msgspec.Struct, frozen=True):
 
 
 class Claim:
-    """A folder that this process has open; free again by `release`, or when the process ends."""
+    """A folder that this process has open; free again by as many `release` as `claim`, or when that ends."""
 
     def __init__(self, folder: Path, owner: Owner, lock: FileLock):
         self.folder, self.owner = folder, owner
-        self._lock = lock
+        self._lock, self.users = lock, 1
         _held[owner.name] = self
 
     @property
@@ -58,8 +59,12 @@ class Claim:
         return _owner_in(self.folder) == self.owner
 
     def release(self) -> None:
-        """Leave the folder to others."""
-        _held.pop(self.owner.name, None)
+        """Leave the folder to others, where nobody else of this process has it."""
+        with _turn:
+            self.users -= 1
+            if self.users:
+                return
+            _held.pop(self.owner.name, None)
         with suppress(*_CANNOT):
             if _owner_in(self.folder) == self.owner:
                 os.unlink(self.folder / OWNER)
@@ -68,10 +73,11 @@ class Claim:
 
 
 _held: weakref.WeakValueDictionary[str, Claim] = weakref.WeakValueDictionary()  # by this process
+_turn = threading.RLock()
 
 
 def claim(folder: Path, take_over: bool = False) -> Claim | None:
-    """Have `folder` open from now on, in the place of whoever in this process had it.
+    """Have `folder` open from now on, together with whoever in this process has it.
 
     Args:
         folder: one that is there.
@@ -86,6 +92,15 @@ def claim(folder: Path, take_over: bool = False) -> Claim | None:
     other = in_use(folder)
     if other is not None and not take_over:
         raise FolderInUseError(f"{folder} is open elsewhere ({other})")
+    with _turn:
+        mine = _held_in(folder)
+        if mine is not None:
+            mine.users += 1
+            return mine
+        return _claimed(folder)
+
+
+def _claimed(folder: Path) -> Claim | None:
     owner = Owner(secrets.token_hex(8), os.getpid(), socket.gethostname(), time.time())
     lock = FileLock(folder / f"{OPEN}{owner.name}")
     try:
@@ -111,6 +126,11 @@ def is_open(folder: Path) -> bool:
     """Whether anybody has `folder` open, this process too."""
     owner = _owner_in(folder)
     return owner is not None and (owner.name in _held or _is_held(folder / f"{OPEN}{owner.name}"))
+
+
+def _held_in(folder: Path) -> Claim | None:
+    owner = _owner_in(folder)
+    return None if owner is None else _held.get(owner.name)
 
 
 def _owner_in(folder: Path) -> Owner | None:

@@ -24,6 +24,7 @@ LOCK = ".lock"
 PATIENCE = 5.0  # seconds that a writer waits for another one before it is told
 _POLL = 0.05  # seconds between two tries
 READS = 3  # tries, where somebody writes meanwhile
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 _CHUNK = 1 << 20  # bytes
 _ASIDE = ".writing-"
 _LEFT = re.compile(rf"{re.escape(_ASIDE)}[0-9a-f]{{16}}")
@@ -115,6 +116,8 @@ def left_in(folder: Path) -> list[Path]:
 def locked(folder: Path, patience: float | None = None) -> Iterator[None]:
     """Nobody else writes into `folder` meanwhile; the lock of a process that was killed is free.
 
+    On a disk that knows no locks nobody is kept out: what is written is whole all the same.
+
     `patience`: seconds to wait for another one. Raises FolderInUseError, OSError.
     """
     path = folder / LOCK
@@ -144,6 +147,12 @@ def _acquired(lock: FileLock, path: Path) -> bool:
             lock.acquire(timeout=0)
         except Timeout:
             return False
+        except NotImplementedError:
+            return True
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            return True
         if before is not None and before == _inode(path):
             return True
         lock.release()

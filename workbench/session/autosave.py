@@ -7,7 +7,6 @@ holds is what `Session.save` writes, and `about.json`, which says what it is of 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import secrets
 import shutil
@@ -93,6 +92,7 @@ class Autosave:
         self._how, self._trouble, self._after = dict(how or {}), trouble, after
         self._about: About | None = None
         self._claim: Claim | None = None
+        self._leave_run: Callable[[], Any] = lambda: None
         self._known = WeakIdKeyDictionary()
         self._writer = ThreadPoolExecutor(1, "workbench-autosave")
         self._turn = threading.Lock()
@@ -134,7 +134,7 @@ class Autosave:
     def close(self) -> None:
         """Write no more; the run stays."""
         self._leave()
-        self._submit(self._release)
+        self._submit(lambda: self._leave_run())
         self._writer.shutdown(wait=False)
 
     # In the writer's thread, but for the first two
@@ -187,7 +187,7 @@ class Autosave:
         write_whole(folder / ABOUT, sealed(msgspec.to_builtins(about)))
         self.folder, self._claim, self._about = folder, claim(folder), about
         if self._claim is not None:
-            weakref.finalize(self, self._claim.release)
+            self._leave_run = weakref.finalize(self, self._claim.release)
 
     def _say(self) -> None:
         if self._about is None:
@@ -197,10 +197,6 @@ class Autosave:
             with suppress(OSError):  # then this is not told; what is there is as it was
                 write_whole(self.folder / ABOUT, sealed(msgspec.to_builtins(about)))
                 self._about = about
-
-    def _release(self) -> None:
-        if self._claim is not None:
-            self._claim.release()
 
 
 def _tell(autosave: weakref.WeakMethod, session: weakref.ref[Session]) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from workbench.data.claims import Claim, claim, in_use
 from workbench.data.durable import FolderInUseError, digest_of
@@ -17,6 +19,7 @@ class Place:
     def __init__(self) -> None:
         self.read_only = ""
         self._claim: Claim | None = None
+        self._release: Callable[[], Any] = lambda: None
         self._read: tuple[Path, str] | None = None  # the recipe that was opened read-only, its hash
 
     def opened(self, folder: Path, take_over: bool) -> str:
@@ -58,12 +61,12 @@ class Place:
         before, self.read_only, self._read = self._claim, "", None
         if before is not None and _same(before.folder, folder) and before.is_mine:
             return
-        if before is not None:
-            before.release()
+        self._release()
+        self._claim = None
         with suppress(OSError):
             self._claim = claim(folder, take_over=True)
         if self._claim is not None:
-            weakref.finalize(self, self._claim.release)
+            self._release = weakref.finalize(self, self._claim.release)
 
 
 def _same(a: Path, b: Path) -> bool:

@@ -169,7 +169,7 @@ class Recovery(t.HasTraits):
     def take_up(self, run: str) -> None:
         """Go on with an earlier session of `offers`, in the place of the present one."""
         if run == LEFT and self._left_one is not None:
-            left, self._left_one = self._left_one, None
+            left = self._left_one
 
             def back(progress: Reporter, cancel: Event) -> None:
                 self._take(left.session, left.how, left.folder, left.screen)
@@ -241,7 +241,9 @@ class Recovery(t.HasTraits):
 
     def _leave_session(self, session: Session) -> None:
         """Keep what is left for `session` one click away, where it has steps."""
-        before = self.session
+        before, left = self.session, self._left_one
+        if left is not None and left.session is session:
+            self._left_one = None
         if before is not None and before is not session and has_steps(before):
             folder = None if self._saves is None else self._saves.folder
             self._left_one = _Left(before, self._how, self._screen(), folder)

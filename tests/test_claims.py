@@ -1,0 +1,172 @@
+"""Who has a folder open: told to the next one, taken over, free where a process has ended."""
+
+import json
+import signal
+import subprocess
+import sys
+import warnings
+
+import pytest
+from labelled import TARGETS
+from networks import conv_net, images
+from stored import equal, first, further, opened, steps_of
+
+from workbench.data.claims import OPEN, OWNER, claim, in_use, is_open
+from workbench.data.durable import FolderInUseError
+from workbench.session.session import Session
+
+CHILD = """
+import sys
+sys.path[:0] = {path!r}
+from stored import first, further, opened
+from workbench.data.durable import FolderInUseError
+session = None
+for line in sys.stdin:
+    try:
+        exec(line)
+        print("done", flush=True)
+    except FolderInUseError as error:
+        print(error, flush=True)
+"""
+
+
+class Other:
+    """Another notebook: a process of its own that runs lines, and says what a folder in use said."""
+
+    def __init__(self):
+        code = CHILD.format(path=sys.path)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def does(self, line):
+        print(line, file=self.process.stdin, flush=True)
+        return self.process.stdout.readline().strip()
+
+    def end(self, how=signal.SIGKILL):
+        self.process.send_signal(how)
+        self.process.wait(20)
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def other():
+    one = Other()
+    yield one
+    if one.process.returncode is None:
+        one.end()
+
+
+def test_the_second_is_told_and_opens_read_only(tmp_path, other):
+    folder = tmp_path / "both"
+    assert other.does(f"session = first(); session.save({str(folder)!r})") == "done"
+    assert in_use(folder).process == other.process.pid
+    with pytest.warns(UserWarning, match="open in another notebook.*read-only"):
+        mine = opened(folder)
+    assert equal(steps_of(mine), steps_of(first()))
+    assert "read-only" in mine.read_only
+    before = (folder / "recipe.json").read_bytes()
+    with pytest.raises(FolderInUseError, match="is open in another notebook"):
+        mine.save(folder)
+    assert (folder / "recipe.json").read_bytes() == before
+    mine.save(tmp_path / "elsewhere")
+    assert not mine.read_only
+    assert other.does(f"further(session); session.save({str(folder)!r})") == "done"
+
+
+def test_it_may_take_over_and_the_first_is_told(tmp_path, other):
+    folder = tmp_path / "both"
+    other.does(f"session = first(); session.save({str(folder)!r})")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data = [(images(64), TARGETS)]
+        mine = Session.open(folder, conv_net(), data, data, take_over=True)
+    assert not mine.read_only
+    mine.commit(mine.preview("fc1", width=7))
+    mine.save(folder)
+    saved = (folder / "recipe.json").read_bytes()
+    assert "was taken over by another notebook" in other.does(f"session.save({str(folder)!r})")
+    assert (folder / "recipe.json").read_bytes() == saved
+    assert other.does(f"session.save({str(folder)!r}, take_over=True)") == "done"
+    with pytest.raises(FolderInUseError, match="taken over"):
+        mine.save(folder)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_process_that_has_ended_holds_nothing(tmp_path, other, how):
+    other.does(f"session = first(); session.save({str(tmp_path)!r})")
+    other.end(how)
+    assert in_use(tmp_path) is None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mine = opened(tmp_path)
+    mine.save(tmp_path)
+    names = [path.name for path in tmp_path.iterdir() if path.name.startswith(OPEN)]
+    assert len(names) == 1  # its own alone: what the other left is away
+
+
+def test_what_was_saved_after_it_was_opened_read_only_is_not_replaced(tmp_path, other):
+    other.does(f"session = first(); session.save({str(tmp_path)!r})")
+    with pytest.warns(UserWarning, match="read-only"):
+        mine = opened(tmp_path)
+    other.does(f"further(session); session.save({str(tmp_path)!r})")
+    other.end()
+    with pytest.raises(FolderInUseError, match="saved by another notebook"):
+        mine.save(tmp_path)
+    assert equal(steps_of(opened(tmp_path)), steps_of(further(first())))
+    mine.save(tmp_path, take_over=True)
+    assert equal(steps_of(opened(tmp_path)), steps_of(first()))
+
+
+def test_sessions_of_one_process_are_one_persons(tmp_path):
+    a, b = first(), further(first())
+    for session in (a, b, a):
+        session.save(tmp_path)
+    assert equal(steps_of(opened(tmp_path)), steps_of(a))
+    assert is_open(tmp_path)
+    assert in_use(tmp_path) is None
+
+
+def test_a_session_that_goes_leaves_nothing_in_its_folder(tmp_path):
+    import gc
+
+    session = first()
+    session.save(tmp_path / "one")
+    session.save(tmp_path / "two")
+    assert not is_open(tmp_path / "one")
+    assert is_open(tmp_path / "two")
+    del session
+    gc.collect()
+    for name in ("one", "two"):
+        assert sorted(path.name for path in (tmp_path / name).iterdir()) == ["recipe.json", "tensors"]
+
+
+def test_what_a_stranger_wrote_there_is_nobody(tmp_path, other):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in ("../victim", "0" * 16, 3, None):
+        (folder / OWNER).write_text(json.dumps({"name": name, "process": 1, "host": "h", "since": 0.0}))
+        assert in_use(folder) is None
+    link = folder / f"{OPEN}{'0' * 16}"
+    link.symlink_to(victim)
+    (folder / OWNER).write_text(json.dumps({"name": "0" * 16, "process": 1, "host": "h", "since": 0.0}))
+    assert in_use(folder) is None
+    assert claim(folder) is not None
+    assert victim.read_text() == "precious"
+
+
+@pytest.mark.parametrize("error", [NotImplementedError("no flock here"), OSError(37, "No locks available")])
+def test_a_disk_without_locks_saves_and_opens_all_the_same(tmp_path, monkeypatch, error):
+    from filelock import FileLock
+
+    def refuse(*args, **options):
+        raise error
+
+    session = first()
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    session.save(tmp_path)
+    assert in_use(tmp_path) is None
+    assert equal(steps_of(opened(tmp_path)), steps_of(session))
