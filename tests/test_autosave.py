@@ -1,11 +1,14 @@
 """A session that keeps itself: written after each change, taken up again to the bit, never mixed."""
 
+import gc
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+import weakref
 
 import pytest
 import torch
@@ -219,22 +222,24 @@ def test_nothing_is_written_or_read_of_a_large_tensor_that_is_there(tmp_path, mo
     assert not moments & {id(one) for tensors in put for one in tensors.values()}
 
 
-def test_it_keeps_neither_the_session_nor_a_thread(tmp_path):
-    import gc
-    import threading
-    import weakref
+def writers():
+    return {one for one in threading.enumerate() if "autosave" in one.name}
 
+
+def test_it_keeps_neither_the_session_nor_a_thread(tmp_path):
+    before = writers()
     session = first()
     saves = kept(session, tmp_path)
     found = weakref.ref(session), weakref.ref(saves)
+    assert writers() - before
     del session, saves
     gc.collect()
     assert [one() for one in found] == [None, None]
     deadline = time.monotonic() + 20
-    while any("autosave" in one.name for one in threading.enumerate()) and time.monotonic() < deadline:
+    while writers() - before and time.monotonic() < deadline:
         gc.collect()
         time.sleep(0.02)
-    assert not [one.name for one in threading.enumerate() if "autosave" in one.name]
+    assert not writers() - before
     assert not only_run(tmp_path).open
 
 

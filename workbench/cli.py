@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
-import os
 import re
 import shlex
 import sys
@@ -17,7 +16,6 @@ from typing import Any
 from workbench.data.durable import expanded
 from workbench.data.progress import Progress, progress_on
 from workbench.measure.asking import CLASSES, METRICS, reworded
-from workbench.session.kept_in import SWITCH
 from workbench.session.tables import SHARE, group_table, stays_table, summary
 
 MODEL_HELP = (
@@ -250,25 +248,20 @@ def _add_server(commands: Any, name: str, run: Callable[[argparse.Namespace], No
     return command
 
 
-def _switch_autosave(arguments: argparse.Namespace) -> None:
-    if arguments.no_autosave:
-        os.environ[SWITCH] = "off"  # which the kernels inherit
-
-
 def _lab(arguments: argparse.Namespace) -> None:
     from workbench.serve.lab import serve_lab
-    from workbench.serve.launch import NOTEBOOK, working_notebooks
+    from workbench.serve.launch import NOTEBOOK, switch_autosave, working_notebooks
 
-    _switch_autosave(arguments)
+    switch_autosave(not arguments.no_autosave)
     notebooks = working_notebooks(arguments.notebooks)
     serve_lab(notebooks, arguments.port, not arguments.no_browser, arguments.open or NOTEBOOK)
 
 
 def _app(arguments: argparse.Namespace) -> None:
     from workbench.serve.app import serve_app
-    from workbench.serve.launch import working_notebooks
+    from workbench.serve.launch import switch_autosave, working_notebooks
 
-    _switch_autosave(arguments)
+    switch_autosave(not arguments.no_autosave)
     serve_app(working_notebooks(arguments.notebooks), arguments.port, not arguments.no_browser)
 
 

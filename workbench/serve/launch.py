@@ -13,6 +13,8 @@ from pathlib import Path
 from ipykernel.kernelspec import RESOURCES, get_kernel_dict
 from jupyter_client.kernelspec import NATIVE_KERNEL_NAME, KernelSpec, KernelSpecManager
 
+from workbench.session.kept_in import SWITCH
+
 DISTRIBUTION = "spectral-pruning-workbench"
 NOTEBOOK = "workbench.ipynb"
 COURSE = "course/01-spectra.ipynb"
@@ -78,6 +80,12 @@ def write_private(file: Path, text: str) -> None:
     file.unlink(missing_ok=True)
     with open(file, "x", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as new:
         new.write(text)
+
+
+def switch_autosave(on: bool) -> None:
+    """Have the kernels keep sessions by themselves, as the environment says, or not at all."""
+    if not on:
+        os.environ[SWITCH] = "off"
 
 
 def working_notebooks(folder: str | Path | None) -> Path:

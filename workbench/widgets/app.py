@@ -138,9 +138,10 @@ class Workbench(ipywidgets.Box):
 
     def close(self) -> None:
         """Take the view away, and let go of the session and of all threads."""
-        for panel in self.children[0].children if self.children else ():
-            panel.close()
-        self.state.close()
+        if self.children:  # else it was never made whole
+            for panel in self.children[0].children:
+                panel.close()
+            self.state.close()
         super().close()
 
     def __repr__(self) -> str:

@@ -84,7 +84,9 @@ class Worker:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._stopped, IDLE_SECONDS)
-                if self._stopped or not self._waiting:
+                if self._stopped:
+                    return
+                if not self._waiting:
                     self._thread = None
                     return
                 job, self._running = self._waiting.popleft(), True

@@ -89,13 +89,16 @@ class Recovery(t.HasTraits):
 
     def _keep(self, session: Session, how: Mapping[str, Any], after: Path | None = None) -> None:
         """Keep `session`, which is shown from now on; the one before stays as it was kept."""
-        before, self._saves = self._saves, None
-        if before is not None:
-            before.close()
+        self._keep_no_more()
         self._how = dict(how)
         self._set({"kept": ""})
         if self._root is not None:
             self._saves = Autosave(session, self._root, how, self._say_kept, after)
+
+    def _keep_no_more(self) -> None:
+        saves, self._saves = self._saves, None
+        if saves is not None:
+            saves.close()
 
     def _say_kept(self, words: str) -> None:
         self._deliver(lambda: self._set({"kept": words}))
@@ -239,7 +242,7 @@ class Recovery(t.HasTraits):
 
     # Leaving
 
-    def _leave_session(self, session: Session) -> None:
+    def _set_aside(self, session: Session) -> None:
         """Keep what is left for `session` one click away, where it has steps."""
         before, left = self.session, self._left_one
         if left is not None and left.session is session:

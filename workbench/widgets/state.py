@@ -281,7 +281,7 @@ class WorkbenchState(
     def _take(
         self,
         session: Session,
-        how: Mapping[str, Any],
+        how: Mapping[str, Any] | None = None,
         after: Path | None = None,
         screen: Mapping[str, Any] | None = None,
     ) -> None:
@@ -297,9 +297,8 @@ class WorkbenchState(
         after: Path | None = None,
         screen: Mapping[str, Any] | None = None,
     ) -> None:
-        self._leave_session(session)
-        if self._leave is not None:
-            self._leave()
+        self._set_aside(session)
+        self._leave_session()
         self.session, self._choice = session, None
         self._leave_group()
         self._leave = session.subscribe(lambda event: self._changed(session))
@@ -318,15 +317,17 @@ class WorkbenchState(
 
     def close(self) -> None:
         """Let go of the session and of all threads; what runs is cancelled."""
+        if hasattr(self, "_leave"):  # else it was never made whole
+            self._leave_session()
+            for worker in self._workers:
+                worker.stop(0)
+        super().close()
+
+    def _leave_session(self) -> None:
         if self._leave is not None:
             self._leave()
-            self._leave = None
-        if self._saves is not None:
-            self._saves.close()
-            self._saves = None
-        for worker in self._workers:
-            worker.stop(0)
-        super().close()
+        self._leave = None
+        self._keep_no_more()
 
     def _changed(self, session: Session) -> None:
         values = read_session(session)

@@ -159,9 +159,9 @@ export const busy = (state) => Boolean(state.wbwSent || state.get("progress").wh
 
 // A command to the kernel. The page counts as busy from here until the kernel answers, so that a second
 // click finds nothing to press. That is kept beside the traits: a set trait would go to the kernel too.
-const ASIDE = ["cancel", "save", "put_off"]; // heard while something runs, and no work of their own on the page
+const BESIDE = ["cancel", "save", "put_off"]; // heard while something runs, and no work of their own on the page
 export function send(state, command, rest = {}) {
-  if (!ASIDE.includes(command)) {
+  if (!BESIDE.includes(command)) {
     state.wbwSent = true;
     state.trigger("change:progress");
     state.once("change:progress change:error", () => (state.wbwSent = false));

@@ -1,0 +1,231 @@
+"""What was there before is offered, taken up with what was beside it, and never mixed with what is there."""
+
+import gc
+import threading
+import time
+
+import pytest
+import torch
+from states import PATIENCE, failing, idle, message, small_session
+
+from workbench.session.autosave import runs
+from workbench.session.session import Session
+from workbench.widgets.recovery import LEFT
+from workbench.widgets.state import WorkbenchState
+
+
+def shown(session, root, **options):
+    return idle(WorkbenchState(session, autosave=root, **options))
+
+
+def fresh():
+    session = small_session()
+    session.measure()
+    return session
+
+
+def settled(state):
+    idle(state)
+    state._saves.wait(PATIENCE)
+    return state
+
+
+def committed(state, layer="0", width=9):
+    state.choose(layer)
+    state.width = width
+    idle(state)
+    state.commit()
+    return settled(state)
+
+
+def tensors(session):
+    return {name: tensor.clone() for name, tensor in session.model.state_dict().items()}
+
+
+def test_it_is_offered_and_taken_up_with_what_was_set_beside_it(tmp_path):
+    before = committed(shown(fresh(), tmp_path))
+    before.widths = {"2": 5}
+    before.theta = 0.7
+    before.plan("equal", {"target": "60 %"})
+    settled(before)
+    wanted = dict(before.widths)
+    time.sleep(1.2)  # PAUSE
+    settled(before)
+    made = tensors(before.session)
+    before.close()
+    state = shown(fresh(), tmp_path)
+    (offer,) = state.offers
+    assert offer["words"].startswith("small, 1 step, ")
+    assert offer["lost"] == ""
+    message(state, "take_up", run=offer["run"])
+    settled(state)
+    assert state.error == ""
+    assert (state.position, state.theta, state.widths) == (1, 0.7, wanted)
+    assert all(torch.equal(one, made[name]) for name, one in tensors(state.session).items())
+    assert state.offers == []
+    assert "Taken up" in state.notice
+    (run,) = runs(tmp_path)  # what it came from is away
+    assert run.folder == state._saves.folder
+
+
+def test_what_ran_when_it_ended_is_said_to_be_lost(tmp_path):
+    before = committed(shown(fresh(), tmp_path))
+    go = threading.Event()
+    before._start("commit", "committing 2", lambda progress, cancel: go.wait(PATIENCE))
+    deadline = time.monotonic() + PATIENCE
+    while not runs(tmp_path)[0].about.doing and time.monotonic() < deadline:
+        time.sleep(0.02)
+    state = shown(fresh(), tmp_path)
+    assert state.offers[0]["lost"] == "committing 2"
+    message(state, "take_up", run=state.offers[0]["run"])
+    settled(state)
+    assert "lost: committing 2" in state.notice
+    go.set()
+    settled(before)
+    assert runs(tmp_path)[0].about.doing == ""
+
+
+def test_nothing_is_offered_without_steps_or_of_another_model(tmp_path):
+    shown(fresh(), tmp_path)
+    assert shown(fresh(), tmp_path).offers == []
+    committed(shown(fresh(), tmp_path))
+    other = Session(
+        torch.nn.Sequential(torch.nn.Linear(5, 9), torch.nn.ReLU(), torch.nn.Linear(9, 2)), torch.randn(31, 5)
+    )
+    other.measure()
+    assert shown(other, tmp_path).offers == []
+
+
+def test_switched_off_nothing_is_kept_and_nothing_offered(tmp_path):
+    committed(shown(fresh(), tmp_path))
+    there = sorted(tmp_path.rglob("*"))
+    state = shown(fresh(), False)
+    state.choose("0")
+    state.commit()
+    idle(state)
+    assert state.offers == []
+    assert state.kept == ""
+    assert sorted(tmp_path.rglob("*")) == there
+
+
+def test_another_model_leaves_the_steps_one_click_away(tmp_path, monkeypatch):
+    state = committed(shown(fresh(), tmp_path))
+    made, session = tensors(state.session), state.session
+    monkeypatch.setattr(Session, "example", classmethod(lambda cls, name, **options: fresh()))
+    message(state, "load", name="digits-cnn")
+    settled(state)
+    assert state.session is not session
+    assert state.offers[0] == {"run": LEFT, "words": "small, 1 step, left for another model", "lost": ""}
+    assert len(state.offers) == 1  # not again as a run
+    message(state, "take_up", run=LEFT)
+    settled(state)
+    assert state.session is session
+    assert all(torch.equal(one, made[name]) for name, one in tensors(state.session).items())
+    assert state.offers == []
+    state.undo()
+    settled(state)
+    assert state.position == 0
+
+
+@pytest.mark.parametrize("where", ["offer", "folder"])
+def test_what_cannot_be_brought_back_says_so_and_changes_nothing(tmp_path, where):
+    before = committed(shown(fresh(), tmp_path / "runs"))
+    before.session.save(tmp_path / "saved")
+    before.close()
+    state = shown(fresh(), tmp_path / "runs")
+    session = state.session
+    folder = tmp_path / "saved" if where == "folder" else runs(tmp_path / "runs")[0].folder
+    blob = next((folder / "tensors").iterdir())
+    blob.write_bytes(b"damaged")
+    if where == "folder":
+        message(state, "open_saved", folder=str(folder), take_over=False, read_only=False)
+    else:
+        message(state, "take_up", run=state.offers[0]["run"])
+    settled(state)
+    assert blob.name in state.error
+    assert state.session is session
+    assert state.position == 0
+
+
+def test_a_saved_session_is_opened_in_place_of_the_present_one(tmp_path):
+    before = committed(shown(fresh(), tmp_path / "runs"))
+    before.session.save(tmp_path / "saved")
+    made = tensors(before.session)
+    state = committed(shown(fresh(), tmp_path / "runs"), "2", 3)
+    message(state, "open_saved", folder=str(tmp_path / "saved"), take_over=False, read_only=False)
+    settled(state)
+    assert state.error == ""
+    assert all(torch.equal(one, made[name]) for name, one in tensors(state.session).items())
+    assert state.offers[0]["words"] == "small, 1 step, left for another model"
+
+
+def test_one_of_another_model_says_what_to_load(tmp_path):
+    other = Session(
+        torch.nn.Sequential(torch.nn.Linear(5, 9), torch.nn.ReLU(), torch.nn.Linear(9, 2)),
+        torch.randn(31, 5),
+        name="else",
+        data_name="rows",
+    )
+    other.measure()
+    other.save(tmp_path)
+    state = shown(fresh(), False)
+    message(state, "open_saved", folder=str(tmp_path), take_over=False, read_only=False)
+    idle(state)
+    assert "session of else on rows: load these first" in state.error
+    assert state.error_at == "export"
+
+
+def test_a_disk_that_is_full_is_said_and_the_work_goes_on(tmp_path, monkeypatch):
+    state = shown(fresh(), tmp_path)
+    state._saves.wait(PATIENCE)
+    with monkeypatch.context() as patch:
+        patch.setattr("workbench.session.store.write_whole", failing("No space left on device", OSError))
+        committed(state)
+        assert "No space left" in state.kept
+    assert state.position == 1
+    committed(state, "2", 5)
+    assert state.kept == ""
+
+
+def test_saving_works_beside_a_job_that_hangs(tmp_path):
+    state = shown(fresh(), False)
+    go = threading.Event()
+    state._start("commit", "waiting", lambda progress, cancel: go.wait(PATIENCE))
+    message(state, "save", folder=str(tmp_path / "saved"), replace=False)
+    assert state._aside.wait(PATIENCE)
+    assert state.progress["what"] == "waiting"  # still there, and said to be
+    assert (tmp_path / "saved" / "recipe.json").is_file()
+    assert state.ended["command"] == "save"
+    go.set()
+    idle(state)
+
+
+def test_views_that_are_closed_let_go_of_threads_listeners_and_runs(tmp_path):
+    session = fresh()
+    before = threading.active_count()
+    for _ in range(20):
+        state = shown(session, tmp_path)
+        state.close()
+    assert session._listeners == []
+    del state
+    deadline = time.monotonic() + PATIENCE
+    while threading.active_count() > before and time.monotonic() < deadline:
+        gc.collect()
+        time.sleep(0.02)
+    assert threading.active_count() <= before
+
+
+def test_threads_of_views_that_stay_end_by_themselves(monkeypatch):
+    monkeypatch.setattr("workbench.widgets.jobs.IDLE_SECONDS", 0.05)
+    session = fresh()
+    before = threading.active_count()
+    states = [shown(session, False) for _ in range(20)]
+    deadline = time.monotonic() + PATIENCE
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert threading.active_count() <= before
+    state = states[7]
+    state.choose("0")
+    state.commit()
+    idle(state)
+    assert all(one.position == 1 for one in map(idle, states))
