@@ -144,17 +144,27 @@ def _say(tell: Callable[[str], object], what: str, *_round: object) -> None:
     tell(what)
 
 
-def _failures(trials: Trials, base: list[UnitGroup], groups: list[UnitGroup]) -> dict[str, str]:
-    """Why groups cannot go at this size, beside each other and beside `base`, by name."""
-    reason = trials.failure([*base, *groups], 0)
+def _failures(
+    trials: Trials, base: list[UnitGroup], groups: list[UnitGroup], known: str = ""
+) -> dict[str, str]:
+    """Why groups cannot go at this size, beside each other and beside `base`, by name.
+
+    Those at whose layers it showed are tried after the others. `known`: why all at once cannot go, where that
+    is known.
+    """
+    reason = (known or trials.failure([*base, *groups], 0)) if groups else ""
     if not reason:
         return {}
     if len(groups) == 1:
         return {groups[0].name: reason}
-    half = len(groups) // 2
-    failures = _failures(trials, base, groups[:half])
-    good = [group for group in groups[:half] if group.name not in failures]
-    return failures | _failures(trials, [*base, *good], groups[half:])
+    second = [] if known else [group.name for group in groups if group.name in trials.blamed]
+    if not 0 < len(second) < len(groups):
+        second = [group.name for group in groups[len(groups) // 2 :]]
+    first = [group for group in groups if group.name not in second]
+    failures = _failures(trials, base, first)
+    good = [group for group in first if group.name not in failures]
+    rest = [group for group in groups if group.name in second]
+    return failures | _failures(trials, [*base, *good], rest, "" if failures else reason)
 
 
 def other_sizes(example: Inputs, swapped: bool = False) -> Iterator[Inputs]:

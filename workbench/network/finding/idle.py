@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from torch import nn
 
-from workbench.network.finding.mending import pattern
+from workbench.network.finding.sisters import pattern
 from workbench.network.groups import UnitGroup
 from workbench.network.layers import is_linear_layer
 

@@ -97,15 +97,18 @@ def _folded(live: Sequence[int], boxes: Sequence[Cut], fold: int) -> list[Atom]:
 
 def _imbalance(cut: Cut) -> Callable[[Atom], tuple[int, ...]]:
     """How far an atom is from lying in the cut's parts as their sizes are; zeros: in proportion."""
-    counts: dict[int, np.ndarray] = defaultdict(lambda: np.zeros(len(cut.sizes), dtype=np.int64))
+    counts: defaultdict[int, np.ndarray] = defaultdict(lambda: np.zeros(len(cut.sizes), dtype=np.int64))
     for index, part in enumerate(torch.split(cut.labels, list(cut.sizes))):
         for label in part.tolist():
             counts[label][index] += 1
     sizes = np.array(cut.shares)
-    nothing = np.zeros(len(sizes), dtype=np.int64)
+    nothing = (0,) * len(sizes)
 
     def of(atom: Atom) -> tuple[int, ...]:
-        total = sum((counts.get(label, nothing) for label in atom), nothing)
+        inside = [counts[label] for label in atom if label in counts]
+        if not inside:  # most lie in other cuts
+            return nothing
+        total = sum(inside[1:], inside[0])
         return tuple((total * sizes.sum() - sizes * total.sum()).tolist())
 
     return of

@@ -9,18 +9,19 @@ from torch import nn
 
 from workbench.network.deriving import derived
 from workbench.network.duplicating import duplicate
-from workbench.network.running import Inputs, call
+from workbench.network.running import Inputs, call, one_line
 
 LookedUp = frozenset[tuple[str, str]]  # (a module's name, an attribute's)
 
 
 @torch.no_grad()
-def looked_up(model: nn.Module, example: Inputs) -> LookedUp | None:
+def looked_up(model: nn.Module, example: Inputs, until: str = "") -> LookedUp | None:
     """Whole numbers of modules that one pass looks up by name; None where that cannot be seen.
 
     Args:
         model: in evaluation mode; a copy of it, which has the same parameters, runs.
         example: a batch as the model takes it.
+        until: the error, in one line, with which the pass is known to end.
     """
     found: set[tuple[str, str]] = set()
     try:
@@ -30,8 +31,9 @@ def looked_up(model: nn.Module, example: Inputs) -> LookedUp | None:
             if not isinstance(module, torch.jit.ScriptModule):
                 module.__class__ = _telling(type(module), name, found)
         call(watched, example)
-    except Exception:  # a class that cannot be derived from, or code that asks for the very class
-        return None
+    except Exception as error:  # a class that cannot be derived from, or code that asks for the very class
+        if not until or one_line(error) != until:
+            return None
     return frozenset(found)
 
 

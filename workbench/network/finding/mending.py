@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -70,14 +69,3 @@ def mends(
 def way_of(mended: UnitGroup) -> tuple[Any, ...]:
     """How a group was mended: names of the numbers, by which the next group's are tried first."""
     return bool(mended.sizes), tuple(sorted({one.name for one in mended.attributes}))
-
-
-def pattern(name: str) -> str:
-    """A module's name without the numbers of what it stands in, which tell repeated blocks apart."""
-    home, point, own = name.rpartition(".")
-    return re.sub(r"\d+", "#", home) + point + own
-
-
-def are_alike(groups: Sequence[UnitGroup]) -> bool:
-    """Whether groups are those of one layer of a repeated block."""
-    return len({pattern(group.name) for group in groups}) == 1

@@ -6,27 +6,26 @@ around that must fall with their units; all that is left is proved once more, to
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from workbench.network.duplicating import is_ordinary
 from workbench.network.fewer import few_examples, on_few
 from workbench.network.finding.assembly import Discovery, discover
 from workbench.network.finding.elsewhere import Parts, Sizes, proved_elsewhere
 from workbench.network.finding.hindrances import owners_of, structural_reason
 from workbench.network.finding.idle import idle_layers, idle_sister
+from workbench.network.finding.joint import Failures, Joint
 from workbench.network.finding.linking import Link, bonds, link, merged, without_units
-from workbench.network.finding.looking_up import LookedUp, looked_up
-from workbench.network.finding.mending import are_alike, choices, mends, pattern, way_of
-from workbench.network.finding.noted_sizes import code_sizes
+from workbench.network.finding.remembering import RememberedTrials
+from workbench.network.finding.repairing import Repairs
+from workbench.network.finding.sisters import Sisters, pattern
 from workbench.network.finding.staying import what_stays
 from workbench.network.finding.trials import BREAKS, ROUNDS, Tell, Trials, untold
-from workbench.network.groups import Attribute, UnitGroup
+from workbench.network.groups import UnitGroup
 from workbench.network.layers import is_linear_layer
 from workbench.network.running import Inputs, batch_length, call, call_order, tensors_of
 from workbench.network.tensors import sharing_copy
@@ -35,11 +34,9 @@ TRACED_EXAMPLES = 2
 PROVED_EXAMPLES = 8
 PROVED_WORK = 1 << 32  # multiply–accumulates of a pass, beyond which fewer examples, but two, must do
 STAGES = 3 + ROUNDS  # of finding groups: a pass, the trace, each round of the proof, and another size
-SISTERS = 2  # groups of repeated layers for which everything is tried before the others are given up
 FOLDS = 2  # axes of a folded one that are tried as the one that adapts
 UNMATCHED = "no units are left elsewhere with which they could go in step"
 ONE_STAYS = "the network breaks where a single unit is left: this one stays beside it"
-Failures = dict[str, str]  # why a group cannot go, by its name
 
 
 def find_groups(model: nn.Module, example_input: Inputs) -> tuple[UnitGroup, ...]:
@@ -148,36 +145,36 @@ class _Proof:
         groups: Sequence[UnitGroup],
         singles: Mapping[str, UnitGroup],
     ):
-        self.trials, self.model, self.found, self.singles = trials, trials.model, found, singles
+        self.trials, self.found, self.singles = RememberedTrials(trials), found, singles
         self.all = {group.name: group for group in groups}
         self.candidates = [group for group in groups if group.prunable]
-        # Bound ones mostly fail: each for itself, not by halving all.
+        # Bound ones mostly fail: each kind for itself, not by halving all.
         self.bound = bonds(found)
-        self.mended_by: tuple = ()  # how the last group was mended
-        self._one_by_one: set[str] = set()  # patterns of names of groups that nothing mends together
-        self._unmended: Counter[str] = Counter()  # groups of a pattern for which all was tried in vain
-
-    def _choices(self, group: UnitGroup) -> list[tuple[Attribute, ...]]:
-        found = choices(group, self.model)
-        few = len(found) < 3  # tried sooner than looked for
-        return found if few else choices(group, self.model, self._looked_up)
-
-    @cached_property
-    def _looked_up(self) -> LookedUp | None:
-        return looked_up(self.model, self.trials.example)
+        self.sisters = Sisters(found.groups)
+        self.repairs = Repairs(self.trials, found, self.sisters)
+        self.joint = Joint(self.trials, self.sisters, self.repairs)
+        self._presumed: set[str] = set()  # groups that were not tried alone, since a sister failed
 
     def groups(self) -> tuple[UnitGroup, ...]:
         """Every group with its verdict, in the order of running."""
-        tied = {g.name: self.trials.failure([g], 0) for g in self.candidates if self.bound[g.name]}
-        failures = {name: reason for name, reason in tied.items() if reason}
-        passed, more = self._parted([], [g for g in self.candidates if g.name not in failures], 0)
+        failures = self._tied([g for g in self.candidates if self.bound[g.name]])
+        passed, more = self.joint.parted([], [g for g in self.candidates if g.name not in failures], 0)
         failures |= more
         # Mostly whatever passes one round passes all: then those that can be helped share the other rounds.
         found = self._helped(passed, failures, done=1) if failures else None
         if found is None:
-            passed, more = self._passing(passed, done=1)
+            passed, more = self.joint.passing(passed, done=1)
             found = self._helped(passed, failures | more, done=ROUNDS)
         return found or ()
+
+    def _tied(self, bound: Sequence[UnitGroup]) -> Failures:
+        """Why groups that are taken apart cannot go alone: one of each kind is tried, sisters later."""
+        failures = Failures()
+        for first, *others in self.sisters.by_cuts(bound, self.bound):
+            if reason := self.trials.failure([first], 0):
+                failures |= {group.name: reason for group in (first, *others)}
+                self._presumed |= {group.name for group in others}
+        return failures
 
     def _helped(self, passed: list[UnitGroup], failures: Failures, done: int) -> tuple[UnitGroup, ...] | None:
         """The groups, those that failed linked or mended where that is possible.
@@ -188,69 +185,20 @@ class _Proof:
         links = self._links(failing, passed)
         linked = {name for one in links for name in one.units}
         passed = [group for group in passed if group.name not in linked]
-        mended = [
-            better
-            for group in failing
-            if group.name not in linked
-            if (better := self._mended(group)) is not None
-        ]
-        away = linked | {group.name for group in mended}
+        mended = self.repairs.all_mended([group for group in failing if group.name not in linked])
+        away = linked | mended.keys()
         links += self._alike([group for group in failing if group.name not in away])
         away |= {name for one in links for name in one.units}
-        broken = [group for group in failing if failures[group.name].startswith(BREAKS)]
-        spared = [self._spared(group) for group in broken if group.name not in away]
-        kept = [*passed, *mended, *(one.group for one in links), *filter(None, spared)]
-        kept, more = self._passing(kept, 0 if len(kept) > len(passed) else done)
+        left = [group for group in failing if group.name not in away]
+        failures = failures | {g.name: self.trials.failure([g], 0) for g in left if g.name in self._presumed}
+        alone = [group for group in left if not failures[group.name]]
+        broken = [group for group in left if failures[group.name].startswith(BREAKS)]
+        spared = [self._spared(group) for group in broken]
+        kept = [*passed, *mended.values(), *(one.group for one in links), *alone, *filter(None, spared)]
+        kept, more = self.joint.passing(kept, 0 if len(kept) > len(passed) else done)
         if more and done < ROUNDS:
             return None
         return self._listed(kept, failures | more, links)
-
-    def _passing(self, groups: Sequence[UnitGroup], done: int) -> tuple[list[UnitGroup], Failures]:
-        """Those that pass every round, all of them together, and why the others do not.
-
-        `done`: rounds, the first ones, that they have passed together.
-        """
-        passed, failures = list(groups), Failures()
-        round_, since = done % ROUNDS, done  # rounds passed since a group was left out
-        while passed and since < ROUNDS:
-            passed, failed = self._parted([], passed, round_)
-            failures |= failed
-            since = 1 if failed else since + 1
-            round_ = (round_ + 1) % ROUNDS
-        return passed, failures
-
-    def _parted(
-        self, base: list[UnitGroup], groups: list[UnitGroup], round_: int, known: str = ""
-    ) -> tuple[list[UnitGroup], Failures]:
-        """The groups that can go beside `base`: all at once where that holds; else one part after another.
-
-        The second part are those at whose layers the failure showed, or one half. `known`: why all of them
-        at once cannot go, where that is known.
-        """
-        if not groups:
-            return [], {}
-        reason = known or self.trials.failure([*base, *groups], round_)
-        if not reason:
-            return groups, {}
-        if len(groups) == 1:
-            return [], {groups[0].name: reason}
-        breaks = round_ == 0 and reason.startswith(BREAKS)
-        together = self._mended_together(base, groups) if breaks and are_alike(groups) else []
-        if together:
-            return together, {}
-        blamed = {group.name for group in groups if known or group.name in self.trials.blamed}
-        alike = {pattern(name) for name in blamed}
-        if len(blamed) == 1 or len(alike) > 1:  # layers of repeated blocks fail alike, one after another
-            alike = {pattern(groups[-1].name)} if known else alike
-            blamed = {group.name for group in groups if pattern(group.name) in alike}
-        second = [group for group in groups if group.name in blamed]
-        if not 0 < len(second) < len(groups):
-            second = groups[len(groups) // 2 :]
-        names = {group.name for group in second}
-        first, failures = self._parted(base, [g for g in groups if g.name not in names], round_)
-        second, more = self._parted([*base, *first], second, round_, "" if failures else reason)
-        left = {group.name: group for group in (*first, *second)}
-        return [left[group.name] for group in groups if group.name in left], failures | more
 
     def _links(self, failing: Sequence[UnitGroup], passed: Sequence[UnitGroup]) -> list[Link]:
         """Links that pass for themselves, of groups that fail for themselves.
@@ -296,58 +244,16 @@ class _Proof:
 
     def _proved(self, links: Sequence[Link]) -> list[Link]:
         """Those of the links that pass a first round, mended where they need it."""
-        good, _ = self._parted([], [one.group for one in links], 0)
-        names, out = {group.name for group in good}, []
-        for one in links:
-            if one.group.name in names:
-                out.append(one)
-            elif (better := self._mended(one.group, "a link")) is not None:
-                out.append(replace(one, group=better))
-        return out
-
-    def _mended(self, group: UnitGroup, kind: str = "") -> UnitGroup | None:
-        """The group with the numbers of the modules around that must fall with its units, found by trying.
-
-        `kind`: what else than their layer tells groups apart that are tried in vain.
-        """
-        like = kind + pattern(group.name)
-        ways = sorted(self._mends(group), key=lambda way: way_of(way) != self.mended_by)
-        if self._unmended[like] >= SISTERS:
-            ways = [way for way in ways if way_of(way) == self.mended_by]
-        for trial in ways:
-            if not self.trials.failure([trial], 0):
-                self.mended_by = way_of(trial)
-                return trial
-        self._unmended[like] += 1
-        return None
-
-    def _mends(self, group: UnitGroup) -> list[UnitGroup]:
-        trace = self.found.trace
-        sizes = code_sizes(group, trace.labels, (trace.rows, trace.carriers), trace.sizes)
-        kept = all(is_ordinary(self.model.get_submodule(size.module)) for size in sizes)  # by copies
-        return mends(group, self._choices(group), sizes if kept else ())
-
-    def _mended_together(self, base: Sequence[UnitGroup], groups: Sequence[UnitGroup]) -> list[UnitGroup]:
-        """Groups of layers that are repeated, all of them with the numbers that mend the first one.
-
-        Empty where these numbers do not mend all of them, beside `base`.
-        """
-        repeated = pattern(groups[0].name)
-        first = None if repeated in self._one_by_one else self._mended(groups[0])
-        self._one_by_one.add(repeated)
-        if first is None:
-            return []
-        found = [first]
-        for group in groups[1:]:
-            alike = [way for way in self._mends(group) if way_of(way) == self.mended_by]
-            if not alike:
-                return []
-            found.append(alike[0])
-        return [] if self.trials.failure([*base, *found], 0) else found
+        passed, _ = self.joint.parted([], [one.group for one in links], 0)
+        good = {group.name: group for group in passed}
+        good |= self.repairs.all_mended([one.group for one in links if one.group.name not in good])
+        return [replace(one, group=good[one.group.name]) for one in links if one.group.name in good]
 
     def _spared(self, group: UnitGroup) -> UnitGroup | None:
         """The group less its first unit, which stays, where the network breaks at a single one."""
-        rest = None if self.bound[group.name] or group.width < 3 else without_units(group, [0])
+        if self.bound[group.name] or group.width < 3 or self.trials.failure([group], 0):
+            return None  # the first round leaves more than one
+        rest = without_units(group, [0])
         if rest is None or any(self.trials.failure([rest], round_) for round_ in range(ROUNDS)):
             return None
         return rest

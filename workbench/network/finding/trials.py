@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.network.finding.benches import Bench, Seen, careful_bench, quick_bench
+from workbench.network.finding.looking_up import LookedUp, looked_up
 from workbench.network.groups import Reader, UnitGroup, renumbered
 from workbench.network.layers import SPATIAL, output_count
 from workbench.network.running import Inputs, batch_length, call, one_line, received, tensors_of
@@ -80,8 +81,8 @@ class Trials:
     All of the batch runs in each: what code does to the units of one place may show on few examples alone.
     `passes` counts the forward passes in evaluation mode. `model` is in it and is not changed. `alike`: it
     does nothing else in training mode, else what that does is tried too. `blamed`: of the last failure, the
-    groups at whose layers it showed first, where that is known. `tell` is told, before each trial, in which
-    round the proof is, and of what it is.
+    groups at whose layers it showed first, where that is known; `stopped`: the module in which the network
+    broke. `tell` is told, before each trial, in which round the proof is, and of what it is.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Trials:
         self._quick = quick_bench(model, example)
         self._careful: Bench | None = None
         self.blamed: frozenset[str] = frozenset()
+        self.stopped = ""
 
     def refusal(self) -> str:
         """Why the network does not take the batch, '' where it does; the pass serves the trials."""
@@ -146,7 +148,7 @@ class Trials:
     def _failure_on(self, bench: Bench, groups: Sequence[UnitGroup], lost: dict[str, Tensor]) -> str:
         names = {reader.module for group in groups for reader in group.readers} | {""}
         alive = _surviving_rows(groups, lost, bench.model, names)
-        pruned = bench.model
+        pruned, self.stopped = bench.model, ""
         try:
             pruned = _without(bench, groups, lost)
             removed = self._outputs(bench, groups, pruned)
@@ -155,7 +157,8 @@ class Trials:
             with silenced(bench.model, groups, lost):
                 zeroed = self._at_rows(self._outputs(bench, groups), alive)
         except Exception as error:
-            self.blamed = _near(_broken_at(error, pruned), groups)
+            places = _broken_at(error, pruned)
+            self.blamed, self.stopped = _near(places, groups), next(iter(places), "")
             return BREAKS + one_line(error)
         whole = self._at_rows([(name, seen) for name, seen in bench.whole if name in names], alive)
         reason, name = _difference(bench, whole, removed, zeroed)
@@ -164,6 +167,18 @@ class Trials:
             return reason
         training = bench.training()
         return "" if training is None else training.failure(pruned, groups, lost)
+
+    def looked_up(self, group: UnitGroup, reason: str) -> LookedUp | None:
+        """Whole numbers that the network looks up until it breaks without some of the group's units.
+
+        `reason`: why it breaks. None where that cannot be seen.
+        """
+        bench = self._quick or self._careful
+        if bench is None:
+            return None
+        lost = {group.name: lost_in_round(0, self._index_of(group.name), group.width)}
+        self.passes += 1
+        return looked_up(_without(bench, [group], lost), bench.example, reason.removeprefix(BREAKS))
 
     def _at_rows(self, seen: Seen, alive: dict[str, Tensor]) -> Seen:
         """What was seen, of the outputs of layers that lose rows those that stay."""

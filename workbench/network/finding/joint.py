@@ -1,0 +1,118 @@
+"""Groups that go together: all at once where that holds, else less those at whose layers it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from workbench.network.finding.remembering import RememberedTrials
+from workbench.network.finding.repairing import Repairs
+from workbench.network.finding.sisters import Kind, Sisters
+from workbench.network.finding.trials import BREAKS, ROUNDS
+from workbench.network.groups import UnitGroup
+
+Failures = dict[str, str]  # why a group cannot go, by its name
+
+
+class Joint:
+    """Trials of many groups of one network at once."""
+
+    def __init__(self, trials: RememberedTrials, sisters: Sisters, repairs: Repairs):
+        self.trials, self.sisters, self.repairs = trials, sisters, repairs
+
+    def passing(self, groups: Sequence[UnitGroup], done: int) -> tuple[list[UnitGroup], Failures]:
+        """Those that pass every round, all of them together, and why the others do not.
+
+        `done`: rounds, the first ones, that they have passed together.
+        """
+        passed, failures = list(groups), Failures()
+        round_, since = done % ROUNDS, done  # rounds passed since a group was left out
+        while passed and since < ROUNDS:
+            passed, failed = self.parted([], passed, round_)
+            failures |= failed
+            since = 1 if failed else since + 1
+            round_ = (round_ + 1) % ROUNDS
+        return passed, failures
+
+    def parted(
+        self, base: list[UnitGroup], groups: list[UnitGroup], round_: int, known: str = ""
+    ) -> tuple[list[UnitGroup], Failures]:
+        """The groups that can go beside `base`: all at once where that holds; else one part after another.
+
+        The second part are those at whose layers the failure showed, or one half. `known`: why all of them
+        at once cannot go, where that is known.
+        """
+        if not groups:
+            return [], {}
+        reason = known or self.trials.failure([*base, *groups], round_)
+        if not reason:
+            return groups, {}
+        if len(groups) == 1:
+            return [], {groups[0].name: reason}
+        if round_ == 0 and not known and reason.startswith(BREAKS):
+            kept, aside = self._sifted(base, groups)
+            if kept and kept != groups:
+                first, failures = self.parted(base, kept, 0)
+                alone = {group.name: self.trials.failure([group], 0) for group in aside}
+                second, more = self.parted([*base, *first], [g for g in aside if not alone[g.name]], 0)
+                failures |= {name: why for name, why in alone.items() if why}
+                return _in_order(groups, [*first, *second]), failures | more
+        blamed = {group.name for group in groups if known or group.name in self.trials.blamed}
+        alike = {self.sisters.kind(name) for name in blamed}
+        if len(blamed) == 1 or len(alike) > 1:  # layers of repeated blocks fail alike, one after another
+            alike = {self.sisters.kind(groups[-1].name)} if known else alike
+            blamed = {group.name for group in groups if self.sisters.kind(group.name) in alike}
+        second = [group for group in groups if group.name in blamed]
+        if not 0 < len(second) < len(groups):
+            second = groups[len(groups) // 2 :]
+        names = {group.name for group in second}
+        first, failures = self.parted(base, [g for g in groups if g.name not in names], round_)
+        second, more = self.parted([*base, *first], second, round_, "" if failures else reason)
+        return _in_order(groups, [*first, *second]), failures | more
+
+    def _sifted(
+        self, base: list[UnitGroup], groups: list[UnitGroup]
+    ) -> tuple[list[UnitGroup], list[UnitGroup]]:
+        """Groups that break the network beside `base` mended with their sisters, and others as they were.
+
+        What is left may still fail, in another way or where none of them has a layer.
+        """
+        kept, aside, settled = list(groups), [], set[Kind]()
+        while kept and self.trials.failure([*base, *kept], 0).startswith(BREAKS):
+            blamed = [group for group in kept if group.name in self.trials.blamed]
+            first = {self.sisters.kind(group.name): group for group in reversed(blamed)}
+            failing = [g for kind, g in first.items() if kind not in settled and self.trials.failure([g], 0)]
+            settled |= first.keys()
+            gone = {group.name for group in blamed} if not failing else set()
+            for group in failing:
+                better = self.repairs.mended(group)
+                if better is None:
+                    kind = self.sisters.kind(group.name)
+                    gone |= {one.name for one in kept if self.sisters.kind(one.name) == kind}
+                else:
+                    kept, mended = self._with_sisters(kept, group, better)
+                    settled |= mended
+            if not blamed:
+                break
+            aside += [group for group in groups if group.name in gone]
+            kept = [group for group in kept if group.name not in gone]
+        return kept, aside
+
+    def _with_sisters(
+        self, groups: list[UnitGroup], mended: UnitGroup, better: UnitGroup
+    ) -> tuple[list[UnitGroup], set[Kind]]:
+        """The groups, all of the kinds that fail alone mended as one was, and these kinds."""
+        own, out = self.sisters.kind(mended.name), []
+        fails = {own: True}
+        for group in groups:
+            kind = self.sisters.kind(group.name)
+            like = better if group is mended else self.repairs.alike(better, group)
+            if like is not None and kind not in fails:
+                fails[kind] = bool(self.trials.failure([group], 0))
+            out.append(like if like is not None and fails[kind] else group)
+        return out, {kind for kind, alone in fails.items() if alone}
+
+
+def _in_order(groups: Sequence[UnitGroup], found: Sequence[UnitGroup]) -> list[UnitGroup]:
+    """What was found, by the names of the groups, in their order."""
+    left = {group.name: group for group in found}
+    return [left[group.name] for group in groups if group.name in left]

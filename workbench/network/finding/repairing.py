@@ -1,0 +1,110 @@
+"""Repairing groups that fail: what mends one is tried on its sisters at once, and first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from functools import cached_property
+
+from workbench.network.duplicating import is_ordinary
+from workbench.network.finding.assembly import Discovery
+from workbench.network.finding.looking_up import LookedUp, looked_up
+from workbench.network.finding.mending import choices, mends, way_of
+from workbench.network.finding.noted_sizes import code_sizes
+from workbench.network.finding.remembering import RememberedTrials
+from workbench.network.finding.sisters import Kind, Sisters
+from workbench.network.finding.trials import BREAKS
+from workbench.network.groups import Attribute, UnitGroup
+
+SISTERS = 2  # groups of repeated layers for which everything is tried before the others are given up
+FEW = 3  # repairs that are tried sooner than looked for
+
+
+class Repairs:
+    """The repairs of one network's groups, found by trying."""
+
+    def __init__(self, trials: RememberedTrials, found: Discovery, sisters: Sisters):
+        self.trials, self.found, self.sisters = trials, found, sisters
+        self._way: tuple = ()  # how the last group was mended
+        self._unmended: Counter[tuple[bool, Kind]] = Counter()  # for how many of a kind all was in vain
+        self._ways: dict[int, tuple[UnitGroup, list[UnitGroup]]] = {}  # of a group, by its identity
+
+    def mended(self, group: UnitGroup) -> UnitGroup | None:
+        """The group with the numbers of the modules around that must fall with its units."""
+        like = bool(group.linked), self.sisters.kind(group.name)
+        ways = sorted(self._mends(group), key=lambda way: way_of(way) != self._way)
+        if self._unmended[like] >= SISTERS:
+            ways = [way for way in ways if way_of(way) == self._way]
+        unmended = self._outcome(group) if len(ways) > 1 else None
+        idle: set[Attribute] = set()  # numbers that alone change nothing of how the network breaks
+        for trial in ways:
+            numbers = set(trial.attributes)
+            if numbers and numbers <= idle:
+                continue
+            outcome = self._outcome(trial)
+            if not outcome[0]:
+                self._way = way_of(trial)
+                return trial
+            if outcome == unmended and len(numbers) == 1 and outcome[0].startswith(BREAKS):
+                idle |= numbers
+        self._unmended[like] += 1
+        return None
+
+    def all_mended(self, groups: Iterable[UnitGroup]) -> dict[str, UnitGroup]:
+        """Those of groups that fail alone which can be mended, by name, each as it passes."""
+        left, out = list(groups), {}
+        while left:
+            first, *left = left
+            better = self.mended(first)
+            if better is None:
+                continue
+            out[first.name] = better
+            together = self._passing([one for group in left if (one := self.alike(better, group))])
+            out |= together
+            left = [group for group in left if group.name not in together]
+        return out
+
+    def alike(self, better: UnitGroup, group: UnitGroup) -> UnitGroup | None:
+        """The group mended as `better` is, a sister, or as its own code asks for; None where it is not."""
+        ways, way = self._mends(group), way_of(better)
+        if self.sisters.kind(better.name) != self.sisters.kind(group.name):
+            ways = ways[:1] if better.sizes else []  # another layer's number may be there by chance
+        return next((one for one in ways if way_of(one) == way), None)
+
+    def _passing(self, groups: list[UnitGroup]) -> dict[str, UnitGroup]:
+        """Those that pass a first round together, less those at whose layers it showed."""
+        while groups and self.trials.failure(groups, 0):
+            left = [group for group in groups if group.name not in self.trials.blamed]
+            groups = left if len(left) < len(groups) else []
+        return {group.name: group for group in groups}
+
+    def _outcome(self, group: UnitGroup) -> tuple[str, str]:
+        return self.trials.failure([group], 0), self.trials.stopped
+
+    def _mends(self, group: UnitGroup) -> list[UnitGroup]:
+        if id(group) not in self._ways:
+            trace = self.found.trace
+            sizes = code_sizes(group, trace.labels, (trace.rows, trace.carriers), trace.sizes)
+            kept = all(
+                is_ordinary(self.trials.model.get_submodule(size.module)) for size in sizes
+            )  # by copies
+            self._ways[id(group)] = group, mends(group, self._choices(group), sizes if kept else ())
+        return self._ways[id(group)][1]
+
+    def _choices(self, group: UnitGroup) -> list[tuple[Attribute, ...]]:
+        found = choices(group, self.trials.model)
+        if len(found) < FEW:
+            return found
+        found = choices(group, self.trials.model, self._looked_up)
+        if len(found) < FEW or not self._outcome(group)[0].startswith(BREAKS):
+            return found
+        before = self.trials.looked_up(group)  # what is looked up after it breaks does not mend that
+        return (
+            found
+            if before is None
+            else [one for one in found if any((a.module, a.name) in before for a in one)]
+        )
+
+    @cached_property
+    def _looked_up(self) -> LookedUp | None:
+        return looked_up(self.trials.model, self.trials.example)
