@@ -48,19 +48,21 @@ class Joint:
             return groups, {}
         if len(groups) == 1:
             return [], {groups[0].name: reason}
-        if round_ == 0 and not known and reason.startswith(BREAKS):
+        if round_ == 0 and not known:
             kept, aside = self._sifted(base, groups)
-            if kept and kept != groups:
+            alone = {group.name: self.trials.failure([group], 0) for group in aside}
+            rest = [group for group in aside if not alone[group.name]]
+            if kept != groups and len(rest) < len(groups):
                 first, failures = self.parted(base, kept, 0)
-                alone = {group.name: self.trials.failure([group], 0) for group in aside}
-                second, more = self.parted([*base, *first], [g for g in aside if not alone[g.name]], 0)
+                second, more = self.parted([*base, *first], rest, 0)
                 failures |= {name: why for name, why in alone.items() if why}
                 return _in_order(groups, [*first, *second]), failures | more
+            self.trials.failure([*base, *groups], 0)  # whom it blames
         blamed = {group.name for group in groups if known or group.name in self.trials.blamed}
         alike = {self.sisters.kind(name) for name in blamed}
         if len(blamed) == 1 or len(alike) > 1:  # layers of repeated blocks fail alike, one after another
-            alike = {self.sisters.kind(groups[-1].name)} if known else alike
-            blamed = {group.name for group in groups if self.sisters.kind(group.name) in alike}
+            alike = {self._kind(groups[-1])} if known else alike
+            blamed = {group.name for group in groups if self._kind(group) in alike}
         second = [group for group in groups if group.name in blamed]
         if not 0 < len(second) < len(groups):
             second = groups[len(groups) // 2 :]
@@ -72,27 +74,33 @@ class Joint:
     def _sifted(
         self, base: list[UnitGroup], groups: list[UnitGroup]
     ) -> tuple[list[UnitGroup], list[UnitGroup]]:
-        """Groups that break the network beside `base` mended with their sisters, and others as they were.
+        """Groups that fail beside `base` mended with their sisters, and others as they were.
 
         What is left may still fail, in another way or where none of them has a layer.
         """
-        kept, aside, settled = list(groups), [], set[Kind]()
-        while kept and self.trials.failure([*base, *kept], 0).startswith(BREAKS):
+        kept, aside, settled, alone = list(groups), list[UnitGroup](), set[Kind](), set[Kind]()
+        while kept and (reason := self.trials.failure([*base, *kept], 0)):
             blamed = [group for group in kept if group.name in self.trials.blamed]
-            first = {self.sisters.kind(group.name): group for group in reversed(blamed)}
-            failing = [g for kind, g in first.items() if kind not in settled and self.trials.failure([g], 0)]
-            settled |= first.keys()
-            gone = {group.name for group in blamed} if not failing else set()
+            first = {
+                self._kind(group): group for group in reversed(blamed) if self._kind(group) not in settled
+            }
+            failing = [group for group in first.values() if self.trials.failure([group], 0)]
+            settled |= first.keys() - {self._kind(group) for group in failing}
+            gone = set[str]()
             for group in failing:
-                better = self.repairs.mended(group)
-                if better is None:
-                    kind = self.sisters.kind(group.name)
-                    gone |= {one.name for one in kept if self.sisters.kind(one.name) == kind}
-                else:
+                kind, better = self._kind(group), self.repairs.mended(group)
+                alone.add(kind)
+                if better is not None:
                     kept, mended = self._with_sisters(kept, group, better)
-                    settled |= mended
-            if not blamed:
-                break
+                    settled, alone = settled | mended, alone | mended
+                    continue
+                sisters = [one for one in kept if self._kind(one) == kind]
+                hopeless = self.repairs.gave_up(group) and self.trials.failure([sisters[-1]], 0)
+                gone |= {one.name for one in sisters} if hopeless else {group.name}
+            if not failing:  # a break is near its cause, a difference may come from elsewhere
+                gone = {one.name for one in blamed if reason.startswith(BREAKS) or self._kind(one) in alone}
+                if not gone:
+                    break
             aside += [group for group in groups if group.name in gone]
             kept = [group for group in kept if group.name not in gone]
         return kept, aside
@@ -101,15 +109,18 @@ class Joint:
         self, groups: list[UnitGroup], mended: UnitGroup, better: UnitGroup
     ) -> tuple[list[UnitGroup], set[Kind]]:
         """The groups, all of the kinds that fail alone mended as one was, and these kinds."""
-        own, out = self.sisters.kind(mended.name), []
+        own, out = self._kind(mended), []
         fails = {own: True}
         for group in groups:
-            kind = self.sisters.kind(group.name)
+            kind = self._kind(group)
             like = better if group is mended else self.repairs.alike(better, group)
             if like is not None and kind not in fails:
                 fails[kind] = bool(self.trials.failure([group], 0))
             out.append(like if like is not None and fails[kind] else group)
         return out, {kind for kind, alone in fails.items() if alone}
+
+    def _kind(self, group: UnitGroup) -> Kind:
+        return self.sisters.kind(group.name)
 
 
 def _in_order(groups: Sequence[UnitGroup], found: Sequence[UnitGroup]) -> list[UnitGroup]:

@@ -23,6 +23,7 @@ class RememberedTrials:
         self.model, self.example, self._trials = trials.model, trials.example, trials
         self.blamed: frozenset[str] = frozenset()
         self.stopped = ""
+        self._looked_up: dict[tuple, LookedUp | None] = {}
         self._known: dict[Tried, tuple[str, frozenset[str], str]] = {}
 
     def failure(self, groups: Sequence[UnitGroup], round_: int) -> str:
@@ -36,7 +37,10 @@ class RememberedTrials:
 
     def looked_up(self, group: UnitGroup) -> LookedUp | None:
         """Whole numbers that the network looks up until it breaks without some of the group's units."""
-        return self._trials.looked_up(group, self.failure([group], 0))
+        key = _key(group)
+        if key not in self._looked_up:
+            self._looked_up[key] = self._trials.looked_up(group, self.failure([group], 0))
+        return self._looked_up[key]
 
 
 def _key(group: UnitGroup) -> tuple:

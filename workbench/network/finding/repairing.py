@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable
 from functools import cached_property
 
@@ -26,14 +26,13 @@ class Repairs:
     def __init__(self, trials: RememberedTrials, found: Discovery, sisters: Sisters):
         self.trials, self.found, self.sisters = trials, found, sisters
         self._way: tuple = ()  # how the last group was mended
-        self._unmended: Counter[tuple[bool, Kind]] = Counter()  # for how many of a kind all was in vain
+        self._unmended: dict[tuple[bool, Kind], set[str]] = defaultdict(set)  # of a kind
         self._ways: dict[int, tuple[UnitGroup, list[UnitGroup]]] = {}  # of a group, by its identity
 
     def mended(self, group: UnitGroup) -> UnitGroup | None:
         """The group with the numbers of the modules around that must fall with its units."""
-        like = bool(group.linked), self.sisters.kind(group.name)
-        ways = sorted(self._mends(group), key=lambda way: way_of(way) != self._way)
-        if self._unmended[like] >= SISTERS:
+        ways = sorted(self._likely(group), key=lambda way: way_of(way) != self._way)
+        if self.gave_up(group):
             ways = [way for way in ways if way_of(way) == self._way]
         unmended = self._outcome(group) if len(ways) > 1 else None
         idle: set[Attribute] = set()  # numbers that alone change nothing of how the network breaks
@@ -47,8 +46,15 @@ class Repairs:
                 return trial
             if outcome == unmended and len(numbers) == 1 and outcome[0].startswith(BREAKS):
                 idle |= numbers
-        self._unmended[like] += 1
+        self._unmended[self._kind(group)].add(group.name)
         return None
+
+    def gave_up(self, group: UnitGroup) -> bool:
+        """Whether enough sisters of the group were tried in vain."""
+        return len(self._unmended[self._kind(group)]) >= SISTERS
+
+    def _kind(self, group: UnitGroup) -> tuple[bool, Kind]:
+        return bool(group.linked), self.sisters.kind(group.name)
 
     def all_mended(self, groups: Iterable[UnitGroup]) -> dict[str, UnitGroup]:
         """Those of groups that fail alone which can be mended, by name, each as it passes."""
@@ -93,17 +99,22 @@ class Repairs:
 
     def _choices(self, group: UnitGroup) -> list[tuple[Attribute, ...]]:
         found = choices(group, self.trials.model)
-        if len(found) < FEW:
-            return found
-        found = choices(group, self.trials.model, self._looked_up)
-        if len(found) < FEW or not self._outcome(group)[0].startswith(BREAKS):
-            return found
-        before = self.trials.looked_up(group)  # what is looked up after it breaks does not mend that
-        return (
-            found
+        return found if len(found) < FEW else choices(group, self.trials.model, self._looked_up)
+
+    def _likely(self, group: UnitGroup) -> list[UnitGroup]:
+        """The ways to mend a group, less numbers that are looked up only after it broke the network."""
+        ways = self._mends(group)
+        numbers = sum(bool(way.attributes) for way in ways)
+        if numbers < FEW or self.gave_up(group) or not self._outcome(group)[0].startswith(BREAKS):
+            return ways
+        before = self.trials.looked_up(group)
+        return [
+            way
+            for way in ways
             if before is None
-            else [one for one in found if any((a.module, a.name) in before for a in one)]
-        )
+            or not way.attributes
+            or any((one.module, one.name) in before for one in way.attributes)
+        ]
 
     @cached_property
     def _looked_up(self) -> LookedUp | None:

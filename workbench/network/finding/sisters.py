@@ -37,9 +37,11 @@ class Sisters:
         return *self._kinds.get(own, (pattern(own), 0)), len(name) - len(own)
 
     def by_cuts(self, groups: Sequence[UnitGroup], bound: Mapping[str, set[str]]) -> list[list[UnitGroup]]:
-        """Groups that are taken apart, sisters together whose cuts are of the same kinds of groups."""
+        """Groups that are taken apart, sisters together that have the same place among the same kinds."""
+        order = {name: index for index, name in enumerate(self._kinds)}
         out: dict[tuple, list[UnitGroup]] = {}
         for group in groups:
-            others = frozenset(map(self.kind, bound[group.name]))
-            out.setdefault((self.kind(group.name), others), []).append(group)
+            others = sorted(bound[group.name], key=lambda name: order[name])
+            place = others.index(group.name) if group.name in others else -1
+            out.setdefault((self.kind(group.name), place, *map(self.kind, others)), []).append(group)
         return list(out.values())
