@@ -34,21 +34,15 @@ class Joint:
         return passed, failures
 
     def parted(
-        self, base: list[UnitGroup], groups: list[UnitGroup], round_: int, known: str = ""
+        self, base: list[UnitGroup], groups: list[UnitGroup], round_: int
     ) -> tuple[list[UnitGroup], Failures]:
-        """The groups that can go beside `base`: all at once where that holds; else one part after another.
-
-        The second part are those at whose layers the failure showed, or one half. `known`: why all of them
-        at once cannot go, where that is known.
-        """
+        """The groups that can go beside `base`: all at once where that holds; else one part after another."""
         if not groups:
             return [], {}
-        reason = known or self.trials.failure([*base, *groups], round_)
+        reason = self.trials.failure([*base, *groups], round_)
         if not reason:
             return groups, {}
-        if len(groups) == 1:
-            return [], {groups[0].name: reason}
-        if round_ == 0 and not known:
+        if len(groups) > 1 and round_ == 0:
             kept, aside = self._sifted(base, groups)
             alone = {group.name: self.trials.failure([group], 0) for group in aside}
             rest = [group for group in aside if not alone[group.name]]
@@ -58,17 +52,37 @@ class Joint:
                 failures |= {name: why for name, why in alone.items() if why}
                 return _in_order(groups, [*first, *second]), failures | more
             self.trials.failure([*base, *groups], 0)  # whom it blames
-        blamed = {group.name for group in groups if known or group.name in self.trials.blamed}
-        alike = {self.sisters.kind(name) for name in blamed}
-        if len(blamed) == 1 or len(alike) > 1:  # layers of repeated blocks fail alike, one after another
-            alike = {self._kind(groups[-1])} if known else alike
-            blamed = {group.name for group in groups if self._kind(group) in alike}
-        second = [group for group in groups if group.name in blamed]
-        if not 0 < len(second) < len(groups):
-            second = groups[len(groups) // 2 :]
+        blamed = {group.name for group in groups if group.name in self.trials.blamed}
+        kinds = {self.sisters.kind(name) for name in blamed}
+        if len(blamed) == 1 or len(kinds) > 1:  # layers of repeated blocks fail alike, one after another
+            second = [group for group in groups if self._kind(group) in kinds]
+        else:
+            second = [group for group in groups if group.name in blamed]
+        suspects = [second, [group for group in second if group.name in blamed]] if blamed else []
+        return self._halved(base, groups, round_, reason, suspects)
+
+    def _halved(
+        self,
+        base: list[UnitGroup],
+        groups: list[UnitGroup],
+        round_: int,
+        reason: str,
+        last: Sequence[list[UnitGroup]] = (),
+    ) -> tuple[list[UnitGroup], Failures]:
+        """Groups that cannot go at once beside `base` for a reason, in two parts.
+
+        The second part is the first of `last`, those suspected, each within the one before, that is not all
+        of them, or one half.
+        """
+        if len(groups) == 1:
+            return [], {groups[0].name: reason}
+        second, *later = [part for part in last if len(part) < len(groups)] or [groups[len(groups) // 2 :]]
         names = {group.name for group in second}
         first, failures = self.parted(base, [g for g in groups if g.name not in names], round_)
-        second, more = self.parted([*base, *first], second, round_, "" if failures else reason)
+        if failures:
+            second, more = self.parted([*base, *first], second, round_)
+        else:
+            second, more = self._halved([*base, *first], second, round_, reason, later)
         return _in_order(groups, [*first, *second]), failures | more
 
     def _sifted(
@@ -88,7 +102,10 @@ class Joint:
             settled |= first.keys() - {self._kind(group) for group in failing}
             gone = set[str]()
             for group in failing:
-                kind, better = self._kind(group), self.repairs.mended(group)
+                kind = self._kind(group)
+                if kind in settled:  # mended as another one was
+                    continue
+                better = self.repairs.mended(group)
                 alone.add(kind)
                 if better is not None:
                     kept, mended = self._with_sisters(kept, group, better)
