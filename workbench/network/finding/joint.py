@@ -129,8 +129,11 @@ class Joint:
         own, out = self._kind(mended), []
         fails = {own: True}
         for group in groups:
-            kind = self._kind(group)
-            like = better if group is mended else self.repairs.alike(better, group)
+            kind, like = self._kind(group), None
+            if group is mended:
+                like = better
+            elif not (group.attributes or group.sizes):
+                like = self.repairs.alike(better, group)
             if like is not None and kind not in fails:
                 fails[kind] = bool(self.trials.failure([group], 0))
             out.append(like if like is not None and fails[kind] else group)

@@ -20,6 +20,7 @@ from workbench.network.finding.cuts import Cut, divided
 from workbench.network.groups import Held, UnitGroup, Writer
 
 Atom = list[int]  # labels of units that go together
+Weigh = Callable[[Atom], tuple[int, ...]]  # how far an atom is from lying in a cut's parts in proportion
 Place = tuple[str, int]  # a group's name and a unit of it
 LARGEST_MULTIPLE = 16  # units of one part in a match
 
@@ -53,8 +54,9 @@ def link(groups: Mapping[str, UnitGroup], found: Discovery, fold: int = 0) -> li
     cuts = [cut for cut in cuts if not alive.isdisjoint(cut.labels.unique().tolist())]
     atoms = _folded(live, [cut for cut in cuts if not cut.sizes], fold)
     splits = [cut for cut in cuts if cut.sizes]
-    for index, cut in enumerate(splits):
-        atoms = _matched(atoms, cut, splits[index + 1 :])
+    weighs = [_imbalance(cut) for cut in splits]
+    for index, weigh in enumerate(weighs):
+        atoms = _matched(atoms, weigh, weighs[index + 1 :])
     alike: dict[tuple, list[Atom]] = defaultdict(list)
     for atom in atoms:
         alike[tuple(sorted(Counter(places[label][0] for label in atom).items()))].append(atom)
@@ -95,7 +97,7 @@ def _folded(live: Sequence[int], boxes: Sequence[Cut], fold: int) -> list[Atom]:
     return [atom for root, atom in atoms.items() if root != dead]
 
 
-def _imbalance(cut: Cut) -> Callable[[Atom], tuple[int, ...]]:
+def _imbalance(cut: Cut) -> Weigh:
     """How far an atom is from lying in the cut's parts as their sizes are; zeros: in proportion."""
     counts: defaultdict[int, np.ndarray] = defaultdict(lambda: np.zeros(len(cut.sizes), dtype=np.int64))
     for index, part in enumerate(torch.split(cut.labels, list(cut.sizes))):
@@ -114,12 +116,11 @@ def _imbalance(cut: Cut) -> Callable[[Atom], tuple[int, ...]]:
     return of
 
 
-def _matched(atoms: Sequence[Atom], cut: Cut, later: Sequence[Cut]) -> list[Atom]:
-    """Atoms joined so that each is in proportion; what finds no partner is left out.
+def _matched(atoms: Sequence[Atom], weighs: Weigh, ahead: Sequence[Weigh]) -> list[Atom]:
+    """Atoms joined so that each is in proportion in a cut; what finds no partner is left out.
 
     Within a part, those that weigh alike in later cuts come together, so that few have to be joined there.
     """
-    weighs, ahead = _imbalance(cut), [_imbalance(one) for one in later]
     waiting: dict[tuple[int, ...], list[Atom]] = defaultdict(list)
     for atom in atoms:
         waiting[weighs(atom)].append(atom)
@@ -136,7 +137,7 @@ def _matched(atoms: Sequence[Atom], cut: Cut, later: Sequence[Cut]) -> list[Atom
     return sorted(out, key=min)
 
 
-def _order(atom: Atom, ahead: Sequence[Callable[[Atom], tuple[int, ...]]]) -> tuple:
+def _order(atom: Atom, ahead: Sequence[Weigh]) -> tuple:
     """By weight in the cuts ahead, then as the units ascend."""
     return (tuple(tuple(-w for w in weighs(atom)) for weighs in ahead), min(atom))
 
