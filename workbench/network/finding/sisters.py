@@ -37,11 +37,13 @@ class Sisters:
         return *self._kinds.get(own, (pattern(own), 0)), len(name) - len(own)
 
     def by_cuts(self, groups: Sequence[UnitGroup], bound: Mapping[str, set[str]]) -> list[list[UnitGroup]]:
-        """Groups that are taken apart, sisters together that have the same place among the same kinds."""
+        """Groups that are taken apart, sisters together among the same kinds: first ones, last ones, others."""
         order = {name: index for index, name in enumerate(self._kinds)}
         out: dict[tuple, list[UnitGroup]] = {}
         for group in groups:
-            others = sorted(bound[group.name], key=lambda name: order[name])
-            place = others.index(group.name) if group.name in others else -1
-            out.setdefault((self.kind(group.name), place, *map(self.kind, others)), []).append(group)
+            own = order[group.name]
+            others = [order[name] for name in bound[group.name]]
+            kinds = frozenset(map(self.kind, bound[group.name]))
+            ends = own <= min(others), own >= max(others)
+            out.setdefault((self.kind(group.name), kinds, ends), []).append(group)
         return list(out.values())
