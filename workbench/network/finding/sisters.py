@@ -37,7 +37,7 @@ class Sisters:
         return *self._kinds.get(own, (pattern(own), 0)), len(name) - len(own)
 
     def by_cuts(self, groups: Sequence[UnitGroup], bound: Mapping[str, set[str]]) -> list[list[UnitGroup]]:
-        """Groups that are taken apart, sisters together among the same kinds: first ones, last ones, others."""
+        """Groups that are taken apart, sisters together among the same kinds: first, last, or other ones."""
         order = {name: index for index, name in enumerate(self._kinds)}
         out: dict[tuple, list[UnitGroup]] = {}
         for group in groups:
