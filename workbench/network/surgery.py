@@ -61,13 +61,17 @@ def remove_units(
         )
     pruned = sharing_copy(model)
     maps = shrink(pruned, group, lost, corrections)
+    refresh(pruned)
     return pruned, renumbered(groups, name, kept, maps)
 
 
 def shrink(
     model: nn.Module, group: UnitGroup, lost: Tensor, corrections: Sequence[Tensor] | None = None
 ) -> Renumbering:
-    """`remove_units` in place, on a model of one's own; returns how indices changed."""
+    """`remove_units` in place, on a model of one's own; returns how indices changed.
+
+    What modules keep beside their parameters is as before: `refresh` it after the last of several groups.
+    """
     stays = torch.ones(group.width, dtype=torch.bool)
     stays[lost] = False
     kept = stays.nonzero().flatten()
@@ -87,7 +91,6 @@ def shrink(
         setattr(owner, attribute.name, getattr(owner, attribute.name) - len(lost) * attribute.per_unit)
     for size in group.sizes:
         lower(model.get_submodule(size.module), size, len(lost))
-    refresh(model)
     return Renumbering(rows, columns, held)
 
 

@@ -6,16 +6,16 @@ import copy
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from workbench.network.finding.cuts import Cut, is_kept, settled
-from workbench.network.finding.labels import Labels
+from workbench.network.finding.labels import Labels, distinct
 from workbench.network.finding.trace_tables import Trace
 from workbench.network.finding.tracing import trace
+from workbench.network.finding.uses import Alike, Use, Uses
 from workbench.network.groups import Held, Reader, UnitGroup, Writer, is_grouped
 from workbench.network.layers import is_flipped, is_linear_layer, kind_of, width_of
 from workbench.network.running import (
@@ -31,7 +31,6 @@ ONE_UNIT = "the network ties its rows to one another: they are a single unit, an
 IDLE = "does not run on the example input"
 TAKEN_APART = (nn.RNNBase, nn.MultiheadAttention)
 LISTED = (*TAKEN_APART, nn.RNNCellBase, nn.Bilinear, nn.EmbeddingBag)
-Use = tuple[str, Any]  # ("writer" | "norm" | "reader", module) or ("held", (module, tensor, dim))
 
 
 @dataclass(frozen=True)
@@ -39,11 +38,11 @@ class Discovery:
     """What a trace finds.
 
     `groups`: all groups of units, and every layer that is in none, in the order of running; `prunable` says
-    only that nothing spoke against a group so far. `places`: (group name, unit) of every label. `cuts`:
-    where axes of units that are not in proportion anyway are taken apart. `singles`: by name, the groups of a
-    single unit against which nothing else speaks. `position`: of each module in the order of running.
-    `alike`: training mode does nothing else, but for norms and dropout. `trace`: from which they come;
-    `untraced`: why there is none.
+    only that nothing spoke against a group so far. `cuts`: where axes of units that
+    are not in proportion anyway are taken apart. `places`: (group name, unit) of every label of the groups
+    that stand in them. `singles`: by name, the groups of a single unit against which nothing else speaks.
+    `position`: of each module in the order of running. `alike`: training mode does nothing else, but for
+    norms and dropout. `trace`: from which they come; `untraced`: why there is none.
     """
 
     groups: list[UnitGroup]
@@ -67,8 +66,9 @@ def discover(model: nn.Module, example: Inputs) -> Discovery:
     try:
         found = trace(*_on_cpu(model, example))
         assembly = _Assembly(model, found, batch_length(example))
-        groups, places, singles = assembly.groups(), assembly.places, assembly.singles
+        groups, singles = assembly.groups(), assembly.singles
         cuts = [cut for c in found.labels.cuts.values() if not is_kept(cut := settled(found.labels, c))]
+        places = assembly.places(cuts)
     except Exception as error:  # whatever a network does inside: it is said, not hidden
         untraced = f"the network could not be traced: {one_line(error)}"
         groups = [_refused(name, module, untraced) for name, module in layers.items()]
@@ -110,49 +110,60 @@ def _used_outside(name: str, where: str) -> str:
     return f"the weight of {name} is used outside of its layer, in {where}"
 
 
+class _Notes:
+    """What was noted of labels, by their roots: of several notes of one, the first counts."""
+
+    def __init__(self, labels: Labels, notes: Sequence[tuple[np.ndarray, str]]):
+        self._texts = [text for _, text in notes]
+        self._first = np.full(labels.count_all(), len(notes))
+        for index in reversed(range(len(notes))):
+            self._first[labels.roots(torch.from_numpy(notes[index][0])).numpy()] = index
+
+    def of(self, units: np.ndarray) -> str | None:
+        """The note of the first of `units` that has one."""
+        if not self._texts:
+            return None
+        noted = self._first[units]
+        at = int(np.argmax(noted < len(self._texts)))
+        return self._texts[noted[at]] if noted[at] < len(self._texts) else None
+
+
 class _Assembly:
     """Units of one signature, that is of the same layers in the same roles, make one group."""
 
     def __init__(self, model: nn.Module, found: Trace, examples: int):
         self.examples = max(examples, 1)
-        self.work: dict[int, int] = defaultdict(int)
-        for made, counts in found.labels.work:
-            roots = found.labels.roots(torch.from_numpy(made)).tolist()
-            for label, count in zip(roots, counts.tolist(), strict=True):
-                self.work[label] += count
-        self.places: dict[int, tuple[str, int]] = {}
-        self.singles: dict[str, UnitGroup] = {}
         self.found, self.modules = found, dict(model.named_modules())
+        labels = found.labels
+        self.work = np.zeros(labels.count_all(), dtype=np.int64)
+        for made, counts in labels.work:
+            np.add.at(self.work, labels.roots(torch.from_numpy(made)).numpy(), counts)
+        self.units: dict[str, np.ndarray] = {}  # labels of a group's units, by its name
+        self.singles: dict[str, UnitGroup] = {}
         self.position = first_calls(found.calls)
-        self.uses: dict[int, dict[Use, list[int]]] = defaultdict(lambda: defaultdict(list))
-        for name, labels in found.rows.items():
-            self._use(("norm" if is_grouped(self.modules[name]) else "writer", name), labels)
-        for name, labels in found.carriers.items():
-            self._use(("norm", name), labels)
-        for name, labels in found.columns.items():
-            self._use(self._reading(name), labels)
+        self.uses = Uses()
+        for name, own in found.rows.items():
+            self._use(("norm" if is_grouped(self.modules[name]) else "writer", name), own)
+        for name, own in found.carriers.items():
+            self._use(("norm", name), own)
+        for name, own in found.columns.items():
+            self._use(self._reading(name), own)
         self._use_held()
-        self.outputs = set(found.labels.roots(found.outputs).tolist())
-        self.reasons = self._by_root(found.labels.reasons)
-        self.mixers = self._by_root(found.labels.mixers)
-        self.factors = self._by_root([(int(u), w) for _, units, w in found.labels.factors for u in units])
+        self.outputs = np.zeros(labels.count_all(), dtype=bool)
+        self.outputs[labels.roots(found.outputs).numpy()] = True
+        self.reasons, self.mixers = _Notes(labels, labels.reasons), _Notes(labels, labels.mixers)
+        self.factors = _Notes(labels, [(units, where) for _, units, where in labels.factors])
 
     def _use(self, use: Use, labels: Tensor) -> None:
-        for index, label in enumerate(labels.tolist()):
-            if label > 0:
-                self.uses[label][use].append(index)
+        flat = labels.numpy()
+        at = np.flatnonzero(flat > 0)
+        self.uses.note(use, flat[at], at)
 
     def _reading(self, name: str) -> Use:
         """What training mode alone calls receives nothing in evaluation: its weight is cut, no more."""
         if name in self.position:
             return "reader", name
         return "held", (name, "weight", 0 if is_flipped(self.modules[name]) else 1)
-
-    def _by_root(self, notes: list[tuple[int, str]]) -> dict[int, str]:
-        out: dict[int, str] = {}
-        for label, text in notes:
-            out.setdefault(int(self.found.labels.roots(torch.tensor([label]))), text)
-        return out
 
     def _use_held(self) -> None:
         """Axes of bare parameters along which the entries belong to units."""
@@ -166,22 +177,34 @@ class _Assembly:
             at = np.unravel_index(entries[here] - first, tuple(tensor.shape))
             axis = _unit_axis(at, units[here])
             if axis is not None:
-                for index, unit in np.unique(np.stack([at[axis], units[here]], 1), axis=0).tolist():
-                    self.uses[unit]["held", (module, name, axis)].append(index)
+                along = distinct(at[axis], units[here])
+                self.uses.note(("held", (module, name, axis)), along[:, 1], along[:, 0])
 
     def groups(self) -> list[UnitGroup]:
-        """The groups; `places` and `singles` are known afterwards."""
-        alike: dict[frozenset, list[int]] = defaultdict(list)
-        for unit, uses in self.uses.items():
-            if any(role in ("writer", "norm") for role, _ in uses):
-                alike[frozenset((use, len(at)) for use, at in uses.items())].append(unit)
-        made = [self._group(units) for units in alike.values()]
+        """The groups; `units` and `singles` are known afterwards."""
+        made = [
+            self._group(alike)
+            for alike in self.uses.alike(self.found.labels.count_all())
+            if any(role in ("writer", "norm") for role, _ in alike.uses)
+        ]
         groups = named([self._listed(group) for group, _ in made])
         for listed, (group, units) in zip(groups, made, strict=True):
-            self.places |= {unit: (listed.name, index) for index, unit in enumerate(units)}
+            self.units[listed.name] = units
             if group.width == 1 and group.prunable:
                 self.singles[listed.name] = replace(group, name=listed.name)
         return groups
+
+    def places(self, cuts: Sequence[Cut]) -> dict[int, tuple[str, int]]:
+        """(group name, unit) of every label of the groups of which a unit stands in one of the cuts."""
+        cut = np.zeros(self.found.labels.count_all(), dtype=bool)
+        for one in cuts:
+            cut[one.labels.numpy()] = True
+        return {
+            unit: (name, index)
+            for name, units in self.units.items()
+            if cut[units].any()
+            for index, unit in enumerate(units.tolist())
+        }
 
     @staticmethod
     def _listed(group: UnitGroup) -> UnitGroup:
@@ -196,9 +219,9 @@ class _Assembly:
         reason = group.why_not or (SINGLE if width == 1 else ONE_UNIT)
         return UnitGroup(group.name, group.kind, width, writers, norms, (), False, reason)
 
-    def _group(self, units: list[int]) -> tuple[UnitGroup, list[int]]:
-        """A group and its units in order."""
-        uses = list(self.uses[units[0]])
+    def _group(self, alike: Alike) -> tuple[UnitGroup, np.ndarray]:
+        """A group and the labels of its units in order."""
+        uses = list(alike.uses)
 
         def in_order(role: str) -> list[str]:
             names = [where for found, where in uses if found == role]
@@ -208,10 +231,10 @@ class _Assembly:
         if not writers:  # a depthwise stage on channels that no layer writes
             writers, norms = norms[:1], norms[1:]
         role = "writer" if ("writer", writers[0]) in uses else "norm"
-        units = sorted(units, key=lambda unit: self.uses[unit][role, writers[0]][0])
+        units = alike.in_order_of((role, writers[0]))
 
         def table(use: Use) -> Tensor:
-            return torch.tensor([self.uses[unit][use] for unit in units])
+            return torch.from_numpy(alike.table(use, units))
 
         readers = in_order("reader")
         reason = self._training_only(writers, uses, bool(readers))
@@ -225,7 +248,7 @@ class _Assembly:
             readers=tuple(self._reader(n, table(("reader", n))) for n in readers),
             prunable=not reason,
             why_not=reason,
-            work=self.work[units[0]] // self.examples,
+            work=int(self.work[units[0]]) // self.examples,
             held=tuple(Held(at[0], at[1], at[2], table((r, at))) for r, at in uses if r == "held"),
         )
         return group, units
@@ -251,17 +274,19 @@ class _Assembly:
                 return f"{name} has complex weights: only real ones can be measured and fitted"
         return ""
 
-    def _reason(self, units: list[int], read: bool) -> str:
-        if len(units) == 1 and units[0] in self.factors and units[0] in self.mixers and not read:
-            return f"its units are mixed by {self.mixers[units[0]]}: none of them can go alone"
-        if self.outputs.intersection(units):
+    def _reason(self, units: np.ndarray, read: bool) -> str:
+        mixer = self.mixers.of(units) if len(units) == 1 else None
+        mixed = f"its units are mixed by {mixer}: none of them can go alone"
+        if mixer is not None and self.factors.of(units) is not None and not read:
+            return mixed
+        if self.outputs[units].any():
             returned = "are the network's outputs" if not read else "are also returned by the network"
             return f"its units {returned}" + ("" if read else ": no linear layer reads them")
-        for unit in units:
-            if unit in self.reasons:
-                return self.reasons[unit]
-        if len(units) == 1 and units[0] in self.mixers:
-            return f"its units are mixed by {self.mixers[units[0]]}: none of them can go alone"
+        reason = self.reasons.of(units)
+        if reason is not None:
+            return reason
+        if mixer is not None:
+            return mixed
         if not read:
             return "no linear layer reads its units"
         return ""
@@ -290,7 +315,7 @@ def _unit_axis(at: tuple[np.ndarray, ...], units: np.ndarray) -> int | None:
     """The axis of a bare parameter along which each index has one unit; None where entries are shared."""
     best, most = None, 1
     for axis, index in enumerate(at):
-        pairs = np.unique(np.stack([index, units], 1), axis=0)
+        pairs = distinct(index, units)
         if len(np.unique(pairs[:, 0])) == len(pairs) and len(pairs) > most:
             best, most = axis, len(pairs)
     return best

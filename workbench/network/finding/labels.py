@@ -30,9 +30,9 @@ class Labels:
         self.factors: list[tuple[np.ndarray, np.ndarray, str]] = []  # held entries times units, and where
         self.links: list[np.ndarray] = []  # pairs (held entry, label)
         self._made_of: list[np.ndarray] = []  # triples: what two held entries make, and the two
-        self.reasons: list[tuple[int, str]] = []  # why the unit of this label cannot go
+        self.reasons: list[tuple[np.ndarray, str]] = []  # why the units of these labels cannot go
         self.work: list[tuple[np.ndarray, np.ndarray]] = []  # multiply–accumulates by label, beside layers
-        self.mixers: list[tuple[int, str]] = []  # what made one unit of several
+        self.mixers: list[tuple[np.ndarray, str]] = []  # what made one unit of several
         self.waiting: list[tuple[np.ndarray, np.ndarray, np.ndarray, str]] = []  # results, joins of them
         self.cuts: dict[bytes, Any] = {}  # where an axis of units is taken apart
         self._sharing: set[int] = set()  # heads that have one key in common
@@ -130,10 +130,10 @@ class Labels:
 
     def union(self, first: np.ndarray, second: np.ndarray, mixer: str = "") -> None:
         """Make one of each pair of positive labels; `mixer` says what mixed them."""
-        pairs = _distinct(self._parent[first], self._parent[second])
+        pairs = distinct(self._parent[first], self._parent[second])
         pairs = pairs[pairs[:, 0] != pairs[:, 1]]
         if mixer and len(pairs):
-            self.mixers.append((int(pairs[0, 0]), mixer))
+            self.mixers.append((pairs[0, :1].copy(), mixer))
         for a, b in pairs:
             low, high = sorted((self._find(a), self._find(b)))
             self._parent[high] = low
@@ -163,7 +163,7 @@ class Labels:
         a, b = first.numpy(), second.numpy()
         both = (a > 0) & (b > 0) & (a != b)
         if both.any():
-            pairs = _distinct(self._parent[a[both]], self._parent[b[both]])
+            pairs = distinct(self._parent[a[both]], self._parent[b[both]])
             one_by_one = all(len(np.unique(side)) == len(pairs) for side in pairs.T)
             self.union(pairs[:, 0], pairs[:, 1], "" if one_by_one else mixer)
         for one, other in ((a, b), (b, a)):
@@ -186,7 +186,7 @@ class Labels:
         return -made[places.reshape(-1)]
 
     def link(self, held: np.ndarray, labels: np.ndarray) -> None:
-        self.links.append(_distinct(-held, labels))
+        self.links.append(distinct(-held, labels))
 
     def multiply(self, held: Tensor, labels: Tensor, where: str) -> None:
         """Note that units are multiplied, in a product of matrices, by what is none: by held entries, say."""
@@ -211,7 +211,7 @@ class Labels:
             is_made = made[at] == pairs[:, 0]
             done.append(pairs[~is_made])
             at, units = at[is_made], pairs[is_made, 1]
-            pairs = _distinct(np.concatenate([first[at], second[at]]), np.concatenate([units, units]))
+            pairs = distinct(np.concatenate([first[at], second[at]]), np.concatenate([units, units]))
         return np.concatenate([pairs, *done])
 
     def together(self, labels: Tensor, dims: Sequence[int], mixer: str = "") -> Tensor:
@@ -285,7 +285,7 @@ class Labels:
 
     def has_several_beside(self, labels: Tensor, others: Tensor) -> bool:
         """Whether each of these meets more than one of the others."""
-        pairs = _distinct(labels.flatten().numpy(), others.flatten().numpy())
+        pairs = distinct(labels.flatten().numpy(), others.flatten().numpy())
         return bool((np.unique(pairs[:, 0], return_counts=True)[1] > 1).all()) and bool((labels > 0).all())
 
     def count(self, labels: Tensor, each: int) -> None:
@@ -295,10 +295,12 @@ class Labels:
 
     def refuse(self, labels: Tensor, reason: str) -> None:
         """Say of every unit in `labels` why it cannot go."""
-        self.reasons += [(int(label), reason) for label in labels[labels > 0].unique()]
+        units = labels[labels > 0].unique()
+        if len(units):
+            self.reasons.append((units.numpy(), reason))
 
 
-def _distinct(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def distinct(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """The different pairs of positive numbers, (n, 2); repeats mostly stand next to each other."""
     starts = np.ones(len(first), dtype=bool)
     starts[1:] = (first[1:] != first[:-1]) | (second[1:] != second[:-1])

@@ -114,9 +114,8 @@ def _group_norm(found: Trace, name: str, module: Any, inputs: Tensor, output: Te
         return
     parts = channels.reshape(module.num_groups, -1)
     joined = found.labels.together(parts, [1], mixer(name, "GroupNorm"))
-    for part, whole in zip(parts, joined, strict=True):
-        if bool((part <= 0).any()):
-            found.labels.refuse(whole, f"they share a norm group of {name} with channels that stay")
+    stay = (parts <= 0).any(1)
+    found.labels.refuse(joined[stay], f"they share a norm group of {name} with channels that stay")
     channels = found.labels.roots(channels)
     _note(found, found.carriers, name, channels)
     _spread(found, channels, output, 1)
@@ -141,9 +140,8 @@ def _grouped(found: Trace, name: str, module: Any, inputs: Tensor, output: Tenso
     mixed = mixer(name, f"{kind_of(module)} in groups") if module.in_channels > groups else ""
     labels.together(both, [1], mixed)
     rows, channels = labels.roots(rows), labels.roots(channels)
-    for part, out in zip(channels.reshape(groups, -1), rows.reshape(groups, -1), strict=True):
-        if bool((part <= 0).any()):
-            labels.refuse(out, f"{name} is a grouped convolution of channels that stay")
+    stay = (channels.reshape(groups, -1) <= 0).any(1)
+    labels.refuse(rows.reshape(groups, -1)[stay], f"{name} is a grouped convolution of channels that stay")
     axis = output.dim() - 1 - SPATIAL[kind_of(module)]
     _spread(found, rows, output, axis)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -80,14 +81,24 @@ class _Reasons:
         pairs = labels.linked()
         self.entries = pairs[:, 0]
         self.units = labels.roots(torch.from_numpy(pairs[:, 1].copy())).numpy()
-        self.factors = [
+
+    @cached_property
+    def _factors(self) -> list[tuple[np.ndarray, str]]:
+        """The held entries of which factors of units are made, and where these are multiplied."""
+        labels = self.found.labels
+        return [
             (labels.parts_of(np.stack([entries, entries], 1))[:, 0], where)
             for entries, _, where in labels.factors
         ]
-        self.writers: dict[int, str] = {}  # the layer that writes a unit
-        for name, rows in found.rows.items():
-            for root in labels.roots(rows).tolist():
-                self.writers.setdefault(root, name)
+
+    @cached_property
+    def _writers(self) -> np.ndarray:
+        """Of each label the first layer that writes its unit: a place in the trace's rows, -1 for none."""
+        labels = self.found.labels
+        first = np.full(labels.count_all(), -1)
+        for index, rows in reversed(list(enumerate(self.found.rows.values()))):
+            first[labels.roots(rows).clamp(min=0).numpy()] = index
+        return first
 
     def of(self, owner: str, key: str, module: nn.Module, parameter: Tensor) -> str:
         """The reason for the parameter `key` of `module`, whose name is `owner`."""
@@ -113,7 +124,7 @@ class _Reasons:
 
     def _factor(self, first: int, count: int) -> str | None:
         """Where what is made of held entries is multiplied with units; None where it is not."""
-        for entries, where in self.factors:
+        for entries, where in self._factors:
             if ((entries >= first) & (entries < first + count)).any():
                 return where
         return None
@@ -133,9 +144,10 @@ class _Reasons:
                     f"{made or 'the network'} multiplies by numbers that are made of it, not by it as it is"
                 )
             return f"it is used in {where}, and goes with no units that are told apart"
-        written = {self.writers.get(int(root), "") for root in np.unique(self.units[here])}
-        for name in sorted(written - {""}, key=list(self.found.rows).index):
+        names, places = list(self.found.rows), np.unique(self._writers[self.units[here]]).tolist()
+        written = [names[index] for index in places if index >= 0]
+        for name in written:
             group = self.groups.get(name)
             if group is not None and not group.prunable:
                 return f"it goes with the units of {name}, which stay: {group.why_not}"
-        return f"units of {', '.join(sorted(written - {''}))} share its entries in {where}"
+        return f"units of {', '.join(sorted(written))} share its entries in {where}"

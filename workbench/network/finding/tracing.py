@@ -52,13 +52,18 @@ def _crossed_to_one(found: Trace) -> bool:
 
 def _keeps_some(found: Trace) -> bool:
     """Whether units that were kept apart may go, as far as is known."""
-    refused = _roots(found, [label for label, _ in found.labels.reasons])
+    refused = found.labels.roots(_refused(found))
     stay = torch.cat([refused, found.labels.roots(found.outputs)])
     return not bool(torch.isin(_roots(found, found.labels.crossed), stay).all())
 
 
 def _roots(found: Trace, labels: list[int]) -> Tensor:
     return found.labels.roots(torch.tensor(labels, dtype=torch.int64)).unique()
+
+
+def _refused(found: Trace) -> Tensor:
+    """Labels of the units of which a reason says that they cannot go."""
+    return torch.cat([found.outputs[:0], *(torch.from_numpy(units) for units, _ in found.labels.reasons)])
 
 
 def _traced(model: nn.Module, example: Inputs, labels: Labels) -> Trace:
@@ -75,7 +80,7 @@ def _traced(model: nn.Module, example: Inputs, labels: Labels) -> Trace:
     _settle(found)
     labels.work, found.normalised = work, normalised  # costs and norms are those of evaluation
     for notes, before in ((labels.reasons, reasons), (labels.mixers, mixers)):
-        notes[before:] = [(label, f"{text} in training mode") for label, text in notes[before:]]
+        notes[before:] = [(units, f"{text} in training mode") for units, text in notes[before:]]
     for table in (found.rows, found.carriers, found.columns):
         table.update({name: labels.roots(value) for name, value in table.items()})
     labels.let_go()
@@ -87,7 +92,7 @@ def _settle(found: Trace) -> None:
     """Join what results are made of, but for those that nothing reads, refuses or returns."""
     labels = found.labels
     linked = [torch.from_numpy(pairs[:, 1].copy()) for pairs in labels.links]
-    refused = torch.tensor([label for label, _ in labels.reasons], dtype=torch.int64)
+    refused = _refused(found)
     tables = [*found.rows.values(), *found.carriers.values(), *found.columns.values()]
     labels.settle(torch.cat([found.outputs, refused, *linked, *(table.flatten() for table in tables)]))
 
@@ -264,7 +269,8 @@ class _Watcher(TorchDispatchMode):
             if rule is None:
                 return
             if self._blind == 1 and not is_call_for_nothing(args):
-                with torch._C._DisableTorchDispatch():  # its own operations are none of the network's
+                # The rule's own operations are none of the network's.
+                with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
                     given = received(args, kwargs)
                     single = isinstance(output, Tensor) or isinstance(module, nn.Embedding)
                     if isinstance(given, Tensor) and single:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from workbench.network.cached import refresh
 from workbench.network.finding.benches import Bench, Seen, careful_bench, quick_bench
 from workbench.network.finding.looking_up import LookedUp, looked_up
 from workbench.network.groups import Reader, UnitGroup, renumbered
@@ -277,6 +278,7 @@ def _without(bench: Bench, groups: Sequence[UnitGroup], lost: dict[str, Tensor])
         touched = {other for axis in _axes(group) for other in sharing[axis] if other in left}
         if touched:  # before they lose units of their own
             left |= {g.name: g for g in renumbered([left[other] for other in touched], name, (), maps)}
+    refresh(pruned)
     return pruned
 
 
