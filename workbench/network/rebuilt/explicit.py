@@ -17,6 +17,7 @@ from workbench.network.rebuilt.bare_matrices import bare_matrices, with_layers
 from workbench.network.rebuilt.calls import call_layers
 from workbench.network.rebuilt.code_names import names_in_forward
 from workbench.network.rebuilt.experts import are_experts, as_experts
+from workbench.network.rebuilt.probing import Known
 from workbench.network.rebuilt.recurrent import Recurrent, RecurrentLayer
 from workbench.network.rebuilt.resolved import is_resolvable, resolved
 
@@ -51,9 +52,10 @@ def explicit(model: nn.Module, matrices: bool = True) -> nn.Module:
     mode without gradients, and only then.
     """
     plain, owners = {}, _owners(model)
+    known: Known = {}
     for name, module in list(model.named_modules()):
         if is_resolvable(module):
-            plain[module] = resolved(module, _asked_around(model, name), _is_tied(module, owners))
+            plain[module] = resolved(module, _asked_around(model, name), _is_tied(module, owners), known)
         elif are_experts(module) and not _is_tied(module, owners):
             plain[module] = as_experts(module, _asked_around(model, name))
     model = _replaced(model, {old: new for old, new in plain.items() if old is not new})

@@ -12,8 +12,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from workbench.network.layers import CONVOLUTIONS, is_linear_layer
 from workbench.network.rebuilt.probing import (
+    Known,
     agree,
     can_stand_for,
+    found_once,
     has_weights_inside,
     in_place_of,
     randomly,
@@ -35,11 +37,21 @@ def looks_convolutional(module: nn.Module) -> bool:
     )
 
 
-def as_convolution(module: nn.Module, asked: Collection[str]) -> nn.Module | None:
+def as_convolution(module: nn.Module, asked: Collection[str], known: Known) -> nn.Module | None:
     """The plain convolution that computes what `module` does, None where there is none.
 
-    Not where code around asks for what the plain one lacks.
+    Not where code around asks for what the plain one lacks. `known`: what was found of other layers.
     """
+    found = found_once(known, module, _options_and_probe)
+    if found is None:
+        return None
+    options, probe = found
+    new = _plain(module, options)
+    return new if can_stand_for(module, new, asked, (probe,)) else None
+
+
+def _options_and_probe(module: nn.Module) -> tuple[dict[str, Any], Tensor] | None:
+    """The options of the plain convolution, and an input that both take; None where there is none."""
     mixed = with_random_parameters(module)
     kernel = cast(Tensor, _kernel_and_bias(mixed)[0])
     dims = kernel.dim() - 2
@@ -51,8 +63,7 @@ def as_convolution(module: nn.Module, asked: Collection[str]) -> nn.Module | Non
             probes = [randomly((2, channels, *[side] * dims), kernel, side) for side in SIDES]
             options = _options(mixed, probes[0])
             if agree(mixed, _plain(mixed, options), probes):
-                new = _plain(module, options)
-                return new if can_stand_for(module, new, asked, (probes[0],)) else None
+                return options, probes[0]
     return None
 
 

@@ -2,19 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Hashable, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from workbench.network.duplicating import duplicate
+from workbench.network.duplicating import UNCHANGING, duplicate
 from workbench.network.training import untouched_randomness
 
 ROUNDING = 1e3  # ε of the type, of the largest number: what two ways to the same may differ by
 SCALES = (1.0, 1e-4, 1e4)  # of a probe: what is clamped, or dropped, shows in one of them
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 FEW_DIGITS = (torch.float16, torch.bfloat16)  # ROUNDING would let everything pass
+
+Found = TypeVar("Found")
+Known = dict[Any, Any]  # what was found of modules, by their form
+
+
+def found_once(known: Known, module: nn.Module, look: Callable[[Any], Found | None]) -> Found | None:
+    """What `look` finds of a module by trying it with random parameters, once for all of one form.
+
+    None where it raises: it may not take the numbers that are tried.
+    """
+    form = _form_of(module)
+    key: Any = None if form is None else (look, form)
+    if key is None or key not in known:
+        found = None
+        with suppress(Exception):
+            found = look(module)
+        if key is None:
+            return found
+        known[key] = found
+    return known[key]
+
+
+def _form_of(module: nn.Module) -> Hashable | None:
+    """All of a module but the numbers in its parameters; None where other things are in it than values."""
+    if module._modules or any(buffer is not None for buffer in module._buffers.values()):
+        return None
+    parts: list[Hashable] = [type(module)]
+    for key, value in vars(module).items():
+        if key == "_parameters":
+            parts += [(name, _kind_of(parameter)) for name, parameter in value.items()]
+        elif isinstance(value, (list, tuple)) and all(type(part) in UNCHANGING for part in value):
+            parts.append((key, type(value), *((type(part), part) for part in value)))
+        elif type(value) in UNCHANGING:
+            parts.append((key, type(value), value))
+        elif value or not isinstance(value, (dict, set)):
+            return None
+    return tuple(parts)
+
+
+def _kind_of(parameter: nn.Parameter | None) -> Hashable:
+    return parameter is not None and (type(parameter), parameter.shape, parameter.dtype, parameter.device)
 
 
 def has_weights_inside(module: nn.Module) -> bool:

@@ -24,8 +24,10 @@ from workbench.network.duplicating import duplicate
 from workbench.network.layers import CONVOLUTIONS, is_linear_layer, linear_around
 from workbench.network.rebuilt.own_convolutions import as_convolution, looks_convolutional
 from workbench.network.rebuilt.probing import (
+    Known,
     agree,
     can_stand_for,
+    found_once,
     has_weights_inside,
     in_place_of,
     is_wrapped,
@@ -64,7 +66,9 @@ def is_resolvable(module: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def resolved(module: nn.Module, asked: Collection[str] = (), tied: bool = False) -> nn.Module:
+def resolved(
+    module: nn.Module, asked: Collection[str] = (), tied: bool = False, known: Known | None = None
+) -> nn.Module:
     """A plain layer that computes what `module` does, with the same parameters where it computes with those.
 
     Args:
@@ -72,6 +76,7 @@ def resolved(module: nn.Module, asked: Collection[str] = (), tied: bool = False)
             fixed in place.
         asked: names of attributes and classes that the code of the modules around it mentions.
         tied: whether another module has one of its parameters, so that no others may take their places.
+        known: what was found of other layers; those of one form are tried once.
 
     Returns:
         The plain layer, or `module` where there is nothing to resolve, or no plain layer does the same.
@@ -80,13 +85,14 @@ def resolved(module: nn.Module, asked: Collection[str] = (), tied: bool = False)
         _fixed(module)
     if is_wrapped(module):
         return module
+    known = {} if known is None else known
     with suppress(Exception):  # whatever someone's layer does on numbers that it never saw: it is left
         if _computes_its_weight(module) and not tied and "weight" not in asked:
-            return _with_its_weight(cast(Any, module), asked) or module
+            return _with_its_weight(cast(Any, module), asked, known) or module
         if _looks_linear(module):
-            return _as_linear(module, asked, tied) or module
+            return _as_linear(module, asked, tied, known) or module
         if looks_convolutional(module):
-            return as_convolution(module, asked) or module
+            return as_convolution(module, asked, known) or module
     return module
 
 
@@ -144,23 +150,29 @@ def _matrix_and_vector(module: nn.Module) -> tuple[nn.Parameter | None, nn.Param
     return matrices[0], vectors[0] if vectors else None
 
 
-def _with_its_weight(module: Any, asked: Collection[str]) -> nn.Module | None:
+def _with_its_weight(module: Any, asked: Collection[str], known: Known) -> nn.Module | None:
     """The plain layer with the weight that a layer computes; None where it computes with its own.
 
     Nor where a mask holds entries at zero: a plain weight would not, once it is fitted or trained anew.
     Which plain layer is found out with random parameters: those of a network that is not trained may hide it.
     """
+    padded = found_once(known, module, _pads_as_asked)
+    own = None if padded is None else _used_weight(duplicate(module).eval())
+    if padded is None or own is None:
+        return None
+    new = _plain(module, own, padded)
+    return new if can_stand_for(module, new, asked, (_probes(module)[0],)) else None
+
+
+def _pads_as_asked(module: Any) -> bool | None:
+    """Whether the plain layer is a `SamePadded`; None where there is none."""
     mixed = with_random_parameters(module)
     for padded in (False, True) if isinstance(module, nn.Conv2d) else (False,):
         weight = _used_weight(mixed)
         if weight is None or not weight.all():
             return None
         if agree(mixed, _plain(mixed, weight, padded), _probes(mixed)):
-            own = _used_weight(duplicate(module).eval())
-            if own is None:
-                return None
-            new = _plain(module, own, padded)
-            return new if can_stand_for(module, new, asked, (_probes(module)[0],)) else None
+            return padded
     return None
 
 
@@ -181,25 +193,37 @@ def _plain(module: Any, weight: Tensor, padded: bool) -> nn.Module:
     return in_place_of(module, new)
 
 
-def _as_linear(module: nn.Module, asked: Collection[str], tied: bool) -> nn.Module | None:
+def _as_linear(module: nn.Module, asked: Collection[str], tied: bool, known: Known) -> nn.Module | None:
     """A Linear around the weight of a module that multiplies by it, (outputs, inputs) or turned.
 
     Not where code around asks for what the Linear lacks or has otherwise.
     """
+    turned = found_once(known, module, _is_turned)
+    if turned is None or (turned and (tied or "weight" in asked)):
+        return None
+    new = _around(module, turned)
+    probe = _of_features(module, turned)[0]
+    return new if can_stand_for(module, new, asked, (probe,)) else None
+
+
+def _is_turned(module: nn.Module) -> bool | None:
+    """Whether a module multiplies by its matrix turned; None where it does neither."""
     mixed = with_random_parameters(module)
     for turned in (False, True):
         matrix, vector = _matrix_and_vector(mixed)
-        outputs, inputs = cast(Tensor, matrix).shape[::-1] if turned else cast(Tensor, matrix).shape
+        outputs = cast(Tensor, matrix).shape[1 if turned else 0]
         if vector is not None and len(vector) != outputs:
             continue
-        shapes: list[tuple[int, ...]] = [(3, inputs), (2, 5, inputs)]
-        probes = [randomly(shape, cast(Tensor, matrix), 3) for shape in shapes]
-        if agree(mixed, _around(mixed, turned), probes):
-            if turned and (tied or "weight" in asked):
-                return None
-            new = _around(module, turned)
-            return new if can_stand_for(module, new, asked, (probes[0],)) else None
+        if agree(mixed, _around(mixed, turned), _of_features(mixed, turned)):
+            return turned
     return None
+
+
+def _of_features(module: nn.Module, turned: bool) -> list[Tensor]:
+    """Probes with the features that the matrix of a module takes."""
+    matrix = cast(Tensor, _matrix_and_vector(module)[0])
+    inputs = matrix.shape[0 if turned else 1]
+    return [randomly(shape, matrix, 3) for shape in ((3, inputs), (2, 5, inputs))]
 
 
 def _around(old: nn.Module, turned: bool) -> nn.Module:
