@@ -7,6 +7,7 @@ in float64.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import isfinite
 from typing import Any
 
@@ -17,7 +18,7 @@ from workbench.network.cached import refresh
 from workbench.network.duplicating import duplicate
 from workbench.network.finding.training_proof import TrainingTrials, training_trials
 from workbench.network.layers import is_linear_layer
-from workbench.network.running import Inputs, call, mapped, tensors_of
+from workbench.network.running import Inputs, mapped, tensors_of
 from workbench.network.tensors import sizes_beside
 
 Seen = list[tuple[str, Tensor]]  # a reader's name ('' for the network's own outputs) and what it gave
@@ -114,18 +115,20 @@ def quick_bench(model: nn.Module, example: Inputs) -> Bench | None:
 
 
 @torch.no_grad()
-def careful_bench(model: nn.Module, example: Inputs) -> Bench:
+def careful_bench(model: nn.Module, example: Inputs, look: Callable[[Bench], Seen]) -> Bench:
     """A bench in float64, so that rounding is not taken for a difference.
 
-    A network or a device that fixes its own precision is tried in that one.
+    A network or a device that fixes its own precision is tried in that one. `look` runs the network of a
+    bench and says what was seen of it: the pass that tells whether float64 is taken serves the trials.
     """
     try:
-        double, wide = duplicate(model).double(), mapped(example, _wide)
+        double = duplicate(model).double()
         refresh(double)
-        call(double, wide)
+        bench = Bench(double, mapped(example, _wide), quick=False)
+        bench.whole = look(bench)
     except Exception:
         return Bench(model, example, quick=False)
-    return Bench(double, wide, quick=False)
+    return bench
 
 
 def _wide(tensor: Tensor) -> Tensor:

@@ -108,9 +108,9 @@ class Trials:
         """Why the network does not take the batch, '' where it does; the pass serves the trials."""
         bench = self._quick
         if bench is None:
-            bench = self._careful = careful_bench(self.model, self.example)
+            bench = self._careful = careful_bench(self.model, self.example, self._whole)
         try:
-            bench.whole = self._outputs(bench, None)
+            bench.whole = bench.whole or self._whole(bench)
         except Exception as error:
             return one_line(error)
         return ""
@@ -140,7 +140,7 @@ class Trials:
             if not reason or reason.startswith(BREAKS):  # a size is wrong in every precision
                 return reason
         if self._careful is None:
-            self._careful = careful_bench(self.model, self.example)
+            self._careful = careful_bench(self.model, self.example, self._whole)
         reason = self._failure_on(self._careful, groups, lost)
         if not reason:
             self._quick = None  # rounding alone was in the way, and will be again
@@ -154,7 +154,7 @@ class Trials:
             pruned = _without(bench, groups, lost)
             removed = self._outputs(bench, groups, pruned)
             if bench.whole is None:
-                bench.whole = self._outputs(bench, None)
+                bench.whole = self._whole(bench)
             with silenced(bench.model, groups, lost):
                 zeroed = self._at_rows(self._outputs(bench, groups), alive)
         except Exception as error:
@@ -180,6 +180,9 @@ class Trials:
         lost = {group.name: lost_in_round(0, self._index_of(group.name), group.width)}
         self.passes += 1
         return looked_up(_without(bench, [group], lost), bench.example, reason.removeprefix(BREAKS))
+
+    def _whole(self, bench: Bench) -> Seen:
+        return self._outputs(bench, None)
 
     def _at_rows(self, seen: Seen, alive: dict[str, Tensor]) -> Seen:
         """What was seen, of the outputs of layers that lose rows those that stay."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Sequence
 from contextlib import suppress
+from itertools import product
 from typing import Any, TypeVar
 
 import torch
@@ -18,7 +19,7 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 FEW_DIGITS = (torch.float16, torch.bfloat16)  # ROUNDING would let everything pass
 
 Found = TypeVar("Found")
-Known = dict[Any, Any]  # what was found of modules, by their form
+Known = dict[Any, Any]  # what was found of modules, by how they were looked at and their form
 
 
 def found_once(known: Known, module: nn.Module, look: Callable[[Any], Found | None]) -> Found | None:
@@ -42,7 +43,7 @@ def _form_of(module: nn.Module) -> Hashable | None:
     """All of a module but the numbers in its parameters; None where other things are in it than values."""
     if module._modules or any(buffer is not None for buffer in module._buffers.values()):
         return None
-    parts: list[Hashable] = [type(module)]
+    parts: list[Any] = [type(module)]
     for key, value in vars(module).items():
         if key == "_parameters":
             parts += [(name, _kind_of(parameter)) for name, parameter in value.items()]
@@ -81,18 +82,21 @@ def in_place_of(old: nn.Module, new: nn.Module) -> nn.Module:
 def agree(first: nn.Module, second: nn.Module, probes: list[Tensor], beside: Sequence[Tensor] = ()) -> bool:
     """Whether both give the same on every probe, small and large, not all zeros, also in training mode.
 
-    Both are for trials alone, and are given `beside` behind every probe. Vectors that both have, biases, are
-    scaled with the probes, so that they hide nothing.
+    Every two of a probe, a scale and a mode are tried together. Both are for trials alone, and are given
+    `beside` behind every probe. Vectors that both have, biases, are scaled with the probes, so that they hide
+    nothing.
     """
     shared = {id(parameter) for parameter in first.parameters()}
     vectors, before = [p for p in second.parameters() if p.dim() == 1 and id(p) in shared], 1.0
-    for scale in SCALES:
+    for turn, scale in enumerate(SCALES):
         for vector in vectors:
             vector.mul_(scale / before)
         before = scale
-        for training, probe in [(mode, scale * probe) for mode in (False, True) for probe in probes]:
+        for training, (at, probe) in product((False, True), enumerate(probes)):
+            if len(probes) > 1 and (turn + at) % 2 != training:
+                continue
             with untouched_randomness():
-                ours, theirs = (one.train(training)(probe, *beside) for one in (first, second))
+                ours, theirs = (one.train(training)(scale * probe, *beside) for one in (first, second))
             if not isinstance(ours, Tensor) or not _are_close(ours, theirs):
                 return False
     return True
