@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from workbench.network.cached import refresh
 from workbench.network.groups import (
-    Held,
     Reader,
     Renumbering,
     UnitGroup,
@@ -85,13 +84,48 @@ def shrink(
     for writer in (*group.writers, *group.norms):
         rows[writer.module] = _shrink_writer(model.get_submodule(writer.module), writer.rows[lost].flatten())
     for part in group.held:
-        held[part.module, part.tensor, part.dim] = _shrink_held(model.get_submodule(part.module), part, lost)
+        owner, gone = model.get_submodule(part.module), part.indices[lost].flatten()
+        held[part.module, part.tensor, part.dim] = _drop_held(owner, part.tensor, part.dim, gone)
+    _lower_sizes(model, group, len(lost))
+    return Renumbering(rows, columns, held)
+
+
+def shrink_all(model: nn.Module, groups: Sequence[UnitGroup], lost: Mapping[str, Tensor]) -> None:
+    """`shrink` of several groups, whose indices are those of one network, with no corrections.
+
+    `lost`: by a group's name, indices of units, none perhaps. Every tensor is cut once along an axis, however
+    many groups lie along it. What modules keep is as before, as after `shrink`.
+    """
+    rows: dict[str, list[Tensor]] = {}
+    columns: dict[str, list[Tensor]] = {}
+    held: dict[tuple[str, str, int], list[Tensor]] = {}
+    for group in groups:
+        gone = lost[group.name]
+        if not len(gone):
+            continue
+        for reader in group.readers:
+            columns.setdefault(reader.module, []).append(reader.columns[gone].flatten())
+        for writer in (*group.writers, *group.norms):
+            rows.setdefault(writer.module, []).append(writer.rows[gone].flatten())
+        for part in group.held:
+            held.setdefault((part.module, part.tensor, part.dim), []).append(part.indices[gone].flatten())
+        _lower_sizes(model, group, len(gone))
+    for name, parts in columns.items():
+        layer = model.get_submodule(name)
+        _drop_columns(layer, layer_weight(layer).detach(), torch.cat(parts))
+    for name, parts in rows.items():
+        _shrink_writer(model.get_submodule(name), torch.cat(parts))
+    for (name, tensor, dim), parts in held.items():
+        _drop_held(model.get_submodule(name), tensor, dim, torch.cat(parts))
+
+
+def _lower_sizes(model: nn.Module, group: UnitGroup, count: int) -> None:
+    """Numbers of modules and sizes in code that fall with the group's units, of which `count` go."""
     for attribute in group.attributes:
         owner = model.get_submodule(attribute.module)
-        setattr(owner, attribute.name, getattr(owner, attribute.name) - len(lost) * attribute.per_unit)
+        setattr(owner, attribute.name, getattr(owner, attribute.name) - count * attribute.per_unit)
     for size in group.sizes:
-        lower(model.get_submodule(size.module), size, len(lost))
-    return Renumbering(rows, columns, held)
+        lower(model.get_submodule(size.module), size, count)
 
 
 @torch.no_grad()
@@ -108,9 +142,15 @@ def _shrink_reader(
             correction = fold(part, correction.to(part.device))
         shape = (weight.shape[0], len(kept) * reader.positions, *weight.shape[2:])
         new[:, reader.columns[kept].flatten().to(weight.device)] = correction.to(weight).reshape(shape)
-    mapping = _mapping(weight.shape[1], reader.columns[lost].flatten())
+    return _drop_columns(layer, new, reader.columns[lost].flatten())
+
+
+@torch.no_grad()
+def _drop_columns(layer: Any, weight: Tensor, gone: Tensor) -> Tensor:
+    """Give a layer this weight, (outputs, inputs, *kernel), without some columns; old column → new."""
+    mapping = _mapping(weight.shape[1], gone)
     remaining = (mapping >= 0).nonzero().flatten()
-    set_layer_weight(layer, new[:, remaining.to(new.device)])
+    set_layer_weight(layer, weight[:, remaining.to(weight.device)])
     set_count(layer, INPUTS, remaining.numel())
     return mapping
 
@@ -158,13 +198,13 @@ def _shrink_grouped(layer: Any, remaining: Tensor) -> None:
 
 
 @torch.no_grad()
-def _shrink_held(owner: Any, part: Held, lost: Tensor) -> Tensor:
+def _drop_held(owner: Any, name: str, dim: int, gone: Tensor) -> Tensor:
     """Drop entries of a bare parameter or buffer; returns the map old index → new."""
-    tensor = getattr(owner, part.tensor)
-    mapping = _mapping(tensor.shape[part.dim], part.indices[lost].flatten())
+    tensor = getattr(owner, name)
+    mapping = _mapping(tensor.shape[dim], gone)
     remaining = (mapping >= 0).nonzero().flatten().to(tensor.device)
-    new = tensor.detach().index_select(part.dim, remaining)
-    setattr(owner, part.tensor, _like(tensor, new) if isinstance(tensor, nn.Parameter) else new)
+    new = tensor.detach().index_select(dim, remaining)
+    setattr(owner, name, _like(tensor, new) if isinstance(tensor, nn.Parameter) else new)
     if is_linear_layer(owner):  # one that only training mode calls
         set_count(owner, INPUTS, remaining.numel())
     return mapping

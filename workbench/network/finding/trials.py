@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from workbench.network.cached import refresh
 from workbench.network.finding.benches import Bench, Seen, careful_bench, quick_bench
 from workbench.network.finding.looking_up import LookedUp, looked_up
-from workbench.network.groups import Reader, UnitGroup, renumbered
+from workbench.network.groups import Reader, UnitGroup
 from workbench.network.layers import SPATIAL, output_count
 from workbench.network.running import Inputs, batch_length, call, one_line, received, tensors_of
-from workbench.network.surgery import shrink
+from workbench.network.surgery import shrink_all
 from workbench.network.tensors import give_back_memory
 
 SHARES = ("first", "run", "most")
@@ -270,17 +270,8 @@ def _near(places: Sequence[str], groups: Sequence[UnitGroup]) -> frozenset[str]:
 
 def _without(bench: Bench, groups: Sequence[UnitGroup], lost: dict[str, Tensor]) -> nn.Module:
     """A copy of the model with the lost units of every group removed."""
-    pruned, left = bench.copy(), {group.name: group for group in groups if len(lost[group.name])}
-    sharing: dict[tuple, list[str]] = {}
-    for group in left.values():
-        for axis in _axes(group):
-            sharing.setdefault(axis, []).append(group.name)
-    for name in list(left):
-        group = left.pop(name)
-        maps = shrink(pruned, group, lost[name])
-        touched = {other for axis in _axes(group) for other in sharing[axis] if other in left}
-        if touched:  # before they lose units of their own
-            left |= {g.name: g for g in renumbered([left[other] for other in touched], name, (), maps)}
+    pruned = bench.copy()
+    shrink_all(pruned, groups, lost)
     refresh(pruned)
     return pruned
 
