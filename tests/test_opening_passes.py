@@ -18,6 +18,11 @@ PROOF = 2 * ROUNDS + 1  # removed and silenced a round, the whole network once
 ELSEWHERE = 3  # two examples at another size: the whole network, removed and silenced, or three refusals
 
 
+def looked_at(bench):
+    """What trials keep of the whole network: here its output alone."""
+    return [("", bench.model(bench.example))]
+
+
 def passes(model, x):
     """(the session, its forward passes by the type of the weights)."""
     found = Counter()
@@ -156,7 +161,8 @@ def test_float32_passes_over_no_more_than_its_own_rounding():
 def test_networks_of_other_precisions_are_tried_in_float64(kind):
     model, x = mlp(3, 7, 5).to(kind), torch.randn(4, 3).to(kind)
     assert quick_bench(model, x) is None
-    bench = careful_bench(model, x)
+    bench = careful_bench(model, x, looked_at)
+    assert [tensor.dtype for _, tensor in bench.whole] == [torch.float64]
     assert {p.dtype for p in bench.model.parameters()} == {torch.float64}
     assert all(p.dtype == kind for p in model.parameters())
 
@@ -168,7 +174,7 @@ def test_a_network_that_fixes_its_own_type_is_tried_in_that():
 
     torch.manual_seed(0)
     model, x = Fixed(*mlp(3, 7, 5)), torch.randn(4, 3)
-    assert careful_bench(model, x).model is model
+    assert careful_bench(model, x, looked_at).model is model
     assert find_groups(model, x)[0].prunable
 
 
