@@ -228,3 +228,13 @@ def test_random_training_mode_is_not_compared_with_a_silenced_network(counted):
     groups = find_groups(Dropping(), torch.randn(4, 5))
     assert groups[0].prunable
     assert not copies
+
+
+def test_the_root_of_a_lone_label_is_a_lone_label():
+    labels = Labels()
+    labels.fresh(3)
+    labels.union(np.array([1]), np.array([2]))
+    assert labels.roots(torch.tensor(2)).tolist() == 1
+    assert labels.roots(torch.tensor([2, 0, -7])).tolist() == [1, 0, -7]
+    assert labels.roots(torch.tensor([2, 0])).tolist() == [1, 0]
+    assert not labels.roots(torch.tensor([], dtype=torch.int64)).numel()

@@ -124,6 +124,8 @@ class Labels:
     def roots(self, labels: Tensor) -> Tensor:
         """Every positive label replaced by its root."""
         flat = labels.contiguous().numpy()
+        if flat.min(initial=0) == 0:  # no held entries: 0 is its own root
+            return torch.from_numpy(np.asarray(self._parent[flat]))
         return torch.from_numpy(np.where(flat > 0, self._parent[np.maximum(flat, 0)], flat))
 
     # Joining
