@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from workbench.network.cost import count_cost
 from workbench.network.cost_model import cost_saved
+from workbench.network.finding.labels import Labels
 from workbench.network.finding.proof import find_groups
 from workbench.network.surgery import remove_units
 
@@ -376,3 +377,16 @@ def test_weights_made_at_every_call_are_named():
     with torch.no_grad():
         model(torch.randn(2, 5))  # as after loading: a weight without a graph can be copied
     assert "made anew at every call" in groups_of(model)["0"].why_not
+
+
+def test_labels_beyond_four_bytes_are_kept_whole():
+    labels, tensor = Labels(), torch.zeros(3, 5)
+    labels.write(tensor, labels.fresh(5).expand(3, 5))
+    labels._held = 2**31
+    held = torch.zeros(2, 7)
+    assert labels.hold(held) == 2**31 + 1
+    assert labels.of(held).flatten().tolist() == [-(2**31) - 1 - i for i in range(14)]
+    labels.write(tensor[1], -torch.arange(2**31, 2**31 + 5))
+    assert labels.of(tensor).tolist()[0] == [1, 2, 3, 4, 5]
+    assert labels.of(tensor).tolist()[1] == [-(2**31) - i for i in range(5)]
+    assert labels.units_in(tensor).tolist() == [0, 1, 2, 3, 4, 5]

@@ -24,6 +24,7 @@ from workbench.network.tensors import sizes_beside
 Seen = list[tuple[str, Tensor]]  # a reader's name ('' for the network's own outputs) and what it gave
 TOLERANCE = 1e-5  # of what silencing changes
 CAREFUL, QUICK = 1e4, 4.0  # ε of the type, of the largest number: what may be rounding
+COMPARED = 1 << 20  # numbers at a time
 SMALLEST = 1e-25  # float32 loses digits below
 
 
@@ -63,7 +64,7 @@ class Bench:
         if not zeroed.numel():
             return False
         rounding = (QUICK if self.quick else CAREFUL) * torch.finfo(zeroed.dtype).eps
-        effect, size, off = map(_largest, (whole - zeroed, zeroed, removed - zeroed))
+        effect, size, off = _sizes(whole, removed, zeroed)
         if all(map(isfinite, (effect, size, off))):  # so is every number
             allowed = TOLERANCE * effect + rounding * size
             if off > allowed or (self.quick and self._hides(name, max(effect, size), allowed)):
@@ -86,13 +87,24 @@ def _differs_where_finite(whole: Tensor, removed: Tensor, zeroed: Tensor, roundi
     if not bool((finite | alike).all()):
         return True
     whole, removed, zeroed = (torch.where(finite, t, 0.0) for t in (whole, removed, zeroed))
-    effect, size, off = map(_largest, (whole - zeroed, zeroed, removed - zeroed))
+    effect, size, off = _sizes(whole, removed, zeroed)
     return not off <= TOLERANCE * effect + rounding * size or _differs(removed, zeroed, effect, rounding)
 
 
 def _differs(removed: Tensor, zeroed: Tensor, effect: float, rounding: float) -> bool:
     """Whether a difference is more than rounding of the numbers with which it stands in a column."""
     return bool(((removed - zeroed).abs() > TOLERANCE * effect + rounding * sizes_beside(zeroed)).any())
+
+
+def _sizes(whole: Tensor, removed: Tensor, zeroed: Tensor) -> tuple[float, float, float]:
+    """max |whole − zeroed|, max |zeroed|, max |removed − zeroed|, NaN where there is one.
+
+    Part by part: outputs may be as wide as a vocabulary, and their differences would stand beside them.
+    """
+    parts = zip(*(tensor.reshape(-1).split(COMPARED) for tensor in (whole, removed, zeroed)), strict=True)
+    found = [tuple(map(_largest, (w - z, z, r - z))) for w, r, z in parts]
+    effect, size, off = torch.tensor(found, dtype=torch.float64).amax(0).tolist()  # NaN is the largest
+    return effect, size, off
 
 
 def _largest(tensor: Tensor) -> float:

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SWEPT = 1 << 25  # bytes of labels beyond which those of tensors that are gone are looked for
+SWEPT = 1 << 24  # bytes of more labels after which those of tensors that are gone are looked for
+LOOKED_AT = 1 << 20  # labels at a time
+LARGEST = 2**31 - 1  # label that is kept in four bytes
 
 
 class Labels:
@@ -67,6 +69,22 @@ class Labels:
         if tensor.is_complex():  # the two parts of a number are one unit
             both = self.of(torch.view_as_real(tensor.resolve_conj()))
             return None if both is None else self.together(both, [-1]).squeeze(-1)
+        labels = self._written(tensor)
+        return None if labels is None else self.roots(labels)
+
+    def units_in(self, tensor: Tensor) -> Tensor:
+        """Labels of the units behind a tensor's numbers, ascending; 0 where there is anything else.
+
+        Empty where it has no labels. Outputs may be as wide as a vocabulary: they are looked at in parts.
+        """
+        labels = self.of(tensor) if tensor.is_complex() else self._written(tensor)
+        seen = np.zeros(len(self._parent), dtype=bool)
+        for part in () if labels is None else labels.reshape(-1).split(LOOKED_AT):
+            seen[self._parent[np.maximum(part.numpy(), 0)]] = True
+        return torch.from_numpy(np.flatnonzero(seen))
+
+    def _written(self, tensor: Tensor) -> Tensor | None:
+        """What was written for a tensor's numbers, in its shape; None where that is nothing but constants."""
         entry = self._storages.get(self._key(tensor))
         if entry is None:
             return None
@@ -74,7 +92,7 @@ class Labels:
         if tensor.numel() and _reach(tensor) > len(companion):
             return None  # seen through another dtype
         labels = companion.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
-        return self.roots(labels) if bool(labels.any()) else None
+        return labels if bool(labels.any()) else None
 
     def write(self, tensor: Tensor, labels: Tensor | None) -> None:
         """Label a tensor's numbers; None: constants."""
@@ -88,9 +106,13 @@ class Labels:
                 return
             storage = tensor.untyped_storage()
             size = storage.nbytes() // tensor.element_size()
-            self._storages[key] = (storage, torch.zeros(size, dtype=torch.int64))
-            self._bytes += 8 * size
-        companion = self._storages[key][1]
+            self._storages[key] = (storage, torch.zeros(size, dtype=torch.int32))
+            self._bytes += 4 * size
+        storage, companion = self._storages[key]
+        if companion.dtype == torch.int32 and max(self._held, len(self._parent)) > LARGEST:
+            companion = companion.long()
+            self._storages[key] = (storage, companion)
+            self._bytes += 4 * len(companion)
         if tensor.numel() and _reach(tensor) > len(companion):
             return
         target = companion.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
@@ -102,15 +124,15 @@ class Labels:
         else:
             target.copy_(labels.expand(tensor.shape))
 
-    def forgotten(self) -> list[int]:
-        """Storages that nothing else holds any more, now and then: their labels are dropped with them."""
-        if self._bytes < self._allowed:
+    def forgotten(self, now: bool = False) -> list[int]:
+        """Storages that nothing else holds any more: their labels go too, `now` or now and then."""
+        if self._bytes < self._allowed and not now:
             return []
         gone = [key for key, (storage, _) in self._storages.items() if _holders(storage) == 1]
         for key in gone:
             del self._storages[key]
-        self._bytes = sum(8 * len(labels) for _, labels in self._storages.values())
-        self._allowed = 2 * self._bytes + SWEPT
+        self._bytes = sum(labels.nbytes for _, labels in self._storages.values())
+        self._allowed = self._bytes + SWEPT
         return gone
 
     def let_go(self) -> None:
@@ -126,7 +148,9 @@ class Labels:
         flat = labels.contiguous().numpy()
         if flat.min(initial=0) == 0:  # no held entries: 0 is its own root
             return torch.from_numpy(np.asarray(self._parent[flat]))
-        return torch.from_numpy(np.where(flat > 0, self._parent[np.maximum(flat, 0)], flat))
+        found = np.asarray(self._parent[np.maximum(flat, 0)])
+        np.copyto(found, flat, where=flat < 0)
+        return torch.from_numpy(found)
 
     # Joining
 

@@ -70,6 +70,8 @@ def _traced(model: nn.Module, example: Inputs, labels: Labels) -> Trace:
     found = Trace(labels)
     found.outputs = _watched(found, model, example, found.calls)
     _settle(found)
+    for storage in labels.forgotten(now=True):  # before a copy runs beside
+        found.made.pop(storage, None)
     work, normalised = list(found.labels.work), dict(found.normalised)
     reasons, mixers = len(labels.reasons), len(labels.mixers)
     with untouched_randomness(), suppress(Exception):
@@ -107,9 +109,7 @@ def _watched(found: Trace, model: nn.Module, example: Inputs, calls: list[str]) 
     finally:
         watcher.leave()
     found.returned = tensors_of(output)
-    known = [found.labels.of(t) for t in tensors_of(output)]
-    seen = [k.clamp(min=0).unique() for k in known if k is not None]
-    return torch.cat([found.outputs[:0], *seen])
+    return torch.cat([found.outputs[:0], *map(found.labels.units_in, found.returned)])
 
 
 @contextmanager

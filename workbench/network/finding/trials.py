@@ -153,6 +153,8 @@ class Trials:
         try:
             pruned = _without(bench, groups, lost)
             removed = self._outputs(bench, groups, pruned)
+            if self.alike:
+                pruned = bench.model  # the copy's weights go before the network runs again
             if bench.whole is None:
                 bench.whole = self._whole(bench)
             with silenced(bench.model, groups, lost):
