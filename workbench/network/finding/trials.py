@@ -155,6 +155,8 @@ class Trials:
             removed = self._outputs(bench, groups, pruned)
             if self.alike:
                 pruned = bench.model  # the copy's weights go before the network runs again
+                if self._heavy:
+                    give_back_memory()
             if bench.whole is None:
                 bench.whole = self._whole(bench)
             with silenced(bench.model, groups, lost):
