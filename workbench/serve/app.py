@@ -28,6 +28,7 @@ from workbench.serve.launch import (
     NOTEBOOK,
     OwnKernelSpecs,
     announce,
+    end_at_hang_up,
     free_port,
     new_token,
     write_private,
@@ -77,14 +78,6 @@ class Page(Voila):
         super().setup_template_dirs()
         self.template_paths.insert(0, self.template_folder)
 
-    def init_settings(self) -> dict[str, Any]:
-        """Voilà's settings, for this machine alone."""
-        return super().init_settings() | {
-            "allow_remote_access": False,
-            "allow_unauthenticated_access": False,
-            "local_hostnames": ["localhost"],
-        }
-
     def init_handlers(self) -> list[Any]:
         """Voilà's handlers without that of the folder's files, with our page and our way to stop a kernel."""
         swap = {VoilaShutdownKernelHandler: ShutdownKernel, TornadoVoilaHandler: NotebookPage}
@@ -96,7 +89,7 @@ class Page(Voila):
 
     def listen(self) -> None:
         """Put the check of the token before all routes, then listen."""
-        close_door(self.app, ("/voila/static/",), Path(self.root_dir))
+        close_door(self.app, Path(self.root_dir))
         super().listen()
 
 
@@ -114,6 +107,7 @@ def serve_app(notebooks: Path, port: int | None = None, open_browser: bool = Tru
         page.template_folder = folder
         page.update_config(Config(TokenIdentity=identity_settings(token)))
         page.initialize([str(notebooks / NOTEBOOK), *_arguments(port, token)])
+        end_at_hang_up()
         # Three times the interval is the default, which tornado refuses with a warning.
         page.tornado_settings = {"ws_ping_timeout": 30_000, **page.tornado_settings}
         loop = IOLoop.current()

@@ -1,7 +1,7 @@
 """Who gets in: one check before every route of the servers, whatever handler answers there.
 
-Without the run's own token only the login page and the installation's assets answer. A request for another
-host name (DNS rebinding), or one that a page of another origin makes, is refused with the token too.
+Without the run's own token only the login page answers. A request for another host name (DNS rebinding), or one
+that a page of another origin makes, is refused with the token too.
 """
 
 from __future__ import annotations
@@ -14,18 +14,40 @@ from urllib.parse import urlencode
 
 from jupyter_core.utils import ensure_async
 from jupyter_server.auth.identity import PasswordIdentityProvider
-from jupyter_server.auth.login import LoginFormHandler
+from jupyter_server.auth.logout import LogoutHandler
 from jupyter_server.base.handlers import APIHandler, AuthenticatedHandler
 from tornado.httputil import HTTPServerRequest, split_host_and_port
-from tornado.web import Application, RedirectHandler, RequestHandler, StaticFileHandler
+from tornado.web import Application, RequestHandler, StaticFileHandler
+
+from workbench.serve.login import LoginPage
 
 NO_TOKEN = "this address needs the token: open the address that `workbench` printed"
 FOREIGN_HOST = "the workbench answers at this machine's own address alone: open the one that it printed"
 FOREIGN_PAGE = "a page of another address asked for this, and only the workbench's own pages may"
+FOREIGN_LINK = "a page of another address led here: open the address that `workbench` printed, or type this one"
+UNCHECKED = "what answers at this address cannot ask for the token, so it is not asked"
+
+# What Jupyter's handlers look up before each answer, whoever has set it otherwise by then.
+SETTINGS: dict[str, Any] = {
+    "allow_origin": "",
+    "allow_origin_pat": None,
+    "allow_credentials": False,
+    "allow_remote_access": False,
+    "allow_unauthenticated_access": False,
+    "disable_check_xsrf": False,
+    "headers": {},
+    "local_hostnames": ["localhost"],
+    "xsrf_cookies": True,
+    "xsrf_cookie_kwargs": {"samesite": "Lax"},
+}
 
 
 class TokenIdentity(PasswordIdentityProvider):
     """One token lets in, and no password; the name is a section of the configuration that is ours alone."""
+
+    def get_handlers(self) -> list[tuple[str, object]]:
+        """Our login page, whatever class the server has been told."""
+        return [("/login", LoginPage), ("/logout", LogoutHandler)]
 
 
 def identity_settings(token: str) -> dict[str, Any]:
@@ -51,37 +73,41 @@ def identity_settings(token: str) -> dict[str, Any]:
     }
 
 
-def close_door(application: Application, assets: tuple[str, ...], notebooks: Path) -> None:
+def close_door(application: Application, notebooks: Path) -> None:
     """Put the check before every route of `application`, also before those that are added later.
 
     Args:
-        application: a server whose settings hold its `identity_provider`.
-        assets: what the paths of the installation's own files begin with; these need no token.
+        application: a server whose settings hold its `identity_provider`; those of SETTINGS become ours.
         notebooks: the folder whose files, if any handler serves them, run no script in the page's origin.
     """
-    stock = application.get_handler_delegate
+    application.settings.update(SETTINGS)
+    stock, find = application.get_handler_delegate, application.find_handler
     made: dict[type[RequestHandler], type[RequestHandler]] = {}
 
-    def guarded(handler: type[RequestHandler]) -> type[RequestHandler]:
-        if handler not in made:
-            made[handler] = _guarded(handler, assets, notebooks.resolve())
-        return made[handler]
-
     def checked(request: HTTPServerRequest, handler: type[RequestHandler], *rest: Any, **named: Any) -> Any:
+        if handler not in made:
+            made[handler] = _guarded(handler, notebooks.resolve())
+        return stock(request, made[handler], *rest, **named)
+
+    def found(request: HTTPServerRequest, **named: Any) -> Any:
         why = _why_not(request)
-        if why:
-            return stock(request, _Refusal, {"why": why})
-        return stock(request, guarded(handler), *rest, **named)
+        if not why:
+            answers = find(request, **named)
+            if issubclass(getattr(answers, "handler_class", object), _Guard):
+                return answers
+            why = UNCHECKED
+        return stock(request, _Refusal, {"why": why})
 
-    # Tornado asks this method for whatever will answer, and documents it as the place to say otherwise.
+    # Tornado asks these two for whatever will answer, and documents them as the places to say otherwise.
     application.get_handler_delegate = checked  # type: ignore[assignment, method-assign]
+    application.find_handler = found  # type: ignore[assignment, method-assign]
 
 
-def _guarded(handler: type[RequestHandler], assets: tuple[str, ...], notebooks: Path) -> type[RequestHandler]:
+def _guarded(handler: type[RequestHandler], notebooks: Path) -> type[RequestHandler]:
     guard: type[RequestHandler] = _FileGuard if issubclass(handler, StaticFileHandler) else _Guard
     bases = (guard, handler) if issubclass(handler, AuthenticatedHandler) else (guard, handler, _Plain)
     # The handler's module, because Jupyter looks there for who wrote a method.
-    members = {"_assets": assets, "_notebooks": notebooks, "__module__": handler.__module__}
+    members = {"_notebooks": notebooks, "__module__": handler.__module__}
     return type(handler.__name__, bases, members)
 
 
@@ -103,40 +129,50 @@ class _Plain:
 class _Guard(RequestHandler):
     """Stands before a handler's own first step."""
 
-    _assets: tuple[str, ...] = ()
-
     def set_default_headers(self) -> None:
         super().set_default_headers()
         self.set_header("X-Content-Type-Options", "nosniff")
         # The address holds the token, so it is not told to other sites.
         self.set_header("Referrer-Policy", "same-origin")
-        if self.request.path.lower().endswith((".svg", ".svgz")):
-            # A picture needs no script, and could read the token or the cross-site mark in its own address.
-            policy = self._headers.get("Content-Security-Policy", "")
-            self.set_header("Content-Security-Policy", policy.replace("sandbox allow-scripts", "sandbox"))
 
     async def prepare(self, *arguments: Any, **named: Any) -> None:
-        if not self._is_public():
-            user = await ensure_async(self.settings["identity_provider"].get_user(self))
+        user = await ensure_async(self.settings["identity_provider"].get_user(self))
+        if not isinstance(self, LoginPage):
             if user is None:
-                return self._refuse()
-            # Jupyter's own first step takes it from here, and so asks only once.
-            self.current_user = self._jupyter_current_user = user
+                return self._refuse(NO_TOKEN)
+            if is_led_here(self.request) and not getattr(self, "_token_authenticated", False):
+                return self._refuse(FOREIGN_LINK)
+        # Jupyter's own first step takes it from here, and so asks only once.
+        self.current_user = self._jupyter_current_user = user
         step = super().prepare(*arguments, **named)
         if step is not None:
             await step
 
-    def _is_public(self) -> bool:
-        if isinstance(self, LoginFormHandler):
-            return True
-        return isinstance(self, StaticFileHandler | RedirectHandler) and self.request.path.startswith(
-            self._assets
-        )
+    def flush(self, include_footers: bool = False) -> Any:
+        if not self._headers_written:
+            self._sandbox()
+        return super().flush(include_footers)
 
-    def _refuse(self) -> None:
+    def _sandbox(self) -> None:
+        """Let no picture run a script: it needs none, and could start a kernel in the page's origin."""
+        policy = self._headers.get("Content-Security-Policy", "")
+        kind = self._headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if kind.endswith("xml") or self.request.path.lower().endswith((".svg", ".svgz")):
+            self._restrict(policy.replace("sandbox allow-scripts", "sandbox"))
+        elif "sandbox" in policy and "token" in self.request.arguments:
+            # What runs there could read the token in its own address.
+            self._restrict(policy.replace("sandbox allow-scripts", "sandbox"))
+
+    def _restrict(self, policy: str) -> None:
+        if "sandbox" not in policy:
+            policy = f"{policy}; sandbox".removeprefix("; ")
+        self.set_header("Content-Security-Policy", policy)
+
+    def _refuse(self, text: str) -> None:
         self.current_user = self._jupyter_current_user = None
-        why: str | dict[str, str] = {"message": NO_TOKEN} if isinstance(self, APIHandler) else NO_TOKEN
-        if self.request.method == "GET" and "text/html" in self.request.headers.get("Accept", ""):
+        why: str | dict[str, str] = {"message": text} if isinstance(self, APIHandler) else text
+        asks_for_page = self.request.method == "GET" and "text/html" in self.request.headers.get("Accept", "")
+        if text == NO_TOKEN and asks_for_page:
             query = urlencode({"next": self.request.uri})
             self.set_header("Location", f"{self.settings['login_url']}?{query}")
             self.set_status(302)
@@ -154,10 +190,8 @@ class _FileGuard(_Guard, StaticFileHandler):
 
     def set_extra_headers(self, path: str) -> None:
         super().set_extra_headers(path)
-        policy = self._headers.get("Content-Security-Policy", "")
-        own = Path(self.absolute_path or "").resolve().is_relative_to(self._notebooks)
-        if own and "sandbox" not in policy:
-            self.set_header("Content-Security-Policy", f"{policy}; sandbox".removeprefix("; "))
+        if Path(self.absolute_path or "").resolve().is_relative_to(self._notebooks):
+            self._restrict(self._headers.get("Content-Security-Policy", ""))
 
 
 class _Refusal(RequestHandler):
@@ -210,7 +244,24 @@ def is_foreign(request: HTTPServerRequest) -> bool:
     origin = request.headers.get("Origin")
     if origin is not None and origin.lower() != f"http://{request.host.lower()}":
         return True
-    if request.headers.get("Sec-Fetch-Site") not in {"cross-site", "same-site"}:
-        return False
+    return _is_of_another_site(request) and not is_led_here(request)
+
+
+def is_led_here(request: HTTPServerRequest) -> bool:
+    """Whether a page of another origin opens this address in a tab.
+
+    The address alone can start a kernel or have JupyterLab fetch a file (`fromURL`), so that page needs the
+    token in it.
+
+    Args:
+        request: any.
+
+    Returns:
+        True where the `Sec-Fetch` headers say so.
+    """
     how = tuple(request.headers.get(f"Sec-Fetch-{name}") for name in ("Mode", "Dest"))
-    return request.method != "GET" or how != ("navigate", "document")
+    return _is_of_another_site(request) and request.method == "GET" and how == ("navigate", "document")
+
+
+def _is_of_another_site(request: HTTPServerRequest) -> bool:
+    return request.headers.get("Sec-Fetch-Site") in {"cross-site", "same-site"}

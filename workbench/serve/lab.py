@@ -21,6 +21,7 @@ from urllib.parse import quote
 from jupyter_server.auth.authorizer import AllowAllAuthorizer
 from jupyter_server.serverapp import ServerApp
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
+from jupyter_server.services.kernels.kernelmanager import ServerKernelManager
 from traitlets.config import Config
 
 from workbench.serve.door import TokenIdentity, close_door, identity_settings
@@ -30,6 +31,7 @@ from workbench.serve.launch import (
     NOTEBOOK,
     OwnKernelSpecs,
     announce,
+    end_at_hang_up,
     free_port,
     new_token,
     notebook_in,
@@ -77,21 +79,24 @@ class NoDelayConnection(ZMQChannelsWebsocketConnection):
 
 
 class LabServer(ServerApp):
-    """Jupyter's server with its door kept: what `pinned` holds stands above every configuration file.
+    """Jupyter's server with its door kept: `pinned` stands above every configuration file.
 
-    Arguments would win over the server's own files, but not over those of JupyterLab and other extensions.
+    Of the server's own settings the user's files say those of THEIRS alone. Arguments would win over the
+    server's files, but not over those of JupyterLab and other extensions.
     """
 
     pinned = Config()
 
     def update_config(self, config: Any) -> None:
-        """Take `config`, and then what is pinned."""
-        super().update_config(config)
+        """Take of `config` what may be the user's, and then what is pinned."""
+        super().update_config(of_the_user(config))
         super().update_config(self.pinned)
 
     def init_configurables(self) -> None:
         """Make the managers; that of the files keeps a picture of each workbench that is saved."""
         super().init_configurables()
+        self.contents_manager.root_dir = self.root_dir
+        self.contents_manager.preferred_dir = ""
         self.contents_manager.register_pre_save_hook(keep_picture)
 
     def init_server_extensions(self) -> None:
@@ -101,10 +106,10 @@ class LabServer(ServerApp):
                 self.jpserver_extensions[name] = False
         super().init_server_extensions()
 
-    def init_webapp(self) -> None:
-        """Make the web application, and put the check of the token before its routes."""
-        super().init_webapp()
-        close_door(self.web_app, ("/static/", "/favicon.ico", "/robots.txt"), Path(self.root_dir))
+    def init_httpserver(self) -> None:
+        """Put the check of the token before all routes, the extensions' too, then listen."""
+        close_door(self.web_app, Path(self.root_dir))
+        super().init_httpserver()
 
     def write_browser_open_file(self) -> None:
         """Write the page that leads the browser to the address with its token, readable by the user alone."""
@@ -138,6 +143,7 @@ def serve_lab(
         _write_layout(workspaces)
         server = LabServer.instance(jpserver_extensions={"jupyterlab": True})
         server.pinned = server_settings(notebooks, port, token)
+        server.pinned.LabServer.update(open_browser=open_browser, default_url=path)
         server.pinned.LabApp = Config(
             open_browser=open_browser,
             default_url=path,
@@ -152,6 +158,7 @@ def serve_lab(
         url = f"http://{HOST}:{port}{path}?token={token}"
         server.io_loop.add_callback(announce, url, notebooks, *course)
         _stop_at_interrupt(server)
+        end_at_hang_up()
         server.start()
 
 
@@ -166,6 +173,21 @@ def _stop_at_interrupt(server: ServerApp) -> None:
     signal.signal(signal.SIGINT, stop)
 
 
+def of_the_user(config: Config) -> Config:
+    """What of a user's configuration the server takes.
+
+    Args:
+        config: what a file says; it stays as it is.
+
+    Returns:
+        All of it but who gets in, where kernels run, and of the server's own settings those not in THEIRS.
+    """
+    taken = Config({name: section for name, section in config.items() if name not in _OURS})
+    for name in {kind.__name__ for kind in LabServer.mro()} & set(taken):
+        taken[name] = Config({key: value for key, value in taken[name].items() if key in THEIRS})
+    return taken
+
+
 def server_settings(notebooks: Path, port: int, token: str) -> Config:
     """What must hold whatever the user's files say: where the server listens, and who gets in.
 
@@ -178,8 +200,9 @@ def server_settings(notebooks: Path, port: int, token: str) -> Config:
         The configuration for LabServer.pinned.
     """
     pinned = Config()
-    pinned.ServerApp = Config(_REACH | _WHO)
-    pinned.ServerApp.update(
+    # In the section of the class itself, which wins over those of its bases.
+    pinned.LabServer = Config(_REACH | _WHO)
+    pinned.LabServer.update(
         port=port,
         root_dir=str(notebooks),
         # Else every server of this user would take the cookies of all the others.
@@ -191,6 +214,10 @@ def server_settings(notebooks: Path, port: int, token: str) -> Config:
     pinned.TokenIdentity = Config(identity_settings(token))
     # Kernels are no less a way in: theirs are sockets, and a key signs what is said there.
     pinned.ServerKernelManager = Config(ip=HOST, transport="tcp")
+    manager = f"{ServerKernelManager.__module__}.{ServerKernelManager.__name__}"
+    pinned.AsyncMappingKernelManager = Config(kernel_manager_class=manager, root_dir=str(notebooks))
+    pinned.KernelProvisionerFactory = Config(default_provisioner_name="local-provisioner")
+    pinned.GatewayClient = Config(url="")
     pinned.Session = Config(key=secrets.token_hex(32).encode(), keyfile="", signature_scheme="hmac-sha256")
     pinned.LanguageServerManager = Config(autodetect=False)
     return pinned
@@ -200,40 +227,51 @@ def server_settings(notebooks: Path, port: int, token: str) -> Config:
 _REACH: dict[str, Any] = {
     "ip": HOST,
     "port_retries": 0,
-    "sock": "",
-    "base_url": "/",
-    "custom_display_url": "",
-    "websocket_url": "",
-    "certfile": "",
-    "keyfile": "",
-    "client_ca": "",
-    "ssl_options": {},
+    "file_url_prefix": "/lab/tree",
     "allow_root": True,
     "answer_yes": True,
+    "use_redirect_file": True,
 }
 
-# Who gets in: each of these opens the door, or runs a stranger's code behind it, when it is set otherwise.
+# Who gets in, where a default depends on the environment or on a file.
 _WHO: dict[str, Any] = {
     "identity_provider_class": TokenIdentity,
     "authorizer_class": AllowAllAuthorizer,
-    "allow_origin": "",
-    "allow_origin_pat": "",
-    "allow_credentials": False,
     "allow_remote_access": False,
     "allow_unauthenticated_access": False,
     "authenticate_prometheus": True,
-    "disable_check_xsrf": False,
     "local_hostnames": ["localhost"],
-    "trust_xheaders": False,
-    "tornado_settings": {},
     "nbconvert_csp_sandbox": True,
-    "extra_services": [],
-    "extra_static_paths": [],
-    "extra_template_paths": [],
-    "jinja_environment_options": {},
-    "jinja_template_vars": {},
-    "use_redirect_file": True,
 }
+
+# Sections of which nothing is the user's here: who gets in, and machines elsewhere that would run the kernels.
+_OURS = frozenset(
+    ("TokenIdentity", "PasswordIdentityProvider", "IdentityProvider", "LegacyIdentityProvider", "GatewayClient")
+)
+
+# What a user's files may say of the server itself. None of it decides where it listens, who gets in, which
+# folder it serves or what its pages hold; a setting that is new in Jupyter is not taken until it is here.
+THEIRS = frozenset(
+    (
+        "browser",
+        "contents_manager_class",
+        "iopub_data_rate_limit",
+        "iopub_msg_rate_limit",
+        "jpserver_extensions",
+        "limit_rate",
+        "max_body_size",
+        "max_buffer_size",
+        "min_open_files_limit",
+        "rate_limit_window",
+        "shutdown_no_activity_timeout",
+        "terminado_settings",
+        "terminals_enabled",
+        "webbrowser_open_new",
+        "websocket_compression_options",
+        "websocket_ping_interval",
+        "websocket_ping_timeout",
+    )
+)
 
 
 def _write_settings(folder: Path, site: Path) -> None:

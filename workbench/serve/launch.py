@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import secrets
 import shutil
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,6 +65,16 @@ def free_port(port: int | None) -> int:
                 f"port {port} cannot be used: {why}; name another or leave --port out"
             ) from error
         return int(probe.getsockname()[1])
+
+
+def end_at_hang_up() -> None:
+    """Let a terminal that is closed (SIGHUP) end the server as SIGTERM does, its kernels with it.
+
+    Under nohup, which has it ignored, it stays so.
+    """
+    hang_up = getattr(signal, "SIGHUP", None)
+    if hang_up is not None and signal.getsignal(hang_up) is not signal.SIG_IGN:
+        signal.signal(hang_up, signal.getsignal(signal.SIGTERM))
 
 
 def write_private(file: Path, text: str) -> None:
