@@ -231,7 +231,8 @@ def _add_server(commands: Any, name: str, run: Callable[[argparse.Namespace], No
         name,
         help=text,
         description=f"{text[0].upper()}{text[1:]}. Listens on this machine alone, and only the printed "
-        "address with its token gets in. Ctrl+C stops it and its kernels.",
+        "address with its token gets in, whatever the user's configuration says. Ctrl+C, SIGTERM or a closed "
+        "terminal stops it and its kernels.",
     )
     command.add_argument("--port", type=int, help="the port to listen on (default: any free one)")
     command.add_argument("--no-browser", action="store_true", help="print the address, open nothing")

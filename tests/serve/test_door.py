@@ -8,17 +8,15 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from urllib.parse import quote
 
 import pytest
-from hostile import KNOWN, MARK, PAGE_MARK, REPOSITORY, SECRET, HostileServer
+from hostile import REPOSITORY, UPGRADE
+from hostile_files import KINDS, KNOWN, MARK, PAGE_MARK, SECRET
 from jupyter_server import DEFAULT_STATIC_FILES_PATH
 from routes import path_of
-from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
 from tornado.web import create_signed_value
 
-from workbench.serve.door import is_foreign, is_local
 from workbench.serve.launch import write_private
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -30,12 +28,6 @@ STRANGERS = {
     "from another page": {"Origin": "http://evil.example"},
     "with a guessed token": {"Authorization": f"token {KNOWN}"},
     "with an empty token": {"Authorization": "token "},
-}
-UPGRADE = {
-    "Connection": "Upgrade",
-    "Upgrade": "websocket",
-    "Sec-WebSocket-Version": "13",
-    "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
 }
 CONCRETE = (
     "/",
@@ -52,7 +44,11 @@ CONCRETE = (
     "/doc/tree/x.svg",
     "/edit/x.svg",
     "/files/secret.txt",
-    "/files/x.svg",
+    *(f"/files/x.{kind}" for kind in KINDS),
+    *(f"/voila/templates/lab/static/x.{kind}" for kind in KINDS),
+    *(f"/static/x.{kind}" for kind in KINDS),
+    *(f"/served/x.{kind}" for kind in KINDS),
+    "/function",
     "/lab",
     "/lab/api/settings",
     "/lab/api/workspaces",
@@ -62,6 +58,8 @@ CONCRETE = (
     "/nbconvert/html/workbench.ipynb",
     "/notebooks/workbench.ipynb",
     "/open/x.svg",
+    "/static/open/x.svg",
+    "/templates/x.svg",
     "/terminals/websocket/1",
     "/tree",
     "/view/x.svg",
@@ -75,20 +73,6 @@ CONCRETE = (
     "//x.svg",
     "/elsewhere/files/x.svg",
 )
-
-
-@pytest.fixture(scope="module", params=["lab", "app"])
-def server(request, tmp_path_factory):
-    running = HostileServer(request.param, tmp_path_factory.mktemp(request.param))
-    running.command = request.param
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-def let_in(server):
-    """The headers of a browser that has opened the printed address."""
-    return {"Cookie": server.cookie()}
 
 
 def paths_of(server):
@@ -308,53 +292,6 @@ def test_a_voila_of_the_current_folder_is_not_taken_for_the_package(tmp_path):
         )
     assert done.stderr.startswith(f"workbench: port {port} cannot be used")
     assert not (tmp_path / "was-run.txt").exists()
-
-
-@pytest.mark.parametrize(
-    ("host", "local"),
-    [
-        ("127.0.0.1:8888", True),
-        ("localhost", True),
-        ("LOCALHOST:1", True),
-        ("[::1]:8888", True),
-        ("127.9.9.9", True),
-        ("evil.example", False),
-        ("localhost.evil.example:8888", False),
-        ("127.0.0.1.evil.example", False),
-        ("192.168.1.7:8888", False),
-        ("", False),
-    ],
-)
-def test_a_name_is_of_this_machine(host, local):
-    assert is_local(host) is local
-
-
-def fetch(of, mode, what):
-    return {"Sec-Fetch-Site": of, "Sec-Fetch-Mode": mode, "Sec-Fetch-Dest": what}
-
-
-@pytest.mark.parametrize(
-    ("method", "headers", "foreign"),
-    [
-        ("GET", {}, False),
-        ("POST", {"Origin": "http://127.0.0.1:8888"}, False),
-        ("POST", {"Origin": "http://127.0.0.1:9999"}, True),
-        ("POST", {"Origin": "null"}, True),
-        ("GET", {"Sec-Fetch-Site": "none"}, False),
-        ("GET", fetch("same-origin", "no-cors", "image"), False),
-        ("GET", fetch("cross-site", "navigate", "document"), False),
-        ("POST", fetch("cross-site", "navigate", "document"), True),
-        ("GET", fetch("cross-site", "navigate", "iframe"), True),
-        ("GET", fetch("same-site", "no-cors", "image"), True),
-    ],
-)
-def test_a_request_of_another_page_is_seen(method, headers, foreign):
-    request = HTTPServerRequest(
-        headers=HTTPHeaders({"Host": "127.0.0.1:8888", **headers}),
-        start_line=RequestStartLine(method, "/", "HTTP/1.1"),
-        connection=SimpleNamespace(context=None),
-    )
-    assert is_foreign(request) is foreign
 
 
 def test_a_file_with_a_secret_is_private_from_the_start(tmp_path):

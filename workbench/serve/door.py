@@ -1,7 +1,7 @@
 """Who gets in: one check before every route of the servers, whatever handler answers there.
 
-Without the run's own token only the login page answers. A request for another host name (DNS rebinding), or one
-that a page of another origin makes, is refused with the token too.
+Without the run's own token only the login page answers. A request for another host name (DNS rebinding), or
+one that a page of another origin makes, is refused with the token too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from workbench.serve.login import LoginPage
 NO_TOKEN = "this address needs the token: open the address that `workbench` printed"
 FOREIGN_HOST = "the workbench answers at this machine's own address alone: open the one that it printed"
 FOREIGN_PAGE = "a page of another address asked for this, and only the workbench's own pages may"
-FOREIGN_LINK = "a page of another address led here: open the address that `workbench` printed, or type this one"
+FOREIGN_LINK = "a page of another address led here: open the address that `workbench` printed"
 UNCHECKED = "what answers at this address cannot ask for the token, so it is not asked"
 
 # What Jupyter's handlers look up before each answer, whoever has set it otherwise by then.
@@ -100,7 +100,7 @@ def close_door(application: Application, notebooks: Path) -> None:
 
     # Tornado asks these two for whatever will answer, and documents them as the places to say otherwise.
     application.get_handler_delegate = checked  # type: ignore[assignment, method-assign]
-    application.find_handler = found  # type: ignore[assignment, method-assign]
+    application.find_handler = found  # type: ignore[method-assign]
 
 
 def _guarded(handler: type[RequestHandler], notebooks: Path) -> type[RequestHandler]:

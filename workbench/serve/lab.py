@@ -95,8 +95,6 @@ class LabServer(ServerApp):
     def init_configurables(self) -> None:
         """Make the managers; that of the files keeps a picture of each workbench that is saved."""
         super().init_configurables()
-        self.contents_manager.root_dir = self.root_dir
-        self.contents_manager.preferred_dir = ""
         self.contents_manager.register_pre_save_hook(keep_picture)
 
     def init_server_extensions(self) -> None:
@@ -180,11 +178,15 @@ def of_the_user(config: Config) -> Config:
         config: what a file says; it stays as it is.
 
     Returns:
-        All of it but who gets in, where kernels run, and of the server's own settings those not in THEIRS.
+        All of it but who gets in, which folder is served and by what, and where kernels run; of the server's
+        own settings those of THEIRS.
     """
-    taken = Config({name: section for name, section in config.items() if name not in _OURS})
-    for name in {kind.__name__ for kind in LabServer.mro()} & set(taken):
-        taken[name] = Config({key: value for key, value in taken[name].items() if key in THEIRS})
+    taken = Config()
+    own = {kind.__name__ for kind in LabServer.mro()}
+    for name in config.keys() - _OURS:
+        section = config[name]
+        keys = section.keys() & THEIRS if name in own else section.keys() - _FOLDER
+        taken[name] = Config({key: section[key] for key in keys})
     return taken
 
 
@@ -244,10 +246,19 @@ _WHO: dict[str, Any] = {
     "nbconvert_csp_sandbox": True,
 }
 
-# Sections of which nothing is the user's here: who gets in, and machines elsewhere that would run the kernels.
+# Sections of which nothing is the user's here: who gets in, and other machines that would run the kernels.
 _OURS = frozenset(
-    ("TokenIdentity", "PasswordIdentityProvider", "IdentityProvider", "LegacyIdentityProvider", "GatewayClient")
+    (
+        "TokenIdentity",
+        "PasswordIdentityProvider",
+        "IdentityProvider",
+        "LegacyIdentityProvider",
+        "GatewayClient",
+    )
 )
+
+# Of whatever manager: which folder is served, and by what handler.
+_FOLDER = frozenset(("root_dir", "preferred_dir", "files_handler_class", "files_handler_params"))
 
 # What a user's files may say of the server itself. None of it decides where it listens, who gets in, which
 # folder it serves or what its pages hold; a setting that is new in Jupyter is not taken until it is here.

@@ -40,7 +40,10 @@ class OwnKernelSpecs(KernelSpecManager):
         """The named kernel; raises NoSuchKernel for an unknown name."""
         if kernel_name == NATIVE_KERNEL_NAME:
             # The kernel's own warnings would land on the terminal, between the lines people read.
-            return KernelSpec(resource_dir=RESOURCES, **get_kernel_dict(["--IPKernelApp.log_level=40"]))
+            kernel = get_kernel_dict(["--IPKernelApp.log_level=40"])
+            # Python would look for the kernel's own program in the notebooks folder first.
+            kernel["argv"].insert(1, "-P")
+            return KernelSpec(resource_dir=RESOURCES, **kernel)
         return super().get_kernel_spec(kernel_name)
 
 
