@@ -6,6 +6,7 @@ Of Voilà it takes the page, and neither its configuration files nor its way to 
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import threading
 import webbrowser
@@ -98,6 +99,8 @@ def serve_app(notebooks: Path, port: int | None = None, open_browser: bool = Tru
 
     `port` is a TCP port, None or 0 for any free one. Raises LaunchError when the port is taken.
     """
+    # A refused address is not for the person at this terminal, and may hold the token.
+    logging.getLogger("tornado.access").setLevel(logging.ERROR)
     port, token = free_port(port), new_token()
     url = f"http://{HOST}:{port}/?token={token}"
     redirect = Path(jupyter_runtime_dir()) / f"workbench-{port}.html"
