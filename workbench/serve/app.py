@@ -100,7 +100,8 @@ def serve_app(notebooks: Path, port: int | None = None, open_browser: bool = Tru
     `port` is a TCP port, None or 0 for any free one. Raises LaunchError when the port is taken.
     """
     # A refused address is not for the person at this terminal, and may hold the token.
-    logging.getLogger("tornado.access").setLevel(logging.ERROR)
+    for said in ("access", "general"):
+        logging.getLogger(f"tornado.{said}").setLevel(logging.ERROR)
     port, token = free_port(port), new_token()
     url = f"http://{HOST}:{port}/?token={token}"
     redirect = Path(jupyter_runtime_dir()) / f"workbench-{port}.html"
