@@ -8,5 +8,6 @@ def test_what_a_killed_process_said_to_be_saved_opens(tmp_path, monkeypatch):
     found = killed.rounds(3, 0, tmp_path)
     assert found["kills"] == 3
     assert found["session: said to be done"] > 0
+    assert found["kept: said to be done"] > 0
     assert not [words for words in found if "LOST" in words]
     assert found["leftovers"] == 0
