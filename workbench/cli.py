@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import json
 import re
 import shlex
 import sys
@@ -13,7 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from workbench.data.bounds import check_file
 from workbench.data.durable import expanded
+from workbench.data.plain_json import parsed
 from workbench.data.progress import Progress, progress_on
 from workbench.measure.asking import CLASSES, METRICS, reworded
 from workbench.session.tables import SHARE, group_table, stays_table, summary
@@ -23,6 +24,7 @@ MODEL_HELP = (
     "torchvision:NAME, timm:NAME or transformers:NAME where that package is installed"
 )
 NO_MASK = "none"
+SHOWN = 200  # characters of an option in an error
 _MASK = re.compile(r"\bmask='?(False|[\w.]+)'?")
 DATA_HELP = (
     "a folder of images (a class a subfolder) or a .zip of one, an .npy, .npz or IDX file, or "
@@ -203,7 +205,7 @@ def _as_typed(option: str, value: str) -> str:
 
 def _options(text: str) -> dict[str, Any]:
     with _as_option('a JSON object, such as {"classes": 10}', text):
-        return dict(json.loads(text).items())
+        return dict(parsed(text, "it").items())
 
 
 def _sides(text: str) -> int | tuple[int, ...]:
@@ -223,7 +225,8 @@ def _as_option(expected: str, text: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, AttributeError):
-        raise argparse.ArgumentTypeError(f"expected {expected}; got {text!r}") from None
+        shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+        raise argparse.ArgumentTypeError(f"expected {expected}; got {shown!r}") from None
 
 
 def _add_server(commands: Any, name: str, run: Callable[[argparse.Namespace], None], text: str) -> Any:
@@ -267,8 +270,12 @@ def _app(arguments: argparse.Namespace) -> None:
 
 
 def _replay(arguments: argparse.Namespace) -> None:
-    if not arguments.recipe.is_file():
-        raise ValueError(f"no file {arguments.recipe}; give the recipe.json that saving a session wrote")
+    try:
+        check_file(arguments.recipe)
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"no file {arguments.recipe}; give the recipe.json that saving a session wrote"
+        ) from error
     _check_output(arguments.output)
     from workbench.session.replay import replay
 

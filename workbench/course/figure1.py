@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.course.sweeps import Point, Sweep
+from workbench.data.plain_json import read_json
 
 FIGURE1 = Path(__file__).parent / "results" / "figure1.json"
 
@@ -29,7 +30,7 @@ def read_figure1(path: str | Path = FIGURE1) -> tuple[Sweep, Sweep]:
         ValueError: a file that is none.
     """
     try:
-        told = json.loads(Path(path).read_text("utf-8"))
+        told = read_json(Path(path))
         lam, theta = ([Point(**point) for point in told.pop(name)] for name in ("lam", "theta"))
         unpruned, examples = told["unpruned"], told["test images"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from workbench.data.bounds import ODD_ERRORS, FileError, check_file, check_unpacked
+from workbench.data.numpy_files import KeysError, ObjectsError, map_array, read_arrays
 from workbench.network.running import one_line
 
 LARGEST_IDX = 4 << 30  # bytes, unpacked: a small file can claim to hold any number
 
-
 INPUT_KEYS = ("x", "inputs", "input", "images", "image", "data", "features", "arr_0")
 TARGET_KEYS = ("y", "targets", "target", "labels", "label", "arr_1")
-LARGEST_ARRAY = 8 << 30  # bytes of one array of an .npz, as it declares them
 IDX_AXES_AT = 3  # the byte of the magic number that says how many axes there are
 
 Pair = tuple[Any, Any]  # inputs, and targets or None
@@ -32,36 +31,25 @@ def read_numpy(path: Path, split: str | None = None) -> Pair:
     targets, labels), in any case, with `split` before or after them: 'x_train', 'test_labels'.
 
     Raises:
-        ValueError: the file is damaged, its arrays have no such names, or hold objects.
+        FileNotFoundError: there is none.
+        FileError: the file is damaged, its arrays have no such names, hold objects, or would unpack to more
+            than they should (`numpy_files`).
     """
+    check_file(path)
     try:
         if path.suffix.lower() == ".npy":
-            return np.load(path, mmap_mode="r", allow_pickle=False), None
-        with zipfile.ZipFile(path) as archive:
-            for entry in archive.infolist():
-                if entry.file_size > LARGEST_ARRAY:
-                    raise ValueError(
-                        f"its array {entry.filename} would unpack to {entry.file_size:,} bytes, the limit is "
-                        f"{LARGEST_ARRAY:,}; save it as .npy"
-                    )
-        with np.load(path, allow_pickle=False) as arrays:
-            inputs, targets = _chosen(path, arrays.files, split)
-            return arrays[inputs], None if targets is None else arrays[targets]
-    except _KeysError:
+            return map_array(path), None
+        return read_arrays(path, lambda names: _chosen(path, names, split))
+    except (KeysError, OSError):
         raise
-    except Exception as error:  # a damaged file can fail in any way at all
-        if "allow_pickle" in str(error) or "pickled data" in str(error):
-            raise ValueError(
-                f"{path} holds Python objects or is no NumPy file, and was refused: nothing in it was run. "
-                "Save arrays of numbers, of one shape each"
-            ) from error
-        raise ValueError(
-            f"{path} is not a whole NumPy file: {one_line(error)}. It may be truncated"
+    except ObjectsError as error:
+        raise FileError(
+            f"{path} holds Python objects or is no NumPy file, and was refused: nothing in it was run. Save "
+            f"arrays of numbers, of one shape each ({one_line(error)})"
         ) from error
-
-
-class _KeysError(ValueError):
-    """The arrays of an .npz are not the expected ones."""
+    except (ValueError, *ODD_ERRORS) as error:
+        words = one_line(error) or type(error).__name__
+        raise FileError(f"{path} is not a whole NumPy file: {words}. It may be truncated") from error
 
 
 def _chosen(path: Path, keys: list[str], split: str | None) -> tuple[str, str | None]:
@@ -72,7 +60,7 @@ def _chosen(path: Path, keys: list[str], split: str | None) -> tuple[str, str | 
         return inputs[0], targets[0] if targets else None
     ending = "" if split is None else f" with {split!r} before or after, as in x_{split}"
     splits = split is None and any(_matching(keys, INPUT_KEYS, part) for part in ("train", "test", "val"))
-    raise _KeysError(
+    raise KeysError(
         f"{path} has the arrays {', '.join(keys) or 'none'}: expected one of {', '.join(INPUT_KEYS[:-1])} "
         f"and at most one of {', '.join(TARGET_KEYS[:-1])}{ending}"
         + ("; choose its part with split=" if splits else "")
@@ -87,6 +75,7 @@ def _matching(keys: list[str], wanted: tuple[str, ...], split: str | None) -> li
 
 def is_idx(path: Path) -> bool:
     """Whether the file's name, or its first bytes, are those of an IDX file."""
+    check_file(path)
     if any(word in path.name for word in ("idx1", "idx2", "idx3", "idx4")):
         return True
     with path.open("rb") as file:
@@ -99,11 +88,11 @@ def read_idx_pair(path: Path, labels: bool = True) -> Pair:
 
     The file beside is the one whose name has 'labels' for 'images' and 'idx1' for 'idx3', plain or `.gz`.
 
-    Raises ValueError for a damaged file, or one of labels.
+    Raises FileError for a damaged file, or one of labels.
     """
     axes = _idx_axes(path)
     if axes == 1:
-        raise ValueError(
+        raise FileError(
             f"{path} holds one number an example: give the file of images, labels are found by it"
         )
     beside = _labels_beside(path) if labels else None
@@ -122,7 +111,7 @@ def find_idx(folder: Path, split: str | None = None) -> Path | None:
     starts = {"train": ("train",), "test": ("t10k", "test")}.get(split or "", (split or "",))
     chosen = [path for name, path in sorted(plain.items()) if name.startswith(starts)]
     if found and len(chosen) != 1:
-        raise ValueError(
+        raise FileError(
             f"{folder} has the IDX files {', '.join(sorted(plain))}: give one of them, or split='train' or "
             "'test'"
         )
@@ -130,11 +119,7 @@ def find_idx(folder: Path, split: str | None = None) -> Path | None:
 
 
 def _idx_axes(path: Path) -> int:
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            head = file.read(4)
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path} is not a whole gzip file: {error}") from error
+    head = _start_of(path, 4)
     return head[IDX_AXES_AT] if len(head) == 4 and 0 < head[IDX_AXES_AT] < 5 else 3
 
 
@@ -193,26 +178,41 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     Returns a uint8 array with `dimensions` axes: 3 for images (n, height, width), 1 for labels (n,).
 
     Raises:
-        ValueError: another magic number, or more or fewer bytes than the header announces.
+        FileNotFoundError: there is none.
+        FileError: another magic number, more or fewer bytes than the header announces, or more than may be
+            unpacked, which is told before anything is.
     """
+    start = 4 + 4 * dimensions
+    head = _start_of(path, start)
+    magic = bytes((0, 0, 8, dimensions))  # 8: unsigned bytes
+    if head[:4] != magic:
+        raise FileError(
+            f"{path} is not an IDX file of unsigned bytes with {dimensions} axes: "
+            f"it starts with {head[:4].hex() or 'nothing'}, expected {magic.hex()}"
+        )
+    if len(head) < start:
+        raise FileError(f"{path} ends within its header ({len(head)} of {start} bytes)")
+    shape = tuple(int(size) for size in np.frombuffer(head, ">u4", dimensions, offset=4))
+    expected = start + int(np.prod(shape, dtype=object))
+    packed = check_file(path)
+    if path.suffix == ".gz":
+        check_unpacked(f"{path}, by its header {shape},", expected, packed, LARGEST_IDX)
+        content = _start_of(path, expected + 1)
+        found = f"more than {expected}" if len(content) > expected else len(content)
+    else:
+        if packed == expected and 0 not in shape:
+            return np.memmap(path, np.uint8, "r", start, shape)  # read where it is needed
+        content, found = b"", packed
+    if found != expected:
+        raise FileError(f"{path} has {found} bytes, but its header {shape} asks for {expected}")
+    return np.frombuffer(content or head, np.uint8, offset=start).reshape(shape)
+
+
+def _start_of(path: Path, count: int) -> bytes:
+    """So many bytes of a file, unpacked where its name says so."""
+    check_file(path)
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            content = file.read(LARGEST_IDX + 1)
+            return file.read(count)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ValueError(f"{path} is not a whole gzip file: {error}") from error
-    if len(content) > LARGEST_IDX:
-        raise ValueError(f"{path} holds more than {LARGEST_IDX:,} bytes, the limit for an IDX file")
-    magic = bytes((0, 0, 8, dimensions))  # 8: unsigned bytes
-    if content[:4] != magic:
-        raise ValueError(
-            f"{path} is not an IDX file of unsigned bytes with {dimensions} axes: "
-            f"it starts with {content[:4].hex() or 'nothing'}, expected {magic.hex()}"
-        )
-    start = 4 + 4 * dimensions
-    if len(content) < start:
-        raise ValueError(f"{path} ends within its header ({len(content)} of {start} bytes)")
-    shape = tuple(int(size) for size in np.frombuffer(content, ">u4", dimensions, offset=4))
-    expected = start + int(np.prod(shape, dtype=object))
-    if len(content) != expected:
-        raise ValueError(f"{path} has {len(content)} bytes, but its header {shape} asks for {expected}")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+        raise FileError(f"{path} is not a whole gzip file: {error}") from error

@@ -215,11 +215,3 @@ def first_inputs(data: Iterable, what: str = "calibration") -> Any:
         if batch_length(inputs):
             return inputs
     raise ValueError(f"the {what} data is empty: give at least one batch with one example")
-
-
-def batch_count(data: Iterable) -> int | None:
-    """How many batches there are, where the data says so."""
-    try:
-        return len(data)  # type: ignore[arg-type]
-    except TypeError:
-        return None

@@ -11,14 +11,15 @@ from typing import Annotated
 
 import msgspec
 import safetensors.torch
-from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
+from workbench.data.bounds import check_within, read_bytes
 from workbench.data.durable import DamagedError, digest, digest_of, left_in, sync, write_whole
+from workbench.data.tensor_files import SUFFIX, tensors_in
 
 ALONE = 1 << 14  # bytes: a tensor from this size on has a file to itself, so that it is written once
-SUFFIX = ".safetensors"
+LARGEST = 32 << 30  # bytes of one file, which is read into memory
 ONLY = "tensor"  # what a tensor is called in a file of its own
 _BLOB = re.compile(rf"([0-9a-f]{{64}}){re.escape(SUFFIX)}")
 
@@ -74,7 +75,8 @@ class Blobs:
         content = safetensors.torch.save(plain)
         name = digest(content)
         path = self.path(name)
-        if not (path.is_file() and digest_of(path) == name):  # one that was damaged is mended
+        whole = path.is_file() and not path.is_symlink() and digest_of(path) == name
+        if not whole:  # one that was damaged is mended
             self.written.append(path)
             write_whole(path, content)
         return name
@@ -84,7 +86,7 @@ class Blobs:
         sync(self.folder)
 
     def get(self, bundle: Bundle) -> dict[str, Tensor]:
-        """The tensors of a bundle, on the CPU. Raises DamagedError naming the file."""
+        """The tensors of a bundle, on the CPU. Raises FileError naming the file; OSError."""
         found = dict(self._get(bundle.together)) if bundle.together else {}
         for name, one in bundle.alone.items():
             tensors = self._get(one)
@@ -96,22 +98,26 @@ class Blobs:
     def _get(self, name: str) -> dict[str, Tensor]:
         if name not in self._read:
             path = self.path(name)
-            if not path.is_file():
-                raise DamagedError(f"{path} is missing: copy the whole folder, with all of its files")
-            content = path.read_bytes()
+            try:
+                content = read_bytes(path, LARGEST, self.folder.parent)
+            except FileNotFoundError as error:
+                raise DamagedError(
+                    f"{path} is missing: copy the whole folder, with all of its files"
+                ) from error
             if digest(content) != name:
                 raise DamagedError(
                     f"{path} is damaged: its content does not have the SHA-256 that its name says. Copy it "
                     "again from where it is whole"
                 )
-            try:
-                self._read[name] = safetensors.torch.load(content)
-            except (SafetensorError, ValueError, KeyError) as error:
-                raise DamagedError(f"{path} is not a whole safetensors file ({error})") from error
+            self._read[name] = tensors_in(content, path)
         return self._read[name]
 
     def unused(self, used: Collection[str]) -> list[Path]:
-        """Files of ours that are none of `used`, or were never whole; whatever else is there is not ours."""
+        """Files of ours that are none of `used`, or were never whole; whatever else is there is not ours.
+
+        Raises FileError where the folder is a link to another place.
+        """
+        check_within(self.folder, self.folder.parent)
         named = ((path, _BLOB.fullmatch(path.name)) for path in self.folder.iterdir())
         others = [path for path, found in named if found and found[1] not in used]
         return [*others, *left_in(self.folder)]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from workbench.data.bounds import FileError, check_file, reading
+from workbench.data.tensor_files import MOST_TENSORS, SUFFIX, read_tensors, starts_as_safetensors
+from workbench.data.torch_files import ADVICE, SHOWN, few, read_torch_file
 from workbench.network.running import one_line
 
 # Where training scripts put the state dict; averaged weights ('ema…') come last, if there is nothing else.
@@ -21,9 +21,7 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "weights", "net", "params
 PREFIXES = ("module.", "_orig_mod.", "model.")  # DataParallel, torch.compile, Lightning and the like
 AVERAGE_COUNTER = "n_averaged"  # which torch.optim.swa_utils.AveragedModel adds to its weights
 DEEPEST = 4  # wrappers within wrappers; a pickled dictionary may even hold itself
-SHOWN = 5  # keys named in an error
-ADVICE = "save model.state_dict() alone with torch.save, or use safetensors"
-REFUSED = f"and was refused: nothing in it was run. {ADVICE[0].upper()}{ADVICE[1:]}"
+LEAST_ROOM = 1 << 24  # numbers that a tensor may repeat, whatever the size of its file
 
 
 def load_checkpoint(model: nn.Module, path: str | Path) -> nn.Module:
@@ -44,16 +42,19 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> nn.Module:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, holds a module or code, does not fit the model (with keys and
-            shapes), or holds numbers that are not finite. The model is then unchanged.
+        FileError: the file is no regular file or damaged, holds a module or code, more than the bounds
+            allow, does not fit the model (with keys and shapes), or holds numbers that are not finite. The
+            model is then unchanged.
+        ValueError: the model has no places for numbers.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"weights are loaded into a torch module, not into a {type(model).__name__}")
     path = _existing(path)
     own = _own_tensors(model)
-    stored = _fitting(read_state_dict(path), own, model, path)
-    _check_ties(stored, model, path)
-    _take(model, stored, path)
+    with reading(path):
+        stored = _fitting(read_state_dict(path), own, model, path)
+        _check_ties(stored, model, path)
+        _take(model, stored, path)
     return model
 
 
@@ -68,64 +69,40 @@ def read_state_dict(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, or holds something else.
+        FileError: the file is damaged, holds something else, or more than the bounds allow
+            (`tensor_files`, `torch_files`).
     """
     path = _existing(path)
-    if path.suffix == ".safetensors" or _starts_as_safetensors(path):
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError, ValueError, KeyError) as error:
-            raise ValueError(
-                f"{path} is not a whole safetensors file: {one_line(error)}. It may be truncated: copy or "
-                "download it again"
-            ) from error
-    return _unwrapped(_read_torch_file(path), path)
+    with reading(path):
+        if path.suffix == SUFFIX or starts_as_safetensors(path):
+            return read_tensors(path)
+        held = _unwrapped(read_torch_file(path), path)
+        _check_sizes(held, path)
+        return held
 
 
 def _existing(path: str | Path) -> Path:
     path = Path(path).expanduser()
     if path.is_dir():
-        raise ValueError(f"{path} is a folder: give the file of weights in it (.safetensors, .pt or .pth)")
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}: give a checkpoint (.safetensors, .pt or .pth)")
+        raise FileError(f"{path} is a folder: give the file of weights in it (.safetensors, .pt or .pth)")
+    try:
+        check_file(path)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}: give a checkpoint (.safetensors, .pt or .pth)") from error
     return path
 
 
-def _starts_as_safetensors(path: Path) -> bool:
-    with path.open("rb") as file:
-        head = file.read(9)
-    return head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size
-
-
-def _read_torch_file(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle can fail in any way at all
-        raise ValueError(_what_is_wrong(path, error)) from error
-
-
-def _what_is_wrong(path: Path, error: Exception) -> str:
-    text = str(error)
-    if "TorchScript" in text:
-        return f"{path} holds a TorchScript program, not weights, {REFUSED}"
-    names = _names_in_the_way(path, text)
-    if any(name.startswith("torch.nn.modules.") for name in names):
-        return f"{path} holds a whole module ({_few(names)}), not its weights, {REFUSED}"
-    if names:
-        return f"{path} holds more than tensors (it asks for {_few(names)}) {REFUSED}"
-    if "Weights only load failed" in text:
-        return f"{path} is a pickle that torch.save did not write, {REFUSED}"
-    return (
-        f"{path} is no whole checkpoint ({type(error).__name__}: {one_line(error) or 'it ends too soon'}): "
-        "it may be truncated, or no file of torch.save: copy or download it again"
-    )
-
-
-def _names_in_the_way(path: Path, text: str) -> list[str]:
-    """The classes and functions that the file asks for, beyond tensors; found without running any."""
-    with contextlib.suppress(Exception):  # files in the older format cannot be listed
-        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    return sorted(set(re.findall(r"GLOBAL ([\w.]+)", text)))
+def _check_sizes(held: Mapping[str, Any], path: Path) -> None:
+    """Refuse tensors that claim far more numbers than the file has, by repeating a few."""
+    if len(held) > MOST_TENSORS:
+        raise FileError(f"{path} holds {len(held):,} tensors; the limit for one file is {MOST_TENSORS:,}")
+    room = max(LEAST_ROOM, path.stat().st_size)
+    for key, value in held.items():
+        if isinstance(value, Tensor) and not value.is_meta and value.numel() > room:
+            raise FileError(
+                f"{path}: {key} claims {value.numel():,} numbers, more than the file holds: save it as a "
+                "plain tensor"
+            )
 
 
 def _unwrapped(held: Any, path: Path, depth: int = 0) -> dict[str, Any]:
@@ -140,7 +117,7 @@ def _unwrapped(held: Any, path: Path, depth: int = 0) -> dict[str, Any]:
             return _unwrapped(inner, path, depth + 1)
     if not any(isinstance(value, Tensor) for value in held.values()):
         raise ValueError(
-            f"{path} holds no state dict: its keys are {_few(map(str, held)) or 'none'}; expected tensors by "
+            f"{path} holds no state dict: its keys are {few(map(str, held)) or 'none'}; expected tensors by "
             f"name, or a dictionary of them under one of {', '.join(WRAPPERS)}"
         )
     entries = {str(key): value for key, value in held.items()}
@@ -285,28 +262,5 @@ def _some(items: list[str], between: str = ", ") -> str:
     return f"{len(items)}: {between.join(items[:SHOWN])}{rest}"
 
 
-def _few(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
-
-
 def _short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """A safetensors file.
-
-    Args:
-        path: of the file.
-
-    Returns:
-        Tensors by name, on the CPU.
-
-    Raises:
-        ValueError: the file is damaged; the message names it.
-    """
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({error}); it may be truncated") from error

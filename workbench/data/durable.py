@@ -19,6 +19,9 @@ from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
+from workbench.data.bounds import FileError, read_bytes
+from workbench.data.plain_json import LARGEST_JSON, parsed
+
 SEAL = "sha256"
 LOCK = ".lock"
 PATIENCE = 5.0  # seconds that a writer waits for another one before it is told
@@ -33,7 +36,7 @@ _BLANK = "0" * 64
 Found = TypeVar("Found")
 
 
-class DamagedError(ValueError):
+class DamagedError(FileError):
     """A file that is missing, or not as it was written; the message names it."""
 
 
@@ -121,6 +124,8 @@ def locked(folder: Path, patience: float | None = None) -> Iterator[None]:
     `patience`: seconds to wait for another one. Raises FolderInUseError, OSError.
     """
     path = folder / LOCK
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise OSError(f"{path} is no file of a lock, but a link or something else: take it away")
     lock = FileLock(path)
     until = time.monotonic() + (PATIENCE if patience is None else patience)
     while not _acquired(lock, path):
@@ -184,26 +189,24 @@ def is_sealed(content: bytes) -> bool:
     return digest((text[: found.start(1)] + _BLANK + text[found.end(1) :]).encode()) == found[1]
 
 
-def read_sealed(path: Path, signs: Collection[str] = ()) -> Any:
+def read_sealed(path: Path, signs: Collection[str] = (), within: Path | None = None) -> Any:
     """What a JSON file holds.
 
     Args:
         path: of the file.
         signs: names of entries that only a sealed file has.
+        within: the folder out of which no link may lead to it.
 
     Returns:
         Its values, those of the seal with them where it has one.
 
     Raises:
         DamagedError: it is sealed, and not as `sealed` made it.
-        ValueError: it is no JSON.
+        FileError: it is no JSON, or not within the bounds (`plain_json`).
         OSError: it cannot be read.
     """
-    content = path.read_bytes()
-    try:
-        found = json.loads(content.decode())
-    except ValueError as error:
-        raise ValueError(f"{path} is not a whole JSON file ({error}); it may be truncated") from error
+    content = read_bytes(path, LARGEST_JSON, within)
+    found = parsed(content, str(path))
     if isinstance(found, dict) and found.keys() & {SEAL, *signs} and not is_sealed(content):
         raise DamagedError(
             f"{path} is damaged, or was edited after it was written: its content does not have the SHA-256 "

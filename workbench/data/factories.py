@@ -15,8 +15,11 @@ from typing import Any
 
 from torch import nn
 
+from workbench.data.bounds import check_file
 from workbench.data.durable import expanded
 from workbench.network.running import one_line
+
+LARGEST_CODE = 16 << 20  # bytes of a file of Python
 
 
 def is_factory(name: str) -> bool:
@@ -121,8 +124,7 @@ def needed_arguments(factory: Any) -> set[str]:
 
 
 def _file_module(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
+    check_file(path, LARGEST_CODE)
     # A name of its own, so that a file called torch.py or json.py hides nothing.
     name = f"_workbench_file_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)

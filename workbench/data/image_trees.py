@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import stat
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+
+from workbench.data.bounds import ODD_ERRORS, FileError, check_file, read_bytes
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm")
 SPLITS = frozenset(("train", "training", "val", "valid", "validation", "test", "testing"))
 LARGEST_FILE = 64 << 20  # bytes of one image file, as a zip declares it
 LARGEST_ZIP = 64 << 30  # bytes of all images of a zip, as it declares them
+MOST_FILES = 4_000_000
+PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others may ask for any memory to be unpacked
 
 
 @dataclass(frozen=True)
@@ -45,21 +51,26 @@ def open_tree(source: Path, split: str | None = None) -> Iterator[ImageTree]:
         The tree; it can be read until the context ends.
 
     Raises:
-        ValueError: there is no image, no such split, several splits and none chosen, or images both beside
-            and inside folders; a zip that is damaged, encrypted, holds links, names that lead out of it, or
-            more bytes than an image has.
+        FileNotFoundError: there is neither.
+        FileError: there is no image, no such split, several splits and none chosen, or images both beside
+            and inside folders; a zip that is damaged, encrypted, holds links, names that lead out of it, one
+            name twice, or more bytes than an image has; more files than 4,000,000. Where the tree is read: an
+            image that is no regular file, larger than 64 MiB, or a link that leads out of the folder.
     """
     if source.is_dir():
         files = (path for path in source.rglob("*") if path.is_file())
-        names = [path.relative_to(source).as_posix() for path in files]
-        yield _arranged(source, names, split, lambda name: (source / name).read_bytes())
+        names = [path.relative_to(source).as_posix() for path in islice(files, MOST_FILES + 1)]
+        _check_count(source, len(names))
+        yield _arranged(source, names, split, lambda name: read_bytes(source / name, LARGEST_FILE, source))
         return
+    check_file(source)
     try:
         archive = zipfile.ZipFile(source)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise ValueError(f"{source} is not a readable zip file, or is truncated: {error}") from error
+    except (OSError, ValueError, *ODD_ERRORS) as error:
+        raise FileError(f"{source} is not a readable zip file, or is truncated: {error}") from error
     with archive:
         entries = archive.infolist()
+        _check_count(source, len(entries))
         for entry in entries:
             _check_entry(source, entry)
         _check_total(source, entries)
@@ -67,33 +78,47 @@ def open_tree(source: Path, split: str | None = None) -> Iterator[ImageTree]:
         yield _arranged(source, names, split, archive.read)
 
 
+def _check_count(source: Path, count: int) -> None:
+    if count > MOST_FILES:
+        raise FileError(
+            f"{source} has more than {MOST_FILES:,} files: give the folder of the images alone, or a part"
+        )
+
+
 def _check_entry(source: Path, entry: zipfile.ZipInfo) -> None:
     name = entry.filename
     if name.startswith(("/", "\\")) or name[1:2] == ":" or ".." in name.replace("\\", "/").split("/"):
-        raise ValueError(f"{source} is refused: its entry {name!r} leads out of the archive")
+        raise FileError(f"{source} is refused: its entry {name!r} leads out of the archive")
     if "\\" in name:
-        raise ValueError(f"{source} is refused: its entry {name!r} has backslashes; write the zip anew")
+        raise FileError(f"{source} is refused: its entry {name!r} has backslashes; write the zip anew")
     if stat.S_ISLNK(entry.external_attr >> 16):
-        raise ValueError(
-            f"{source} is refused: its entry {name!r} is a link; put the image itself in the zip"
-        )
+        raise FileError(f"{source} is refused: its entry {name!r} is a link; put the image itself in the zip")
     if not _is_image(name):
         return
     if entry.flag_bits & 1:
-        raise ValueError(
+        raise FileError(
             f"{source} is refused: its entry {name!r} is encrypted; write the zip without password"
         )
+    if entry.compress_type not in PACKINGS:
+        raise FileError(
+            f"{source} is refused: its entry {name!r} is packed by method {entry.compress_type}; write the "
+            "zip with deflate, or without packing"
+        )
     if entry.file_size > LARGEST_FILE:
-        raise ValueError(
+        raise FileError(
             f"{source} is refused: its entry {name!r} would unpack to {entry.file_size:,} bytes; the limit "
             f"for one image is {LARGEST_FILE:,}"
         )
 
 
 def _check_total(source: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
+    names = [entry.filename for entry in entries if _is_image(entry.filename)]
+    if len(set(names)) < len(names):
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise FileError(f"{source} is refused: its entry {twice!r} is there twice; write the zip anew")
     total = sum(entry.file_size for entry in entries if _is_image(entry.filename))
     if total > LARGEST_ZIP:
-        raise ValueError(
+        raise FileError(
             f"{source} is refused: its images would unpack to {total:,} bytes, the limit is {LARGEST_ZIP:,}; "
             "unpack it and give the folder"
         )
@@ -114,7 +139,7 @@ def _arranged(
 ) -> ImageTree:
     names = sorted(set(filter(_is_image, found)))
     if not names:
-        raise ValueError(
+        raise FileError(
             f"{source} holds no images ({', '.join(SUFFIXES)}; {len(found)} other files): give a folder with "
             "a subfolder for each class, a folder of images, or a zip of one"
         )
@@ -124,12 +149,12 @@ def _arranged(
         folders, depth = _of_split(source, folders, depth, split)
     tops = {"".join(folder[depth : depth + 1]) for folder in folders.values()}
     if split is None and {top.lower() for top in tops} <= SPLITS:
-        raise ValueError(f"{source} has the parts {', '.join(sorted(tops))}: choose one with split=")
+        raise FileError(f"{source} has the parts {', '.join(sorted(tops))}: choose one with split=")
     if tops == {""}:
         return ImageTree(str(source), tuple(folders), None, (), read)
     if "" in tops:
         beside = next(name for name, folder in folders.items() if len(folder) == depth)
-        raise ValueError(
+        raise FileError(
             f"{source} has images both in folders and beside them ({beside}): every image needs a folder, "
             "its class, or none does"
         )
@@ -153,5 +178,5 @@ def _of_split(
     chosen = {name: folder for name, folder in folders.items() if folder[depth : depth + 1] == (split,)}
     if not chosen:
         present = sorted({folder[depth] for folder in folders.values() if len(folder) > depth})
-        raise ValueError(f"{source} has no folder {split!r}; it has {', '.join(present) or 'none'}")
+        raise FileError(f"{source} has no folder {split!r}; it has {', '.join(present) or 'none'}")
     return chosen, depth + 1

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,21 +14,16 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from workbench.data.bounds import ODD_ERRORS, FileError
 from workbench.data.image_trees import ImageTree
 from workbench.data.progress import Progress
 from workbench.network.running import one_line
 
-# What Pillow and zipfile raise for a damaged, encrypted, oddly compressed or enormous image.
-DECODE_ERRORS = (
-    *(ValueError, OSError, RuntimeError, SyntaxError, EOFError),
-    *(zlib.error, zipfile.BadZipFile, Image.DecompressionBombError),
-)
-
 REPORT_EVERY = 500  # images between two progress reports
-
-
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM")
 LARGEST_PIXELS = 1 << 26  # of one image: 8,192 × 8,192
+MOST_SCANS = 200  # of one JPEG; each is a pass over all of its pixels
+_JPEG, _SCAN = b"\xff\xd8", b"\xff\xda"
 LARGEST_DATA = 4 << 30  # bytes that the inputs of one data set may take as float32
 CHUNK = 256  # images that are converted at a time
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R 601, as Pillow converts
@@ -198,11 +191,14 @@ def decode(tree: ImageTree, name: str, look: Look) -> np.ndarray:
         (height, width) uint8 where it is grey, (height, width, 3) where it is not.
 
     Raises:
-        ValueError: naming the image, where it cannot be decoded, has more than 8 bits a number or too many
+        FileError: naming the image, where it cannot be decoded, has more than 8 bits a number or too many
             pixels, or is smaller than the crop.
     """
     try:
-        with Image.open(io.BytesIO(tree.read(name)), formats=FORMATS) as image:
+        content = tree.read(name)
+        if content.startswith(_JPEG) and content.count(_SCAN) > MOST_SCANS:
+            raise ValueError(f"it has more than {MOST_SCANS} scans, which no camera or program writes")
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.width * image.height > LARGEST_PIXELS:
                 raise ValueError(f"it has {image.width} × {image.height} pixels, too many for one image")
             if image.mode[0] in "IF":
@@ -214,8 +210,8 @@ def decode(tree: ImageTree, name: str, look: Look) -> np.ndarray:
             plain = plain.resize((width, height), Image.Resampling.BILINEAR)
         top, left, tall, wide = look.box(height, width)
         return np.asarray(plain.crop((left, top, left + wide, top + tall)))
-    except DECODE_ERRORS as error:
-        raise ValueError(f"the image {name} in {tree.where} cannot be read: {one_line(error)}") from error
+    except (OSError, ValueError, Image.DecompressionBombError, *ODD_ERRORS) as error:
+        raise FileError(f"the image {name} in {tree.where} cannot be read: {one_line(error)}") from error
 
 
 def as_inputs(pixels: Tensor, look: Look) -> Tensor:

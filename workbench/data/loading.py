@@ -14,6 +14,7 @@ from torch import Tensor
 
 from workbench.data.arrays import as_tensor, find_idx, is_idx, pair_of, read_idx, read_idx_pair, read_numpy
 from workbench.data.batches import BATCH_SIZE, IGNORED, Batches, as_batches
+from workbench.data.bounds import FileError, check_file, reading
 from workbench.data.factories import (
     call_factory,
     find_factory,
@@ -107,8 +108,9 @@ def load_data(
 
     Raises:
         FileNotFoundError: there is no such file.
+        FileError: a file is no regular one, damaged, not finite, or beyond its bounds; the message names it.
         ValueError, TypeError: the data or an option is malformed, empty, not finite or too large; the message
-            says which and where.
+            says which and where. Nothing is unpacked or read that is too large by what it says of itself.
     """
     look = Look.of(size, crop, mean, std)
     return _loaded(source, _Wishes(look, limit, targets, batch_size, seed, split, target_type, progress))
@@ -161,8 +163,11 @@ def load_evaluation(source: Any, **options: Any) -> Any:
 
 
 def _from_path(path: Path, wishes: _Wishes) -> Batches:
-    if not path.exists():
-        raise FileNotFoundError(f"there is no file or folder {path}: {ACCEPTED}")
+    if not path.is_dir():
+        try:
+            check_file(path)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"there is no file or folder {path}: {ACCEPTED}") from error
     idx = find_idx(path, wishes.split) if path.is_dir() else None
     if idx is None and (path.is_dir() or path.suffix.lower() == ".zip"):
         return _from_tree(path, wishes)
@@ -173,15 +178,13 @@ def _from_path(path: Path, wishes: _Wishes) -> Batches:
     elif idx is not None or is_idx(path):
         pair = read_idx_pair(idx or path, labels=wishes.targets is None)
     else:
-        raise ValueError(f"{path} is not a kind of data that can be read: {ACCEPTED}")
-    try:
+        raise FileError(f"{path} is not a kind of data that can be read: {ACCEPTED}")
+    with reading(path):
         return _from_arrays(*pair, wishes)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
 
 
 def _from_tree(path: Path, wishes: _Wishes) -> Batches:
-    with open_tree(path, wishes.split) as tree:
+    with reading(path), open_tree(path, wishes.split) as tree:
         given = tree.labels if wishes.targets is None else wishes.targets
         targets = _targets(given, len(tree.names), wishes)
         chosen = subset(len(tree.names), targets, wishes.limit, wishes.seed)
@@ -266,6 +269,8 @@ def _targets(given: Any, count: int, wishes: _Wishes) -> Tensor | None:
         return None
     if isinstance(given, (str, os.PathLike)):
         given = _target_file(Path(given).expanduser())
+    if isinstance(given, np.ndarray) and given.ndim and len(given) != count:  # before it is read
+        raise ValueError(f"{count} inputs but {len(given)} targets were given: one each is needed")
     targets = as_tensor(given, "target")
     if targets.dim() == 0 or len(targets) != count:
         found = "a single one" if targets.dim() == 0 else len(targets)
@@ -286,13 +291,17 @@ def _targets(given: Any, count: int, wishes: _Wishes) -> Tensor | None:
 
 
 def _target_file(path: Path) -> Any:
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file of targets {path}: give an .npy, .npz or IDX file")
+    try:
+        check_file(path)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"there is no file of targets {path}: give an .npy, .npz or IDX file"
+        ) from error
     if path.suffix.lower() in (".npy", ".npz"):
         return read_numpy(path)[0]
     if is_idx(path):
         return read_idx(path, 1)
-    raise ValueError(f"{path} is not a file of targets: give an .npy, .npz or IDX file")
+    raise FileError(f"{path} is not a file of targets: give an .npy, .npz or IDX file")
 
 
 def subset(count: int, targets: Tensor | None, limit: int | None, seed: int = 0) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from workbench.data.bounds import check_file
 from workbench.data.checkpoints import load_checkpoint
 from workbench.data.factories import made_by
 from workbench.network.running import one_line
@@ -48,6 +49,7 @@ def load_model(
         ValueError: there is no such model, it cannot be built or does not fit its weights, or a package is
             missing (the message says what to install).
         FileNotFoundError: there is no such checkpoint.
+        FileError: the checkpoint cannot be taken, see `load_checkpoint`.
     """
     if not isinstance(name, str):
         raise TypeError(
@@ -55,8 +57,8 @@ def load_model(
         )
     if weights is not None and checkpoint is not None:
         raise ValueError(f"give weights={weights!r} or a checkpoint for {name}, not both")
-    if checkpoint is not None and not Path(checkpoint).expanduser().is_file():
-        raise FileNotFoundError(f"there is no file {checkpoint}")  # said before anything large is built
+    if checkpoint is not None:
+        check_file(Path(checkpoint).expanduser())  # said before anything large is built
     package, _, rest = name.partition(":")
     if package in EXTRAS:
         model = _built(name, BUILDERS[package], imported(package), rest, weights, dict(options or {}))

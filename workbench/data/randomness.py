@@ -78,7 +78,33 @@ _END = object()
 _one_at_a_time = threading.RLock()
 
 
-def each_of(data: Iterable) -> Iterator[Any]:
-    """The batches of `data`, in the order that the same seed gives a shuffling loader each time."""
+def each_of(data: Iterable, what: str = "") -> Iterator[Any]:
+    """The batches of `data`, in the order that the same seed gives a shuffling loader each time.
+
+    `what` the data is called. Raises ValueError where it ends before the number of batches that it promises:
+    what was summed until then is of other examples than were asked for.
+    """
     plain = isinstance(data, (list, tuple)) or getattr(data, "draws_nothing", False)
-    return iter(data) if plain else OwnRandomness(0).batches(data)
+    return all_of(data, data if plain else OwnRandomness(0).batches(data), what)
+
+
+def all_of(data: Iterable, batches: Iterable, what: str = "") -> Iterator[Any]:
+    """`batches`, which are those of `data`. Raises ValueError where they end before what it promises."""
+    count = 0
+    for batch in batches:
+        yield batch
+        count += 1
+    promised = batch_count(data)
+    if promised is not None and count < promised:
+        raise ValueError(
+            f"the {what}{' ' if what else ''}data promises {promised} batches, but ended after {count}: "
+            "nothing was changed"
+        )
+
+
+def batch_count(data: Iterable) -> int | None:
+    """How many batches there are, where the data says so."""
+    try:
+        return len(data)  # type: ignore[arg-type]
+    except TypeError:
+        return None

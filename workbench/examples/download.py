@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from workbench.data.progress import Progress
 
 CHUNK = 1 << 18  # bytes that are written, and told, at a time
+LARGEST_UNPACKED = 4 << 30  # bytes of all that an archive holds
 
 
 class DownloadError(OSError):
@@ -119,11 +120,15 @@ def unpack(archive: Path, member: str, folder: Path) -> Path:
 
 
 def _write_members(tar: tarfile.TarFile, member: PurePosixPath, folder: Path) -> None:
+    left = LARGEST_UNPACKED
     # By hand, since extractall has its safe filter only from Python 3.11.4 on.
     for entry in tar:
         path = PurePosixPath(entry.name)
         if path.is_absolute() or ".." in path.parts or not (entry.isfile() or entry.isdir()):
             raise ValueError(f"{entry.name!r} leads outside, or is a link or a device")
+        left -= entry.size
+        if left < 0:
+            raise ValueError(f"{entry.name!r} leads to more than {LARGEST_UNPACKED:,} bytes unpacked")
         source = tar.extractfile(entry) if path.parent == member else None  # None for a folder
         if source is not None:
             with source, open(folder / path.name, "wb") as file:

@@ -15,8 +15,9 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from workbench.data.checkpoints import read_tensors
+from workbench.data.bounds import FileError, check_file, reading, stamp
 from workbench.data.durable import DamagedError, digest_of, expanded, read_again, read_sealed
+from workbench.data.tensor_files import LARGEST_FILE, LONGEST_AXIS, MOST_AXES, read_tensors
 from workbench.export.kinds import ALWAYS, ARCHITECTURE, FORMAT, PROGRAMS, README, WEIGHTS
 from workbench.export.placing import path_of, settle
 from workbench.network.cached import refresh
@@ -29,7 +30,9 @@ from workbench.network.tensors import named_tensors, own_tensors
 VERSION = 1
 HASHES = "hashes"  # SHA-256 of the other files, by name
 LAYER_FIELDS = ("class", "tensors", "original", "attributes")
-Size = Annotated[int, msgspec.Meta(ge=0)]
+MOST_LAYERS = 100_000
+Size = Annotated[int, msgspec.Meta(ge=0, le=LONGEST_AXIS)]
+Shape = Annotated[list[Size], msgspec.Meta(max_length=MOST_AXES)]
 
 
 class Layer(msgspec.Struct, rename={"kind": "class"}):
@@ -39,8 +42,8 @@ class Layer(msgspec.Struct, rename={"kind": "class"}):
     """
 
     kind: str
-    tensors: dict[str, list[Size]]
-    original: dict[str, list[Size]]
+    tensors: dict[str, Shape]
+    original: dict[str, Shape]
     attributes: dict[str, Any]
     sizes: list[Fallen] = []
 
@@ -111,8 +114,9 @@ def load_pruned(model: nn.Module, folder: str | Path) -> nn.Module:
 
     Every file of the export that is there is checked against its SHA-256, but for the README.
 
-    Raises FileNotFoundError where a file is missing, and ValueError where one is damaged, of an unknown
-    version, or of another network than `model`: the layer, what was expected and what was found.
+    Raises FileNotFoundError where a file is missing, and FileError, a ValueError, where one is damaged, not
+    a regular file of the folder, beyond the bounds of such files, of an unknown version, or of another
+    network than `model`: the layer, what was expected and what was found.
     """
     folder = expanded(folder)
     architecture, tensors = _read(folder)
@@ -122,12 +126,13 @@ def load_pruned(model: nn.Module, folder: str | Path) -> nn.Module:
     rebuilt = explicit(copied(model))
     if any(f"{layer}.weight" not in tensors for layer in bare_layers_within(rebuilt)):
         rebuilt = explicit(copied(model), matrices=False)  # as it was there
-    _check_class("the network", architecture.kind, rebuilt)
-    for name, layer in architecture.layers.items():
-        _check_layer(rebuilt, name, layer, path)
-    for name, layer in architecture.layers.items():
-        _reshape(rebuilt.get_submodule(name), layer)
-    _fill(rebuilt, tensors, architecture.aliases, path)
+    with reading(folder / ARCHITECTURE):
+        _check_class("the network", architecture.kind, rebuilt)
+        for name, layer in architecture.layers.items():
+            _check_layer(rebuilt, name, layer, path)
+        for name, layer in architecture.layers.items():
+            _reshape(rebuilt.get_submodule(name), layer)
+        _fill(rebuilt, tensors, architecture.aliases, path)
     rebuilt.eval()
     refresh(rebuilt)
     return rebuilt
@@ -139,52 +144,61 @@ def _read(folder: Path) -> tuple[Architecture, dict[str, Tensor]]:
         settle(folder)
 
     def read() -> tuple[Architecture, dict[str, Tensor]]:
-        architecture = read_architecture(path_of(folder, ARCHITECTURE))
+        architecture = read_architecture(path_of(folder, ARCHITECTURE), folder)
         _check_files(folder, architecture)
-        return architecture, read_tensors(path_of(folder, WEIGHTS))
+        return architecture, read_tensors(path_of(folder, WEIGHTS), folder)
 
     def state() -> Any:
         path = path_of(folder, ARCHITECTURE)
         settled = path.is_file() and path.parent == folder
-        return path.read_bytes() if settled else object()  # never the same: files are being moved
+        return stamp(path) if settled else object()  # never the same: files are being moved
 
     return read_again(read, state)
 
 
 def _check_files(folder: Path, architecture: Architecture) -> None:
-    """Raises FileNotFoundError, DamagedError."""
+    """Raises FileNotFoundError, FileError."""
     for name in (*ALWAYS, *PROGRAMS.values()):
         path, wanted = path_of(folder, name), architecture.hashes.get(name)
-        if name == WEIGHTS and not path.is_file():
-            raise FileNotFoundError(f"{path} is missing: give the whole folder that was exported")
-        if wanted and name != README and path.is_file() and digest_of(path) != wanted:
+        try:
+            check_file(path, LARGEST_FILE, folder)
+        except FileNotFoundError as error:
+            if name == WEIGHTS:
+                raise FileNotFoundError(
+                    f"{path} is missing: give the whole folder that was exported"
+                ) from error
+            continue
+        if wanted and name != README and digest_of(path) != wanted:
             raise DamagedError(
                 f"{path} is damaged, or of another export: its content does not have the SHA-256 that "
                 f"{ARCHITECTURE} says. Copy it again from where it is whole"
             )
 
 
-def read_architecture(path: Path) -> Architecture:
+def read_architecture(path: Path, within: Path | None = None) -> Architecture:
     """The description of an export, checked.
 
-    Raises FileNotFoundError, ValueError naming the file and the place in it, as `$.layers.conv2.tensors`.
+    Raises FileNotFoundError, FileError naming the file and the place in it, as `$.layers.conv2.tensors`.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: give the folder that Session.export wrote")
-    found = read_sealed(path, {HASHES})
+    try:
+        found = read_sealed(path, {HASHES}, within)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path} is missing: give the folder that Session.export wrote") from error
     if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise ValueError(f"{path} is not an export of this workbench: 'format' must be {FORMAT!r}")
+        raise FileError(f"{path} is not an export of this workbench: 'format' must be {FORMAT!r}")
     if found.get("version") != VERSION:
-        raise ValueError(
+        raise FileError(
             f"{path} has version {found.get('version')!r}; this workbench reads version {VERSION}"
         )
     layers = found.get("layers")
+    if isinstance(layers, dict) and len(layers) > MOST_LAYERS:
+        raise FileError(f"{path} has {len(layers):,} layers in $.layers; the limit is {MOST_LAYERS:,}")
     if isinstance(layers, dict):  # one by one, so that an error says which
         layers = {name: _read_layer(layer, name, path) for name, layer in layers.items()}
     try:
         return msgspec.convert(found | {"layers": layers}, Architecture)
     except msgspec.ValidationError as error:
-        raise ValueError(
+        raise FileError(
             f"{path} lacks its 'class', 'layers' or 'aliases', or they are damaged: {quoted(error)}"
         ) from error
 
@@ -194,13 +208,13 @@ def _read_layer(layer: Any, name: str, path: Path) -> Layer:
         return msgspec.convert(layer, Layer)
     except msgspec.ValidationError as error:
         words = quoted(error, f"$.layers.{name}")
-        sizes = "[...][" in words or ">= 0" in words
+        sizes = "[...][" in words or ">= 0" in words or "<= " in words
         what = (
-            "has a shape that is not a list of whole numbers"
+            f"has a shape that is not a list of whole numbers, {MOST_AXES} of up to {LONGEST_AXIS:,} at most"
             if sizes
             else (f"lacks one of {', '.join(LAYER_FIELDS)}, or is damaged")
         )
-        raise ValueError(f"{path}: layer {name!r} {what}: {words}") from error
+        raise FileError(f"{path}: layer {name!r} {what}: {words}") from error
 
 
 def quoted(error: Exception, place: str = "") -> str:

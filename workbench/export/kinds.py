@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
+
+from workbench.data.plain_json import read_json
 
 RECIPE, MOMENTS, WEIGHTS = "recipe.json", "moments.safetensors", "model.safetensors"
 ARCHITECTURE, README = "architecture.json", "README.md"
@@ -44,7 +45,7 @@ def files_listed(architecture: Path) -> set[str]:
 def _json(path: Path) -> dict[str, Any] | None:
     """What a file of JSON holds; None where that is nothing with names."""
     try:
-        found = json.loads(path.read_bytes())
+        found = read_json(path)
     except ValueError:
         return None
     return found if isinstance(found, dict) else None

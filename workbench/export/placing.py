@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from workbench.data.bounds import check_within
 from workbench.data.durable import FolderInUseError, locked, sync
 from workbench.export.kinds import ARCHITECTURE, INCOMING, files_listed
 
@@ -109,7 +110,11 @@ def _in_order(incoming: Path) -> list[str]:
 
 
 def settle(folder: Path) -> None:
-    """Go on with what a process that was killed left in `folder`, as far as that may be written."""
+    """Go on with what a process that was killed left in `folder`, as far as that may be written.
+
+    Raises FileError where that is a link to another place, whose files are not to be moved here.
+    """
+    check_within(folder / INCOMING, folder)
     if not (folder / INCOMING).is_dir() and not any(_OURS.fullmatch(path.name) for path in folder.iterdir()):
         return
     with suppress(FolderInUseError, OSError), locked(folder, patience=0):

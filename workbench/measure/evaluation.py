@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from workbench.data.batches import as_batches, batch_count, split_batch
+from workbench.data.batches import as_batches, split_batch
 from workbench.data.progress import Cancelled, Progress
-from workbench.data.randomness import each_of
+from workbench.data.randomness import batch_count, each_of
 from workbench.measure.intake import Intake
 from workbench.measure.positions import Positions
 from workbench.measure.reading import OWN, NotFiniteError, Reading, read
@@ -93,7 +93,7 @@ def _score_batches(
     data = as_batches(data, "evaluation")
     total, intake, positions = batch_count(data), Intake(model), Positions.of_data(model, data)
     right, variation, count = torch.zeros(2, dtype=torch.float64), _Variation(), 0
-    for index, batch in enumerate(each_of(data)):
+    for index, batch in enumerate(each_of(data, "evaluation")):
         if cancel is not None and cancel.is_set():
             raise Cancelled(f"scoring was cancelled after {index} batches")
         inputs, targets = split_batch(batch, index, "evaluation")

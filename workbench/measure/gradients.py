@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from workbench.data.batches import as_batches, batch_count, split_batch
+from workbench.data.batches import as_batches, split_batch
 from workbench.data.progress import Cancelled, Progress
-from workbench.data.randomness import each_of
+from workbench.data.randomness import batch_count, each_of
 from workbench.measure.intake import Intake
 from workbench.measure.passes import ActivationError
 from workbench.measure.positions import Positions, Visible
 from workbench.measure.reading import Loss, loss_for, passes_over_marks
 from workbench.network.copying import copied
 from workbench.network.groups import UnitGroup
-from workbench.network.running import batch_length, call, main_output, one_line, received
+from workbench.network.running import batch_length, call, main_output, one_line, received, tensors_of
 
 
 def measure_taylor(
@@ -39,7 +39,8 @@ def measure_taylor(
     of all calls of one, are added before the absolute value: that is the first-order change of the loss where
     the unit goes. The model is copied, run in evaluation mode and not changed.
 
-    Raises ValueError where targets are missing or a batch does not fit; Cancelled.
+    Raises ValueError where the data is empty or ends before all it promises, targets are missing or none
+    counts, a batch has NaN or Inf (the batch is named) or does not fit; Cancelled.
     """
     prunable = [group for group in groups if group.prunable]
     own = copied(model).eval()
@@ -49,10 +50,11 @@ def measure_taylor(
     data, counted, count, intake, objective = as_batches(data), 0, 0, Intake(model), None
     positions = Positions.of_data(own, data)
     with _aliases(own, {reader.module for group in prunable for reader in group.readers}) as seen:
-        for index, batch in enumerate(each_of(data)):
+        for index, batch in enumerate(each_of(data, "training")):
             if cancel is not None and cancel.is_set():
                 raise Cancelled(f"measuring gradients was cancelled after {index} batches")
             inputs, targets = _labelled(batch, index)
+            _check_finite(inputs, targets, index)
             objective = objective or loss_for(loss, model, data, "calibration")
             inputs = intake(inputs)
             visible = positions.of(inputs)
@@ -74,10 +76,14 @@ def measure_taylor(
             own.zero_grad(set_to_none=True)
             if progress is not None:
                 progress(index + 1, batch_count(data), f"measuring gradients, {count} examples")
+    if not count:
+        raise ValueError("the training data is empty: give at least one batch of (inputs, targets)")
+    if not counted:
+        raise ValueError("no target of the training data counts: all are marked as ignored, or hidden")
     for name, total in sums.items():
         if not bool(torch.isfinite(total).all()):
             raise ActivationError(f"the gradients at the readers of {name} have NaN or Inf: check the data")
-    return {name: (total / max(counted, 1)).abs() for name, total in sums.items()}
+    return {name: (total / counted).abs() for name, total in sums.items()}
 
 
 @contextmanager
@@ -116,6 +122,15 @@ def _labelled(batch: Any, index: int) -> tuple[Any, Tensor]:
             "as training or calibration data"
         )
     return inputs, targets
+
+
+def _check_finite(inputs: Any, targets: Tensor, index: int) -> None:
+    """Refuse NaN in a batch, and Inf, but for the −Inf of a mask."""
+    for what, tensors in (("inputs", tensors_of(inputs)), ("targets", [targets])):
+        for tensor in tensors:
+            numbers = tensor.clamp(min=0) if what == "inputs" and tensor.is_floating_point() else tensor
+            if not bool(torch.isfinite(numbers).all()):
+                raise ActivationError(f"batch {index} has NaN or Inf in its {what}: remove those examples")
 
 
 def _backward(

@@ -9,9 +9,9 @@ from threading import Event
 import torch
 from torch import Tensor, nn
 
-from workbench.data.batches import as_batches, batch_count, split_batch
+from workbench.data.batches import as_batches, split_batch
 from workbench.data.progress import Cancelled, Progress
-from workbench.data.randomness import each_of
+from workbench.data.randomness import batch_count, each_of
 from workbench.measure.passes import run_batch
 from workbench.measure.positions import Positions
 from workbench.measure.recording import recording
@@ -76,17 +76,17 @@ def measure_moments(
     `progress(done, total, what)` is called after every batch; a set `cancel` stops before the next one. The
     model is left as it was, hooks removed, whatever happens.
 
-    Raises ValueError where the data is empty, a batch does not go through the model, or what a reader
-    receives of a group is not finite (naming batch and layer); Cancelled.
+    Raises ValueError where the data is empty or ends before all it promises, a batch does not go through the
+    model, or what a reader receives of a group is not finite (naming batch and layer); Cancelled.
     """
     prunable = [group for group in groups if group.prunable]
     idle = [group.writers[0].module for group in groups if group.why_not.endswith(IDLE)]
     data = as_batches(data)
     total, device, positions = batch_count(data), device_of(model), Positions.of_data(model, data)
-    count = index = 0
+    count = 0
     shown = False
     with recording(model, prunable, idle) as found:
-        for index, batch in enumerate(each_of(data)):
+        for index, batch in enumerate(each_of(data, "calibration")):
             if cancel is not None and cancel.is_set():
                 raise Cancelled(f"measuring was cancelled after {index} batches")
             inputs, _ = split_batch(batch, index, "calibration")
@@ -107,10 +107,5 @@ def measure_moments(
         raise ValueError(
             "the attention mask hides every position of the calibration data; expected 1 or True for what "
             "counts, in torch's key_padding_mask False: name another mask, or mask=False where all count"
-        )
-    if total is not None and index + 1 < total:
-        raise ValueError(
-            f"the calibration data promises {total} batches, but ended after {index + 1}: "
-            "nothing was measured"
         )
     return {name: GroupStatistics(one.moments(), *one.activity()) for name, one in found.recorders.items()}

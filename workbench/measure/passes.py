@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from workbench.data.batches import batch_count, first_inputs, split_batch
+from workbench.data.batches import first_inputs, split_batch
 from workbench.data.progress import Cancelled, Progress
-from workbench.data.randomness import each_of
+from workbench.data.randomness import batch_count, each_of
 from workbench.network.running import (
     Inputs,
     batch_length,
@@ -33,10 +33,11 @@ def each_batch(
 ) -> None:
     """Call `run(index, inputs)` for every batch, its inputs on `device`.
 
-    Raises ValueError where there is no example, and Cancelled before the batch that follows `cancel`.
+    Raises ValueError where there is no example or the data ends before all it promises, and Cancelled before
+    the batch that follows `cancel`.
     """
     total, count = batch_count(data), 0
-    for index, batch in enumerate(each_of(data)):
+    for index, batch in enumerate(each_of(data, "calibration")):
         if cancel is not None and cancel.is_set():
             raise Cancelled(f"{what} was cancelled after {index} batches; nothing was changed")
         inputs, _ = split_batch(batch, index, "calibration")

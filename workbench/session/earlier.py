@@ -14,10 +14,18 @@ from typing import Any
 
 from torch import Tensor
 
-from workbench.data.checkpoints import read_tensors
+from workbench.data.tensor_files import read_tensors
 from workbench.export.kinds import MOMENTS, RECIPE, WEIGHTS
 from workbench.session.recipe import RecipeError, read_recipe
-from workbench.session.saved import Saved, SavedBranch, Tensors, check_branch, check_names, score_in
+from workbench.session.saved import (
+    MOST_BRANCHES,
+    Saved,
+    SavedBranch,
+    Tensors,
+    check_branch,
+    check_names,
+    score_in,
+)
 
 BRANCHES = "branches"
 STEPS = "steps.safetensors"
@@ -26,15 +34,18 @@ HAS_STEPS = "steps_file"  # in a recipe: which file has what its commits and ref
 
 
 def read_earlier(folder: Path, recipe: dict[str, Any]) -> Saved:
-    """The session in `folder`, whose checked recipe is given. Raises RecipeError, FileNotFoundError."""
-    moments = _tensors(folder / MOMENTS)
+    """The session in `folder`, whose checked recipe is given. Raises FileError, FileNotFoundError."""
+    moments = read_tensors(folder / MOMENTS, folder)
     start = score_in(recipe.get("original"), f"'original' of {folder / RECIPE}")
     count = recipe.get("branches", 0)
-    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-        raise RecipeError(f"{folder / RECIPE}: 'branches' must be a number of branches, got {count!r}")
-    branches = [_read_branch(folder, recipe)]
+    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MOST_BRANCHES:
+        raise RecipeError(
+            f"{folder / RECIPE}: 'branches' must be a number of branches, up to {MOST_BRANCHES:,}, got "
+            f"{count!r}"
+        )
+    branches = [_read_branch(folder, recipe, folder)]
     for number in range(1, count + 1):  # ends at the first that is not there, whatever the file says
-        branches.append(_read_branch(folder / BRANCHES / str(number), recipe))
+        branches.append(_read_branch(folder / BRANCHES / str(number), recipe, folder))
     check_names(branches, folder)
     by_group: dict[str, dict[str, Tensor]] = {}
     for key, value in moments.items():
@@ -62,34 +73,27 @@ def _files_of_branch(folder: Path, recipe: dict[str, Any]) -> Iterator[Path]:
     yield from (folder / TUNED.format(index) for index in range(len(recipe["steps"])))
 
 
-def _read_branch(folder: Path, whole: dict[str, Any]) -> SavedBranch:
-    """The branch in `folder`; it must belong to the session whose recipe is `whole`."""
+def _read_branch(folder: Path, whole: dict[str, Any], within: Path) -> SavedBranch:
+    """The branch in `folder`, a part of `within`; it must belong to the session whose recipe is `whole`."""
     file = folder / RECIPE
-    recipe = read_recipe(file)
+    recipe = read_recipe(file, within)
     name = check_branch(recipe, whole, str(file))
-    return SavedBranch(name, recipe, _read_changed(folder, recipe), weights=_tensors(folder / WEIGHTS))
+    weights = read_tensors(folder / WEIGHTS, within)
+    return SavedBranch(name, recipe, _read_changed(folder, recipe, within), weights=weights)
 
 
-def _read_changed(folder: Path, recipe: dict[str, Any]) -> list[Tensors | None]:
+def _read_changed(folder: Path, recipe: dict[str, Any], within: Path) -> list[Tensors | None]:
     written = recipe.get(HAS_STEPS)  # not there: an earlier version wrote what a fine-tuning made alone
     if written not in (None, "", STEPS):
         raise RecipeError(f"{folder / RECIPE}: {HAS_STEPS!r} must be {STEPS!r} or empty, got {written!r}")
     by_step: dict[str, dict[str, Tensor]] = {}
-    for key, value in _tensors(folder / STEPS).items() if written else ():
+    for key, value in read_tensors(folder / STEPS, within).items() if written else ():
         index, _, name = key.partition("/")
         by_step.setdefault(index, {})[name] = value
     changed: list[Tensors | None] = []
     for number, record in enumerate(recipe["steps"]):
         if record.get("kind") == "finetune":
-            changed.append(_tensors(folder / TUNED.format(number)))
+            changed.append(read_tensors(folder / TUNED.format(number), within))
         else:
             changed.append(None if written is None else by_step.get(str(number), {}))
     return changed
-
-
-def _tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file of the session. Raises RecipeError naming a damaged one."""
-    try:
-        return read_tensors(path)
-    except ValueError as error:
-        raise RecipeError(str(error)) from error

@@ -7,12 +7,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import torch
 from torch import nn
 
+from workbench.data.bounds import FileError
 from workbench.data.durable import SEAL, DamagedError, expanded, read_sealed
 from workbench.export.architecture import quoted
 from workbench.export.kinds import STORE
@@ -31,15 +32,20 @@ FORMAT = "spectral-pruning-recipe"
 VERSION = 1
 
 
-class RecipeError(ValueError):
-    """A recipe that cannot be used: not ours, damaged, or of another model."""
+MOST_STEPS = 10_000
+MOST_UNITS = 1 << 31
+LONGEST_SHOWN = 60  # characters of a value in an error
+
+
+class RecipeError(FileError):
+    """A recipe, or a file of a session, that cannot be used: not ours, damaged, or of another model."""
 
 
 class RecipeStep(msgspec.Struct, frozen=True):
     """One commit, as it is written: units kept of those that were there, and how they were reconstructed."""
 
     group: str
-    of: int
+    of: Annotated[int, msgspec.Meta(ge=1, le=MOST_UNITS)]
     width: int
     kept: tuple[int, ...]
     lam: float
@@ -175,11 +181,11 @@ def record_of(step: Step) -> dict[str, Any]:
     return record | {"kept": list(step.choice.kept), "result": result}
 
 
-def read_recipe(source: dict | str | Path) -> dict[str, Any]:
+def read_recipe(source: dict | str | Path, within: Path | None = None) -> dict[str, Any]:
     """A recipe from a dictionary or a JSON file, checked whole before anything is done with it.
 
-    Raises RecipeError saying what is wrong and where in the file, as `$.steps[3].width`; OSError where the
-    file cannot be read.
+    `within`: the folder out of which no link may lead to the file. Raises RecipeError saying what is wrong
+    and where in the file, as `$.steps[3].width`; OSError where the file cannot be read.
     """
     where = "the recipe"
     if not isinstance(source, (dict, str, Path)):
@@ -187,22 +193,22 @@ def read_recipe(source: dict | str | Path) -> dict[str, Any]:
     if not isinstance(source, dict):
         where = str(expanded(source))
         try:
-            source = read_sealed(Path(where), {STORE})
+            source = read_sealed(Path(where), {STORE}, within)
         except DamagedError as error:
             raise RecipeError(
                 f"{error}; to replay it as it is, take '{STORE}' and '{SEAL}' out of it"
             ) from error
-        except ValueError as error:
+        except FileError as error:
             raise RecipeError(str(error)) from error
     if not isinstance(source, dict) or source.get("format") != FORMAT:
         raise RecipeError(f"{where} is not a recipe of this workbench: 'format' must be {FORMAT!r}")
     if source.get("version") != VERSION:
         raise RecipeError(
-            f"{where} has version {source.get('version')!r}; this workbench reads version {VERSION}"
+            f"{where} has version {shortened(source.get('version'))}; this workbench reads version {VERSION}"
         )
     try:
         msgspec.convert(source, _Recipe)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, OverflowError, RecursionError) as error:
         words = quoted(error)
         parts = (said for name, said in _PARTS.items() if f"$.{name}" in words or f"'{name}'" in words)
         part = next(parts, "")
@@ -218,6 +224,9 @@ def asked_in(recipe: dict[str, Any]) -> Asked:
 
 def read_steps(recipe: dict[str, Any], where: str = "the recipe") -> list[RecipeStep | TuneStep | RefitStep]:
     """The steps of a recipe, their fields and types checked. Raises RecipeError."""
+    count = len(recipe["steps"])
+    if count > MOST_STEPS:
+        raise RecipeError(f"{where} has {count:,} steps in $.steps; the limit is {MOST_STEPS:,}")
     return [_step(record, index, where) for index, record in enumerate(recipe["steps"])]
 
 
@@ -227,7 +236,7 @@ def _step(record: Any, index: int, where: str) -> RecipeStep | TuneStep | RefitS
     try:
         kind = msgspec.convert(record, dict[str, Any]).get("kind", "commit")
         if not isinstance(kind, str) or kind not in kinds:
-            raise ValueError(f"unknown kind of step {kind!r}: the kinds are {', '.join(kinds)}")
+            raise ValueError(f"unknown kind of step {shortened(kind)}: the kinds are {', '.join(kinds)}")
         if kind == "refit":
             return RefitStep()
         if kind == "commit":
@@ -236,10 +245,19 @@ def _step(record: Any, index: int, where: str) -> RecipeStep | TuneStep | RefitS
         settings = msgspec.convert(record.get("tuning", {}), dict[str, Any])
         unknown = settings.keys() - {field.name for field in fields(Tuning)}
         if unknown:
-            raise ValueError(f"unknown settings {', '.join(sorted(unknown))}")
+            raise ValueError(f"unknown settings {shortened(', '.join(sorted(unknown)))}")
         return TuneStep(msgspec.convert(settings, Tuning))
-    except ValueError as error:
+    except (ValueError, OverflowError, RecursionError) as error:
         raise RecipeError(f"step {index + 1} of {where}: {quoted(error, place)}") from error
+
+
+def shortened(value: Any) -> str:
+    """A value in an error, which may be of any length."""
+    try:
+        words = repr(value)
+    except (ValueError, RecursionError):  # a whole number of more digits than Python writes
+        words = f"a {type(value).__name__} without end"
+    return words if len(words) <= LONGEST_SHOWN else f"{words[:LONGEST_SHOWN]}…"
 
 
 def check_fingerprint(recipe: dict[str, Any], model: nn.Module) -> str:

@@ -47,7 +47,7 @@ def statistics_of(
             raise RecipeError(f"{where} has moments that do not fit {name} with its {found.width} units")
     try:
         return {name: GroupStatistics.from_state(dict(state)) for name, state in moments.items()}
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise RecipeError(f"{where} lacks a part of its moments: {error}") from error
 
 

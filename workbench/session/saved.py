@@ -20,9 +20,11 @@ from workbench.session.recipe import (
     TuneStep,
     asked_in,
     read_steps,
+    shortened,
 )
 
 Tensors = Mapping[str, Tensor]
+MOST_BRANCHES = 10_000
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ def check_branch(recipe: dict[str, Any], whole: dict[str, Any], where: str) -> s
 
 def check_names(branches: Sequence[SavedBranch], folder: Path) -> None:
     """Raises RecipeError where a branch has no name of its own."""
+    if len(branches) > MOST_BRANCHES:
+        raise RecipeError(f"{folder} has {len(branches):,} branches; the limit is {MOST_BRANCHES:,}")
     names = [branch.name for branch in branches]
     if len(set(names)) < len(names) or not all(name.strip() for name in names):
         raise RecipeError(f"{folder} has branches called {', '.join(map(repr, names))}: one name each")
@@ -104,9 +108,11 @@ def score_in(record: Any, where: str) -> float | None:
     if record is None:
         return None
     score = record.get("score") if isinstance(record, dict) else record
-    if score is None or (isinstance(score, (int, float)) and not isinstance(score, bool)):
-        return score
-    raise RecipeError(f"{where}: the score must be a number, got {score!r}")
+    if score is None:
+        return None
+    if isinstance(score, bool) or not isinstance(score, (int, float)) or score != score:
+        raise RecipeError(f"{where}: the score must be a number, got {shortened(score)}")
+    return score
 
 
 def _whose(recipe: dict[str, Any]) -> tuple[str, str, Asked]:

@@ -18,8 +18,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from workbench.data.blobs import Blobs, Bundle, Hash, Known, remove
+from workbench.data.bounds import FileError, check_within, reading, stamp
 from workbench.data.durable import (
-    DamagedError,
     FolderInUseError,
     digest_of,
     expanded,
@@ -146,10 +146,11 @@ def _check_place(folder: Path) -> dict[str, Any] | None:
     for name, fits in ((RECIPE, Path.is_file), (TENSORS, Path.is_dir)):
         if (folder / name).exists() and not fits(folder / name):
             raise ValueError(f"{folder / name} is in the way: name another folder")
+    check_within(folder / TENSORS, folder)
     if not (folder / RECIPE).exists():
         return None
     try:
-        recipe = read_recipe(folder / RECIPE)
+        recipe = read_recipe(folder / RECIPE, folder)
     except RecipeError as error:
         raise ValueError(
             f"nothing was saved over what is in {folder}: {error}. Name another folder"
@@ -163,7 +164,7 @@ def _check_place(folder: Path) -> dict[str, Any] | None:
 
 def _used(folder: Path) -> set[str]:
     """The hashes of the files that the session in `folder` refers to. Raises RecipeError, OSError."""
-    recipe = read_recipe(folder / RECIPE) if (folder / RECIPE).exists() else {}
+    recipe = read_recipe(folder / RECIPE, folder) if (folder / RECIPE).exists() else {}
     return _store_in(recipe, folder).used() if STORE in recipe else set()
 
 
@@ -173,7 +174,7 @@ def clean(folder: Path) -> None:
     For whoever holds the lock. Nothing goes where `recipe.json` is damaged or missing.
     """
     try:
-        recipe = read_recipe(folder / RECIPE)
+        recipe = read_recipe(folder / RECIPE, folder)
         store = _store_in(recipe, folder) if STORE in recipe else None
         sync(folder)  # the names in it: what they refer to no longer is needed no longer
     except (ValueError, OSError):
@@ -202,17 +203,27 @@ def _remove_empty(folder: Path, end: Path) -> None:
 def read(folder: str | Path) -> Saved:
     """What was saved in `folder`, checked as far as that goes without the model.
 
-    Raises RecipeError for a damaged or missing file, naming it; FileNotFoundError where there is no session.
+    Raises RecipeError for a file that is damaged, missing, not a regular one of the folder, or beyond the
+    bounds of such files, naming it; FileNotFoundError where there is no session.
     """
     folder = expanded(folder)
+    try:
+        with reading(folder):
+            return _read_whole(folder)
+    except FileError as error:
+        raise RecipeError(str(error)) from error
+
+
+def _read_whole(folder: Path) -> Saved:
+    check_within(folder / TENSORS, folder)
     if (folder / TENSORS).is_dir():
         with suppress(FolderInUseError, OSError), locked(folder, patience=0):  # where nothing may be written
             clean(folder)
-    return read_again(lambda: _read(folder), (folder / RECIPE).read_bytes)
+    return read_again(lambda: _read(folder), lambda: stamp(folder / RECIPE))
 
 
 def _read(folder: Path) -> Saved:
-    recipe = read_recipe(folder / RECIPE)
+    recipe = read_recipe(folder / RECIPE, folder)
     if STORE not in recipe and holds_export(folder) and not holds_session(folder):
         raise RecipeError(
             f"{folder} holds an export, not a session: load_pruned opens that, and Session.save writes one"
@@ -222,14 +233,11 @@ def _read(folder: Path) -> Saved:
     store = _store_in(recipe, folder)
     blobs = Blobs(folder / TENSORS)
     start = score_in(recipe.get("original"), f"'original' of {folder / RECIPE}")
-    try:
-        branches = [_read_branch(blobs, recipe, store.present, recipe, str(folder / RECIPE))]
-        for index, one in enumerate(store.branches):
-            where = f"branch {index + 1} of {folder / RECIPE}"
-            branches.append(_read_branch(blobs, read_recipe(one.recipe), one, recipe, where))
-        moments = {name: blobs.get(bundle) for name, bundle in store.moments.items()}
-    except DamagedError as error:
-        raise RecipeError(str(error)) from error
+    branches = [_read_branch(blobs, recipe, store.present, recipe, str(folder / RECIPE))]
+    for index, one in enumerate(store.branches):
+        where = f"branch {index + 1} of {folder / RECIPE}"
+        branches.append(_read_branch(blobs, read_recipe(one.recipe), one, recipe, where))
+    moments = {name: blobs.get(bundle) for name, bundle in store.moments.items()}
     check_names(branches, folder)
     return Saved(moments, start, branches, folder / RECIPE)
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from workbench.data.batches import Batches, as_batches, batch_count, split_batch
-from workbench.data.randomness import OwnRandomness, each_of
+from workbench.data.batches import Batches, as_batches, split_batch
+from workbench.data.randomness import OwnRandomness, all_of, batch_count, each_of
 from workbench.measure.asking import AmbiguousError
 from workbench.measure.intake import Intake
 from workbench.measure.positions import Positions, Visible
@@ -74,7 +74,8 @@ def finetune(
     none needs one. Random numbers (orders, dropout, changed images) come from `tuning.seed`; the caller's
     generators are not moved.
 
-    Raises ValueError where labels are needed and missing, a batch does not fit, or the loss is not finite.
+    Raises ValueError where labels are needed and missing, a batch does not fit, the loss is not finite, or
+    the data ends before all it promises.
     """
     tuning = tuning or Tuning()
     if tuning.distill > 0 and original is None:
@@ -166,8 +167,8 @@ def _better(found: float | None, best: float | None) -> bool:
 def _endless(data: Iterable, randomness: OwnRandomness, generator: torch.Generator) -> Iterator[Any]:
     while True:
         seen = 0
-        batches = data.shuffled(generator) if isinstance(data, Batches) else randomness.batches(data)
-        for index, batch in enumerate(batches):
+        loaded = all_of(data, randomness.batches(data), "training")
+        for index, batch in enumerate(data.shuffled(generator) if isinstance(data, Batches) else loaded):
             if batch_length(split_batch(batch, index, "training")[0]):
                 seen += 1
                 yield batch

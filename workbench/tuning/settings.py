@@ -5,6 +5,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+# What no fine-tuning needs, but a number in a damaged recipe may be.
+LARGEST = {
+    "epochs": 100_000,
+    "steps": 10_000_000,
+    "until": 10_000_000,
+    "checks": 100_000,
+    "batch": 1 << 30,
+    "shifts": 1 << 16,
+    "rate": 1e6,
+    "decay": 1e6,
+    "temperature": 1e6,
+}
+
 
 @dataclass(frozen=True)
 class Tuning:
@@ -25,6 +38,8 @@ class Tuning:
     `until`: the step of that schedule at which to end, where a run was stopped. `frozen`: batch norms keep
     their running statistics and dropout is off, as the network will be used; None: so where labels have no
     share. `checks`: how often the score is taken on the way; the best network found is kept.
+
+    Raises ValueError for a number that is none of these, or beyond what any fine-tuning needs (`LARGEST`).
     """
 
     epochs: float = 1.0
@@ -43,6 +58,12 @@ class Tuning:
     shifts: int = 0
 
     def __post_init__(self) -> None:
+        for name, most in LARGEST.items():
+            value = getattr(self, name)
+            if isinstance(value, (int, float)) and value > most:
+                raise ValueError(f"{name} must be {most:,} or less, got {_short(value)}")
+        if isinstance(self.seed, int) and not -(1 << 63) <= self.seed < 1 << 64:
+            raise ValueError(f"the seed must have 64 bits at most, got {_short(self.seed)}")
         if self.steps is not None and (not isinstance(self.steps, int) or self.steps < 1):
             raise ValueError(f"the number of steps must be 1 or more, got {self.steps!r}")
         if self.until is not None and (not isinstance(self.until, int) or self.until < 1):
@@ -67,7 +88,7 @@ class Tuning:
             raise ValueError(f"flips must be True or False, got {self.flips!r}")
         if not isinstance(self.shifts, int) or self.shifts < 0:
             raise ValueError(f"shifts must be a whole number of pixels, 0 or more; got {self.shifts!r}")
-        if self.decay < 0 or self.checks < 1:
+        if not self.decay >= 0 or self.checks < 1:
             raise ValueError(f"decay must be >= 0 and checks >= 1, got {self.decay!r} and {self.checks!r}")
 
     @property
@@ -87,3 +108,10 @@ class Tuning:
     def keeps_norms(self) -> bool:
         """Whether the network is trained in evaluation mode."""
         return self.labels == 0 if self.frozen is None else self.frozen
+
+
+def _short(value: float) -> str:
+    """A number in an error, however many digits it has."""
+    if isinstance(value, int) and value.bit_length() > 80:
+        return f"a whole number of {value.bit_length():,} bits"
+    return repr(value)

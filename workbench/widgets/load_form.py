@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from workbench.data.loading import load_data, load_evaluation
 from workbench.data.models import load_model
+from workbench.data.plain_json import parsed
 from workbench.measure.asking import CLASSES, METRICS
 from workbench.session.session import Session
 from workbench.widgets.jobs import Reporter
@@ -138,7 +138,7 @@ def _one_of(names: Sequence[str]) -> Callable[[str], str]:
 
 
 def _options(text: str) -> dict[str, Any]:
-    return dict(json.loads(text).items())
+    return dict(parsed(text, "it").items())
 
 
 def _sides(text: str) -> int | tuple[int, ...]:
