@@ -99,8 +99,7 @@ def test_data_that_ends_early_is_noticed(name, shrinking):
 
 
 def test_whole_data_is_no_fault(shrinking):
-    data, given = shrinking
-    session = pruned(given)
+    session = pruned(shrinking[1])
     session.measure_gradients()
     session.finetune(tuning=Tuning(epochs=2))
     session.refit()

@@ -223,6 +223,8 @@ def _readme(point: Point, portable: Portable, files: tuple[str, ...]) -> str:
         parts += [
             "`model.pt2` is a program for torch alone, for batches of any length:",
             '```python\nimport torch\n\nmodel = torch.export.load("model.pt2").module()\n```',
+            "torch can run code that is in a `.pt2` file when it opens it: open this one only where you "
+            f"trust who gave it to you. `{WEIGHTS}`, which `load_pruned` reads, is numbers alone.",
         ]
     if PROGRAMS["onnx"] in files:
         feed = ", ".join(f'"{part["name"]}": {part["name"]}' for part in portable.inputs)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from torch import nn
 
-from workbench.data.progress import Progress
+from workbench.data.progress import Cancelled, Progress
 from workbench.measure.positions import Mask
 from workbench.session.recipe import RecipeStep, TuneStep, read_recipe, read_steps
 from workbench.session.session import Session, session_for
@@ -26,6 +27,7 @@ def replay(
     metric: str | None = None,
     classes: str | None = None,
     mask: Mask = None,
+    cancel: Event | None = None,
 ) -> Session:
     """Do a recipe again, without widgets, and return the session at its end.
 
@@ -33,23 +35,44 @@ def replay(
     recipe made from a built-in example. `training` and `loss`, for its fine-tunings, and `data_name` are as
     for Session; so are `metric`, `classes` and `mask`, by default as the recipe says.
 
+    `progress(done, total, what)` is told of every pass, with the step of the recipe that it belongs to. A set
+    `cancel` ends the work before the next batch.
+
     Raises RecipeError where the recipe is damaged or of another model (with both fingerprints), ValueError
-    where model or calibration data is missing.
+    where model or calibration data is missing, Cancelled.
     """
     recipe = read_recipe(recipe)
     session = session_for(
         recipe, model, calibration, evaluation, data_name=data_name, progress=progress,
-        training=training, loss=loss, metric=metric, classes=classes, mask=mask,
+        training=training, loss=loss, metric=metric, classes=classes, mask=mask, cancel=cancel,
     )  # fmt: skip
-    session.measure(progress)
-    for step in read_steps(recipe):
+    session.measure(progress, cancel)
+    steps = read_steps(recipe)
+    for number, step in enumerate(steps, start=1):
+        if cancel is not None and cancel.is_set():
+            raise _cancelled(number - 1, len(steps))
+        told = _of_step(progress, number, len(steps))
         if isinstance(step, RecipeStep):
-            session.commit(session.choice_of(step), progress, plan=step.plan)
+            session.commit(session.choice_of(step), told, cancel, plan=step.plan)
         elif isinstance(step, TuneStep):
-            session.finetune(tuning=step.tuning, report=_reporting(progress))
+            done = session.finetune(tuning=step.tuning, report=_reporting(told), cancel=cancel)
+            if done.stopped:  # which keeps what it has learned: not what the recipe says
+                raise _cancelled(number - 1, len(steps))
         else:
-            session.refit(progress)
+            session.refit(told, cancel)
     return session
+
+
+def _cancelled(done: int, steps: int) -> Cancelled:
+    return Cancelled(f"replaying was cancelled after {done} of {steps} steps; nothing was kept")
+
+
+def _of_step(progress: Progress | None, number: int, steps: int) -> Progress | None:
+    """`progress`, told which step of the recipe it is."""
+    if progress is None:
+        return None
+    progress(number - 1, steps, "replaying")
+    return lambda done, total, what: progress(done, total, f"step {number} of {steps}: {what}")
 
 
 def _reporting(progress: Progress | None) -> Report | None:
