@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.data.bounds import ODD_ERRORS, FileError, check_file, check_unpacked
+from workbench.data.bounds import FileError, check_file, check_unpacked, is_of_system
 from workbench.data.numpy_files import KeysError, ObjectsError, map_array, read_arrays
 from workbench.network.running import one_line
 
@@ -40,14 +40,16 @@ def read_numpy(path: Path, split: str | None = None) -> Pair:
         if path.suffix.lower() == ".npy":
             return map_array(path), None
         return read_arrays(path, lambda names: _chosen(path, names, split))
-    except (KeysError, OSError):
+    except KeysError:
         raise
     except ObjectsError as error:
         raise FileError(
             f"{path} holds Python objects or is no NumPy file, and was refused: nothing in it was run. Save "
             f"arrays of numbers, of one shape each ({one_line(error)})"
         ) from error
-    except (ValueError, *ODD_ERRORS) as error:
+    except Exception as error:  # a damaged file can fail in any way at all
+        if is_of_system(error):
+            raise
         words = one_line(error) or type(error).__name__
         raise FileError(f"{path} is not a whole NumPy file: {words}. It may be truncated") from error
 

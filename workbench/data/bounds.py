@@ -6,6 +6,7 @@ out of the folder that it should lie in. Whatever is wrong with a file is one er
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import struct
@@ -33,6 +34,10 @@ KINDS = (
 )
 PACKED_FLOOR = 256 << 20  # bytes: what unpacks to no more than these is unpacked
 PACKED_RATIO = 200  # times as many bytes unpacked as packed, above which nothing real is packed
+
+
+# What the system says of places in a file that cannot be: the file is damaged, not the disk.
+_OF_CONTENT = (None, errno.EINVAL, errno.EOVERFLOW, errno.EFBIG)
 
 
 class FileError(ValueError):
@@ -131,6 +136,11 @@ def stamp(path: Path) -> Any:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
+def is_of_system(error: BaseException) -> bool:
+    """Whether the system could not read a file, whatever is in it."""
+    return isinstance(error, OSError) and error.errno not in _OF_CONTENT
+
+
 @contextmanager
 def reading(path: Any) -> Iterator[None]:
     """Within: whatever is wrong with the file `path` is a FileError that names it.
@@ -141,11 +151,13 @@ def reading(path: Any) -> Iterator[None]:
     """
     try:
         yield
-    except (FileError, OSError, Cancelled):
+    except (FileError, FileNotFoundError, Cancelled):
         raise
     except MemoryError as error:
         raise FileError(f"{path} asks for more memory than there is") from error
-    except (ValueError, *ODD_ERRORS) as error:
+    except (ValueError, OSError, *ODD_ERRORS) as error:
+        if is_of_system(error):
+            raise
         words = " ".join(str(error).split())
         words = words if isinstance(error, ValueError) and words else f"{type(error).__name__}: {words}"
         raise FileError(words if str(path) in words else f"{path}: {words}") from error

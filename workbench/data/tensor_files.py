@@ -9,7 +9,7 @@ import msgspec
 import safetensors.torch
 from torch import Tensor
 
-from workbench.data.bounds import FileError, check_file
+from workbench.data.bounds import FileError, check_file, is_of_system
 from workbench.data.plain_json import parsed
 
 SUFFIX = ".safetensors"
@@ -102,9 +102,9 @@ def _check_header(header: bytes, path: Path) -> None:
 def _made(load: Any, source: Any, path: Path) -> dict[str, Tensor]:
     try:
         return load(source)
-    except OSError:
-        raise
     except Exception as error:  # of the library, of torch for a kind of number that it does not know
+        if is_of_system(error):
+            raise
         raise _not_whole(path, f"{type(error).__name__}: {' '.join(str(error).split())}") from error
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from workbench.data.bounds import FileError
+from workbench.data.bounds import FileError, is_of_system
 from workbench.data.tensor_files import MOST_TENSORS
 from workbench.network.running import one_line
 
@@ -39,9 +39,11 @@ def read_torch_file(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
         with _Counted(io.FileIO(path)) as counted:  # the older format
             return torch.load(counted, map_location="cpu", weights_only=True)
-    except (FileError, OSError):
+    except FileError:
         raise
     except Exception as error:  # a damaged pickle can fail in any way at all
+        if is_of_system(error):
+            raise
         raise FileError(_what_is_wrong(path, error)) from error
 
 

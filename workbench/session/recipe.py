@@ -181,13 +181,15 @@ def record_of(step: Step) -> dict[str, Any]:
     return record | {"kept": list(step.choice.kept), "result": result}
 
 
-def read_recipe(source: dict | str | Path, within: Path | None = None) -> dict[str, Any]:
+def read_recipe(
+    source: dict | str | Path, within: Path | None = None, where: str = "the recipe"
+) -> dict[str, Any]:
     """A recipe from a dictionary or a JSON file, checked whole before anything is done with it.
 
-    `within`: the folder out of which no link may lead to the file. Raises RecipeError saying what is wrong
-    and where in the file, as `$.steps[3].width`; OSError where the file cannot be read.
+    `within`: the folder out of which no link may lead to the file; `where`: what a dictionary is. Raises
+    RecipeError saying what is wrong and where in the file, as `$.steps[3].width`; OSError where the file
+    cannot be read.
     """
-    where = "the recipe"
     if not isinstance(source, (dict, str, Path)):
         raise RecipeError(f"a recipe is a dictionary or a path, got a {type(source).__name__}")
     if not isinstance(source, dict):

@@ -236,7 +236,7 @@ def _read(folder: Path) -> Saved:
     branches = [_read_branch(blobs, recipe, store.present, recipe, str(folder / RECIPE))]
     for index, one in enumerate(store.branches):
         where = f"branch {index + 1} of {folder / RECIPE}"
-        branches.append(_read_branch(blobs, read_recipe(one.recipe), one, recipe, where))
+        branches.append(_read_branch(blobs, read_recipe(one.recipe, where=where), one, recipe, where))
     moments = {name: blobs.get(bundle) for name, bundle in store.moments.items()}
     check_names(branches, folder)
     return Saved(moments, start, branches, folder / RECIPE)
