@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from workbench.data.bounds import FileError as FileError
     from workbench.data.checkpoints import load_checkpoint as load_checkpoint
     from workbench.data.loading import load_data as load_data
     from workbench.data.models import load_model as load_model
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from workbench.tuning.settings import Tuning as Tuning
 
 _HOMES = {
+    "workbench.data.bounds": ("FileError",),
     "workbench.data.checkpoints": ("load_checkpoint",),
     "workbench.data.loading": ("load_data",),
     "workbench.data.models": ("load_model",),

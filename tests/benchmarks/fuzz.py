@@ -66,8 +66,8 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def tried(reader: Reader, home: Path, index: int, seed: int) -> tuple[str, str]:
-    """What comes of input `index`, and words about it."""
+def tried(reader: Reader, home: Path, index: int, seed: int) -> tuple[str, str, float]:
+    """What comes of input `index`, words about it, and the seconds that reading took."""
     draw = random.Random(f"{seed} {index}")
     real, folder = home / "real", home / "damaged"
     path = draw.choice(files_of(real)).relative_to(real)
@@ -79,10 +79,12 @@ def tried(reader: Reader, home: Path, index: int, seed: int) -> tuple[str, str]:
         reader.again(folder, folder / path, content)
     else:
         (folder / path).write_bytes(content)
-    found = outcome(reader, folder)
+    start = time.perf_counter()
+    found, words = outcome(reader, folder)
+    seconds = time.perf_counter() - start
     if reader.again is None:
         shutil.copyfile(real / path, folder / path)
-    return found
+    return found, words, seconds
 
 
 def outcome(reader: Reader, folder: Path, name: str = "") -> tuple[str, str]:
@@ -103,9 +105,8 @@ def work(reader: Reader, home: Path, numbers: range, seed: int, out: BinaryIO) -
     begun, held = peak(), int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (held + ROOM, held + ROOM))
     for index in numbers:
-        start = time.perf_counter()
-        found, words = tried(reader, home, index, seed)
-        line = (index, found, time.perf_counter() - start, peak() - begun, words)
+        found, words, seconds = tried(reader, home, index, seed)
+        line = (index, found, seconds, peak() - begun, words)
         out.write(json.dumps(line).encode() + b"\n")
 
 
@@ -148,7 +149,7 @@ def row_of(name: str, count: int, seed: int) -> Row:
 def taken_up(said: BinaryIO, row: Row, at: int, count: int) -> int:
     """Takes up what the process says until it is done, hangs or dies; the number of the next input."""
     while at < count:
-        ready, _, _ = select.select([said], [], [], SECONDS + 1)
+        ready, _, _ = select.select([said], [], [], 2 * SECONDS)  # damaging takes time too
         line = said.readline() if ready else b""
         if not line:
             row.add(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Event
 from typing import Any
@@ -62,15 +62,7 @@ def measure_taylor(
                 targets = visible.targets(targets) if passes_over_marks(loss) else targets
                 counted += _backward(own, inputs, targets.to(intake.device), index, *objective, visible)
                 count += batch_length(inputs)
-            for group in prunable:
-                for reader in group.readers:
-                    for step, value in enumerate(seen[reader.module]):
-                        if value.grad is not None:  # else no gradient came by: a part computed a second time
-                            terms = visible.counted(
-                                value.detach() * value.grad, reader.kind, reader.module, value, step
-                            )
-                            terms = reader.samples(terms)
-                            sums[group.name] += terms.sum(0, dtype=torch.float64).cpu()
+            _add_terms(sums, prunable, seen, visible)
             for values in seen.values():
                 values.clear()
             own.zero_grad(set_to_none=True)
@@ -84,6 +76,22 @@ def measure_taylor(
         if not bool(torch.isfinite(total).all()):
             raise ActivationError(f"the gradients at the readers of {name} have NaN or Inf: check the data")
     return {name: (total / counted).abs() for name, total in sums.items()}
+
+
+def _add_terms(
+    sums: dict[str, Tensor],
+    groups: Sequence[UnitGroup],
+    seen: Mapping[str, Sequence[Tensor]],
+    visible: Visible,
+) -> None:
+    """Gradient × activation of one batch, added to the sums of every group."""
+    for group in groups:
+        for reader in group.readers:
+            for step, value in enumerate(seen[reader.module]):
+                if value.grad is not None:  # else no gradient came by: a part computed a second time
+                    product = value.detach() * value.grad
+                    terms = visible.counted(product, reader.kind, reader.module, value, step)
+                    sums[group.name] += reader.samples(terms).sum(0, dtype=torch.float64).cpu()
 
 
 @contextmanager
