@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from workbench.data.bounds import check_file
 from workbench.data.durable import expanded
 from workbench.data.plain_json import parsed
 from workbench.data.progress import Progress, progress_on
@@ -24,7 +23,6 @@ MODEL_HELP = (
     "torchvision:NAME, timm:NAME or transformers:NAME where that package is installed"
 )
 NO_MASK = "none"
-SHOWN = 200  # characters of an option in an error
 _MASK = re.compile(r"\bmask='?(False|[\w.]+)'?")
 DATA_HELP = (
     "a folder of images (a class a subfolder) or a .zip of one, an .npy, .npz or IDX file, or "
@@ -225,8 +223,7 @@ def _as_option(expected: str, text: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, AttributeError):
-        shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
-        raise argparse.ArgumentTypeError(f"expected {expected}; got {shown!r}") from None
+        raise argparse.ArgumentTypeError(f"expected {expected}; got {text!r}") from None
 
 
 def _add_server(commands: Any, name: str, run: Callable[[argparse.Namespace], None], text: str) -> Any:
@@ -270,12 +267,8 @@ def _app(arguments: argparse.Namespace) -> None:
 
 
 def _replay(arguments: argparse.Namespace) -> None:
-    try:
-        check_file(arguments.recipe)
-    except FileNotFoundError as error:
-        raise ValueError(
-            f"no file {arguments.recipe}; give the recipe.json that saving a session wrote"
-        ) from error
+    if not arguments.recipe.exists():
+        raise ValueError(f"no file {arguments.recipe}; give the recipe.json that saving a session wrote")
     _check_output(arguments.output)
     from workbench.session.replay import replay
 
