@@ -11,6 +11,7 @@ from workbench.network.copying import copied
 from workbench.network.rebuilt.bare_matrices import bare_layers_within
 from workbench.network.rebuilt.explicit import explicit
 from workbench.network.rebuilt.probing import ROUNDING
+from workbench.network.rebuilt.resolved import is_resolvable
 from workbench.network.running import Inputs, call, mapped, tensors_of
 from workbench.network.tensors import named_tensors, same_bits
 from workbench.network.training import seed, untouched_randomness
@@ -45,10 +46,11 @@ def as_given(
         passed = first_pass(written, data, example)
         if not _is_same(original, written, passed[1]):
             return written, fingerprint(model), passed
-    computed = {
+    owners = dict(model.named_modules())
+    computed = {  # by layers, from what they were given; what else differs was written into by trying it
         name: t.detach().clone()
         for name, (t, own) in _pairs(original, model).items()
-        if not same_bits(t, own)
+        if not same_bits(t, own) and is_resolvable(owners[name.rpartition(".")[0]])
     }
     passed = first_pass(original, data, example)
     pairs = _pairs(original, model)
