@@ -32,7 +32,8 @@ def write_branch(session, name, folder, more):
     recipe = session.recipe_of(name)
     write_tensors(line.state(line.position).model.state_dict(), folder / "model.safetensors")
     steps = {}
-    for index, (step, changed) in enumerate(zip(read_steps(recipe), line.changed(), strict=True)):
+    made = line.changed(line.position)
+    for index, (step, changed) in enumerate(zip(read_steps(recipe), made, strict=True)):
         if isinstance(step, TuneStep):
             write_tensors(changed, folder / f"tuned-{index}.safetensors")
         else:

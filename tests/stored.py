@@ -34,7 +34,7 @@ def values(folder):
         for where, one in tensors.items()
         for name, tensor in one.items()
     }
-    lines = [(one.name, one.end, one.recipe["steps"]) for one in saved.branches]
+    lines = [(one.name, one.end, one.recipe["steps"], one.at) for one in saved.branches]
     return saved.start, lines, bits
 
 

@@ -79,8 +79,14 @@ def test_no_change_is_left_out(tmp_path, change):
     saves.wait(20)
     after = values(saves.folder)
     assert after != before
-    session.save(tmp_path / "by hand")
-    assert values(tmp_path / "by hand") == after
+    store.write(session.saved(undone=True), tmp_path / "whole")
+    assert values(tmp_path / "whole") == after
+    taken = taken_up(run_in(saves.folder), session_of())
+    assert (taken.branch, taken.position) == (session.branch, session.position)
+    assert [len(steps) for steps in taken.branches.values()] == [
+        len(session.branches[name]) for name in taken.branches
+    ]
+    assert equal(steps_of(taken), steps_of(session))
 
 
 def test_a_process_that_is_killed_leaves_all_but_what_it_was_doing(tmp_path):
@@ -108,7 +114,7 @@ def test_what_is_taken_up_replaces_where_it_came_from(tmp_path):
     run = only_run(tmp_path)
     assert not run.open
     other = taken_up(run, session_of())
-    after = kept(other, tmp_path, after=run.folder)
+    after = kept(other, tmp_path, after=run)
     assert only_run(tmp_path).folder == after.folder != run.folder
 
 

@@ -188,7 +188,7 @@ def test_a_second_save_writes_what_changed_alone(tmp_path):
     new = [path for path in (tmp_path / "tensors").iterdir() if path.name not in there]
     recipe = (tmp_path / "recipe.json").stat().st_size
     assert count == recipe + sum(path.stat().st_size for path in new)
-    changed = session._history.line.changed()[-1]
+    changed = session._history.line.changed(session.position)[-1]
     assert set(changed) == {"fc2.weight"}
     assert count - recipe < sum(tensor.nbytes for tensor in changed.values()) + 300 * len(new)
     assert count - recipe < all_of_it / 20

@@ -25,6 +25,7 @@ from workbench.data.durable import FolderInUseError, read_sealed, sealed, write_
 OWNER = ".owner"
 OPEN = ".open-"
 _OPENED = re.compile(rf"{re.escape(OPEN)}([0-9a-f]{{16}})")
+_TRIES = 5  # at a claim, while others look at what is made for it
 _CANNOT = (OSError, NotImplementedError)  # a folder that is not to be written in, a disk without locks
 
 
@@ -33,8 +34,8 @@ class Owner(msgspec.Struct, frozen=True):
 
     name: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{16}\Z")]
     process: int
-    host: str
-    since: float
+    host: Annotated[str, msgspec.Meta(max_length=255)]
+    since: Annotated[float, msgspec.Meta(ge=0, le=1e11)]
 
     def __str__(self) -> str:
         since = time.strftime("%H:%M", time.localtime(self.since))
@@ -60,20 +61,33 @@ class Claim:
 
     def release(self) -> None:
         """Leave the folder to others, where nobody else of this process has it."""
+        if self.owner.process != os.getpid():
+            return  # a fork of who has it
         with _turn:
             self.users -= 1
             if self.users:
                 return
             _held.pop(self.owner.name, None)
-        with suppress(*_CANNOT):
-            if _owner_in(self.folder) == self.owner:
-                os.unlink(self.folder / OWNER)
-        with suppress(*_CANNOT):
-            _free(self._lock)
+            with suppress(*_CANNOT):
+                if _owner_in(self.folder) == self.owner:
+                    os.unlink(self.folder / OWNER)
+            with suppress(*_CANNOT):
+                _free(self._lock)
 
 
 _held: weakref.WeakValueDictionary[str, Claim] = weakref.WeakValueDictionary()  # by this process
 _turn = threading.RLock()
+
+
+def _is_a_fork() -> None:
+    """A fork has nothing open of what the process has from which it came."""
+    global _turn
+    _turn = threading.RLock()
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_is_a_fork)
 
 
 def claim(folder: Path, take_over: bool = False) -> Claim | None:
@@ -89,6 +103,7 @@ def claim(folder: Path, take_over: bool = False) -> Claim | None:
     Raises:
         FolderInUseError: another process has it open, and it was not to be taken over.
     """
+    folder = Path(os.path.abspath(folder))  # wherever the process goes
     other = in_use(folder)
     if other is not None and not take_over:
         raise FolderInUseError(f"{folder} is open elsewhere ({other})")
@@ -101,17 +116,24 @@ def claim(folder: Path, take_over: bool = False) -> Claim | None:
 
 
 def _claimed(folder: Path) -> Claim | None:
-    owner = Owner(secrets.token_hex(8), os.getpid(), socket.gethostname(), time.time())
-    lock = FileLock(folder / f"{OPEN}{owner.name}")
-    try:
-        _clear(folder)
-        lock.acquire(timeout=0)
-        write_whole(folder / OWNER, sealed(msgspec.to_builtins(owner)))
-    except (*_CANNOT, Timeout):
-        with suppress(*_CANNOT):
-            _free(lock)
-        return None
-    return Claim(folder, owner, lock)
+    for _ in range(_TRIES):
+        owner = Owner(secrets.token_hex(8), os.getpid(), socket.gethostname()[:255], time.time())
+        lock = FileLock(folder / f"{OPEN}{owner.name}")
+        try:
+            _clear(folder)
+            lock.acquire(timeout=0)
+            if not Path(lock.lock_file).exists():  # another one took it for a file that was left
+                lock.release()
+                continue
+            write_whole(folder / OWNER, sealed(msgspec.to_builtins(owner)))
+        except Timeout:  # another one looks at it
+            continue
+        except _CANNOT:
+            with suppress(*_CANNOT):
+                _free(lock)
+            return None
+        return Claim(folder, owner, lock)
+    return None
 
 
 def in_use(folder: Path) -> Owner | None:
@@ -156,11 +178,16 @@ def _is_held(path: Path) -> bool:
 
 
 def _clear(folder: Path) -> None:
-    """Take away what processes that were killed left."""
+    """Take away what processes that were killed left: each file while its lock is held here, so that nobody
+    who is just making it believes that he has it."""
     for path in folder.iterdir():
         found = _OPENED.fullmatch(path.name)
-        if found and found[1] not in _held and not _is_held(path):
-            os.unlink(path)
+        if found is None or found[1] in _held or not path.is_file() or path.is_symlink():
+            continue
+        lock = FileLock(path)
+        with suppress(Timeout):
+            lock.acquire(timeout=0)
+            _free(lock)
 
 
 def _free(lock: FileLock) -> None:

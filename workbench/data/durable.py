@@ -189,6 +189,15 @@ def is_sealed(content: bytes) -> bool:
     return digest((text[: found.start(1)] + _BLANK + text[found.end(1) :]).encode()) == found[1]
 
 
+def seal_of(path: Path) -> str:
+    """The SHA-256 that a sealed file says; "" where there is none, or it is not sealed. Raises OSError."""
+    try:
+        found = _SEALED.search(read_bytes(path, LARGEST_JSON).decode())
+    except (FileNotFoundError, ValueError):  # which is told where it is read or written
+        return ""
+    return "" if found is None else found[1]
+
+
 def read_sealed(path: Path, signs: Collection[str] = (), within: Path | None = None) -> Any:
     """What a JSON file holds.
 

@@ -7,6 +7,7 @@ holds is what `Session.save` writes, and `about.json`, which says what it is of 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import secrets
 import shutil
@@ -24,9 +25,9 @@ import msgspec
 import torch
 from torch.utils.weak import WeakIdKeyDictionary
 
-from workbench.data.claims import Claim, claim, is_open
+from workbench.data.claims import OWNER, Claim, claim, is_open
 from workbench.data.durable import make_folder, read_sealed, sealed, write_whole
-from workbench.export.kinds import RECIPE
+from workbench.export.kinds import RECIPE, TENSORS
 from workbench.network.running import tensors_of
 from workbench.session import store
 from workbench.session.recipe import read_recipe
@@ -34,8 +35,9 @@ from workbench.session.session import Session
 
 ABOUT = "about.json"
 PAUSE = 1.0  # seconds between two writings of what the screen has
+LONG = 60  # characters of a name, as it is offered
 DAY, HOUR = 86400.0, 3600.0
-KEPT = 3  # runs with steps that are over, of one model and data
+KEPT = 3  # newer runs with as many steps, before one that is over goes
 _RUN = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
 _PLACE = re.compile(r"[\w.-]{1,60}-[0-9a-f]{16}")
 
@@ -76,8 +78,9 @@ def examples_of(session: Session) -> str:
 class Autosave:
     """Writes `session` into a run of its own below `root` after each change, and says what is being done.
 
-    `how`: as `About`. `trouble(words)` is called, in the writer's thread, where a run cannot be written, and
-    with "" where it can again. `after`: a run that this one goes on from, and replaces once it is written.
+    `how`, `screen`: as `About`. `trouble(words)` is called, in the writer's thread, where a run cannot be
+    written, and with "" where it can again. `after`: a run that this one goes on from, and replaces once it
+    is written, unless somebody wrote there since.
     """
 
     def __init__(
@@ -86,10 +89,12 @@ class Autosave:
         root: Path,
         how: Mapping[str, Any] | None = None,
         trouble: Callable[[str], Any] = lambda words: None,
-        after: Path | None = None,
+        after: Run | None = None,
+        screen: Mapping[str, Any] | None = None,
     ):
-        self.root, self.folder = root, Path()
-        self._how, self._trouble, self._after = dict(how or {}), trouble, after
+        self.root, self.folder = Path(os.path.abspath(root)), Path()
+        self._how, self._after, self._process = dict(how or {}), after, os.getpid()
+        self._troubles = [trouble]
         self._about: About | None = None
         self._claim: Claim | None = None
         self._leave_run: Callable[[], Any] = lambda: None
@@ -97,10 +102,12 @@ class Autosave:
         self._writer = ThreadPoolExecutor(1, "workbench-autosave")
         self._turn = threading.Lock()
         self._waiting = False
-        self._doing, self._failed = "", False
-        self._screen: dict[str, Any] = {}
+        self._doing, self._failed = "", ""
+        self._screen: dict[str, Any] = dict(screen or {})
+        self._whose: object = None  # of those who show the session, who said that
         self._later: threading.Timer | None = None
         self._last: Future | None = None
+        self.closed = False
         mine = weakref.ref(session)
         me = weakref.WeakMethod(self._changed)
         self._leave = session.subscribe(lambda event: _tell(me, mine))
@@ -112,9 +119,20 @@ class Autosave:
         self._doing = what
         self._submit(self._say)
 
-    def keep(self, screen: Mapping[str, Any]) -> None:
-        """Have `screen` kept with the session, at most once in `PAUSE`; plain values."""
-        self._screen = dict(screen)
+    def join(self, trouble: Callable[[str], Any]) -> None:
+        """One more who shows the session; `close` is then to be called once more."""
+        if trouble not in self._troubles:
+            self._troubles.append(trouble)
+        trouble(self._failed)
+
+    def keep(self, screen: Mapping[str, Any], whose: object = None) -> None:
+        """Have `screen` kept with the session, at most once in `PAUSE`; plain values.
+
+        `whose`: of several who show the session; one who has nothing planned leaves what another has.
+        """
+        if whose != self._whose and self._screen and made_beside(self._screen) and not made_beside(screen):
+            return
+        self._screen, self._whose = dict(screen), whose
         with self._turn:
             if self._later is None:
                 self._later = threading.Timer(PAUSE, self._keep)
@@ -126,20 +144,34 @@ class Autosave:
             self._later = None
         self._submit(self._say)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that has changed so far is on the disk, or about to be."""
+        return self._about is not None and not self._failed
+
     def wait(self, timeout: float | None = None) -> None:
         """Until all is written that has changed so far. Raises TimeoutError."""
         if self._last is not None:
             self._last.result(timeout)
 
-    def close(self) -> None:
-        """Write no more; the run stays."""
+    def close(self, trouble: Callable[[str], Any] | None = None) -> None:
+        """Write no more, once all who show the session have closed it with their `trouble`; the run stays."""
+        with _sharing:
+            left = [one for one in self._troubles if trouble is not None and one is not trouble]
+            self._troubles = left
+            if left or self.closed:
+                return
+            self.closed = True
         self._leave()
+        self._submit(self._say)
         self._submit(lambda: self._leave_run())
         self._writer.shutdown(wait=False)
 
     # In the writer's thread, but for the first two
 
     def _changed(self, session: Session) -> None:
+        if os.getpid() != self._process:
+            return  # a fork: its writer is not there, and the run is not its own
         with self._turn:
             if self._waiting:
                 return
@@ -147,6 +179,8 @@ class Autosave:
         self._submit(self._write, session)  # which is kept until then
 
     def _submit(self, work: Callable, *given: Any) -> None:
+        if os.getpid() != self._process:
+            return
         with suppress(RuntimeError):  # the process ends
             self._last = self._writer.submit(work, *given)
 
@@ -154,23 +188,27 @@ class Autosave:
         with self._turn:
             self._waiting = False
         try:
-            saved = session.saved()
+            saved = session.saved(undone=True)
             if not saved.moments and not any(branch.recipe["steps"] for branch in saved.branches):
                 return
-            if self._about is None:
+            if self._about is None or not (self.folder / ABOUT).is_file():  # or somebody took it away
                 self._begin(session)
             store.write(saved, self.folder, self._known)
         except Exception as error:
-            self._failed = True
-            self._trouble(str(error) or type(error).__name__)
+            self._tell_trouble(str(error) or type(error).__name__)
             return
-        if self._failed:
-            self._failed = False
-            self._trouble("")
+        self._tell_trouble("")
         self._say()
         _clear(self.folder.parent, self.folder, self._after, self._claim is not None)
 
+    def _tell_trouble(self, words: str) -> None:
+        if words != self._failed:
+            self._failed = words
+            for trouble in list(self._troubles):
+                trouble(words)
+
     def _begin(self, session: Session) -> None:
+        self._leave_run()
         about = About(
             "spectral-pruning-run", key_of(session), session.name, session.data_name,
             examples_of(session), self._how, self._doing, self._screen,
@@ -194,9 +232,31 @@ class Autosave:
             return
         about = msgspec.structs.replace(self._about, doing=self._doing, screen=self._screen)
         if about != self._about:
-            with suppress(OSError):  # then this is not told; what is there is as it was
+            with suppress(OSError, TypeError, ValueError):  # not told then; what is there is as it was
                 write_whole(self.folder / ABOUT, sealed(msgspec.to_builtins(about)))
                 self._about = about
+
+
+def autosave_of(
+    session: Session,
+    root: Path,
+    how: Mapping[str, Any],
+    trouble: Callable[[str], Any],
+    after: Run | None = None,
+    screen: Mapping[str, Any] | None = None,
+) -> Autosave:
+    """What keeps `session` below `root`: one for all who show it. Arguments as for `Autosave`."""
+    with _sharing:
+        found = _kept.get(session)
+        if found is not None and not found.closed and found.root == Path(os.path.abspath(root)):
+            found.join(trouble)
+            return found
+        _kept[session] = made = Autosave(session, root, how, trouble, after, screen)
+        return made
+
+
+_sharing = threading.RLock()
+_kept: weakref.WeakKeyDictionary[Session, Autosave] = weakref.WeakKeyDictionary()
 
 
 def _tell(autosave: weakref.WeakMethod, session: weakref.ref[Session]) -> None:
@@ -207,31 +267,48 @@ def _tell(autosave: weakref.WeakMethod, session: weakref.ref[Session]) -> None:
 
 @dataclass(frozen=True)
 class Run:
-    """One run on the disk. `steps` of its longest branch; `when` it was last written, in seconds since 1970;
-    `open`: whether somebody works on it now."""
+    """One run on the disk. `steps` of its longest branch, with those that were undone, which `undone` counts
+    on the present one; `when` it was last written, in seconds since 1970; `open`: whether somebody works on
+    it now."""
 
     folder: Path
     about: About
     steps: int
+    undone: int
     branches: int
     when: float
     open: bool
 
     def words(self, now: float) -> str:
         """As 'digits-cnn, 4 steps, 2 branches, 3 minutes ago'."""
-        parts = [self.about.name, _many(self.steps, "step")]
+        name = self.about.name if len(self.about.name) <= LONG else f"{self.about.name[: LONG - 1]}…"
+        parts = [name, _many(self.steps, "step")] if self.steps or self.branches > 1 else [name]
+        parts += [f"{self.undone} of them undone"] if self.undone else []
         parts += [_many(self.branches, "branch", "branches")] if self.branches > 1 else []
+        parts += [] if self.steps else made_beside(self.about.screen)
         return ", ".join([*parts, _ago(now - self.when)])
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is anything that a person would miss."""
+        return bool(self.steps or self.branches > 1 or made_beside(self.about.screen))
+
+
+def made_beside(screen: Mapping[str, Any]) -> list[str]:
+    """What a person made on a screen beside the steps, in words."""
+    found = screen.get("found")
+    planned = ["widths planned"] if screen.get("widths") or screen.get("locks") else []
+    return planned + (["compared"] if found else [])
 
 
 def runs(root: Path, key: str = "") -> list[Run]:
-    """The runs with steps below `root`, the newest first; of one model and data where `key` is given.
+    """The runs with work below `root`, the newest first; of one model and data where `key` is given.
 
     What is damaged, or is not a run, is passed over.
     """
     places = [place for place in _folders(root, _PLACE) if not key or place.name.endswith(f"-{key}")]
     found = [run for place in places for folder in _folders(place, _RUN) if (run := run_in(folder))]
-    return sorted((run for run in found if run.steps), key=lambda run: run.when, reverse=True)
+    return sorted((run for run in found if run.has_work), key=lambda run: run.when, reverse=True)
 
 
 def run_in(folder: Path) -> Run | None:
@@ -240,11 +317,13 @@ def run_in(folder: Path) -> Run | None:
         about = msgspec.convert(read_sealed(folder / ABOUT), About)
         recipe = read_recipe(folder / RECIPE)
         when = (folder / RECIPE).stat().st_mtime
-        others = recipe.get("store", {}).get("branches", [])
-        lengths = [len(recipe["steps"]), *(len(one["recipe"]["steps"]) for one in others)]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        others = recipe["store"].get("branches", [])
+        steps = len(recipe["steps"])
+        lengths = [steps, *(len(one["recipe"]["steps"]) for one in others)]
+        undone = steps - int(recipe["store"]["present"].get("at", steps))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    return Run(folder, about, max(lengths), len(lengths), when, is_open(folder))
+    return Run(folder, about, max(lengths), undone, len(lengths), when, is_open(folder))
 
 
 def taken_up(run: Run, session: Session) -> Session:
@@ -255,21 +334,37 @@ def taken_up(run: Run, session: Session) -> Session:
     return session.as_saved(store.read(run.folder))
 
 
-def _clear(place: Path, mine: Path, after: Path | None, locks: bool) -> None:
-    """Take away runs that are over: those without steps, that which this one replaces, the oldest.
+def _clear(place: Path, mine: Path, after: Run | None, locks: bool) -> None:
+    """Take away runs that are over: those without work, that which `mine` replaces, and those of which there
+    are `KEPT` newer ones with as many steps, so that a few short ones never cost a long one.
 
     `locks`: whether it can be seen on this disk that somebody has a run open.
     """
-    over = [folder for folder in _folders(place, _RUN) if folder != mine and not is_open(folder)]
-    kept = 0
-    for folder in sorted(over, reverse=True):
-        run, age = run_in(folder), time.time() - folder.stat().st_mtime
-        if run is None:
-            goes = not (folder / RECIPE).exists() and age > HOUR
+    found = {folder: run_in(folder) for folder in _folders(place, _RUN) if folder != mine}
+    over = [run for run in found.values() if run is not None and not run.open]
+    kept: list[Run] = []
+    for run in sorted(over, key=lambda run: run.when, reverse=True):
+        newer = sum(one.steps >= run.steps for one in kept)
+        if not run.has_work or _is_still(run, after) or newer >= KEPT:
+            _remove(run.folder, 0 if locks else DAY)
         else:
-            goes = not run.steps or folder == after or kept >= KEPT
-            kept += not goes
-        if goes and (locks or age > DAY):
+            kept.append(run)
+    for folder in (folder for folder, run in found.items() if run is None):
+        with suppress(OSError):
+            begun = {path.name for path in folder.iterdir()} <= {ABOUT, TENSORS, OWNER}
+            if begun and not is_open(folder):  # by a process that was killed before it wrote anything
+                _remove(folder, HOUR if locks else DAY)
+
+
+def _is_still(run: Run, before: Run | None) -> bool:
+    """Whether `run` is as it was `before`."""
+    return before is not None and (run.folder, run.when) == (before.folder, before.when)
+
+
+def _remove(folder: Path, age: float) -> None:
+    """Take a run away that nobody touched for `age` seconds."""
+    with suppress(OSError):
+        if time.time() - folder.stat().st_mtime >= age:
             shutil.rmtree(folder, ignore_errors=True)
 
 

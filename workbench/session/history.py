@@ -87,10 +87,10 @@ class Line:
         assert state is not None
         return state
 
-    def changed(self) -> list[dict[str, Tensor]]:
-        """What each step up to the present one made beside cutting units out, tensors by name."""
+    def changed(self, end: int) -> list[dict[str, Tensor]]:
+        """What each step up to `end` made beside cutting units out, tensors by name."""
         found = []
-        for place in self.places[1 : self.position + 1]:
+        for place in self.places[1 : end + 1]:
             if place.folded is not None:
                 found.append({name: source.get() for name, source in place.folded.changed.items()})
             else:

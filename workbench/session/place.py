@@ -9,31 +9,33 @@ from pathlib import Path
 from typing import Any
 
 from workbench.data.claims import Claim, claim, in_use
-from workbench.data.durable import FolderInUseError, digest_of
+from workbench.data.durable import FolderInUseError, seal_of
 from workbench.export.kinds import RECIPE
+
+_written: set[str] = set()  # the seals of all that this process has saved: its sessions are one person's
 
 
 class Place:
-    """One session's folder. `read_only`: why nothing is to be saved in it, in words; empty where it may."""
+    """One session's folder. `read_only`: why nothing is to be saved in it, in words; empty where it may.
+    `read`: the seal of what this session is, where it was opened."""
 
     def __init__(self) -> None:
-        self.read_only = ""
+        self.read_only = self.read = ""
         self._claim: Claim | None = None
         self._release: Callable[[], Any] = lambda: None
-        self._read: tuple[Path, str] | None = None  # the recipe that was opened read-only, its hash
+        self._seen: tuple[Path, str] | None = None  # a folder, and the seal of what was read or saved there
 
     def opened(self, folder: Path, take_over: bool) -> str:
         """The session was opened from `folder`: what its person is to be told, if anything."""
         other = in_use(folder)
         if other is None or take_over:
-            self.take(folder)
+            self._take(folder, self.read)
             return ""
         self.read_only = (
             f"{folder} is open in another notebook or program ({other}), so it was opened read-only here: "
             "save in another folder, or take it over with take_over=True, of which that one is told"
         )
-        with suppress(OSError):
-            self._read = folder / RECIPE, digest_of(folder / RECIPE)
+        self._seen = folder.absolute(), self.read
         return self.read_only
 
     def check(self, folder: Path) -> None:
@@ -47,18 +49,22 @@ class Place:
                 "there: save in another folder, or take it over with take_over=True, of which that one is "
                 "told"
             )
-        if self._read is None or not _same(self._read[0].parent, folder):
+        if self._seen is None or not _same(self._seen[0], folder):
             return
-        with suppress(FileNotFoundError):
-            if digest_of(self._read[0]) != self._read[1]:
-                raise FolderInUseError(
-                    f"{folder} was saved by another notebook or program after it was opened here: save in "
-                    "another folder, or replace what is there with take_over=True"
-                )
+        now = seal_of(folder / RECIPE)
+        if now and now != self._seen[1] and now not in _written:
+            raise FolderInUseError(
+                f"{folder} was saved by another notebook or program after it was opened or saved here: save "
+                "in another folder, or replace what is there with take_over=True"
+            )
 
-    def take(self, folder: Path) -> None:
-        """The session is saved in `folder`, which is its own from now on."""
-        before, self.read_only, self._read = self._claim, "", None
+    def saved(self, folder: Path, seal: str) -> None:
+        """The session was saved in `folder`, which is its own from now on; `seal` of what was written."""
+        _written.add(seal)
+        self._take(folder, seal)
+
+    def _take(self, folder: Path, seal: str) -> None:
+        before, self.read_only, self._seen = self._claim, "", (folder.absolute(), seal)
         if before is not None and _same(before.folder, folder) and before.is_mine:
             return
         self._release()

@@ -87,8 +87,10 @@ def restore(history: History, ground: Ground, branches: Sequence[SavedBranch]) -
         _carry_out(history, ground, saved, shared)
         history.switch(nearest.name)
         history.goto(end)
-    if branches:
-        history.switch(branches[0].name)
+    for saved in reversed(branches):  # the present one last
+        history.switch(saved.name)
+        if saved.at is not None:
+            history.goto(saved.at)
 
 
 def _carry_out(history: History, ground: Ground, saved: SavedBranch, begin: int) -> None:

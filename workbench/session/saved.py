@@ -29,12 +29,13 @@ MOST_BRANCHES = 10_000
 
 @dataclass(frozen=True)
 class SavedBranch:
-    """A branch as it is written, up to where it was left.
+    """A branch as it is written, up to where it was left, or with the steps that were undone.
 
     `changed`: of each step, the tensors that cutting units out of the network before does not give; None
     where an earlier version did not write them. `end`: the fingerprint of the network that they lead to.
     `weights`: the state dict there, of networks whose fingerprint does not tell all of the original, and in
     what earlier versions wrote; it replaces what is computed again: rounding on another machine is no matter.
+    `at`: how many of the steps were not undone, where they are fewer.
     """
 
     name: str
@@ -42,6 +43,7 @@ class SavedBranch:
     changed: Sequence[Tensors | None]
     end: str = ""
     weights: Tensors | None = None
+    at: int | None = None
 
     @cached_property
     def steps(self) -> list[RecipeStep | TuneStep | RefitStep]:

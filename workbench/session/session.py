@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from workbench.data.batches import as_batches, first_inputs
-from workbench.data.durable import expanded
+from workbench.data.durable import SEAL, expanded
 from workbench.data.progress import Cancelled, Progress
 from workbench.examples.catalogue import load_example
 from workbench.export.folder import Point, export
@@ -882,7 +882,8 @@ class Session:
         """The record of any branch, up to where it was left. Raises ValueError listing the branches."""
         return self._recipe_of(self._history.named(branch))
 
-    def _recipe_of(self, line: Line) -> dict[str, Any]:
+    def _recipe_of(self, line: Line, end: int | None = None) -> dict[str, Any]:
+        """`end`: the last step that counts, by default the present one."""
         self._fingerprint = self._fingerprint or fingerprint(self._history.original.model)
         return make_recipe(
             name=self.name,
@@ -890,7 +891,7 @@ class Session:
             example=self.example_name,
             model_fingerprint=self._fingerprint,
             procedure=self.procedure,
-            steps=[record_of(step) for step in line.steps[1 : line.position + 1]],
+            steps=[record_of(step) for step in line.steps[1 : (line.position if end is None else end) + 1]],
             asked=Asked(**self.asked, mask=None if callable(self.mask) else self.mask),
         )
 
@@ -917,13 +918,16 @@ class Session:
         saved there before is as it was, as it is where the process ends at any moment.
         """
         folder = expanded(folder)
-        if not take_over:
-            self._place.check(folder)
-        store.write(self.saved(), folder)
-        self._place.take(folder)
+        check = (lambda: None) if take_over else (lambda: self._place.check(folder))
+        check()
+        seal = store.write(self.saved(), folder, check=check)
+        self._place.saved(folder, seal)
 
-    def saved(self) -> Saved:
-        """All that `save` writes, as it is at this moment; nothing that runs is waited for."""
+    def saved(self, undone: bool = False) -> Saved:
+        """All that `save` writes, as it is at this moment; nothing that runs is waited for.
+
+        `undone`: with the steps that redo would bring back.
+        """
         if self._lock.acquire(blocking=False):  # what runs now has taken over what a person changed by hand
             try:
                 self._history.settle()
@@ -933,13 +937,16 @@ class Session:
         original = next(iter(lines.values()))
         statistics = original.state(0).statistics
         moments = {name: one.state() for name, one in statistics.items()}
-        branches = [self._saved_branch(name, line) for name, line in lines.items()]
+        branches = [self._saved_branch(name, line, undone) for name, line in lines.items()]
         return Saved(moments, original.steps[0].score, branches)
 
-    def _saved_branch(self, name: str, line: Line) -> SavedBranch:
-        model = line.state(line.position).model
+    def _saved_branch(self, name: str, line: Line, undone: bool) -> SavedBranch:
+        end = len(line.steps) - 1 if undone else line.position
+        model = line.state(end).model
         weights = model.state_dict() if self._saves_weights else None
-        return SavedBranch(name, self._recipe_of(line), line.changed(), fingerprint(model), weights)
+        at = line.position if line.position < end else None
+        recipe = self._recipe_of(line, end)
+        return SavedBranch(name, recipe, line.changed(end), fingerprint(model), weights, at)
 
     def export(
         self,
@@ -1004,14 +1011,17 @@ class Session:
             progress=progress, cancel=cancel,
         )  # fmt: skip
         session._take_up(saved, str(folder))
-        session.claim(folder, take_over)
+        told = session.claim(folder, take_over)
+        if told:
+            warnings.warn(told, UserWarning, stacklevel=2)
         return session
 
-    def claim(self, folder: str | Path, take_over: bool = False) -> None:
-        """Say that this session is what is in `folder`, where it was opened from; see `open`."""
-        told = self._place.opened(expanded(folder), take_over)
-        if told:
-            warnings.warn(told, UserWarning, stacklevel=3)
+    def claim(self, folder: str | Path, take_over: bool = False) -> str:
+        """Say that this session is what is in `folder`, where it was opened from; see `open`.
+
+        Returns what its person is to be told, if anything.
+        """
+        return self._place.opened(expanded(folder), take_over)
 
     def afresh(self, procedure: str | None = None) -> Session:
         """Another session on the same network and data, with what was measured of the original and no steps.
@@ -1048,6 +1058,7 @@ class Session:
         return other
 
     def _take_up(self, saved: Saved, where: str) -> None:
+        self._place.read = saved.recipe.get(SEAL, "")
         statistics = restoring.statistics_of(saved.moments, self.groups, str(saved.source))
         try:
             self.restore(statistics, saved.start, saved.branches)

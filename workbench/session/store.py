@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,6 +28,7 @@ from workbench.data.durable import (
     locked,
     make_folder,
     read_again,
+    seal_of,
     sealed,
     sync,
     write_whole,
@@ -43,15 +45,19 @@ _EARLIER = re.compile(
 _EARLIER_ASIDE = re.compile(r"\.saving-\w{8}")
 
 
-class _Line(msgspec.Struct):
-    """What the steps of a branch made, the fingerprint of its end, and of some networks the weights there."""
+class _Line(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """What the steps of a branch made, the fingerprint of its end, and of some networks the weights there.
+
+    `at`: how many of the steps were not undone, where they are fewer.
+    """
 
     steps: list[Bundle]
     end: Hash
     weights: Bundle | None
+    at: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
 
-class _Other(_Line):
+class _Other(_Line, omit_defaults=True, kw_only=True):
     """A branch that is not the present one."""
 
     recipe: dict[str, Any]
@@ -76,11 +82,18 @@ class _Store(msgspec.Struct):
         return {name for bundle in bundles for name in bundle.hashes()}
 
 
-def write(saved: Saved, folder: str | Path, known: Known | None = None) -> None:
+def write(
+    saved: Saved,
+    folder: str | Path,
+    known: Known | None = None,
+    check: Callable[[], Any] = lambda: None,
+) -> str:
     """Write a session into `folder`; one that is there already, in whatever layout, is replaced.
 
     All of it or nothing: a full disk, or a kill at any moment, leaves what was saved before. Files of others
-    stay as they are. `known`: of a folder that nobody else writes in, what earlier calls put there.
+    stay as they are. `known`: of a folder that nobody else writes in, what earlier calls put there. `check`
+    raises where nothing is to be written after all; nobody else saves there from then on until it is done.
+    Returns the seal of what was written.
 
     Raises ValueError where `folder` is a file, holds an export, or has a `recipe.json` of another kind;
     FolderInUseError while another process saves there; OSError.
@@ -91,7 +104,8 @@ def write(saved: Saved, folder: str | Path, known: Known | None = None) -> None:
     try:
         make_folder(folder / TENSORS)
         with locked(folder):
-            _write(saved, folder, _check_place(folder), known)
+            check()
+            return _write(saved, folder, _check_place(folder), known)
     except BaseException:
         for one in made:
             with suppress(OSError):  # where something is in it by now
@@ -99,7 +113,7 @@ def write(saved: Saved, folder: str | Path, known: Known | None = None) -> None:
         raise
 
 
-def _write(saved: Saved, folder: Path, before: dict[str, Any] | None, known: Known | None) -> None:
+def _write(saved: Saved, folder: Path, before: dict[str, Any] | None, known: Known | None) -> str:
     """`before`: the recipe of what is there."""
     blobs = Blobs(folder / TENSORS, known)
     try:
@@ -107,8 +121,8 @@ def _write(saved: Saved, folder: Path, before: dict[str, Any] | None, known: Kno
         store = _Store(
             1,
             {name: blobs.put(one) for name, one in saved.moments.items()},
-            _Line(*_line(blobs, present)),
-            [_Other(*_line(blobs, one), one.recipe | {"branch": one.name}) for one in others],
+            _Line(**_line(blobs, present)),
+            [_Other(**_line(blobs, one), recipe=one.recipe | {"branch": one.name}) for one in others],
             _replaced(folder, before),
         )
         blobs.synced()
@@ -120,12 +134,15 @@ def _write(saved: Saved, folder: Path, before: dict[str, Any] | None, known: Kno
             remove(set(blobs.written) & set(blobs.unused(_used(folder))))
         raise
     sync(folder)
+    seal = seal_of(folder / RECIPE)
     clean(folder)
+    return seal
 
 
-def _line(blobs: Blobs, branch: SavedBranch) -> tuple[list[Bundle], str, Bundle | None]:
+def _line(blobs: Blobs, branch: SavedBranch) -> dict[str, Any]:
     weights = None if branch.weights is None else blobs.put(branch.weights)
-    return [blobs.put(changed or {}) for changed in branch.changed], branch.end, weights
+    steps = [blobs.put(changed or {}) for changed in branch.changed]
+    return {"steps": steps, "end": branch.end, "weights": weights, "at": branch.at}
 
 
 def _replaced(folder: Path, before: dict[str, Any] | None) -> dict[str, str]:
@@ -248,8 +265,11 @@ def _read_branch(
     name = check_branch(recipe, whole, where)
     if len(line.steps) != len(recipe["steps"]):
         raise RecipeError(f"{where} has {len(recipe['steps'])} steps, but tensors of {len(line.steps)}")
+    if line.at is not None and line.at > len(line.steps):
+        raise RecipeError(f"{where} was left at step {line.at}, but has {len(line.steps)} steps")
     weights = None if line.weights is None else blobs.get(line.weights)
-    return SavedBranch(name, recipe, [blobs.get(bundle) for bundle in line.steps], line.end, weights)
+    changed = [blobs.get(bundle) for bundle in line.steps]
+    return SavedBranch(name, recipe, changed, line.end, weights, line.at)
 
 
 def _store_in(recipe: dict[str, Any], folder: Path) -> _Store:

@@ -149,10 +149,11 @@ class Commands:
         are there already are asked about. It waits for nothing that runs: the session before it is saved.
         """
 
+        session = self._current  # whatever is loaded until it is written
+
         def work() -> None:
             how = "failed"
             try:
-                session = self._current
                 where = folder_for(session.name, folder)
                 if self._may_write(where, replace, "save"):
                     self._note(f"Saving in {where} …")

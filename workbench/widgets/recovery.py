@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-import warnings
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -14,35 +15,49 @@ import traitlets as t
 
 from workbench.data.claims import in_use
 from workbench.session import store
-from workbench.session.autosave import Autosave, Run, examples_of, key_of, runs, taken_up
+from workbench.session.autosave import (
+    LONG,
+    Autosave,
+    Run,
+    autosave_of,
+    examples_of,
+    key_of,
+    made_beside,
+    run_in,
+    runs,
+    taken_up,
+)
 from workbench.session.kept_in import root_folder
 from workbench.session.recipe import RecipeError
 from workbench.session.session import GIVEN, Session
+from workbench.widgets.beside import FOUND, PLANNED, SET, brought_back, place_of, screen_of
 from workbench.widgets.folders import folder_for
 from workbench.widgets.jobs import Delivery, Reporter, Worker
 from workbench.widgets.load_form import own_session
 from workbench.widgets.traits import synced
 
 OFFERED = 3  # earlier sessions, at most
-LEFT = "left"  # what the session is called that was left for another model
-# What is set and shown beside the session, and comes back with it.
-SET = ("selected", "theta", "selection", "reconstruction", "reestimate", "follow", "lam", "width")
-PLANNED = ("widths", "locks", "budget_lam", "goal", "ways")
-FOUND = ("comparison", "sweep")  # each with the revision that it is of
+RECENT = 86400.0  # seconds in which one of another model is offered
+LEFT = "left"  # what the session is called that was left for another model; those before it have a number
 LOSING = (  # commands whose step is lost where the process ends before they do
     "measure", "commit", "commit_plan", "finetune", "refit", "undo", "redo", "reset", "goto", "fork",
     "switch", "drop", "plan", "compare", "sweep_groups",
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Left:
-    """A session that was left for another model, with what was beside it, and its run."""
+    """A session that was left for another model, with what was beside it; it is kept as before."""
 
     session: Session
     how: dict[str, Any]
     screen: dict[str, Any]
-    folder: Path | None
+    saves: Autosave | None
+
+    @property
+    def comes_back(self) -> bool:
+        """Whether it would be offered again from the disk, with whatever model."""
+        return self.saves is not None and self.saves.is_whole and bool(self.how)
 
 
 class Recovery(t.HasTraits):
@@ -81,52 +96,54 @@ class Recovery(t.HasTraits):
         self._saves: Autosave | None = None
         self._how: dict[str, Any] = {}
         self._offered: dict[str, Run] = {}
-        self._left_one: _Left | None = None
+        self._behind: list[_Left] = []  # the newest first
+        self._at: tuple[Any, str] = None, ""
         self._looks = Worker("workbench-recovery", newest_only=True)
-        self.observe(lambda change: self._keep_screen(), [*SET, *PLANNED, *FOUND])
+        me = weakref.ref(self)
+        self._trouble = lambda words: _say_kept(me, words)
+        self.observe(lambda change: self._keep_screen(), [*SET, *PLANNED, *FOUND, "revision"])
 
     # Keeping
 
-    def _keep(self, session: Session, how: Mapping[str, Any], after: Path | None = None) -> None:
+    def _keep(
+        self,
+        session: Session,
+        how: Mapping[str, Any],
+        after: Run | None = None,
+        screen: Mapping[str, Any] | None = None,
+    ) -> None:
         """Keep `session`, which is shown from now on; the one before stays as it was kept."""
         self._keep_no_more()
         self._how = dict(how)
         self._set({"kept": ""})
         if self._root is not None:
-            self._saves = Autosave(session, self._root, how, self._say_kept, after)
+            self._saves = autosave_of(session, self._root, how, self._trouble, after, screen)
 
     def _keep_no_more(self) -> None:
         saves, self._saves = self._saves, None
-        if saves is not None:
-            saves.close()
+        if saves is not None and all(saves is not left.saves for left in self._behind):
+            saves.close(self._trouble)
 
-    def _say_kept(self, words: str) -> None:
-        self._deliver(lambda: self._set({"kept": words}))
+    def _let_go(self, left: Sequence[_Left]) -> None:
+        """Have `left` no longer; what was kept of it stays on the disk."""
+        self._behind = [one for one in self._behind if one not in left]
+        for one in left:
+            if one.saves is not None:
+                one.saves.close(self._trouble)
 
     def _keep_screen(self) -> None:
         if self._saves is not None and self.session is not None:
-            self._saves.keep(self._screen())
+            self._saves.keep(self._screen(self.session), id(self))
 
-    def _screen(self) -> dict[str, Any]:
-        values = {name: getattr(self, name) for name in (*SET, *PLANNED)}
-        found = {name: getattr(self, name) for name in FOUND}
-        now = {name: value for name, value in found.items() if value.get("revision") == self.revision}
-        return values | {"at": [self.branch, self.position], "found": now}
+    def _screen(self, session: Session) -> dict[str, Any]:
+        if self._at[0] != (session, self.revision):
+            self._at = (session, self.revision), place_of(session)
+        return screen_of(lambda name: getattr(self, name), self._at[1])
 
     def _bring_back(self, screen: Mapping[str, Any]) -> None:
         """Set and show again what was beside a session that is shown."""
-        session = self._current
-        names = {group.name for group in session.groups}
-        values = {name: screen[name] for name in (*SET, *PLANNED) if name in screen}
-        if screen.get("at") == [session.branch, session.position]:
-            found = {name: value for name, value in dict(screen.get("found", {})).items() if name in FOUND}
-            values |= {name: {**value, "revision": self.revision} for name, value in found.items()}
-        if values.get("selected") not in names or not names.issuperset(values.get("widths", ())):
-            return  # written beside another state
-        try:
-            self._set(values)
-        except t.TraitError:
-            return  # not as this version writes it
+        with suppress(t.TraitError):  # not as this version writes it
+            self._set(brought_back(screen, self._current, self.revision))
 
     def _doing(self, command: str, what: str) -> None:
         if self._saves is not None and command in LOSING:
@@ -139,22 +156,22 @@ class Recovery(t.HasTraits):
         self._looks.submit(lambda: self._find_offers(session))
 
     def _find_offers(self, session: Session) -> None:
+        left = list(self._behind)
+        offers = [
+            {"run": _called(index), "words": f"{_brief(one)}, left for another model", "lost": ""}
+            for index, one in enumerate(left)
+        ]
         found: dict[str, Run] = {}
-        offers: list[dict[str, str]] = []
-        mine = {None if self._saves is None else self._saves.folder}
-        left = self._left_one
-        if left is not None:
-            offers.append(
-                {"run": LEFT, "words": f"{_brief(left.session)}, left for another model", "lost": ""}
-            )
-            mine.add(left.folder)
         if self._root is not None and not has_steps(session):
+            saving = [self._saves, *(one.saves for one in left)]
+            mine = {saves.folder for saves in saving if saves is not None}
             key, now = key_of(session), time.time()
-            for run in runs(self._root):
-                fits = run.about.key == key
-                if run.folder not in mine and (fits or run.about.how) and len(found) < OFFERED:
-                    found[run.folder.name] = run
-                    offers.append(_offer(run, now, fits and run.about.examples != examples_of(session)))
+            there = [run for run in runs(self._root) if run.folder not in mine]
+            fits = [run for run in there if run.about.key == key]
+            others = [run for run in there if run not in fits and run.about.how and now - run.when < RECENT]
+            for run in [*fits, *others][:OFFERED]:
+                found[run.folder.name] = run
+                offers.append(_offer(run, now, run in fits and run.about.examples != examples_of(session)))
         self._deliver(lambda: self._show_offers(session, offers, found))
 
     def _show_offers(self, session: Session, offers: list, found: dict[str, Run]) -> None:
@@ -163,19 +180,19 @@ class Recovery(t.HasTraits):
             self._set({"offers": offers})
 
     def put_off(self) -> None:
-        """Offer nothing more; what was kept stays where it is."""
-        self._left_one = None
+        """Offer nothing more now; what is kept on the disk stays there, and anything else stays here."""
+        self._let_go([one for one in self._behind if one.comes_back])
         self._set({"offers": []})
 
     # Bringing back
 
     def take_up(self, run: str) -> None:
         """Go on with an earlier session of `offers`, in the place of the present one."""
-        if run == LEFT and self._left_one is not None:
-            left = self._left_one
+        left = next((one for index, one in enumerate(self._behind) if run == _called(index)), None)
+        if left is not None:
 
             def back(progress: Reporter, cancel: Event) -> None:
-                self._take(left.session, left.how, left.folder, left.screen)
+                self._take(left.session, left.how, None, left.screen)
 
             self._start("take_up", f"back to {left.session.name}", back)
             return
@@ -188,10 +205,11 @@ class Recovery(t.HasTraits):
             ground = self.session
             if ground is None or key_of(ground) != about.key:
                 ground = self._ground_of(about.how, progress, cancel)
-            session = taken_up(found, ground)
-            self._take(session, about.how, None if found.open else found.folder, about.screen)
-            lost = f"; lost: {about.doing}" if about.doing else ""
-            self._note(f"Taken up: {found.words(time.time())}{lost}")
+            now = run_in(found.folder) or found  # which somebody may have gone on with
+            session = taken_up(now, ground)
+            self._take(session, about.how, now, now.about.screen)
+            lost = f"; lost: {now.about.doing}" if now.about.doing else ""
+            self._note(f"Taken up: {now.words(time.time())}{lost}")
 
         self._start("take_up", f"taking up {found.about.name}", work)
 
@@ -219,10 +237,9 @@ class Recovery(t.HasTraits):
                 self._deliver(lambda: self._set({"question": question}))
                 return
             session, how = self._saved_in(where, progress, cancel)
-            with warnings.catch_warnings(record=True):  # said below
-                session.claim(where, take_over)
+            told = session.claim(where, take_over)
             self._take(session, how)
-            self._note(session.read_only or f"Opened {where}")
+            self._note(told or f"Opened {where}")
 
         self._start("open_saved", "opening the session", work)
 
@@ -232,9 +249,11 @@ class Recovery(t.HasTraits):
         if session is not None and _is_of(recipe, session):
             return session.as_saved(saved), self._how
         example = recipe["model"].get("example")
-        if example:
-            found = Session.open(folder, progress=progress, cancel=cancel)
-            return found, {"example": example}
+        if example and not recipe.get("data"):  # of an early version
+            return Session.open(folder, progress=progress, cancel=cancel), {"example": example}
+        if example and recipe["data"] != GIVEN:
+            ground = Session.example(str(example), progress=progress, cancel=cancel)
+            return ground.as_saved(saved), {"example": example}
         name, data = recipe["model"].get("name") or "a model", recipe.get("data") or "data without a name"
         raise RecipeError(
             f"{folder} holds a session of {name} on {data}: load these first (Load…), then open it"
@@ -244,12 +263,27 @@ class Recovery(t.HasTraits):
 
     def _set_aside(self, session: Session) -> None:
         """Keep what is left for `session` one click away, where it has steps."""
-        before, left = self.session, self._left_one
-        if left is not None and left.session is session:
-            self._left_one = None
-        if before is not None and before is not session and has_steps(before):
-            folder = None if self._saves is None else self._saves.folder
-            self._left_one = _Left(before, self._how, self._screen(), folder)
+        before, saves = self.session, self._saves
+        back = [one for one in self._behind if one.session is session]
+        self._behind = [one for one in self._behind if one not in back]
+        if before is None or before is session:
+            return
+        screen = self._screen(before)
+        if has_steps(before) or made_beside(screen):
+            # Of those before it, only what nothing but this memory has.
+            self._let_go([one for one in self._behind if one.comes_back])
+            self._behind.insert(0, _Left(before, self._how, screen, saves))
+
+
+def _say_kept(state: weakref.ref[Recovery], words: str) -> None:
+    found = state()
+    if found is not None:
+        found._deliver(lambda: found._set({"kept": words}))
+
+
+def _called(index: int) -> str:
+    """What is offered as the `index`-th of those that were left."""
+    return f"{LEFT}{index or ''}"
 
 
 def way_of(session: Session) -> dict[str, Any]:
@@ -269,11 +303,14 @@ def _is_of(recipe: Mapping[str, Any], session: Session) -> bool:
     return bool(same and recipe.get("data", "") == session.data_name)
 
 
-def _brief(session: Session) -> str:
+def _brief(left: _Left) -> str:
+    session = left.session
     steps = max(len(steps) for steps in session.branches.values()) - 1
     branches = len(session.branches)
-    words = f"{session.name}, {steps} step{'s' * (steps != 1)}"
-    return words + (f", {branches} branches" if branches > 1 else "")
+    name = session.name if len(session.name) <= LONG else f"{session.name[: LONG - 1]}…"
+    words = f"{name}, {steps} step{'s' * (steps != 1)}"
+    words += f", {branches} branches" if branches > 1 else ""
+    return ", ".join([words, *([] if steps else made_beside(left.screen))])
 
 
 def _offer(run: Run, now: float, other_examples: bool) -> dict[str, str]:

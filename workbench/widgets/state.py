@@ -21,6 +21,7 @@ from workbench.examples.catalogue import example_names
 from workbench.pruning.choice import DEFAULT_THETA
 from workbench.pruning.problem import NotMeasuredError
 from workbench.pruning.state import StaleMomentsError
+from workbench.session.autosave import Run
 from workbench.session.session import Session
 from workbench.spectral.bounds import suggested_width
 from workbench.widgets.branches import Branches
@@ -282,7 +283,7 @@ class WorkbenchState(
         self,
         session: Session,
         how: Mapping[str, Any] | None = None,
-        after: Path | None = None,
+        after: Run | None = None,
         screen: Mapping[str, Any] | None = None,
     ) -> None:
         """Show `session` from now on; `how`, `after`, `screen`: see recovery.py."""
@@ -294,7 +295,7 @@ class WorkbenchState(
         session: Session,
         values: dict,
         how: Mapping[str, Any] | None = None,
-        after: Path | None = None,
+        after: Run | None = None,
         screen: Mapping[str, Any] | None = None,
     ) -> None:
         self._set_aside(session)
@@ -310,7 +311,7 @@ class WorkbenchState(
         empty: dict = {"preview": {}, "tried": {}} | self._no_plan() | self._no_comparison() | {"tuned": {}}
         empty |= self._no_theory()
         self._apply(values | empty, fresh=True)
-        self._keep(session, how or {}, after)
+        self._keep(session, how or {}, after, screen)
         if screen:
             self._bring_back(screen)
         self._look_back(session)
@@ -319,6 +320,7 @@ class WorkbenchState(
         """Let go of the session and of all threads; what runs is cancelled."""
         if hasattr(self, "_leave"):  # else it was never made whole
             self._leave_session()
+            self._let_go(self._behind)
             for worker in self._workers:
                 worker.stop(0)
         super().close()

@@ -20,7 +20,7 @@ export function offerBox(state, on) {
   };
   more.addEventListener("change", say);
   on("offers position kernel", () => {
-    const left = offers()[0]?.run === "left";
+    const left = offers()[0]?.run.startsWith("left");
     box.hidden = !offers().length || !alive(state) || (!left && state.get("position") > 0);
     const key = JSON.stringify(offers());
     if (more.dataset.options !== key) {
