@@ -9,16 +9,26 @@ import sys
 import threading
 import time
 import weakref
+from pathlib import Path
 
 import pytest
 import torch
 from labelled import session_of, weights
-from stored import equal, first, further, steps_of, values
+from stored import equal, first, further, opened, steps_of, values
 
 from workbench.data import blobs
-from workbench.data.claims import is_open
+from workbench.data.claims import in_use, is_open
 from workbench.session import store
-from workbench.session.autosave import ABOUT, Autosave, examples_of, key_of, run_in, runs, taken_up
+from workbench.session.autosave import (
+    ABOUT,
+    Autosave,
+    autosave_of,
+    examples_of,
+    key_of,
+    run_in,
+    runs,
+    taken_up,
+)
 from workbench.session.kept_in import root_folder
 from workbench.session.recipe import RecipeError
 
@@ -271,3 +281,159 @@ def test_a_copy_of_a_run_is_a_session_like_any_other(tmp_path):
     shutil.copytree(saves.folder, tmp_path / "copy")
     other = session_of().as_saved(store.read(tmp_path / "copy"))
     assert equal({"a": weights(other)}, {"a": weights(session)})
+
+
+@pytest.mark.parametrize("procedure", ["simultaneous", "sequential"])
+def test_steps_that_were_undone_come_back_with_redo(tmp_path, procedure):
+    session = session_of(procedure=procedure)
+    session.commit(session.preview("conv2", width=6))
+    session.fork("thin")
+    session.commit(session.preview("fc1", width=7))
+    session.undo()
+    session.switch("main")
+    session.commit(session.preview("fc1", width=9))
+    saves = kept(session, tmp_path)
+    session.reset()  # to look at the original, when the kernel dies
+    saves.wait(20)
+    run = only_run(tmp_path)
+    assert (run.steps, run.undone, run.branches) == (2, 2, 2)
+    assert "2 steps, 2 of them undone, 2 branches" in run.words(run.when)
+    other = taken_up(run, session_of())
+    assert (other.branch, other.position, other.can_redo) == ("main", 0, True)
+    assert equal(steps_of(other), steps_of(session))
+    session.goto(1)
+    session.save(tmp_path / "by hand")  # where they are not written
+    assert len(opened(tmp_path / "by hand").history) == 2
+
+
+def test_undone_steps_of_a_network_whose_weights_are_saved_whole(tmp_path):
+    session = further(first())
+    session._saves_weights = True
+    saves = kept(session, tmp_path)
+    session.undo()
+    saves.wait(20)
+    ground = session_of()
+    ground._saves_weights = True
+    other = taken_up(only_run(tmp_path), ground)
+    assert other.position == session.position == 1
+    assert equal(steps_of(other), steps_of(session))
+
+
+def over(root, session, day):
+    """A run that is over, as if written on that day."""
+    saves = kept(session, root)
+    saves.close()
+    saves._writer.shutdown()
+    os.utime(saves.folder / "recipe.json", (day * 86400, day * 86400))
+    return saves.folder
+
+
+def test_a_few_short_runs_never_cost_a_long_one(tmp_path):
+    long = over(tmp_path, further(first()), 1)
+    short = [over(tmp_path, first(), day) for day in range(2, 7)]
+    mine = kept(first(), tmp_path)
+    there = set(mine.folder.parent.iterdir())
+    assert there == {long, *short[-3:], mine.folder}
+
+
+def test_what_was_planned_without_a_step_is_kept_and_offered(tmp_path):
+    saves = Autosave(session_of(), tmp_path, screen={"widths": {"fc1": 7}})
+    saves.wait(20)
+    saves.close()
+    saves._writer.shutdown()
+    run = only_run(tmp_path)
+    assert run.words(run.when) == f"{run.about.name}, widths planned, just now"
+    kept(first(), tmp_path)
+    assert run.folder.is_dir()
+
+
+def test_a_run_that_somebody_went_on_with_is_not_replaced(tmp_path):
+    folder = over(tmp_path, first(), 1)
+    before = run_in(folder)
+    os.utime(folder / "recipe.json", (2 * 86400, 2 * 86400))
+    kept(taken_up(before, session_of()), tmp_path, after=before)
+    assert folder.is_dir()
+
+
+def test_a_folder_that_was_taken_away_is_made_again(tmp_path):
+    session = first()
+    saves = kept(session, tmp_path / "runs")
+    shutil.rmtree(tmp_path / "runs")
+    further(session)
+    saves.wait(20)
+    run = only_run(tmp_path / "runs")
+    assert run.open
+    assert equal(steps_of(taken_up(run, session_of())), steps_of(session))
+
+
+def test_foreign_folders_with_names_like_ours_stay(tmp_path):
+    saves = kept(first(), tmp_path)
+    theirs = saves.folder.with_name("20200101-000000-0123abcd")
+    theirs.mkdir()
+    (theirs / "thesis.txt").write_text("precious")
+    os.utime(theirs, (0, 0))
+    begun = saves.folder.with_name("20200102-000000-0123abcd")
+    begun.mkdir()
+    os.utime(begun, (0, 0))
+    kept(first(), tmp_path)
+    assert (theirs / "thesis.txt").read_text() == "precious"
+    assert not begun.exists()
+
+
+def test_all_who_show_a_session_keep_it_once(tmp_path):
+    session, told = first(), []
+    found = [autosave_of(session, tmp_path, {}, told.append)]
+    others = [lambda words, number=number: told.append(number) for number in range(19)]
+    found += [autosave_of(session, tmp_path, {}, one) for one in others]
+    assert len(set(map(id, found))) == 1
+    found[0].keep({"widths": {"fc1": 7}}, 1)
+    found[1].keep({"widths": {}}, 2)  # another view, in which nothing is planned
+    for one in others:
+        found[0].close(one)
+    further(session)
+    found[0].wait(20)
+    assert only_run(tmp_path).steps == 2
+    assert only_run(tmp_path).about.screen == {"widths": {"fc1": 7}}
+    found[0].close(told.append)
+    assert session._listeners == []
+    assert found[0].closed
+
+
+def test_what_the_screen_had_last_is_written_when_it_closes(tmp_path):
+    saves = kept(first(), tmp_path)
+    saves.keep({"widths": {"fc1": 7}})
+    saves.close()
+    saves._writer.shutdown()
+    assert only_run(tmp_path).about.screen == {"widths": {"fc1": 7}}
+
+
+def test_a_fork_writes_nothing_into_the_run_and_leaves_it_open(tmp_path):
+    session = first()
+    saves = kept(session, tmp_path)
+    before = (saves.folder / "recipe.json").read_bytes()
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            session.undo()
+            saves.wait(20)
+            saves._claim.release()
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert (saves.folder / "recipe.json").read_bytes() == before
+    assert is_open(saves.folder)
+    assert in_use(saves.folder) is None
+
+
+def test_a_process_that_goes_elsewhere_writes_where_it_began(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    session = first()
+    saves = kept(session, Path("runs"))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    further(session)
+    saves.wait(20)
+    assert only_run(tmp_path / "runs").steps == 2
+    assert list((tmp_path / "elsewhere").iterdir()) == []

@@ -13,6 +13,7 @@ from stored import equal, first, further, opened, steps_of
 
 from workbench.data.claims import OPEN, OWNER, claim, in_use, is_open
 from workbench.data.durable import FolderInUseError
+from workbench.session import place
 from workbench.session.session import Session
 
 CHILD = """
@@ -170,3 +171,102 @@ def test_a_disk_without_locks_saves_and_opens_all_the_same(tmp_path, monkeypatch
     session.save(tmp_path)
     assert in_use(tmp_path) is None
     assert equal(steps_of(opened(tmp_path)), steps_of(session))
+
+
+@pytest.fixture
+def nothing_written(monkeypatch):
+    """As if this process had saved nothing yet: what tests make is the same to the bit in every process."""
+    monkeypatch.setattr(place, "_written", set())
+
+
+def test_what_another_saved_meanwhile_is_not_saved_over(tmp_path, other, nothing_written):
+    mine = first()
+    mine.save(tmp_path)
+    folder = repr(str(tmp_path))
+    # It takes over, saves, and goes: nobody has the folder open now, but what is there is not what was here.
+    other.does(f"session = opened({folder}); session.save({folder}, take_over=True)")
+    other.does(f"further(session); session.save({folder})")
+    other.end()
+    there = (tmp_path / "recipe.json").read_bytes()
+    assert in_use(tmp_path) is None
+    with pytest.raises(FolderInUseError, match="saved by another notebook"):
+        mine.save(tmp_path)
+    assert (tmp_path / "recipe.json").read_bytes() == there
+    assert equal(steps_of(opened(tmp_path)), steps_of(further(first())))
+    mine.save(tmp_path, take_over=True)
+    mine.commit(mine.preview("fc1", width=7))
+    mine.save(tmp_path)
+
+
+def test_one_that_takes_over_while_it_is_saved_is_not_saved_over(tmp_path, other, monkeypatch):
+    mine = first()
+    mine.save(tmp_path)
+    stock = Session.saved
+    folder = repr(str(tmp_path))
+
+    def slow(session, *args):
+        saved = stock(session, *args)
+        other.does(f"session = opened({folder}); session.save({folder}, take_over=True)")
+        return saved
+
+    monkeypatch.setattr(Session, "saved", slow)
+    with pytest.raises(FolderInUseError, match="taken over"):
+        mine.save(tmp_path)
+
+
+def test_it_is_opened_as_it_was_read_also_where_it_is_saved_in_between(
+    tmp_path, other, nothing_written, monkeypatch
+):
+    folder = repr(str(tmp_path))
+    other.does(f"session = first(); session.save({folder})")
+    stock = Session.claim
+
+    def late(session, *args):
+        other.does(f"further(session); session.save({folder})")
+        return stock(session, *args)
+
+    monkeypatch.setattr(Session, "claim", late)
+    data = [(images(64), TARGETS)]
+    mine = Session.open(tmp_path, conv_net(), data, data, take_over=True)
+    assert len(mine.history) == 2
+    with pytest.raises(FolderInUseError, match="saved by another notebook"):
+        mine.save(tmp_path)
+
+
+def test_a_claim_is_not_lost_where_others_look_at_it(tmp_path, monkeypatch):
+    from filelock import FileLock, Timeout
+
+    stock, tried = FileLock.acquire, []
+
+    def looked_at(lock, *args, **options):
+        tried.append(lock.lock_file)
+        if len(tried) == 1:
+            raise Timeout(lock.lock_file)
+        return stock(lock, *args, **options)
+
+    monkeypatch.setattr(FileLock, "acquire", looked_at)
+    mine = claim(tmp_path)
+    assert mine is not None
+    assert is_open(tmp_path)
+
+
+def test_a_claim_is_of_the_folder_wherever_the_process_goes(tmp_path, monkeypatch):
+    (tmp_path / "both").mkdir()
+    monkeypatch.chdir(tmp_path)
+    session = first()
+    session.save("both")
+    monkeypatch.chdir("/")
+    session.save(tmp_path / "both")
+    session.save(tmp_path / "next")
+    assert sorted(path.name for path in (tmp_path / "both").iterdir()) == ["recipe.json", "tensors"]
+
+
+@pytest.mark.parametrize("since", [float("nan"), float("inf"), -1.0, 1e300])
+def test_a_time_that_is_none_is_nobodys(tmp_path, since):
+    from filelock import FileLock
+
+    owner = {"name": "0" * 16, "process": 1, "host": "h", "since": since}
+    (tmp_path / OWNER).write_text(json.dumps(owner))
+    with FileLock(tmp_path / f"{OPEN}{'0' * 16}"):
+        found = in_use(tmp_path)
+        assert found is None or "process 1" in str(found)

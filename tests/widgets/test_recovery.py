@@ -4,12 +4,16 @@ import gc
 import threading
 import time
 
+import msgspec
 import pytest
 import torch
 from states import PATIENCE, failing, idle, message, small_session
 
-from workbench.session.autosave import runs
+from workbench.data.durable import sealed, write_whole
+from workbench.session import store
+from workbench.session.autosave import ABOUT, runs
 from workbench.session.session import Session
+from workbench.widgets.beside import brought_back
 from workbench.widgets.recovery import LEFT
 from workbench.widgets.state import WorkbenchState
 
@@ -229,3 +233,175 @@ def test_threads_of_views_that_stay_end_by_themselves(monkeypatch):
     state.commit()
     idle(state)
     assert all(one.position == 1 for one in map(idle, states))
+
+
+def test_what_was_planned_or_undone_is_offered_too(tmp_path):
+    before = shown(fresh(), tmp_path)
+    before.widths = {"2": 5}
+    settled(before).close()
+    before = committed(shown(fresh(), tmp_path))
+    before.reset()
+    settled(before).close()
+    state = shown(fresh(), tmp_path)
+    words = [offer["words"] for offer in state.offers]
+    assert words[0].startswith("small, 1 step, 1 of them undone, ")
+    assert words[1].startswith("small, widths planned, ")
+    message(state, "take_up", run=state.offers[0]["run"])
+    settled(state)
+    assert (state.position, state.can_redo) == (0, True)
+    state.redo()
+    settled(state)
+    assert state.position == 1
+
+
+def test_what_fits_the_model_is_offered_before_others(tmp_path, monkeypatch):
+    monkeypatch.setattr("workbench.widgets.state.way_of", lambda session: {"example": session.name})
+    committed(shown(fresh(), tmp_path)).close()
+    for name in "abcd":
+        other = Session(
+            torch.nn.Sequential(torch.nn.Linear(5, 9), torch.nn.ReLU(), torch.nn.Linear(9, 2)),
+            torch.randn(31, 5),
+            name=name,
+            data_name=name,
+        )
+        other.measure()
+        state = shown(other, tmp_path)
+        committed(state, width=3).close()
+    words = [offer["words"].partition(",")[0] for offer in shown(fresh(), tmp_path).offers]
+    assert words[0] == "small"
+    assert len(words) == 3
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_all_that_only_this_memory_has_stays_one_click_away(tmp_path, monkeypatch, kept):
+    state = shown(fresh(), tmp_path if kept else False)
+    first = state.session
+    monkeypatch.setattr(Session, "example", classmethod(lambda cls, name, **options: fresh()))
+    for width in (9, 8):  # another model by mistake, twice
+        state.choose("0")
+        state.width = width
+        idle(state)
+        state.commit()
+        idle(state)
+        message(state, "load", name="digits-cnn")
+        idle(state)
+    message(state, "put_off")
+    message(state, "load", name="digits-cnn")
+    idle(state)
+    left = [offer["run"] for offer in state.offers if offer["run"].startswith(LEFT)]
+    # A session that was given from Python does not come back from the disk by itself.
+    assert left == ([LEFT] if kept else [LEFT, f"{LEFT}1"])
+    message(state, "take_up", run=left[-1])
+    idle(state)
+    assert state.session is first
+    assert state.position == 1
+
+
+def test_what_was_left_is_kept_as_before_and_taken_back_without_writing_it_anew(tmp_path, monkeypatch):
+    state = committed(shown(fresh(), tmp_path))
+    saves = state._saves
+    monkeypatch.setattr(Session, "example", classmethod(lambda cls, name, **options: fresh()))
+    message(state, "load", name="digits-cnn")
+    settled(state)
+    assert not saves.closed
+    message(state, "take_up", run=LEFT)
+    settled(state)
+    assert state._saves is saves
+    assert len(runs(tmp_path)) == 1
+    state.close()
+    assert saves.closed
+
+
+def test_views_on_one_session_keep_it_once_and_the_last_ends_it(tmp_path):
+    session = fresh()
+    states = [shown(session, tmp_path) for _ in range(5)]
+    committed(states[3])
+    states[3].widths = {"2": 5}
+    states[1].theta = 0.7
+    settled(states[0])
+    for state in states[1:]:
+        state.close()
+    states[0]._saves.wait(PATIENCE)
+    (run,) = runs(tmp_path)
+    assert (run.steps, run.open) == (1, True)
+    states[0].close()
+    assert session._listeners == []
+
+
+HOSTILE = [
+    {
+        "widths": 3,
+        "found": [],
+        "selected": ["0"],
+        "theta": "high",
+        "lam": float("nan"),
+        "goal": 1,
+        "ways": [],
+    },
+    {
+        "widths": {"2": -1, "none": 4},
+        "selection": "none such",
+        "reconstruction": 7,
+        "width": 0,
+        "locks": [[]],
+    },
+    {"found": {"comparison": [1], "sweep": {"rows": 3}}, "at": "elsewhere", "by": "99.0"},
+    {"goal": {"target": 1}, "ways": {"selections": 0}, "theta": float("inf"), "budget_lam": -1, "follow": 2},
+    {"widths": {"2": 10**9, "0": 2}, "selected": "gone", "width": 2},
+]
+
+
+@pytest.mark.parametrize("screen", HOSTILE)
+def test_a_screen_of_another_version_or_a_strangers_brings_back_what_fits(tmp_path, screen):
+    committed(shown(fresh(), tmp_path)).close()
+    (run,) = runs(tmp_path)
+    write_whole(
+        run.folder / ABOUT,
+        sealed(msgspec.to_builtins(msgspec.structs.replace(run.about, screen=screen))),
+    )
+    state = shown(fresh(), tmp_path)
+    before = {name: getattr(state, name) for name in ("theta", "selection", "goal", "ways", "locks")}
+    message(state, "take_up", run=state.offers[0]["run"])
+    settled(state)
+    assert state.error == ""
+    assert state.position == 1
+    assert {name: getattr(state, name) for name in before} == before
+    assert state.comparison == state.sweep == {}
+    present = {layer["name"]: layer["width"] for layer in state.layers}
+    assert all(1 <= width <= present[name] for name, width in state.widths.items())
+    assert 1 <= state.width <= present[state.selected]
+
+
+def test_what_was_compared_is_shown_again_on_that_network_alone(tmp_path):
+    state = committed(shown(fresh(), tmp_path))
+    state.compare({"selections": ["greedy"], "reconstructions": ["none"]}, {"2": 5})
+    settled(state)
+    assert state.comparison["revision"] == state.revision
+    screen, session = state._screen(state.session), state.session
+    again = session.as_saved(saved_of(session, tmp_path / "same"))
+    assert brought_back(screen, again, 7)["comparison"] == {**state.comparison, "revision": 7}
+    session.undo()
+    session.commit(session.preview("0", width=9, theta=0.0))  # as many units, but others
+    assert "comparison" not in brought_back(screen, session, 8)
+
+
+def saved_of(session, folder):
+    store.write(session.saved(), folder)
+    return store.read(folder)
+
+
+def test_what_is_saved_is_what_was_there_when_it_was_asked_for(tmp_path, monkeypatch):
+    state = shown(fresh(), False)
+    state.choose("0")
+    state.commit()
+    idle(state)
+    made, go = state.session, threading.Event()
+    state._aside.submit(lambda: go.wait(PATIENCE))  # an earlier one, on a slow disk
+    message(state, "save", folder=str(tmp_path), replace=False)
+    monkeypatch.setattr(Session, "example", classmethod(lambda cls, name, **options: fresh()))
+    message(state, "load", name="digits-cnn")
+    assert state._jobs.wait(PATIENCE)
+    go.set()
+    idle(state)
+    assert state.session is not made
+    assert len(store.read(tmp_path).branches[0].steps) == 1

@@ -157,7 +157,7 @@ class Autosave:
     def close(self, trouble: Callable[[str], Any] | None = None) -> None:
         """Write no more, once all who show the session have closed it with their `trouble`; the run stays."""
         with _sharing:
-            left = [one for one in self._troubles if trouble is not None and one is not trouble]
+            left = [one for one in self._troubles if trouble is not None and one != trouble]
             self._troubles = left
             if left or self.closed:
                 return
@@ -195,7 +195,7 @@ class Autosave:
                 self._begin(session)
             store.write(saved, self.folder, self._known)
         except Exception as error:
-            self._tell_trouble(str(error) or type(error).__name__)
+            self._tell_trouble(_in_words(error))
             return
         self._tell_trouble("")
         self._say()
@@ -235,6 +235,12 @@ class Autosave:
             with suppress(OSError, TypeError, ValueError):  # not told then; what is there is as it was
                 write_whole(self.folder / ABOUT, sealed(msgspec.to_builtins(about)))
                 self._about = about
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}{f': {error.filename}' if error.filename else ''}"
+    return str(error) or type(error).__name__
 
 
 def autosave_of(

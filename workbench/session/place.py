@@ -46,8 +46,8 @@ class Place:
             what = "was taken over by" if taken else "is open in"
             raise FolderInUseError(
                 f"{folder} {what} another notebook or program ({other}), which goes on with the session "
-                "there: save in another folder, or take it over with take_over=True, of which that one is "
-                "told"
+                "there: save in another folder, or open it there and take it over (take_over=True), of which "
+                "that one is told"
             )
         if self._seen is None or not _same(self._seen[0], folder):
             return
@@ -55,7 +55,7 @@ class Place:
         if now and now != self._seen[1] and now not in _written:
             raise FolderInUseError(
                 f"{folder} was saved by another notebook or program after it was opened or saved here: save "
-                "in another folder, or replace what is there with take_over=True"
+                "in another folder, open what is there now, or replace it (take_over=True)"
             )
 
     def saved(self, folder: Path, seal: str) -> None:

@@ -14,7 +14,7 @@ from workbench.pruning.choice import RECONSTRUCTIONS
 from workbench.session.recipe import record_of
 from workbench.session.session import Session
 from workbench.spectral.selection import SELECTIONS
-from workbench.widgets.constants import LAM_MAX, LAM_MIN
+from workbench.widgets.constants import GOAL, LAM_MAX, LAM_MIN, WAYS
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Lam = Annotated[float, msgspec.Meta(ge=LAM_MIN, le=LAM_MAX)]
@@ -24,9 +24,11 @@ SET: dict[str, Any] = {
     "follow": bool, "lam": Lam, "width": Width,
 }  # fmt: skip
 PLANNED: dict[str, Any] = {
-    "widths": dict[str, Width], "locks": list[str], "budget_lam": Lam, "goal": dict[str, Any], "ways": Any,
+    "widths": dict[str, Width], "locks": list[str], "budget_lam": Lam, "goal": dict[str, Any],
+    "ways": dict[str, Any],
 }  # fmt: skip
 FOUND = ("comparison", "sweep")  # each with the revision that it is of
+FORMS = {"goal": GOAL, "ways": WAYS}
 ONE_OF = {"selection": SELECTIONS, "reconstruction": RECONSTRUCTIONS}
 
 
@@ -52,6 +54,7 @@ def brought_back(screen: Mapping[str, Any], session: Session, revision: int) -> 
     given = {name: screen[name] for name in types if name in screen}
     values = {name: value for name, value in given.items() if _is(value, types[name])}
     values = {name: value for name, value in values.items() if value in ONE_OF.get(name, [value])}
+    values = {name: value for name, value in values.items() if _is_formed(value, FORMS.get(name, value))}
     present = {group.name: group.width for group in session.groups if group.prunable}
     if values.get("selected") not in present:
         for name in ("selected", "lam", "width", "follow"):
@@ -66,6 +69,13 @@ def brought_back(screen: Mapping[str, Any], session: Session, revision: int) -> 
         shown = {name: found[name] for name in FOUND if isinstance(found.get(name), dict)}
         values |= {name: {**value, "revision": revision} for name, value in shown.items()}
     return values
+
+
+def _is_formed(value: Any, form: Any) -> bool:
+    """Whether `value` has the parts of `form`, each of its kind."""
+    if not isinstance(form, dict) or value is form:
+        return True
+    return value.keys() == form.keys() and all(_is(value[name], type(part)) for name, part in form.items())
 
 
 def _is(value: Any, kind: Any) -> bool:

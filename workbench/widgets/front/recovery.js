@@ -5,18 +5,21 @@ import { h, setText, setOff, alive, busy, send } from "./shared.js";
 // The newest offer in a line of its own, the others behind "Earlier". Nothing of it stays once steps are made.
 export function offerBox(state, on) {
   const words = h("span", { class: "wbw-offer-words" });
+  const ended = h("span", { class: "wbw-offer-lost" });
   const more = h("select", { class: "wbw-select", "data-testid": "offers", "aria-label": "earlier sessions" });
   const takeUp = h("button", { type: "button", class: "wbw-button wbw-small wbw-primary", "data-testid": "take-up",
     onclick: () => send(state, "take_up", { run: more.value }) }, "Take up again");
   const notNow = h("button", { type: "button", class: "wbw-button wbw-small", "data-testid": "put-off",
     "data-hint": "It stays kept, and is offered the next time", onclick: () => send(state, "put_off") }, "Not now");
-  const box = h("div", { class: "wbw-offer", role: "status", "data-testid": "offer" }, words, more, takeUp, notNow);
+  const box = h("div", { class: "wbw-offer", role: "status", "data-testid": "offer" }, words, more, takeUp, notNow, ended);
   const offers = () => state.get("offers") ?? [];
   const say = () => {
     const one = offers().find((offer) => offer.run === more.value);
-    const lost = one?.lost ? ` What ran when it ended is lost: ${one.lost}.` : "";
-    setText(words, one ? `${offers().length > 1 ? "Kept from before:" : `Kept from before: ${one.words}.`}${lost}` : "");
+    setText(words, one ? `Kept from before: ${offers().length > 1 ? "" : one.words}` : "");
     words.title = words.textContent;
+    more.title = one?.words ?? "";
+    ended.hidden = !one?.lost;
+    setText(ended, one?.lost ? `What ran when it ended is lost: ${one.lost}` : "");
   };
   more.addEventListener("change", say);
   on("offers position kernel", () => {
@@ -43,7 +46,7 @@ export function keptLine(state, on) {
   const line = h("div", { class: "wbw-unkept", role: "status", "data-testid": "unkept" });
   on("kept", () => {
     line.hidden = !state.get("kept");
-    setText(line, state.get("kept") ? `Not kept by itself: ${state.get("kept")}` : "");
+    setText(line, state.get("kept") ? `Not kept by itself, so save it now and then (Export…): ${state.get("kept")}` : "");
   });
   return line;
 }
