@@ -269,6 +269,9 @@ def test_where_it_goes_and_how_it_is_switched_off(tmp_path, monkeypatch):
         monkeypatch.setenv("WORKBENCH_AUTOSAVE", word)
         assert root_folder() is None
         assert root_folder(tmp_path) == tmp_path
+    for word in ("on", "1", "True"):
+        monkeypatch.setenv("WORKBENCH_AUTOSAVE", word)
+        assert root_folder() == tmp_path / "state" / "spectral-pruning-workbench"
     monkeypatch.setenv("WORKBENCH_AUTOSAVE", str(tmp_path / "all"))
     assert root_folder() == tmp_path / "all"
     kept(first(), root_folder())
@@ -437,3 +440,32 @@ def test_a_process_that_goes_elsewhere_writes_where_it_began(tmp_path, monkeypat
     saves.wait(20)
     assert only_run(tmp_path / "runs").steps == 2
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_process_that_ends_writes_what_is_pending(tmp_path):
+    code = CHILD.format(path=sys.path).partition("saves.wait()")[0]  # and nothing waits for it
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=120)
+    run = only_run(tmp_path)
+    assert (run.steps, run.branches, run.open) == (2, 2, False)
+    assert equal(steps_of(taken_up(run, session_of())), steps_of(further(first())))
+
+
+def test_a_folder_that_cannot_be_written_is_told_once_and_hinders_nothing(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    told, session = [], first()
+    saves = kept(session, tmp_path / "file" / "runs", trouble=told.append)
+    further(session)
+    saves.wait(20)
+    assert len(session.branches) == 2
+    assert len(told) == 1
+    assert str(tmp_path / "file") in told[0]
+
+
+def test_what_keeps_a_session_does_not_hold_it(tmp_path):
+    session = first()
+    saves = autosave_of(session, tmp_path, {}, lambda words: None)
+    saves.wait(20)
+    found = weakref.ref(session), weakref.ref(saves)
+    del session, saves
+    gc.collect()
+    assert [one() for one in found] == [None, None]

@@ -405,3 +405,14 @@ def test_what_is_saved_is_what_was_there_when_it_was_asked_for(tmp_path, monkeyp
     idle(state)
     assert state.session is not made
     assert len(store.read(tmp_path).branches[0].steps) == 1
+
+
+def test_what_was_measured_on_other_examples_says_so(tmp_path):
+    committed(shown(fresh(), tmp_path)).close()
+    session = small_session(batches=lambda inputs: inputs.flip(0))  # as from a loader that shuffles
+    session.measure()
+    state = shown(session, tmp_path)
+    assert ", on other examples" in state.offers[0]["words"]
+    message(state, "take_up", run=state.offers[0]["run"])
+    settled(state)
+    assert "measured on other examples" in state.notice

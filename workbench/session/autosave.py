@@ -253,16 +253,17 @@ def autosave_of(
 ) -> Autosave:
     """What keeps `session` below `root`: one for all who show it. Arguments as for `Autosave`."""
     with _sharing:
-        found = _kept.get(session)
+        found = _kept.get(session, lambda: None)()
         if found is not None and not found.closed and found.root == Path(os.path.abspath(root)):
             found.join(trouble)
             return found
-        _kept[session] = made = Autosave(session, root, how, trouble, after, screen)
+        made = Autosave(session, root, how, trouble, after, screen)
+        _kept[session] = weakref.ref(made)
         return made
 
 
 _sharing = threading.RLock()
-_kept: weakref.WeakKeyDictionary[Session, Autosave] = weakref.WeakKeyDictionary()
+_kept: weakref.WeakKeyDictionary[Session, weakref.ref[Autosave]] = weakref.WeakKeyDictionary()
 
 
 def _tell(autosave: weakref.WeakMethod, session: weakref.ref[Session]) -> None:

@@ -9,8 +9,9 @@ import platformdirs
 
 from workbench.data.durable import expanded
 
-SWITCH = "WORKBENCH_AUTOSAVE"  # of the environment: "off", or the folder of all runs
+SWITCH = "WORKBENCH_AUTOSAVE"  # of the environment: "off", "on", or the folder of all runs
 OFF = ("off", "0", "no", "false")
+ON = ("", "on", "1", "yes", "true")
 
 
 def root_folder(given: bool | str | Path = True) -> Path | None:
@@ -23,4 +24,8 @@ def root_folder(given: bool | str | Path = True) -> Path | None:
         return None
     if not isinstance(given, bool):
         return expanded(given)
-    return expanded(said) if said else Path(platformdirs.user_state_path("spectral-pruning-workbench", False))
+    return (
+        expanded(said)
+        if said.lower() not in ON
+        else Path(platformdirs.user_state_path("spectral-pruning-workbench", False))
+    )

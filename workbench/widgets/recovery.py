@@ -209,7 +209,8 @@ class Recovery(t.HasTraits):
             session = taken_up(now, ground)
             self._take(session, about.how, now, now.about.screen)
             lost = f"; lost: {now.about.doing}" if now.about.doing else ""
-            self._note(f"Taken up: {now.words(time.time())}{lost}")
+            others = "; measured on other examples" if examples_of(ground) != now.about.examples else ""
+            self._note(f"Taken up: {now.words(time.time())}{lost}{others}")
 
         self._start("take_up", f"taking up {found.about.name}", work)
 
@@ -316,5 +317,6 @@ def _brief(left: _Left) -> str:
 def _offer(run: Run, now: float, other_examples: bool) -> dict[str, str]:
     words = run.words(now)
     words += ", on other examples" if other_examples else ""
-    words += ", open elsewhere" if in_use(run.folder) else ""
-    return {"run": run.folder.name, "words": words, "lost": run.about.doing}
+    elsewhere = in_use(run.folder) is not None  # where what is being done is not lost
+    words += ", open elsewhere" if elsewhere else ""
+    return {"run": run.folder.name, "words": words, "lost": "" if elsewhere else run.about.doing}

@@ -51,10 +51,12 @@ export function keptLine(state, on) {
   return line;
 }
 
-// The browser asks before a page goes on which something runs: its kernel may end with it.
+// The browser asks before a page goes on which something runs, or whose steps are not kept: its kernel may end
+// with it.
 export function askBeforeLeaving(state, on) {
   const ask = (event) => {
-    if (!alive(state) || !busy(state)) return;
+    const unkept = state.get("kept") && state.get("history").length > 1;
+    if (!alive(state) || !(busy(state) || unkept)) return;
     event.preventDefault();
     event.returnValue = true;
   };
