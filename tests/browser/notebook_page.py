@@ -106,11 +106,13 @@ class NotebookPage:
         return self.page.locator(".jp-Dialog, .Toastify__toast").all_inner_texts()
 
     def theme(self, name: str = "JupyterLab Dark") -> None:
-        """Switch JupyterLab to another theme and wait until it is drawn."""
+        """Switch JupyterLab to another theme and wait until it is drawn, and its splash is away: a switch
+        under the splash of another one fails in JupyterLab."""
         self.page.evaluate(
             "theme => window.jupyterapp.commands.execute('apputils:change-theme', { theme })", name
         )
         expect(self.page.locator("body")).to_have_attribute("data-jp-theme-name", name)
+        expect(self.page.locator("#jupyterlab-splash")).to_have_count(0)
 
     def screenshot(self, name: str) -> Path:
         """Draw the page into screenshots/<name>.png."""
