@@ -23,13 +23,12 @@ from workbench.session.autosave import (
     ABOUT,
     Autosave,
     autosave_of,
-    examples_of,
-    key_of,
     run_in,
     runs,
     taken_up,
 )
 from workbench.session.kept_in import root_folder
+from workbench.session.of_what import examples_of, key_of
 from workbench.session.recipe import RecipeError
 
 CHILD = """
@@ -469,3 +468,11 @@ def test_what_keeps_a_session_does_not_hold_it(tmp_path):
     del session, saves
     gc.collect()
     assert [one() for one in found] == [None, None]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), object()])
+def test_a_screen_that_cannot_be_read_again_does_not_cost_the_run(tmp_path, value):
+    saves = Autosave(first(), tmp_path, screen={"widths": {"fc1": value}})
+    saves.wait(20)
+    assert only_run(tmp_path).about.screen == {}
+    assert only_run(tmp_path).steps == 1

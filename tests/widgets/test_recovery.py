@@ -334,7 +334,7 @@ HOSTILE = [
         "found": [],
         "selected": ["0"],
         "theta": "high",
-        "lam": float("nan"),
+        "lam": -1.0,
         "goal": 1,
         "ways": [],
     },
@@ -346,7 +346,7 @@ HOSTILE = [
         "locks": [[]],
     },
     {"found": {"comparison": [1], "sweep": {"rows": 3}}, "at": "elsewhere", "by": "99.0"},
-    {"goal": {"target": 1}, "ways": {"selections": 0}, "theta": float("inf"), "budget_lam": -1, "follow": 2},
+    {"goal": {"target": 1}, "ways": {"selections": 0}, "theta": 7, "budget_lam": -1, "follow": 2},
     {"widths": {"2": 10**9, "0": 2}, "selected": "gone", "width": 2},
 ]
 

@@ -6,7 +6,7 @@ holds is what `Session.save` writes, and `about.json`, which says what it is of 
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
 import re
 import secrets
@@ -22,14 +22,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-import torch
 from torch.utils.weak import WeakIdKeyDictionary
 
 from workbench.data.claims import OWNER, Claim, claim, is_open
 from workbench.data.durable import make_folder, read_sealed, sealed, write_whole
 from workbench.export.kinds import RECIPE, TENSORS
-from workbench.network.running import tensors_of
 from workbench.session import store
+from workbench.session.of_what import examples_of, key_of
 from workbench.session.recipe import read_recipe
 from workbench.session.session import Session
 
@@ -58,21 +57,6 @@ class About(msgspec.Struct, frozen=True):
     how: dict[str, Any] = {}
     doing: str = ""
     screen: dict[str, Any] = {}
-
-
-def key_of(session: Session) -> str:
-    """What tells a model and data from others: 16 hexadecimal digits."""
-    shapes = [(tuple(tensor.shape[1:]), str(tensor.dtype)) for tensor in tensors_of(session.example_input)]
-    text = f"{session.recipe['model']['fingerprint']}|{session.data_name}|{shapes}"
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def examples_of(session: Session) -> str:
-    """A hash of the examples with which groups were found."""
-    found = hashlib.sha256()
-    for tensor in tensors_of(session.example_input):
-        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
 
 
 class Autosave:
@@ -211,7 +195,7 @@ class Autosave:
         self._leave_run()
         about = About(
             "spectral-pruning-run", key_of(session), session.name, session.data_name,
-            examples_of(session), self._how, self._doing, self._screen,
+            examples_of(session), self._how, self._doing, _plain(self._screen),
         )  # fmt: skip
         plain = re.sub(r"[^\w.]+", "-", session.name).strip("-.")[:40] or "model"
         folder = (
@@ -230,11 +214,20 @@ class Autosave:
     def _say(self) -> None:
         if self._about is None:
             return
-        about = msgspec.structs.replace(self._about, doing=self._doing, screen=self._screen)
+        about = msgspec.structs.replace(self._about, doing=self._doing, screen=_plain(self._screen))
         if about != self._about:
             with suppress(OSError, TypeError, ValueError):  # not told then; what is there is as it was
                 write_whole(self.folder / ABOUT, sealed(msgspec.to_builtins(about)))
                 self._about = about
+
+
+def _plain(screen: Mapping[str, Any]) -> dict[str, Any]:
+    """`screen`, or nothing where it would make what says what a run is unreadable."""
+    try:
+        json.dumps(screen, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return {}
+    return dict(screen)
 
 
 def _in_words(error: Exception) -> str:

@@ -20,14 +20,13 @@ from workbench.session.autosave import (
     Autosave,
     Run,
     autosave_of,
-    examples_of,
-    key_of,
     made_beside,
     run_in,
     runs,
     taken_up,
 )
 from workbench.session.kept_in import root_folder
+from workbench.session.of_what import examples_of, key_of
 from workbench.session.recipe import RecipeError
 from workbench.session.session import GIVEN, Session
 from workbench.widgets.beside import FOUND, PLANNED, SET, brought_back, place_of, screen_of
