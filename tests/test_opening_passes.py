@@ -11,6 +11,7 @@ from torch import nn
 import workbench as wb
 from workbench.network.finding.benches import Bench, careful_bench, quick_bench
 from workbench.network.finding.proof import find_groups
+from workbench.network.finding.seen import seen_at
 from workbench.network.finding.trials import ROUNDS
 
 PRECEDING = 5  # a probe of the shape, the order of calls, the trace, training mode, the cost
@@ -238,3 +239,59 @@ def test_large_numbers_do_not_hide_what_training_mode_alone_does():
     group = find_groups(Training(None).eval(), torch.randn(9, 5))[0]
     assert not group.prunable
     assert "training mode" in group.why_not
+
+
+class Scores(nn.Module):
+    """Faint features, and a head whose bias is large beside all that they give."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.middle = nn.Conv2d(3, 12, 3, padding=1), nn.Conv2d(12, 9, 3, padding=1)
+        self.head = nn.Conv2d(9, 5, 1)
+        with torch.no_grad():
+            self.middle.weight.mul_(1e-9)
+            self.middle.bias.zero_()
+            self.head.bias.fill_(-11.0)
+
+    def forward(self, x):
+        return self.head(self.middle(self.stem(x).relu()).relu())
+
+
+def test_a_bias_takes_no_digit_of_what_is_compared():
+    torch.manual_seed(0)
+    session, found = passes(Scores().eval(), torch.randn(4, 3, 8, 8))
+    assert [group.prunable for group in session.groups] == [True, True, False]
+    assert found.keys() == {torch.float32}
+    assert found.total() <= PRECEDING + PROOF + ELSEWHERE
+
+
+def test_biases_come_back_where_a_network_breaks():
+    class Broken(nn.Linear):
+        def forward(self, x):
+            raise RuntimeError("broken")
+
+    model = nn.Sequential(nn.Linear(3, 4), nn.Sequential(Broken(4, 2)))
+    biases = [model[0].bias, model[1][0].bias]
+    with pytest.raises(RuntimeError, match="broken"):
+        seen_at(model, torch.randn(2, 3), {"0": "Linear", "1.0": "Linear"})
+    inner = nn.Sequential(nn.Linear(5, 4))  # breaks inside torch's own code
+    bias = inner[0].bias
+    with pytest.raises(RuntimeError):
+        seen_at(inner, torch.randn(2, 3), {"0": "Linear"})
+    assert model[0].bias is biases[0]
+    assert model[1][0].bias is biases[1]
+    assert inner[0].bias is bias
+    assert not inner[0]._forward_pre_hooks
+
+
+class DropPath(nn.Module):
+    def forward(self, x):
+        return x * (torch.rand(len(x), 1) < 0.9) if self.training else x
+
+
+def test_random_training_costs_one_pass_a_round():
+    torch.manual_seed(0)
+    layers = [nn.Sequential(nn.Linear(9, 9), nn.ReLU(), DropPath()) for _ in range(6)]
+    session, found = passes(nn.Sequential(*layers, nn.Linear(9, 3)), torch.randn(8, 9))
+    assert sum(group.prunable for group in session.groups) == 6
+    assert found.total() <= PRECEDING + PROOF + ROUNDS + 3 + 2 + ELSEWHERE  # twice run, and twice in training

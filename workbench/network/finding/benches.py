@@ -1,8 +1,8 @@
 """Benches: a network on a batch in one precision, on which trials run and are compared.
 
-Trials run at first in the network's own float32, three times as fast: it decides wherever a difference that
-its rounding could hide would be no larger than that rounding. Else, and before anything is refused, they run
-in float64.
+Trials run at first in the network's own float32, three times as fast: it decides wherever what differs is no
+more than the last digits of the numbers themselves, whatever other groups change beside it. Else, and before
+anything is refused, they run in float64.
 """
 
 from __future__ import annotations
@@ -13,35 +13,38 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from workbench.network.cached import refresh
 from workbench.network.duplicating import duplicate
+from workbench.network.finding.seen import Seen, shifts
 from workbench.network.finding.training_proof import TrainingTrials, training_trials
-from workbench.network.layers import is_linear_layer
 from workbench.network.running import Inputs, mapped, tensors_of
 from workbench.network.tensors import sizes_beside
 
-Seen = list[tuple[str, Tensor]]  # a reader's name ('' for the network's own outputs) and what it gave
-TOLERANCE = 1e-5  # of what silencing changes
+TOLERANCE, PRECISE = 1e-5, 1e-9  # of what silencing changes: in float32, in float64 all through
 CAREFUL, QUICK = 1e4, 4.0  # ε of the type, of the largest number: what may be rounding
 COMPARED = 1 << 20  # numbers at a time
+DOUBTFUL = 16.0  # the same, beyond which float32 tells nothing: one group may hide behind what others change
 SMALLEST = 1e-25  # float32 loses digits below
 
 
 class Bench:
     """A network in evaluation mode, and the batch on which it is tried.
 
-    `quick`: what passes here has passed, what does not is tried elsewhere. `whole`: what was seen of the
-    network with all its units, None before it ran.
+    `quick`: what passes here has passed, what does not is tried elsewhere. `tolerance`: of what silencing
+    changes, `PRECISE` where it computes in float64 from its inputs to its outputs. `whole`: what was seen of
+    the network with all its units, None before it ran.
     """
 
     def __init__(self, model: nn.Module, example: Inputs, quick: bool):
         self.model, self.example, self.quick = model, example, quick
         self.whole: Seen | None = None
+        self.tolerance = TOLERANCE
         self._shared: dict[Any, Any] = {
             id(parameter): parameter for parameter in model.parameters() if type(parameter) is nn.Parameter
         }
-        self._shifts = _largest_biases(model) if quick else {}
+        self._shifts = shifts(model)
         self._training: list[TrainingTrials | None] = []  # made when it is asked for
 
     def copy(self) -> nn.Module:
@@ -63,37 +66,41 @@ class Bench:
             return not torch.equal(removed, zeroed)
         if not zeroed.numel():
             return False
-        rounding = (QUICK if self.quick else CAREFUL) * torch.finfo(zeroed.dtype).eps
+        epsilon = torch.finfo(zeroed.dtype).eps
+        rounding = (QUICK if self.quick else CAREFUL) * epsilon
         effect, size, off = _sizes(whole, removed, zeroed)
         if all(map(isfinite, (effect, size, off))):  # so is every number
-            allowed = TOLERANCE * effect + rounding * size
-            if off > allowed or (self.quick and self._hides(name, max(effect, size), allowed)):
+            lost = 2 * epsilon * self._shifts.get(name, 0.0)  # of a bias that was taken off again
+            allowed = self.tolerance * effect + rounding * size
+            if self.quick and (off > DOUBTFUL * epsilon * size or _hides(lost, max(effect, size), allowed)):
                 return True
-            return off > TOLERANCE * effect and _differs(removed, zeroed, effect, rounding)
-        return self.quick or _differs_where_finite(whole, removed, zeroed, rounding)
+            slack = self.tolerance * effect + 4 * lost
+            beyond = off > slack + rounding * size
+            return beyond or (off > slack and _differs(removed, zeroed, slack, rounding))
+        return self.quick or self._differs_where_finite(whole, removed, zeroed, rounding)
 
-    def _hides(self, name: str, largest: float, allowed: float) -> bool:
-        """Whether rounding in float32 may hide a difference larger than what is allowed.
-
-        It does where a bias was added that is large beside what it was added to, ε·|b| > allowed.
-        """
-        lost = torch.finfo(torch.float32).eps * self._shifts.get(name, 0.0)
-        return 0 < largest < SMALLEST or (largest > 0 and lost > 2 * allowed)
-
-
-def _differs_where_finite(whole: Tensor, removed: Tensor, zeroed: Tensor, rounding: float) -> bool:
-    finite = whole.isfinite() & removed.isfinite() & zeroed.isfinite()
-    alike = (removed == zeroed) | (removed.isnan() & zeroed.isnan())  # infinities of a mask
-    if not bool((finite | alike).all()):
-        return True
-    whole, removed, zeroed = (torch.where(finite, t, 0.0) for t in (whole, removed, zeroed))
-    effect, size, off = _sizes(whole, removed, zeroed)
-    return not off <= TOLERANCE * effect + rounding * size or _differs(removed, zeroed, effect, rounding)
+    def _differs_where_finite(self, whole: Tensor, removed: Tensor, zeroed: Tensor, rounding: float) -> bool:
+        finite = whole.isfinite() & removed.isfinite() & zeroed.isfinite()
+        alike = (removed == zeroed) | (removed.isnan() & zeroed.isnan())  # infinities of a mask
+        if not bool((finite | alike).all()):
+            return True
+        whole, removed, zeroed = (torch.where(finite, t, 0.0) for t in (whole, removed, zeroed))
+        effect, size, off = _sizes(whole, removed, zeroed)
+        slack = self.tolerance * effect
+        return not off <= slack + rounding * size or _differs(removed, zeroed, slack, rounding)
 
 
-def _differs(removed: Tensor, zeroed: Tensor, effect: float, rounding: float) -> bool:
-    """Whether a difference is more than rounding of the numbers with which it stands in a column."""
-    return bool(((removed - zeroed).abs() > TOLERANCE * effect + rounding * sizes_beside(zeroed)).any())
+def _hides(lost: float, largest: float, allowed: float) -> bool:
+    """Whether rounding in float32 may hide a difference larger than what is allowed.
+
+    `lost`: digits that a bias, large beside what it was added to, took.
+    """
+    return 0 < largest < SMALLEST or (largest > 0 and lost > 4 * allowed)
+
+
+def _differs(removed: Tensor, zeroed: Tensor, slack: float, rounding: float) -> bool:
+    """Whether a difference is more than `slack` and rounding of the numbers beside it in a column."""
+    return bool(((removed - zeroed).abs() > slack + rounding * sizes_beside(zeroed)).any())
 
 
 def _sizes(whole: Tensor, removed: Tensor, zeroed: Tensor) -> tuple[float, float, float]:
@@ -111,12 +118,6 @@ def _largest(tensor: Tensor) -> float:
     """max |x|, NaN where there is one."""
     low, high = torch.aminmax(tensor)
     return max(-float(low), float(high))
-
-
-def _largest_biases(model: nn.Module) -> dict[str, float]:
-    """The largest entry of every layer's bias."""
-    biases = {name: getattr(m, "bias", None) for name, m in model.named_modules() if is_linear_layer(m)}
-    return {name: _largest(b.detach()) for name, b in biases.items() if isinstance(b, Tensor) and b.numel()}
 
 
 def quick_bench(model: nn.Module, example: Inputs) -> Bench | None:
@@ -137,10 +138,30 @@ def careful_bench(model: nn.Module, example: Inputs, look: Callable[[Bench], See
         double = duplicate(model).double()
         refresh(double)
         bench = Bench(double, mapped(example, _wide), quick=False)
-        bench.whole = look(bench)
+        with _Narrowing() as narrowing:
+            bench.whole = look(bench)
     except Exception:
         return Bench(model, example, quick=False)
+    bench.tolerance = TOLERANCE if narrowing.seen else PRECISE
     return bench
+
+
+class _Narrowing(TorchDispatchMode):
+    """Sees whether anything is computed that has fewer digits than float64 from what has as many."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if not self.seen and any(map(_is_narrow, tensors_of([out]))):
+            self.seen = any(tensor.dtype == torch.float64 for tensor in tensors_of([args, kwargs or {}]))
+        return out
+
+
+def _is_narrow(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.dtype != torch.float64
 
 
 def _wide(tensor: Tensor) -> Tensor:

@@ -35,6 +35,10 @@ class RememberedTrials:
         reason, self.blamed, self.stopped = self._known[key]
         return reason
 
+    def hardest(self, group: UnitGroup) -> int:
+        """The round in which the group loses most."""
+        return self._trials.hardest(group)
+
     def looked_up(self, group: UnitGroup) -> LookedUp | None:
         """Whole numbers that the network looks up until it breaks without some of the group's units."""
         key = _key(group)

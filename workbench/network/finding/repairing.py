@@ -41,13 +41,17 @@ class Repairs:
             if numbers and numbers <= idle:
                 continue
             outcome = self._outcome(trial)
-            if not outcome[0]:
+            if not outcome[0] and (len(ways) == 1 or self._holds(trial)):
                 self._way = way_of(trial)
                 return trial
             if outcome == unmended and len(numbers) == 1 and outcome[0].startswith(BREAKS):
                 idle |= numbers
         self._unmended[self._kind(group)].add(group.name)
         return None
+
+    def _holds(self, mended: UnitGroup) -> bool:
+        """Whether it passes a round in which it loses more: a number may be as large as a width by chance."""
+        return way_of(mended) == self._way or not self.trials.failure([mended], self.trials.hardest(mended))
 
     def gave_up(self, group: UnitGroup) -> bool:
         """Whether enough sisters of the group were tried in vain."""
@@ -58,9 +62,14 @@ class Repairs:
 
     def all_mended(self, groups: Iterable[UnitGroup]) -> dict[str, UnitGroup]:
         """Those of groups that fail alone which can be mended, by name, each as it passes."""
-        left, out = list(groups), {}
+        left, out = list(groups), dict[str, UnitGroup]()
         while left:
             first, *left = left
+            if self.gave_up(first):
+                kind = self._kind(first)
+                out |= self._in_any_way([first, *(group for group in left if self._kind(group) == kind)])
+                left = [group for group in left if self._kind(group) != kind]
+                continue
             better = self.mended(first)
             if better is None:
                 continue
@@ -76,6 +85,17 @@ class Repairs:
         if self.sisters.kind(better.name) != self.sisters.kind(group.name):
             ways = ways[:1] if better.sizes else []  # another layer's number may be there by chance
         return next((one for one in ways if way_of(one) == way), None)
+
+    def _in_any_way(self, groups: list[UnitGroup]) -> dict[str, UnitGroup]:
+        """Those of many sisters, of which a few are given up, that one number or their own code mends."""
+        out: dict[str, UnitGroup] = {}
+        simple = {group.name: [m for m in self._mends(group) if len(m.attributes) < 2] for group in groups}
+        for way in dict.fromkeys(way_of(mended) for ways in simple.values() for mended in ways):
+            left = [group for group in groups if group.name not in out]
+            likely = [[one for one in simple[group.name] if way_of(one) == way] for group in left]
+            chosen = [ways[0] for ways in likely if ways]
+            out |= self._passing(chosen)
+        return out
 
     def _passing(self, groups: list[UnitGroup]) -> dict[str, UnitGroup]:
         """Those that pass a first round together, less those at whose layers it showed."""

@@ -19,11 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from workbench.network.cached import refresh
-from workbench.network.finding.benches import Bench, Seen, careful_bench, quick_bench
+from workbench.network.finding.benches import Bench, careful_bench, quick_bench
 from workbench.network.finding.looking_up import LookedUp, looked_up
+from workbench.network.finding.seen import Seen, of_groups, seen_at
 from workbench.network.groups import Reader, UnitGroup
 from workbench.network.layers import SPATIAL, output_count
-from workbench.network.running import Inputs, batch_length, call, one_line, received, tensors_of
+from workbench.network.running import Inputs, batch_length, one_line, received
 from workbench.network.surgery import shrink_all
 from workbench.network.tensors import give_back_memory
 
@@ -167,11 +168,33 @@ class Trials:
             return BREAKS + one_line(error)
         whole = self._at_rows([(name, seen) for name, seen in bench.whole if name in names], alive)
         reason, name = _difference(bench, whole, removed, zeroed)
-        self.blamed = frozenset(g.name for g in groups if name in [r.module for r in g.readers])
+        differing = {name}
+        if reason == DIFFERS and len(groups) > 1 and not bench.quick:  # else float64 is asked yet
+            differing |= self._differing(bench, groups, lost, (whole, zeroed))
+        self.blamed = frozenset(g.name for g in groups if differing & {r.module for r in g.readers})
         if reason or self.alike:
             return reason
         training = bench.training()
         return "" if training is None else training.failure(pruned, groups, lost)
+
+    def _differing(
+        self, bench: Bench, groups: Sequence[UnitGroup], lost: dict[str, Tensor], seen: tuple[Seen, Seen]
+    ) -> set[str]:
+        """Readers that differ for themselves: each passes on what it gives where units are silent.
+
+        `seen`: what they and the network gave, whole and silenced.
+        """
+        whole, zeroed = seen
+        try:
+            found = self._outputs(bench, groups, _without(bench, groups, lost), zeroed)
+        except Exception:
+            return set()
+        if [n for n, _ in found] != [n for n, _ in zeroed] or len(whole) != len(found):
+            return set()
+        each = zip(whole, found, zeroed, strict=True)
+        return {
+            name for (name, w), (_, f), (_, z) in each if f.shape != z.shape or bench.differs(name, w, f, z)
+        }
 
     def looked_up(self, group: UnitGroup, reason: str) -> LookedUp | None:
         """Whole numbers that the network looks up until it breaks without some of the group's units.
@@ -197,43 +220,29 @@ class Trials:
             for name, t in seen
         ]
 
+    def hardest(self, group: UnitGroup) -> int:
+        """The round in which the group loses most."""
+        index = self._index_of(group.name)
+        return max(range(ROUNDS), key=lambda round_: len(lost_in_round(round_, index, group.width)))
+
     def _index_of(self, name: str) -> int:
         return self._index.setdefault(name, len(self._index))
 
-    @torch.no_grad()
     def _outputs(
-        self, bench: Bench, groups: Sequence[UnitGroup] | None, model: nn.Module | None = None
+        self,
+        bench: Bench,
+        groups: Sequence[UnitGroup] | None,
+        model: nn.Module | None = None,
+        instead: Seen | None = None,
     ) -> Seen:
-        """Outputs of the readers (None: of all) less their biases, then the network's own.
+        """What the readers (`groups` None: all) and the network give; `model`: what became of the bench's.
 
-        `model`: the bench's own, or what became of it.
+        `instead`: what the readers pass on.
         """
-        model, seen = bench.model if model is None else model, Seen()
-        names = self._kinds if groups is None else {r.module for group in groups for r in group.readers}
-
-        def note(name: str, module: Any, inputs: Tensor, output: Tensor) -> None:
-            if module.bias is not None:
-                output = output - module.bias.reshape(-1, *[1] * SPATIAL[self._kinds[name]])
-                if bench.quick and not output.any() and inputs.any():
-                    output = output + torch.nan  # the bias left no digit of it: nothing can be told here
-            seen.append((name, output))
-
-        handles = [
-            model.get_submodule(name).register_forward_hook(
-                lambda module, args, kwargs, output, name=name: note(
-                    name, module, received(args, kwargs), output
-                ),
-                with_kwargs=True,
-            )
-            for name in names
-        ]
         self.passes += 1
-        try:
-            own = tensors_of(call(model, bench.example))
-            return seen + [("", tensor) for tensor in own]
-        finally:
-            for handle in handles:
-                handle.remove()
+        kinds = self._kinds if groups is None else of_groups(groups, self._kinds)
+        model = bench.model if model is None else model
+        return seen_at(model, bench.example, kinds, bench.quick, instead or ())
 
 
 def _count(groups: Sequence[UnitGroup]) -> str:
