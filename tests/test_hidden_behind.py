@@ -6,6 +6,7 @@ from silencing import each_alone, worst_together
 from torch import nn
 
 import workbench as wb
+from workbench.network.finding.trials import Trials
 
 WIDTH = 12
 
@@ -53,6 +54,18 @@ class Mean(nn.Module):
         return self.b(x + self.share * x.mean(-1, keepdim=True))
 
 
+class Beside(nn.Module):
+    """Weak units that count themselves, and strong ones that do not, read by one layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.weak, self.strong, self.b = nn.Linear(WIDTH, 9), nn.Linear(WIDTH, 9), nn.Linear(18, WIDTH)
+
+    def forward(self, x):
+        weak, strong = self.weak(x).relu(), self.strong(x).relu()
+        return self.b(torch.cat([1e-4 * weak * (1 + 1 / weak.shape[-1]), strong], -1))
+
+
 class Loud(nn.Module):
     """What the others are: large, and right."""
 
@@ -78,6 +91,7 @@ class Around(nn.Module):
 
 
 NETWORKS = {
+    "weak units beside strong ones": lambda: Around(Loud(1.0), Beside(), Loud(1.0)),
     "faint heads": lambda: Around(Loud(), Faint(1e-4, ""), Loud(), Loud()),
     "fainter heads": lambda: Around(Loud(1.0), Faint(1e-3, ""), Loud(1.0)),
     "one of the sisters counts": lambda: Around(Loud(), Counting(0.0), Counting(3e-5), Counting(0.0)),
@@ -111,3 +125,17 @@ def test_those_beside_what_is_wrong_stay_prunable(name, kind):
     ]
     assert good
     assert all(group.prunable for group in good)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_fails_alone_fails_beside_others(kind):
+    session, _ = opened("weak units beside strong ones", kind)
+    verdicts = {group.name: group.prunable for group in session.groups}
+    assert not verdicts["layers.1.weak"]
+    assert verdicts["layers.1.strong"]
+    x = torch.randn(5, 4, 7).to(kind)
+    groups = [group for group in session.groups if group.readers]
+    trials = Trials(session.model, x, groups)
+    (weak,) = [group for group in groups if group.name == "layers.1.weak"]
+    assert trials.failure([weak], 0)
+    assert trials.failure(groups, 0)
