@@ -78,16 +78,18 @@ def _adds(module: nn.Module) -> bool:
 @contextmanager
 def _watched(model: nn.Module, kinds: Mapping[str, str], note: Any) -> Iterator[None]:
     """Within: each reader's output less its bias is noted with what it received."""
-    held: dict[str, list[nn.Parameter]] = {name: [] for name in kinds}
+    held: dict[str, list[Any]] = {name: [] for name in kinds}
 
     def before(name: str, module: Any) -> None:
         held[name].append(module.bias)
-        module._parameters["bias"] = torch.zeros_like(module.bias)
+        if module.bias is not None:  # code that takes the weight alone calls the layer without its bias
+            module._parameters["bias"] = torch.zeros_like(module.bias)
 
     def after(name: str, module: Any, args: tuple, kwargs: dict, output: Tensor) -> Tensor:
         other = note(name, module.weight, received(args, kwargs), output)
         bias = module._parameters["bias"] = held[name].pop()
-        return (output if other is None else other) + _beside(bias, kinds[name])
+        output = output if other is None else other
+        return output if bias is None else output + _beside(bias, kinds[name])
 
     def less(name: str, module: Any, args: tuple, kwargs: dict, output: Tensor) -> Tensor | None:
         bias = 0 if module.bias is None else _beside(module.bias, kinds[name])
