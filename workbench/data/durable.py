@@ -11,8 +11,9 @@ import json
 import os
 import re
 import secrets
+import shutil
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -60,22 +61,72 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes | memoryview) -> None:
     """Put a file with this content in the place of `path`, or leave that as it was.
 
-    Raises OSError.
+    Raises OSError, which names the file.
     """
     aside = path.with_name(f"{_ASIDE}{secrets.token_hex(8)}")
     try:
+        check_space(path, len(content))
         _write_new(aside, content)
         os.replace(aside, path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             os.unlink(aside)
+        if isinstance(error, OSError):  # of writing, Python itself names no file
+            error.filename, error.filename2 = str(path), None
         raise
 
 
-def _write_new(path: Path, content: bytes) -> None:
+def write_together(files: Mapping[Path, bytes]) -> None:
+    """Write files that belong together, all of them or none; those that are there are replaced one by one.
+
+    A link stays, and what it leads to is written; what is no file, such as a pipe, is written into.
+
+    Raises OSError, which names the file.
+    """
+    made: list[Path] = []
+    try:
+        for path, content in files.items():
+            if path.exists() and not path.is_file():
+                path.write_bytes(content)
+                continue
+            place = path.resolve()
+            if not place.exists():
+                made.append(place)
+            write_whole(place, content)
+    except BaseException:
+        for path in made:
+            path.unlink(missing_ok=True)
+        raise
+
+
+def check_space(path: Path, count: int) -> None:
+    """Raises OSError (ENOSPC) where `count` bytes more do not fit onto the disk on which `path` is to be."""
+    place = next((one for one in (path, *path.parents) if one.exists()), path)
+    try:
+        disk = shutil.disk_usage(place)
+    except OSError:
+        return  # the writing will tell
+    if disk.total and disk.free < count:  # some disks do not tell how large they are
+        raise OSError(
+            errno.ENOSPC,
+            f"no space left on the disk: {said_bytes(count)} are needed, and {said_bytes(disk.free)} are "
+            "free. Make room there, or name a folder on another disk",
+            str(path),
+        )
+
+
+def said_bytes(count: float) -> str:
+    """A number of bytes in words."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count:.0f} bytes"
+
+
+def _write_new(path: Path, content: bytes | memoryview) -> None:
     """Write a file that is not there yet, onto the disk itself; its mode follows the umask."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import Any, Protocol
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
-from workbench.data.durable import digest_of, expanded, sealed
+from workbench.data.durable import check_space, digest_of, expanded, sealed, write_whole
 from workbench.data.progress import Cancelled, Progress
 from workbench.export.architecture import HASHES, VERSION, changed_layers, packed
 from workbench.export.kinds import (
@@ -108,7 +109,8 @@ def export(
         if progress is not None:
             progress(done, len(work) + 2, what)
 
-    with aside(folder) as made:
+    check_space(folder, (1 + len(work)) * _bytes_of(point.model))
+    with aside(folder) as made, _named(made, folder):
         reached(0, "exporting the weights")
         portable = Portable.of(point.model, point.example_input)
         aliases = _write_plain(made, point, portable, files)
@@ -121,6 +123,23 @@ def export(
         reached(2 + len(work), "putting the files in place")
         put_in_place(made, folder, lambda: _earlier(folder, files, replace) - set(files))
     return [folder / file for file in files]
+
+
+def _bytes_of(model: nn.Module) -> int:
+    """What the weights take in each of the files that hold them, at least."""
+    storages = {t.untyped_storage().data_ptr(): t.nbytes for t in model.state_dict().values()}
+    return sum(storages.values())
+
+
+@contextmanager
+def _named(made: Path, folder: Path) -> Iterator[None]:
+    """Within: errors about a file in `made` name it as it is to be called in `folder`."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None and Path(error.filename).is_relative_to(made):
+            error.filename = str(folder / Path(error.filename).relative_to(made))
+        raise
 
 
 def _checked(formats: Iterable[str]) -> tuple[str, ...]:
@@ -153,7 +172,7 @@ def _earlier(folder: Path, files: Iterable[str], replace: bool) -> set[str]:
 def _write_plain(made: Path, point: Point, portable: Portable, files: tuple[str, ...]) -> dict[str, str]:
     """The files that every export has, but for the one that says what there is; second names of tensors."""
     tensors, aliases = packed(point.model, point.original)
-    save_file(tensors, made / WEIGHTS, metadata={"format": "pt"})
+    write_whole(made / WEIGHTS, save(tensors, metadata={"format": "pt"}))
     _write_text(made / RECIPE, _as_json(point.recipe))
     _write_text(made / README, _readme(point, portable, files))
     return aliases
@@ -179,7 +198,7 @@ def _describe(
         "files": list(files),
         HASHES: {path.name: digest_of(path) for path in sorted(made.iterdir())},
     }
-    (made / ARCHITECTURE).write_bytes(sealed(architecture))
+    write_whole(made / ARCHITECTURE, sealed(architecture))
 
 
 def _as_json(values: dict[str, Any]) -> str:
@@ -187,7 +206,7 @@ def _as_json(values: dict[str, Any]) -> str:
 
 
 def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_whole(path, text.encode())
 
 
 def _readme(point: Point, portable: Portable, files: tuple[str, ...]) -> str:

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from workbench.data.durable import write_whole
 from workbench.export.signature import described, input_names, names_of
 from workbench.network.running import (
     Inputs,
@@ -136,8 +137,13 @@ def write_pt2(portable: Portable, program: torch.export.ExportedProgram, path: P
     """`program` as a file for `torch.export.load`. Raises ValueError where it does not compute the same."""
     try:
         with _quietly():
-            torch.export.save(program, path)
+            file = io.BytesIO()  # in memory, since torch ends the process where a disk is full
+            torch.export.save(program, file)
+            write_whole(path, file.getbuffer())
+            del file
             loaded = torch.export.load(path).module()
+    except OSError:
+        raise
     except Exception as error:
         raise ValueError(f"torch cannot write this network as {path.name}: {_reason(error)}") from error
 
@@ -154,7 +160,7 @@ def write_onnx(portable: Portable, program: torch.export.ExportedProgram, path: 
     Raises ValueError where packages are missing, an operation has no ONNX form, the file would be larger
     than the 2 GB that the format allows, or onnxruntime does not compute the same.
     """
-    onnx, _, runtime = onnx_packages()
+    *_, runtime = onnx_packages()
     taken = {node.name for node in program.graph.nodes if node.op != "output"}
     names = [output["name"] for output in portable.outputs]
     names = [f"{name}_output" if name in taken else name for name in names]
@@ -163,11 +169,13 @@ def write_onnx(portable: Portable, program: torch.export.ExportedProgram, path: 
             exported = torch.onnx.export(program, dynamo=True, verbose=False, output_names=names)
             model = exported.model_proto  # type: ignore[union-attr]
             _tidy(model)
-            onnx.save(model, str(path))
+            write_whole(path, model.SerializeToString())
             options = runtime.SessionOptions()
             options.log_severity_level = 4
             options.intra_op_num_threads = torch.get_num_threads()
             session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except OSError:
+        raise
     except Exception as error:
         raise ValueError(f"this network cannot be written as {path.name}: {_reason(error)}") from error
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from workbench.course.glossary import page_glossary
 from workbench.data.batches import Batches
-from workbench.data.durable import expanded
+from workbench.data.durable import expanded, write_together
 from workbench.page.document import document
 from workbench.page.packing import packed
 from workbench.page.paths import group_paths
@@ -48,10 +48,11 @@ def write_page(session: Session, file: str | Path, replace: bool = False) -> Pat
         ValueError: a path that is a folder, has another ending or no folder to lie in; nothing to show.
         FileExistsError: there is a file already, and `replace` is False.
         NotMeasuredError: nothing is measured yet.
+        OSError: the disk is full, say; what was there is as it was.
     """
     file = checked_path(file, replace)
     text = page_text(session)
-    file.write_text(text, encoding="utf-8")
+    write_together({file: text.encode()})
     return file
 
 

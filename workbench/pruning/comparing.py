@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from time import perf_counter
 import numpy as np
 from torch import nn
 
+from workbench.data.durable import expanded, write_together
 from workbench.data.progress import Progress
 from workbench.fitting.norms import reestimate_norms
 from workbench.pruning.planning import falling, walk
@@ -46,11 +48,16 @@ class Comparison:
     rows: tuple[Row, ...]
 
     def to_csv(self, path: str | Path) -> None:
-        """Write the rows as CSV, a column a field."""
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, [one.name for one in fields(Row)])
-            writer.writeheader()
-            writer.writerows(asdict(row) for row in self.rows)
+        """Write the rows as CSV, a column a field. Raises OSError; then what was there is as it was."""
+        write_together({expanded(path): self.csv().encode()})
+
+    def csv(self) -> str:
+        """The rows as the text of a CSV file, a column a field."""
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, [one.name for one in fields(Row)])
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in self.rows)
+        return text.getvalue()
 
     def to_markdown(self) -> str:
         """The rows as a table, the best score first."""

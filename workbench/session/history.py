@@ -19,6 +19,7 @@ from workbench.tuning.settings import Tuning
 
 MAIN = "main"
 Method = TypeVar("Method", bound=Callable[..., Any])
+Given = tuple[nn.Module, nn.Module] | None  # the present network, and its copy that was given away
 
 
 def one_at_a_time(method: Method) -> Method:
@@ -118,15 +119,23 @@ class History:
     """
 
     def __init__(self, state: State, step: Step):
-        self._lines = {MAIN: Line((Place(state),), (step,))}
-        self.branch = MAIN
-        self._held = ""
-        self._given: tuple[nn.Module, nn.Module] | None = None  # the present network, and its copy given away
+        self._all = MAIN, {MAIN: Line((Place(state),), (step,))}  # the present branch's name, every line
+        self.holding: dict[object, str] = {}  # who holds it, and why; who leaves takes itself out
+        self._given: Given = None
         self._changing = threading.RLock()
 
     @property
+    def branch(self) -> str:
+        return self._all[0]
+
+    @property
+    def _lines(self) -> dict[str, Line]:
+        return self._all[1]
+
+    @property
     def line(self) -> Line:
-        return self._lines[self.branch]
+        branch, lines = self._all
+        return lines[branch]
 
     @property
     def branches(self) -> dict[str, Line]:
@@ -160,8 +169,12 @@ class History:
             raise ValueError(f"no branch is called {name!r}; there are {', '.join(self._lines)}")
         return self._lines[name]
 
-    def _put(self, line: Line) -> None:
-        self._lines[self.branch] = line
+    def _become(self, branch: str, lines: dict[str, Line], given: Given) -> None:
+        """All that changes does so in one line, which Ctrl+C comes before or after."""
+        self._all, self._given = (branch, lines), given
+
+    def _put(self, line: Line, given: Given) -> None:
+        self._become(self.branch, self._lines | {self.branch: line}, given)
 
     # The network that is given away
 
@@ -189,24 +202,20 @@ class History:
             return
         if not _same(given[1], state.model):
             mine = copied(given[1])
-            self._given = mine, given[1]
-            self.replace_present(replace(state, model=mine, problems={}))
+            self._replace_present(replace(state, model=mine, problems={}), (mine, given[1]))
 
     # Holding
 
     @one_at_a_time
-    def hold(self, why: str) -> None:
-        """Until `release`, whatever goes to another state raises ValueError with the words `why`."""
+    def hold(self, who: object, why: str) -> None:
+        """While `who` is in `holding`, what goes to another state raises ValueError with the words `why`."""
         self.check_free()
-        self._held = why
-
-    def release(self) -> None:
-        self._held = ""
+        self.holding[who] = why
 
     def check_free(self) -> None:
         """Raises ValueError while it is held."""
-        if self._held:
-            raise ValueError(self._held)
+        for why in list(self.holding.values()):
+            raise ValueError(why)
 
     # Changing
 
@@ -227,20 +236,24 @@ class History:
             return replace(line, places=places, steps=steps)
 
         if self.position == 0:
-            self._lines = {name: amended(line) for name, line in self._lines.items()}
+            lines = {name: amended(line) for name, line in self._lines.items()}
+            self._become(self.branch, lines, self._given)
         else:
-            self._put(amended(self.line))
+            self._put(amended(self.line), self._given)
 
     @one_at_a_time
     def replace_present(self, state: State) -> None:
         """Put a state with another network in place of the present one, on the present line alone."""
+        self._replace_present(state, self._given)
+
+    def _replace_present(self, state: State, given: Given) -> None:
         line = self.line
         before = line.state(self.position - 1) if self.position else None
         choice = line.steps[self.position].choice
         places = list(line.places)
         places[self.position] = Place(state, None if before is None else folded(before, state, choice))
         self._pin(places, self.position + 1)
-        self._put(replace(line, places=tuple(places)))
+        self._put(replace(line, places=tuple(places)), given)
 
     def _pin(self, places: list[Place], position: int) -> None:
         """What was folded onto a state that is replaced is made whole before."""
@@ -261,8 +274,7 @@ class History:
             places.append(Place(state, folded(before, state, step.choice)))
             before = state
         steps = (*line.steps[:end], *(step for _, step in found))
-        self._given = None
-        self._put(Line(tuple(places), steps, len(places) - 1))
+        self._put(Line(tuple(places), steps, len(places) - 1), None)
 
     @one_at_a_time
     def goto(self, position: int) -> None:
@@ -272,8 +284,7 @@ class History:
             raise ValueError(f"the history has steps 0 to {len(self.line.steps) - 1}; got {position!r}")
         if position != self.position:
             self.settle()
-            self._given = None
-            self._put(self.line.at(position))
+            self._put(self.line.at(position), None)
 
     def before(self) -> int:
         """Where undo goes: one step back, or before the whole plan that the present step ends."""
@@ -306,9 +317,8 @@ class History:
             )
         self.settle()
         end, line = self.position + 1, self.line
-        self._lines[name] = Line(line.places[:end], line.steps[:end], self.position)
-        before, self.branch = self.branch, name
-        self._lines[before] = line.left()
+        new = Line(line.places[:end], line.steps[:end], self.position)
+        self._become(name, {**self._lines, self.branch: line.left(), name: new}, self._given)
 
     @one_at_a_time
     def switch(self, name: str) -> None:
@@ -317,10 +327,8 @@ class History:
         line = self.named(name)
         if name != self.branch:
             self.settle()
-            self._given = None
-            self._lines[name] = line.at(line.position)
-            before, self.branch = self.branch, name
-            self._lines[before] = self._lines[before].left()
+            here, there = self.line.left(), line.at(line.position)
+            self._become(name, {**self._lines, self.branch: here, name: there}, None)
 
     @one_at_a_time
     def rename(self, name: str) -> None:
@@ -328,7 +336,8 @@ class History:
         if name != self.branch:
             before = self.branch
             self.fork(name)
-            self._lines[name] = self._lines.pop(before)
+            kept = {other: line for other, line in self._lines.items() if other not in (before, name)}
+            self._become(name, kept | {name: self._lines[before]}, self._given)
 
     @one_at_a_time
     def drop(self, name: str) -> None:
@@ -336,7 +345,8 @@ class History:
         self.check_free()
         if name == self.branch or name not in self._lines:
             raise ValueError(f"{name!r} cannot be dropped: it is the present branch, or there is none of it")
-        del self._lines[name]
+        lines = {other: line for other, line in self._lines.items() if other != name}
+        self._become(self.branch, lines, self._given)
 
 
 def _same(a: nn.Module, b: nn.Module) -> bool:

@@ -19,6 +19,7 @@ from torch import nn
 from workbench.data.batches import as_batches, first_inputs
 from workbench.data.durable import SEAL, expanded
 from workbench.data.progress import Cancelled, Progress
+from workbench.data.surviving import surviving
 from workbench.examples.catalogue import load_example
 from workbench.export.folder import Point, export
 from workbench.fitting.norms import has_running_statistics
@@ -94,6 +95,13 @@ from workbench.tuning.finetuning import Loss, Report, Tuned, finetune
 from workbench.tuning.matching import Matching
 from workbench.tuning.settings import Tuning
 
+SMALLER = "give the data in smaller batches (a DataLoader with a smaller batch_size), or close other programs"
+FORGET = "forget branches that are no longer needed (drop), or close other notebooks and programs"
+FEWER = "take fewer groups or shares at a time, or give the data in smaller batches"
+SIMPLER = f"the reconstruction 'channel' or 'none', which runs no pass over the data; else {SMALLER}"
+TRAIN = (
+    "train with a smaller batch (Tuning(batch=…), or the batch_size of your own DataLoader), without match"
+)
 GIVEN = "data of your own"  # what data is called that nobody named, in place of an example's
 PROCEDURES = ("simultaneous", "sequential")
 Widths = Mapping[str, int] | BudgetPlan
@@ -132,6 +140,10 @@ class Session:
     nn.Module.
     """
 
+    @surviving(
+        "opening the network",
+        "give an example_input of fewer examples or a smaller size, or close other programs",
+    )
     def __init__(
         self,
         model: nn.Module,
@@ -327,6 +339,7 @@ class Session:
 
     # Measuring
 
+    @surviving("measuring", SMALLER)
     def measure(self, progress: Progress | None = None, cancel: Cancel | None = None) -> None:
         """Measure the moments of every group, and the original's score, in one pass over each data set.
 
@@ -343,6 +356,7 @@ class Session:
             self._history.amend(measured, replace(self.history[0], score=score))
         self._tell("measured")
 
+    @surviving("measuring again", SMALLER)
     def remeasure(self, progress: Progress | None = None, cancel: Cancel | None = None) -> None:
         """Measure the stale groups again, on the network as it stands. Raises as `measure` does."""
         self._state.check_measured()
@@ -354,6 +368,7 @@ class Session:
                 self._history.amend(refreshed(self._ground, self._state, progress, cancel))
         self._tell("measured")
 
+    @surviving("measuring gradients", SMALLER)
     def measure_gradients(
         self,
         data: Any = None,
@@ -380,6 +395,7 @@ class Session:
             self._history.amend(replace(state, statistics=state.statistics.updated(statistics), problems={}))
         self._tell("measured")
 
+    @surviving("looking at a spectrum", FORGET)
     def spectrum(self, name: str) -> Spectrum:
         """The spectrum of the group's present units. Raises ValueError, NotMeasuredError."""
         return self._state.problem(name).spectrum
@@ -390,6 +406,7 @@ class Session:
 
     # Choosing
 
+    @surviving("choosing units", FORGET)
     def preview(
         self,
         name: str,
@@ -430,6 +447,7 @@ class Session:
             self.remeasure()
         return restoring.choice_of(self._state, step)
 
+    @surviving("scoring", SMALLER)
     def evaluate(
         self,
         model: nn.Module | None = None,
@@ -441,12 +459,14 @@ class Session:
             return self._score(self._history.shown(), progress, cancel)
         return evaluate(model, self.evaluation, progress, cancel, reading=self._reading)
 
+    @surviving("trying a choice", SIMPLER)
     def try_choice(
         self, choice: Choice, progress: Progress | None = None, cancel: Cancel | None = None
     ) -> float | None:
         """The score that the network would have with `choice`; nothing is kept. Raises as `commit` does."""
         return self._score(self.pruned(choice, progress, cancel), progress, cancel)
 
+    @surviving("trying a choice", SIMPLER)
     def pruned(
         self, choice: Choice, progress: Progress | None = None, cancel: Cancel | None = None
     ) -> nn.Module:
@@ -456,6 +476,7 @@ class Session:
 
     # What the theory says
 
+    @surviving("comparing with the theory", SMALLER)
     def theory(
         self,
         name: str,
@@ -488,6 +509,7 @@ class Session:
             self._ground, self._state, name, width, lam, options, own, draws, progress, cancel, examples
         )
 
+    @surviving("comparing with the theory", SMALLER)
     def network_theory(
         self,
         lam: float | None = None,
@@ -515,6 +537,7 @@ class Session:
         choices = [step.choice for step in self._history.steps[1 : self.position + 1]]
         return network_as_committed(self._ground, self._state, choices, progress, cancel, examples)
 
+    @surviving("comparing with the theory", FORGET)
     def theory_sweep(
         self,
         name: str,
@@ -539,6 +562,7 @@ class Session:
 
     # Committing
 
+    @surviving("committing", SIMPLER)
     def commit(
         self,
         choice: Choice,
@@ -561,6 +585,7 @@ class Session:
 
     # Budgets
 
+    @surviving("planning", FORGET)
     def budget_groups(
         self,
         remeasure: bool = True,
@@ -590,6 +615,7 @@ class Session:
         self._state.check_measured()
         return predicted_losses(self._state, widths, Options(theta, selection), lam)
 
+    @surviving("planning", f"the rule 'equal', which looks at no spectrum; else {FORGET}")
     def plan(
         self,
         target: float,
@@ -633,6 +659,7 @@ class Session:
             self.example_input, options, lam, reference, progress, cancel,
         )  # fmt: skip
 
+    @surviving("committing a plan", SIMPLER)
     def commit_plan(
         self,
         widths: Widths,
@@ -673,6 +700,7 @@ class Session:
 
     # Comparing
 
+    @surviving("comparing", FEWER)
     def compare(
         self,
         budgets: Widths | Sequence[Widths],
@@ -701,6 +729,7 @@ class Session:
         )  # fmt: skip
         return Comparison(self.metric or "score", self.history[0].score, tuple(rows))
 
+    @surviving("looking at every group alone", FEWER)
     def sensitivity(
         self,
         shares: Sequence[float] = (0.75, 0.5, 0.25),
@@ -729,6 +758,7 @@ class Session:
 
     # Fitting and training again
 
+    @surviving("fitting again", SMALLER)
     def refit(self, progress: Progress | None = None, cancel: Cancel | None = None) -> Step:
         """Fit all layers around pruned groups once more to the original's outputs, and add it to the history.
 
@@ -743,6 +773,7 @@ class Session:
         )
         return step
 
+    @surviving("fine-tuning", TRAIN)
     def finetune(
         self,
         training: Any = None,
@@ -767,9 +798,11 @@ class Session:
         """
         tuning = tuning or Tuning()
         start = perf_counter()
-        with self._lock:
-            self._history.hold("fine-tuning is running: wait for its end, or stop it first")
+        holding = self._history.holding
+        mine = object()
         try:
+            with self._lock:
+                self._history.hold(mine, "fine-tuning is running: wait for its end, or stop it first")
             self._history.settle()
             state = self._state
             model = copy.deepcopy(state.model)  # is written into
@@ -785,17 +818,16 @@ class Session:
             )  # fmt: skip
             if not done.steps:
                 raise Cancelled("fine-tuning was cancelled before its first step; nothing was changed")
-        except BaseException:
-            self._history.release()
-            raise
-        if done.stopped:
-            tuning = replace(tuning, until=done.steps)
-        with self._lock:  # nobody comes between
-            self._history.release()
-            self._advance(
-                lambda ground, state: [tuned(ground, state, done.model, tuning)],
-                known=(done.score, perf_counter() - start),
-            )
+            if done.stopped:
+                tuning = replace(tuning, until=done.steps)
+            with self._lock:  # nobody comes between
+                holding.pop(mine, None)
+                self._advance(
+                    lambda ground, state: [tuned(ground, state, done.model, tuning)],
+                    known=(done.score, perf_counter() - start),
+                )
+        finally:
+            holding.pop(mine, None)  # nothing but this: a call of Python's own, Ctrl+C could come before
         return done
 
     @property
@@ -827,6 +859,7 @@ class Session:
         """Back to the original; redo can bring the commits back one by one."""
         self.goto(0)
 
+    @surviving("going to another state", FORGET)
     def goto(self, position: int) -> None:
         """To any step of the history; 0 is the original. Raises ValueError outside of it."""
         with self._lock:
@@ -853,18 +886,21 @@ class Session:
         """Every branch by name, with its steps."""
         return {name: line.steps for name, line in self._history.branches.items()}
 
+    @surviving("going to another state", FORGET)
     def fork(self, name: str) -> None:
         """Go on from here under another name; the present branch is kept as it is. Raises ValueError."""
         with self._lock:
             self._history.fork(name)
         self._tell("history")
 
+    @surviving("going to another state", FORGET)
     def switch(self, name: str) -> None:
         """To another branch, where it was left. Raises ValueError listing the branches."""
         with self._lock:
             self._history.switch(name)
         self._tell("history")
 
+    @surviving("forgetting a branch", FORGET)
     def drop(self, name: str) -> None:
         """Forget a branch that is not the present one. Raises ValueError."""
         with self._lock:
@@ -904,6 +940,7 @@ class Session:
         """Why nothing can be saved in the folder that this was opened from, in words; empty where it can."""
         return self._place.read_only
 
+    @surviving("saving", FORGET)
     def save(self, folder: str | Path, take_over: bool = False) -> None:
         """Write the session into `folder`: recipe, moments, every branch up to where it stands.
 
@@ -948,6 +985,7 @@ class Session:
         recipe = self._recipe_of(line, end)
         return SavedBranch(name, recipe, line.changed(end), fingerprint(model), weights, at)
 
+    @surviving("exporting", "the format 'safetensors' alone: programs (pt2, ONNX) are made in memory")
     def export(
         self,
         folder: str | Path,
@@ -975,6 +1013,7 @@ class Session:
         return export(point, folder, formats, progress, cancel, replace)
 
     @classmethod
+    @surviving("opening what was saved", FORGET)
     def open(
         cls,
         folder: str | Path,
@@ -1065,6 +1104,7 @@ class Session:
         except ValueError as error:
             raise RecipeError(f"{where} cannot be opened: {error}") from error
 
+    @surviving("opening what was saved", FORGET)
     def restore(
         self,
         statistics: Mapping[str, GroupStatistics],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import traitlets as t
 
+from workbench.data.durable import write_together
 from workbench.plots import figure_class, plot_comparison
 from workbench.pruning.comparing import Comparison
 from workbench.session.session import Session
@@ -153,12 +155,14 @@ def plain(values: np.ndarray) -> list:
 
 
 def write_comparison(comparison: Comparison, unpruned_macs: int, folder: Path) -> list[Path]:
-    """Write comparison.csv, .png and .svg, under a name with a number where these are there already."""
+    """Write comparison.csv, .png and .svg, under a name with a number where these are there already.
+
+    All three or none. Raises OSError.
+    """
     kinds, number = (".csv", ".png", ".svg"), 1
     while any((folder / (_numbered(number) + kind)).exists() for kind in kinds):
         number += 1
     files = [folder / (_numbered(number) + kind) for kind in kinds]
-    comparison.to_csv(files[0])
     figure = figure_class()(figsize=(7, 4))
     rows = comparison.rows
     plot_comparison(
@@ -169,8 +173,12 @@ def write_comparison(comparison: Comparison, unpruned_macs: int, folder: Path) -
         None if comparison.unpruned is None else (unpruned_macs, comparison.unpruned),
         figure.subplots(),
     )
+    contents = {files[0]: comparison.csv().encode()}
     for file in files[1:]:
-        figure.savefig(file, dpi=150)
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format=file.suffix[1:], dpi=150)
+        contents[file] = drawn.getvalue()
+    write_together(contents)
     return files
 
 
