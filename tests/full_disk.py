@@ -19,7 +19,7 @@ from workbench.widgets.compare_tab import write_comparison
 
 @contextmanager
 def room_for(count, number, told=None):
-    """Within: `os.write` takes `count` bytes in all and then fails with `number`; `told` collects what it took.
+    """Within: `os.write` takes `count` bytes in all and then fails with `number`; `told` notes it.
 
     As a real disk does, it takes the first part of what no longer fits.
     """

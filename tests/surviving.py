@@ -194,7 +194,7 @@ class After:
 
 
 def planned(name, home, draw):
-    """A moment for Ctrl+C of each line that an operation runs, as `draw` orders them, and what comes after."""
+    """A moment for Ctrl+C of each line that an operation runs, in the order of `draw`; what comes after."""
     operation, folder = OPERATIONS[name], home / "whole"
     session = _made(operation, folder)
     before = told_of(session)
