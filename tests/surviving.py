@@ -193,10 +193,15 @@ class After:
     files: str
 
 
+def planned_after(name, home):
+    """What an operation makes that nobody disturbs."""
+    return planned(name, home, random.Random(0))[1]
+
+
 def planned(name, home, draw):
     """A moment for Ctrl+C of each line that an operation runs, in the order of `draw`; what comes after."""
     operation, folder = OPERATIONS[name], home / "whole"
-    session = _made(operation, folder)
+    session = made_for(operation, folder)
     before = told_of(session)
     moments = moments_of(lambda: operation.run(session, folder), draw)
     files = held_in(folder, operation.writes) if operation.writes else ""
@@ -206,13 +211,13 @@ def planned(name, home, draw):
 def interrupted_once(name, moment, after, folder):
     """An operation with Ctrl+C at `moment`: the place, whether it was heard, what is wrong then in words."""
     operation = OPERATIONS[name]
-    session = _made(operation, folder)
+    session = made_for(operation, folder)
     given, process = session.model, about_process()
     place, heard = interrupted(lambda: operation.run(session, folder), moment)
     wrong = [
         f"the process's {what} are others" for what, is_ in about_process().items() if is_ != process[what]
     ]
-    wrong += held_by(session) + _other_than(session, after, given, operation, folder)
+    wrong += held_by(session) + other_than(session, after, given, operation, folder)
     if not wrong and told_of(session) == after.before:
         try:
             operation.run(session, folder)
@@ -225,14 +230,14 @@ def interrupted_once(name, moment, after, folder):
     return place, heard, wrong
 
 
-def _made(operation, folder):
+def made_for(operation, folder):
     session = operation.make()
     if operation.writes == "opened":
         session.save(folder)
     return session
 
 
-def _other_than(session, after, given, operation, folder):
+def other_than(session, after, given, operation, folder):
     """How a session is neither as before nor as after, in words."""
     now, wrong = told_of(session), []
     if now not in (after.before, after.session):

@@ -28,6 +28,7 @@ from workbench.data.claims import OWNER, Claim, claim, is_open
 from workbench.data.durable import make_folder, read_sealed, sealed, write_whole
 from workbench.export.kinds import RECIPE, TENSORS
 from workbench.session import store
+from workbench.session.ending import wait_at_end
 from workbench.session.of_what import examples_of, key_of
 from workbench.session.recipe import read_recipe
 from workbench.session.session import Session
@@ -95,6 +96,7 @@ class Autosave:
         mine = weakref.ref(session)
         me = weakref.WeakMethod(self._changed)
         self._leave = session.subscribe(lambda event: _tell(me, mine))
+        wait_at_end(self)
         if session.measured:
             self._changed(session)
 

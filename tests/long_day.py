@@ -1,0 +1,93 @@
+"""A day of work in a loop, and what grows in the process meanwhile; what commits take beside a network."""
+
+import gc
+import os
+import random
+import threading
+from pathlib import Path
+
+import torch
+from surviving import data, measured
+from torch import nn
+
+import workbench as wb
+from workbench.network.tensors import give_back_memory
+from workbench.session.autosave import Autosave
+from workbench.widgets.app import Workbench
+
+
+def resident():
+    """Bytes of this process that are in memory; Linux alone says so."""
+    gc.collect()
+    give_back_memory()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def open_files():
+    return len(os.listdir("/proc/self/fd"))
+
+
+def hour(session, home, draw):
+    """Commits, undos, branches, previews, plans, comparisons, saves, and a view opened and closed."""
+    saves, number = Autosave(session, home / "kept"), 0
+    view = Workbench(session, autosave=False)
+    for _ in range(6):
+        group = draw.choice([one for one in session.groups if one.prunable and one.width > 2])
+        for width in range(1, group.width):
+            session.preview(group.name, width=width)
+        session.commit(session.preview(group.name, width=group.width - 1))
+        number += 1
+    session.undo()
+    session.fork("another")
+    session.plan(300, "macs", "equal")
+    session.compare({"4": 2}, ("greedy",), ("none",))
+    session.save(home / "saved")
+    wb.Session.open(home / "saved", session.original, data(), data())
+    saves.wait()
+    saves.close()
+    view.close()
+    session.reset()
+    session.switch("main")
+    session.drop("another")
+    session.reset()
+    return number
+
+
+def day(hours, home, seed):
+    """Resident bytes, threads and open files after each of so many `hour`s on one session."""
+    session, draw, found = measured(), random.Random(seed), []
+    for _ in range(hours):
+        hour(session, home, draw)
+        found.append((resident(), threading.active_count(), open_files()))
+    return found
+
+
+def growth(found):
+    """The most that the last third has over the most of the one before, each of what `day` counts."""
+    third = len(found) // 3
+    middle, last = found[third : 2 * third], found[2 * third :]
+    return [max(one[i] for one in last) - max(one[i] for one in middle) for i in range(3)]
+
+
+def wide_network(parameters):
+    """A perceptron of about so many parameters, one layer of which is nearly all of it."""
+    width = int((parameters / 2) ** 0.5)
+    torch.manual_seed(0)
+    layers = [nn.Linear(31, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)]
+    return nn.Sequential(*layers, nn.ReLU(), nn.Linear(width, 7)).eval()
+
+
+def taken_by_commits(network, inputs, commits):
+    """Bytes that so many commits take beside what the measured session has, and the bytes of one network."""
+    session = wb.Session(network, inputs)
+    session.measure()
+    names = [group.name for group in session.groups if group.prunable]
+    session.preview(names[0], width=session.group(names[0]).width - 1)
+    before = resident()
+    for number in range(commits):
+        name = names[number % len(names)]
+        session.commit(session.preview(name, width=session.group(name).width - 8))
+    for name in names:  # as it is behind the last look at a spectrum
+        session.group(name)
+    after, size = resident(), sum(p.nbytes for p in session.original.parameters())
+    return after - before, size
