@@ -5,8 +5,6 @@ import sys
 import pytest
 from jupyter_client.manager import KernelManager
 
-
-
 from workbench.session.autosave import runs
 
 WORK = """

@@ -29,11 +29,14 @@ from workbench.serve.launch import (
     NOTEBOOK,
     OwnKernelSpecs,
     announce,
+    culling,
     end_at_hang_up,
     free_port,
     new_token,
     write_private,
 )
+
+PAGE_GONE = 3600  # seconds that a kernel waits for a page that did not say that it closed
 
 # Voilà's page links icon fonts on a public network; an address without content loads nothing.
 TEMPLATE = """{% extends "voila/templates/lab/index.html.j2" %}
@@ -109,7 +112,8 @@ def serve_app(notebooks: Path, port: int | None = None, open_browser: bool = Tru
         (Path(folder) / "index.html.j2").write_text(TEMPLATE, encoding="utf-8")
         page = Page.instance()
         page.template_folder = folder
-        page.update_config(Config(TokenIdentity=identity_settings(token)))
+        kernels = culling(PAGE_GONE)
+        page.update_config(Config(TokenIdentity=identity_settings(token), MappingKernelManager=kernels))
         page.initialize([str(notebooks / NOTEBOOK), *_arguments(port, token)])
         end_at_hang_up()
         # Three times the interval is the default, which tornado refuses with a warning.

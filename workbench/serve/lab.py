@@ -31,6 +31,7 @@ from workbench.serve.launch import (
     NOTEBOOK,
     OwnKernelSpecs,
     announce,
+    culling,
     end_at_hang_up,
     free_port,
     new_token,
@@ -39,6 +40,7 @@ from workbench.serve.launch import (
 from workbench.serve.saving import keep_picture
 
 WORKSPACE = "workbench"
+NOTEBOOK_GONE = 24 * 3600  # seconds: other notebooks' variables are nowhere but in their kernel
 
 LAB_SETTINGS: dict[str, dict[str, Any]] = {
     "@jupyterlab/application-extension:shell": {"dockPanelPadding": False},
@@ -139,7 +141,8 @@ def serve_lab(
         settings, workspaces = Path(folder) / "settings", Path(folder) / "workspaces"
         _write_settings(settings, Path(LabApp().app_dir) / "settings")
         _write_layout(workspaces)
-        server = LabServer.instance(jpserver_extensions={"jupyterlab": True})
+        kernels = Config(MappingKernelManager=culling(NOTEBOOK_GONE))  # where the user's files do not say
+        server = LabServer.instance(jpserver_extensions={"jupyterlab": True}, config=kernels)
         server.pinned = server_settings(notebooks, port, token)
         server.pinned.LabServer.update(open_browser=open_browser, default_url=path)
         server.pinned.LabApp = Config(

@@ -10,6 +10,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ipykernel.kernelspec import RESOURCES, get_kernel_dict
 from jupyter_client.kernelspec import NATIVE_KERNEL_NAME, KernelSpec, KernelSpecManager
@@ -45,6 +46,19 @@ class OwnKernelSpecs(KernelSpecManager):
             kernel["argv"].insert(1, "-P")
             return KernelSpec(resource_dir=RESOURCES, **kernel)
         return super().get_kernel_spec(kernel_name)
+
+
+def culling(seconds: int) -> dict[str, Any]:
+    """When kernels end that nobody sees: settings of MappingKernelManager.
+
+    Args:
+        seconds: that a kernel has computed nothing, and no page has been connected to it.
+
+    Returns:
+        Values for that section of a configuration. A session keeps itself, and a kernel that is told to end
+        first writes what is left to write.
+    """
+    return {"cull_idle_timeout": seconds, "cull_interval": min(300, seconds)}
 
 
 def new_token() -> str:
