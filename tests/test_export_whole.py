@@ -9,9 +9,9 @@ from contextlib import suppress
 import pytest
 from crashes import Images, before_each, flipped, tree
 from exports import as_earlier, small_session
+from full_disk import room_for
 from labelled import same
 from networks import conv_net
-from safetensors.torch import save_file
 
 import workbench as wb
 from workbench.data import durable
@@ -124,17 +124,11 @@ def test_a_disk_that_fails_at_any_moment_leaves_the_export_before(tmp_path, name
     assert "model.pt2" not in tree(folder)
 
 
-def test_weights_onto_a_full_disk_leave_the_export_before(tmp_path, monkeypatch):
+def test_weights_onto_a_full_disk_leave_the_export_before(tmp_path):
     session = exported(tmp_path / "out")
     before = tree(tmp_path)
 
-    def full(tensors, path, metadata):
-        save_file(tensors, path, metadata)
-        os.truncate(path, 999)
-        raise OSError(errno.ENOSPC, "no space left")
-
-    monkeypatch.setattr(export_module, "save_file", full)
-    with pytest.raises(OSError, match="no space left"):
+    with room_for(999, errno.ENOSPC), pytest.raises(OSError, match=r"out/model\.safetensors"):
         session.export(tmp_path / "out")
     assert tree(tmp_path) == before
 

@@ -74,8 +74,8 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
     except BaseException as error:
         with suppress(OSError):
             os.unlink(aside)
-        if isinstance(error, OSError):  # of writing, Python itself names no file
-            error.filename, error.filename2 = str(path), None
+        if isinstance(error, OSError) and error.errno is not None:  # of writing, Python names no file
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 
