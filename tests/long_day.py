@@ -69,12 +69,13 @@ def growth(found):
     return [max(one[i] for one in last) - max(one[i] for one in middle) for i in range(3)]
 
 
-def wide_network(parameters):
-    """A perceptron of about so many parameters, one layer of which is nearly all of it."""
-    width = int((parameters / 2) ** 0.5)
+def wide_network(parameters, width=2048):
+    """A perceptron of about so many parameters, in layers of `width`."""
     torch.manual_seed(0)
-    layers = [nn.Linear(31, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)]
-    return nn.Sequential(*layers, nn.ReLU(), nn.Linear(width, 7)).eval()
+    layers = [nn.Linear(31, width), nn.ReLU()]
+    for _ in range(round(parameters / width**2)):
+        layers += [nn.Linear(width, width), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(width, 7)).eval()
 
 
 def taken_by_commits(network, inputs, commits):
@@ -87,7 +88,5 @@ def taken_by_commits(network, inputs, commits):
     for number in range(commits):
         name = names[number % len(names)]
         session.commit(session.preview(name, width=session.group(name).width - 8))
-    for name in names:  # as it is behind the last look at a spectrum
-        session.group(name)
     after, size = resident(), sum(p.nbytes for p in session.original.parameters())
     return after - before, size
