@@ -8,6 +8,7 @@ import msgspec
 import pytest
 import torch
 from states import PATIENCE, failing, idle, message, small_session
+from states_kept import committed, fresh, settled, shown, tensors
 
 from workbench.data.durable import sealed, write_whole
 from workbench.session import store
@@ -15,35 +16,6 @@ from workbench.session.autosave import ABOUT, runs
 from workbench.session.session import Session
 from workbench.widgets.beside import brought_back
 from workbench.widgets.recovery import LEFT
-from workbench.widgets.state import WorkbenchState
-
-
-def shown(session, root, **options):
-    return idle(WorkbenchState(session, autosave=root, **options))
-
-
-def fresh():
-    session = small_session()
-    session.measure()
-    return session
-
-
-def settled(state):
-    idle(state)
-    state._saves.wait(PATIENCE)
-    return state
-
-
-def committed(state, layer="0", width=9):
-    state.choose(layer)
-    state.width = width
-    idle(state)
-    state.commit()
-    return settled(state)
-
-
-def tensors(session):
-    return {name: tensor.clone() for name, tensor in session.model.state_dict().items()}
 
 
 def test_it_is_offered_and_taken_up_with_what_was_set_beside_it(tmp_path):
