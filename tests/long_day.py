@@ -78,15 +78,22 @@ def wide_network(parameters, width=2048):
     return nn.Sequential(*layers, nn.Linear(width, 7)).eval()
 
 
+def in_tensors():
+    """Bytes of all tensors that are alive in this process; what is shared counts once."""
+    gc.collect()
+    alive = [one for one in gc.get_objects() if type(one) in (torch.Tensor, nn.Parameter)]
+    storages = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in alive}
+    return sum(storages.values())
+
+
 def taken_by_commits(network, inputs, commits):
-    """Bytes that so many commits take beside what the measured session has, and the bytes of one network."""
+    """Bytes of tensors that so many commits take beside the measured session's, and those of one network."""
     session = wb.Session(network, inputs)
     session.measure()
     names = [group.name for group in session.groups if group.prunable]
-    session.preview(names[0], width=session.group(names[0]).width - 1)
-    before = resident()
+    before = in_tensors()
     for number in range(commits):
         name = names[number % len(names)]
         session.commit(session.preview(name, width=session.group(name).width - 8))
-    after, size = resident(), sum(p.nbytes for p in session.original.parameters())
+    after, size = in_tensors(), sum(p.nbytes for p in session.original.parameters())
     return after - before, size
