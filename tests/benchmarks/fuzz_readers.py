@@ -30,6 +30,7 @@ from sessions import TARGETS
 
 from workbench.data.blobs import SUFFIX
 from workbench.data.checkpoints import load_checkpoint
+from workbench.data.claims import OPEN, OWNER
 from workbench.data.durable import SEAL, digest, sealed
 from workbench.data.loading import load_data
 from workbench.data.plain_json import parsed
@@ -217,7 +218,8 @@ SEALED = {
 
 def files_of(folder: Path) -> list[Path]:
     """The files that a reader reads; what an export says to people apart."""
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "README.md")
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "README.md")
+    return sorted(path for path in files if not path.name.startswith((OWNER, OPEN)))  # who has it open
 
 
 def damaged(content: bytes, draw: random.Random) -> bytes:
