@@ -30,7 +30,8 @@ from workbench.session.of_what import examples_of, key_of
 from workbench.session.recipe import RecipeError
 
 CHILD = """
-import sys, time
+import sys, time, torch
+torch.set_num_threads(1)
 sys.path[:0] = {path!r}
 from pathlib import Path
 from stored import first, further

@@ -17,7 +17,8 @@ from workbench.session import place
 from workbench.session.session import Session
 
 CHILD = """
-import sys
+import sys, torch
+torch.set_num_threads(1)
 sys.path[:0] = {path!r}
 from stored import first, further, opened
 from workbench.data.durable import FolderInUseError

@@ -5,7 +5,7 @@ import random
 import pytest
 from surviving import OPERATIONS, interrupted_once, planned
 
-EACH = 2  # lines of each operation; the command tries hundreds
+EACH = 1  # lines of each operation; the command tries hundreds
 
 
 # Where it arrives in a finalizer, Python itself goes on.

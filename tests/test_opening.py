@@ -158,7 +158,7 @@ DAMAGE = [
     (lambda r: r["model"].update(fingerprint=7), r"'\$\.model\.fingerprint'"),
     (lambda r: r.update(procedure="both"), r"'both' - at '\$\.procedure'"),
     (tuned(epochs="1"), r"\$\.steps\[3\]\.tuning\.epochs"),
-    (tuned(ratio=1), r"unknown settings ratio.*\[3\]\.tuning"),
+    (tuned(ratio=1), r"unknown settings 'ratio'.*\[3\]\.tuning"),
     (tuned(epochs=-1), r"epochs must be a positive"),
 ]
 

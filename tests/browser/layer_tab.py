@@ -55,6 +55,14 @@ def settle(bench):
     expect(bench.find("cancel")).to_be_hidden(timeout=MEASURED)
 
 
+def put_off(bench):
+    """Answer the line that offers an earlier session, where it stands: it makes the page longer."""
+    expect(bench.find("cancel")).to_be_hidden(timeout=MEASURED)
+    if bench.find("offer").is_visible():
+        bench.find("put-off").click()
+    expect(bench.find("offer")).to_be_hidden()
+
+
 def number(bench, testid):
     return float(bench.find(testid).get_attribute("data-value"))
 

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from layer_tab import put_off
 from notebook_page import expect_measured
 from own_networks import CUT, NETS, OVERLAPPING, PATIENCE, load, loaded, opened, settle
 from playwright.sync_api import expect
@@ -281,6 +282,7 @@ def test_what_targets_cannot_tell_is_asked_for_and_answered_by_keyboard(bench):
 
 def test_the_load_card_is_whole_where_the_page_is_narrow(bench):
     wide = bench.page.viewport_size
+    put_off(bench)
     bench.page.set_viewport_size({"width": 700, "height": 900})
     try:
         bench.find("load").click()

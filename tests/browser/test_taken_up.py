@@ -125,7 +125,7 @@ def test_a_model_loaded_by_mistake_is_one_click_away(notebook):
     one = notebook(*CELLS)
     made = three_layers(one)
     one.find("model-select").select_option("nn3-mnist")
-    expect(one.find("offer")).to_contain_text("digits-cnn, 3 steps, left for another model", timeout=MEASURED)
+    expect(one.find("offer")).to_contain_text("digits-cnn, 3 steps, left for another", timeout=MEASURED)
     one.screenshot("left")
     one.find("take-up").click()
     expect(one.page.locator(".wbw-step")).to_have_count(5, timeout=MEASURED)

@@ -8,6 +8,7 @@ from layer_tab import (
     drag_lam_to,
     drawn,
     number,
+    put_off,
     readouts,
     relative_lam,
     settle,
@@ -312,6 +313,7 @@ def test_sequential_marks_the_layers_downstream_and_measures_them_again(bench):
     bench.find("procedure-select").select_option("sequential")
     expect(bench.find("procedure-select")).to_be_enabled(timeout=MEASURED)
     settle(bench)
+    put_off(bench)
     bench.find("layer-conv2").click()
     settle(bench)
     bench.find("commit").click()
@@ -386,6 +388,7 @@ def test_another_question_or_a_click_elsewhere_closes_the_first(bench):
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
 def test_nothing_is_cut_off_at_1280_by_800(bench, theme):
     bench.theme(theme)
+    put_off(bench)
     bench.page.wait_for_timeout(300)
     assert bench.page.evaluate(OVERFLOW) == {"cut": [], "wide": [], "clipped": []}
     bench.screenshot("workbench-" + theme.split()[-1].lower())

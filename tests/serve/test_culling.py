@@ -46,7 +46,7 @@ def until(found):
     return None
 
 
-@pytest.mark.parametrize("command", NAMES)
+@pytest.mark.parametrize("command", ["app"])  # lab's takes the same setting, looked at below
 def test_a_kernel_whose_page_is_gone_ends(command, tmp_path):
     cell = nbformat.v4.new_code_cell("1 + 1")
     metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}

@@ -91,7 +91,7 @@ def test_another_model_leaves_the_steps_one_click_away(tmp_path, monkeypatch):
     message(state, "load", name="digits-cnn")
     settled(state)
     assert state.session is not session
-    assert state.offers[0] == {"run": LEFT, "words": "small, 1 step, left for another model", "lost": ""}
+    assert state.offers[0] == {"run": LEFT, "words": "small, 1 step, left for another session", "lost": ""}
     assert len(state.offers) == 1  # not again as a run
     message(state, "take_up", run=LEFT)
     settled(state)
@@ -132,7 +132,7 @@ def test_a_saved_session_is_opened_in_place_of_the_present_one(tmp_path):
     settled(state)
     assert state.error == ""
     assert all(torch.equal(one, made[name]) for name, one in tensors(state.session).items())
-    assert state.offers[0]["words"] == "small, 1 step, left for another model"
+    assert state.offers[0]["words"] == "small, 1 step, left for another session"
 
 
 def test_one_of_another_model_says_what_to_load(tmp_path):

@@ -74,7 +74,7 @@ class TestTunings:
             ({"rate": ""}, "rate must be a number"),
             ({"rate": "-1"}, "rate must be a positive number"),
             ({"distill": "2"}, "distill is a share"),
-            ({"amount": "inf"}, "epochs must be a positive number"),
+            ({"amount": "inf"}, "epochs must be 100,000 or less"),
             ({"unit": "weeks"}, "epochs or steps"),
         ],
     )

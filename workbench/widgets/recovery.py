@@ -1,4 +1,4 @@
-"""What was there before: sessions that kept themselves, one left for another model, one in a folder."""
+"""What was there before: sessions that kept themselves, one left for another session, one in a folder."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from workbench.widgets.traits import synced
 
 OFFERED = 3  # earlier sessions, at most
 RECENT = 86400.0  # seconds in which one of another model is offered
-LEFT = "left"  # what the session is called that was left for another model; those before it have a number
+LEFT = "left"  # what the session is called that was left for another session; those before it have a number
 LOSING = (  # commands whose step is lost where the process ends before they do
     "measure", "commit", "commit_plan", "finetune", "refit", "undo", "redo", "reset", "goto", "fork",
     "switch", "drop", "plan", "compare", "sweep_groups",
@@ -46,7 +46,7 @@ LOSING = (  # commands whose step is lost where the process ends before they do
 
 @dataclass(frozen=True, eq=False)
 class _Left:
-    """A session that was left for another model, with what was beside it; it is kept as before."""
+    """A session that was left for another session, with what was beside it; it is kept as before."""
 
     session: Session
     how: dict[str, Any]
@@ -157,7 +157,7 @@ class Recovery(t.HasTraits):
     def _find_offers(self, session: Session) -> None:
         left = list(self._behind)
         offers = [
-            {"run": _called(index), "words": f"{_brief(one)}, left for another model", "lost": ""}
+            {"run": _called(index), "words": f"{_brief(one)}, left for another session", "lost": ""}
             for index, one in enumerate(left)
         ]
         found: dict[str, Run] = {}
