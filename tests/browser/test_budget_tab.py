@@ -6,26 +6,13 @@ import statistics
 
 import numpy as np
 import pytest
+from own_networks import NETS
 from painting import PAINTED
 from playwright.sync_api import expect
 from tabs import CUT, PATIENCE, set_width, settle, to_budget
 
 from workbench.session.session import Session
 
-NETS = """
-from torch import nn
-
-class Encoder(nn.Module):
-    def __init__(self, layers=30):
-        super().__init__()
-        self.embed = nn.Linear(11, 12)
-        layer = nn.TransformerEncoderLayer(12, 4, 17, batch_first=True, dropout=0.0)
-        self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
-        self.head = nn.Linear(12, 3)
-
-    def forward(self, x):
-        return self.head(self.encoder(self.embed(x)).mean(1))
-"""
 # Notes for every move of the λ slider how long it took from when the page had it to its frame drawn.
 WATCH = f"""() => {{{PAINTED}
   const find = id => document.querySelector(`[data-testid=${{id}}]`);

@@ -20,13 +20,16 @@ CELLS = (
 )
 
 
-@pytest.fixture(scope="module")
-def kept_lab(tmp_path_factory):
-    """A running `workbench lab` whose sessions keep themselves in a folder of its own."""
-    folder = tmp_path_factory.mktemp("kept-lab")
-    server = Server("lab", folder, WORKBENCH_AUTOSAVE=str(folder / "runs"))
+def keeping(command, folder):
+    """A running server whose sessions keep themselves in a folder of its own."""
+    server = Server(command, folder, WORKBENCH_AUTOSAVE=str(folder / "runs"))
     yield server
     assert server.stop() == 0, server.output
+
+
+@pytest.fixture(scope="module")
+def kept_lab(tmp_path_factory):
+    yield from keeping("lab", tmp_path_factory.mktemp("kept-lab"))
 
 
 @pytest.fixture
@@ -137,10 +140,7 @@ def test_a_model_loaded_by_mistake_is_one_click_away(notebook):
 
 @pytest.fixture(scope="module")
 def kept_app(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("kept-app")
-    server = Server("app", folder, WORKBENCH_AUTOSAVE=str(folder / "runs"))
-    yield server
-    assert server.stop() == 0, server.output
+    yield from keeping("app", tmp_path_factory.mktemp("kept-app"))
 
 
 def test_a_page_that_is_loaded_again_offers_what_was_there(context, kept_app):

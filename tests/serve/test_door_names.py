@@ -34,6 +34,14 @@ def test_a_name_is_of_this_machine(host, local):
     assert is_local(host) is local
 
 
+def request(method, headers):
+    return HTTPServerRequest(
+        headers=HTTPHeaders({"Host": "127.0.0.1:8888", **headers}),
+        start_line=RequestStartLine(method, "/", "HTTP/1.1"),
+        connection=SimpleNamespace(context=None),
+    )
+
+
 def fetch(of, mode, what):
     return {"Sec-Fetch-Site": of, "Sec-Fetch-Mode": mode, "Sec-Fetch-Dest": what}
 
@@ -59,12 +67,7 @@ def fetch(of, mode, what):
     ],
 )
 def test_a_request_of_another_page_is_seen(method, headers, foreign):
-    request = HTTPServerRequest(
-        headers=HTTPHeaders({"Host": "127.0.0.1:8888", **headers}),
-        start_line=RequestStartLine(method, "/", "HTTP/1.1"),
-        connection=SimpleNamespace(context=None),
-    )
-    assert is_foreign(request) is foreign
+    assert is_foreign(request(method, headers)) is foreign
 
 
 @pytest.mark.parametrize(
@@ -78,9 +81,4 @@ def test_a_request_of_another_page_is_seen(method, headers, foreign):
     ],
 )
 def test_who_is_led_here_by_another_page_is_seen(method, headers, led):
-    request = HTTPServerRequest(
-        headers=HTTPHeaders({"Host": "127.0.0.1:8888", **headers}),
-        start_line=RequestStartLine(method, "/", "HTTP/1.1"),
-        connection=SimpleNamespace(context=None),
-    )
-    assert is_led_here(request) is led
+    assert is_led_here(request(method, headers)) is led

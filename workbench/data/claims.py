@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import msgspec
 from filelock import FileLock, Timeout
 
-from workbench.data.durable import FolderInUseError, read_sealed, sealed, write_whole
+from workbench.data.durable import FolderInUseError, is_held, read_sealed, sealed, write_whole
 
 OWNER = ".owner"
 OPEN = ".open-"
@@ -168,13 +168,11 @@ def _is_held(path: Path) -> bool:
         return False
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    except _CANNOT:
+        return is_held(lock)
+    except OSError:
         return False
-    lock.release()
-    return False
+    finally:
+        lock.release()
 
 
 def _clear(folder: Path) -> None:

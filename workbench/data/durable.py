@@ -195,19 +195,27 @@ def locked(folder: Path, patience: float | None = None) -> Iterator[None]:
         lock.release()
 
 
+def is_held(lock: FileLock) -> bool:
+    """Whether somebody else has the lock; else it is taken, but on a disk that knows none. Raises OSError."""
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    except NotImplementedError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+    return False
+
+
 def _acquired(lock: FileLock, path: Path) -> bool:
     """Take the lock where it is free, and where its file is not just being taken away by who had it."""
     for _ in range(2):  # the first time the file may not be there
         before = _inode(path)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
+        if is_held(lock):
             return False
-        except NotImplementedError:
-            return True
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
+        if not lock.is_locked:  # on a disk that knows none
             return True
         if before is not None and before == _inode(path):
             return True
