@@ -14,7 +14,8 @@ from surviving import grown, held_in, measured
 from workbench.data.claims import OPEN, OWNER
 from workbench.export import folder as exporting
 from workbench.page.writing import write_page
-from workbench.session.autosave import Autosave, runs
+from workbench.session.autosave import Autosave
+from workbench.session.runs import runs
 from workbench.widgets.compare_tab import write_comparison
 
 WHO = shutil.ignore_patterns(f"{OPEN}*", OWNER)  # who has a folder open: may go at any moment

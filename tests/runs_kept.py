@@ -1,6 +1,7 @@
 """A session that keeps itself below a folder, for the tests."""
 
-from workbench.session.autosave import Autosave, runs
+from workbench.session.autosave import Autosave
+from workbench.session.runs import runs
 
 
 def kept(session, root, **options):

@@ -18,16 +18,10 @@ from stored import equal, first, further, opened, steps_of, values
 
 from workbench.data import blobs
 from workbench.session import store
-from workbench.session.autosave import (
-    ABOUT,
-    Autosave,
-    autosave_of,
-    run_in,
-    runs,
-    taken_up,
-)
+from workbench.session.autosave import Autosave, autosave_of
 from workbench.session.of_what import examples_of, key_of
 from workbench.session.recipe import RecipeError
+from workbench.session.runs import ABOUT, run_in, runs, taken_up
 
 CHILD = """
 import sys, time, torch

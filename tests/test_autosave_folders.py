@@ -9,12 +9,8 @@ from runs_kept import kept, only_run
 from stored import equal, first, further, steps_of
 
 from workbench.data.claims import in_use, is_open
-from workbench.session.autosave import (
-    run_in,
-    runs,
-    taken_up,
-)
 from workbench.session.kept_in import root_folder
+from workbench.session.runs import run_in, runs, taken_up
 
 
 def test_runs_that_are_over_go_where_they_have_no_steps_or_are_too_many(tmp_path):

@@ -29,7 +29,8 @@ import workbench as wb
 from workbench.data.durable import LOCK
 from workbench.export.architecture import load_pruned
 from workbench.session import store
-from workbench.session.autosave import Autosave, run_in, taken_up
+from workbench.session.autosave import Autosave
+from workbench.session.runs import run_in, taken_up
 from workbench.tuning.settings import Tuning
 
 SHORT, LONG = 0.002, 0.4  # seconds from a process's first word to its end

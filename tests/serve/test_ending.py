@@ -5,7 +5,7 @@ import sys
 import pytest
 from jupyter_client.manager import KernelManager
 
-from workbench.session.autosave import runs
+from workbench.session.runs import runs
 
 WORK = """
 import sys

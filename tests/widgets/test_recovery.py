@@ -12,7 +12,7 @@ from states_kept import committed, fresh, settled, shown, tensors
 
 from workbench.data.durable import sealed, write_whole
 from workbench.session import store
-from workbench.session.autosave import ABOUT, runs
+from workbench.session.runs import ABOUT, runs
 from workbench.session.session import Session
 from workbench.widgets.beside import brought_back
 from workbench.widgets.recovery import LEFT

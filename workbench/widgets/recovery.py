@@ -15,19 +15,11 @@ import traitlets as t
 
 from workbench.data.claims import in_use
 from workbench.session import store
-from workbench.session.autosave import (
-    LONG,
-    Autosave,
-    Run,
-    autosave_of,
-    made_beside,
-    run_in,
-    runs,
-    taken_up,
-)
+from workbench.session.autosave import Autosave, autosave_of
 from workbench.session.kept_in import root_folder
 from workbench.session.of_what import examples_of, key_of
 from workbench.session.recipe import RecipeError
+from workbench.session.runs import Run, in_words, made_beside, run_in, runs, taken_up
 from workbench.session.session import GIVEN, Session
 from workbench.widgets.beside import FOUND, PLANNED, SET, brought_back, place_of, screen_of
 from workbench.widgets.folders import folder_for
@@ -304,13 +296,9 @@ def _is_of(recipe: Mapping[str, Any], session: Session) -> bool:
 
 
 def _brief(left: _Left) -> str:
-    session = left.session
-    steps = max(len(steps) for steps in session.branches.values()) - 1
-    branches = len(session.branches)
-    name = session.name if len(session.name) <= LONG else f"{session.name[: LONG - 1]}…"
-    words = f"{name}, {steps} step{'s' * (steps != 1)}"
-    words += f", {branches} branches" if branches > 1 else ""
-    return ", ".join([words, *([] if steps else made_beside(left.screen))])
+    branches = left.session.branches
+    steps = max(len(steps) for steps in branches.values()) - 1
+    return in_words(left.session.name, steps, len(branches), left.screen)
 
 
 def _offer(run: Run, now: float, other_examples: bool) -> dict[str, str]:

@@ -21,7 +21,7 @@ from workbench.examples.catalogue import example_names
 from workbench.pruning.choice import DEFAULT_THETA
 from workbench.pruning.problem import NotMeasuredError
 from workbench.pruning.state import StaleMomentsError
-from workbench.session.autosave import Run
+from workbench.session.runs import Run
 from workbench.session.session import Session
 from workbench.spectral.bounds import suggested_width
 from workbench.widgets.branches import Branches
