@@ -4,8 +4,8 @@ import gc
 import os
 import random
 import threading
-from pathlib import Path
 
+import psutil
 import torch
 from surviving import data, measured
 from torch import nn
@@ -17,14 +17,16 @@ from workbench.widgets.app import Workbench
 
 
 def resident():
-    """Bytes of this process that are in memory; Linux alone says so."""
+    """Bytes of this process that are in memory."""
     gc.collect()
     give_back_memory()
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return psutil.Process().memory_info().rss
 
 
 def open_files():
-    return len(os.listdir("/proc/self/fd"))
+    """Files, sockets and the like that this process has open."""
+    process = psutil.Process()
+    return process.num_handles() if os.name == "nt" else process.num_fds()
 
 
 def hour(session, home, draw):

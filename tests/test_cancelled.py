@@ -1,7 +1,6 @@
 """Cancelled at any moment, an operation leaves the session to the bit; a day's work leaves nothing behind."""
 
 import random
-import sys
 
 import pytest
 from cancelling import CANCELLED, cancelled_once, moments_to_cancel
@@ -19,7 +18,6 @@ def test_what_is_cancelled_is_as_before_or_done(name, tmp_path):
         assert not wrong, f"{how}: {wrong}"
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only there a process says what it has open")
 def test_hours_of_work_leave_no_thread_and_no_file_open(tmp_path):
     _, threads, files = growth(day(6, tmp_path, 0))
     assert (threads, files) <= (0, 0)

@@ -55,6 +55,11 @@ def settle(bench):
     expect(bench.find("cancel")).to_be_hidden(timeout=MEASURED)
 
 
+def expect_whole(bench):
+    """Nothing stands outside its panel or the window, scrolls sideways, or has its words cut off."""
+    assert bench.page.evaluate(OVERFLOW) == {"cut": [], "wide": [], "clipped": []}
+
+
 def put_off(bench):
     """Answer the line that offers an earlier session, where it stands: it makes the page longer."""
     expect(bench.find("cancel")).to_be_hidden(timeout=MEASURED)

@@ -3,10 +3,10 @@
 import pytest
 from layer_tab import (
     MEASURED,
-    OVERFLOW,
     WATCH_LAM,
     drag_lam_to,
     drawn,
+    expect_whole,
     number,
     put_off,
     readouts,
@@ -207,11 +207,11 @@ def test_the_panel_says_what_lam_is_for_where_the_fit_caps_it(bench, theme):
         expect(bench.find("score-try")).to_have_text(
             "The fit takes λ up to 10⁻⁶ Tr Σ: above, λ only chooses width and units."
         )
-        assert bench.page.evaluate(OVERFLOW) == {"cut": [], "wide": [], "clipped": []}
+        expect_whole(bench)
     bench.find("selection").select_option("magnitude-l2")
     expect(bench.find("lam-use")).to_have_text("of Tr Σ, for the width alone")
     expect(bench.find("score-try")).to_contain_text("λ only chooses the width.")
-    assert bench.page.evaluate(OVERFLOW) == {"cut": [], "wide": [], "clipped": []}
+    expect_whole(bench)
     settle(bench)
     bench.screenshot("lam-use-" + theme.split()[-1].lower())
     bench.find("selection").select_option("greedy")
@@ -232,7 +232,7 @@ def test_try_shows_a_score_and_keeps_nothing(bench):
     expect(bench.find("score-try")).to_contain_text("nothing kept", timeout=MEASURED)
     assert 0 < number(bench, "score-try") <= 1
     bench.screenshot("try")
-    assert bench.page.evaluate(OVERFLOW) == {"cut": [], "wide": [], "clipped": []}
+    expect_whole(bench)
     assert bench.kernel("Out[1].session.parameters") == before
     assert bench.kernel("Out[1].session.position") == "0"
 
@@ -321,7 +321,7 @@ def test_sequential_marks_the_layers_downstream_and_measures_them_again(bench):
     bench.find("layer-fc1").click()
     expect(bench.page.get_by_text("measured before the commit to conv2").first).to_be_visible()
     bench.screenshot("stale")
-    assert bench.page.evaluate(OVERFLOW) == {"cut": [], "wide": [], "clipped": []}
+    expect_whole(bench)
     before = bench.kernel("float(Out[1].session.moment('fc1').matrix.trace())")
     bench.find("remeasure").click()
     expect(bench.find("layer-fc1")).not_to_have_attribute("data-mark", "stale", timeout=MEASURED)
@@ -390,7 +390,7 @@ def test_nothing_is_cut_off_at_1280_by_800(bench, theme):
     bench.theme(theme)
     put_off(bench)
     bench.page.wait_for_timeout(300)
-    assert bench.page.evaluate(OVERFLOW) == {"cut": [], "wide": [], "clipped": []}
+    expect_whole(bench)
     bench.screenshot("workbench-" + theme.split()[-1].lower())
     bench.theme("JupyterLab Light")
 
