@@ -21,11 +21,19 @@ os.environ["WORKBENCH_AUTOSAVE"] = "off"
 torch.set_num_threads(1)
 
 
+WORKERS = 2  # for all tests: much of what they do is to wait for browsers, kernels and other processes
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two for all tests, none for those that are named: these begin at once, and a debugger reaches them."""
+    return WORKERS if config.args_source is config.ArgsSource.TESTPATHS else 0
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # The course's notebooks run beside the other tests, and are asked for last (tests/course/conftest.py).
     # Playwright keeps an event loop running in this thread: what tests the absence of one comes before it.
+    # The course's notebooks take longest of all files, so they do not come last.
     browser = "/tests/browser/"
-    items.sort(key=lambda item: (browser in item.path.as_posix(), "course_runs" in _named(item)))
+    items.sort(key=lambda item: (browser in item.path.as_posix(), "course_runs" not in _named(item)))
 
 
 def _named(item: pytest.Item) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The course's notebooks run in the background from the first test of this folder on."""
+"""The course's notebooks run one after another in a process of their own, from the first that is asked for on."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ WAIT_SECONDS = 1200
 LOOK_EVERY = 0.2
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="session")
 def course_runs(request, tmp_path_factory):
     """A function (name, how) → the executed notebook, of the runs that this session's tests ask for."""
     asked = [item.callspec.params["run"] for item in request.session.items if "run" in item.fixturenames]
