@@ -1,4 +1,4 @@
-"""The course's notebooks run one after another in a process of their own, from the first that is asked for on."""
+"""The course's notebooks run one after another in a process of their own, from the first asked for on."""
 
 import subprocess
 import sys
