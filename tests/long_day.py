@@ -15,6 +15,8 @@ from workbench.network.tensors import give_back_memory
 from workbench.session.autosave import Autosave
 from workbench.widgets.app import Workbench
 
+SECONDS_TO_END = 5.0  # of a thread that was told to
+
 
 def resident():
     """Bytes of this process that are in memory."""
@@ -27,6 +29,12 @@ def open_files():
     """Files, sockets and the like that this process has open."""
     process = psutil.Process()
     return process.num_handles() if os.name == "nt" else process.num_fds()
+
+
+def wait_for_ends(before):
+    """Until threads that were not there `before` have ended: a closed writer works on for a moment."""
+    for thread in set(threading.enumerate()) - before:
+        thread.join(SECONDS_TO_END)
 
 
 def hour(session, home, draw):
@@ -57,9 +65,10 @@ def hour(session, home, draw):
 
 def day(hours, home, seed):
     """Resident bytes, threads and open files after each of so many `hour`s on one session."""
-    session, draw, found = measured(), random.Random(seed), []
+    session, draw, found, before = measured(), random.Random(seed), [], set(threading.enumerate())
     for _ in range(hours):
         hour(session, home, draw)
+        wait_for_ends(before)
         found.append((resident(), threading.active_count(), open_files()))
     return found
 

@@ -79,7 +79,7 @@ def test_the_second_is_told_and_opens_read_only(tmp_path, other):
 
 def test_it_may_take_over_and_the_first_is_told(tmp_path, other):
     folder = tmp_path / "both"
-    other.does(f"session = first(); session.save({str(folder)!r})")
+    assert other.does(f"session = first(); session.save({str(folder)!r})") == "done"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         data = [(images(64), TARGETS)]
@@ -97,7 +97,7 @@ def test_it_may_take_over_and_the_first_is_told(tmp_path, other):
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_process_that_has_ended_holds_nothing(tmp_path, other, how):
-    other.does(f"session = first(); session.save({str(tmp_path)!r})")
+    assert other.does(f"session = first(); session.save({str(tmp_path)!r})") == "done"
     other.end(how)
     assert in_use(tmp_path) is None
     with warnings.catch_warnings():
@@ -109,10 +109,10 @@ def test_a_process_that_has_ended_holds_nothing(tmp_path, other, how):
 
 
 def test_what_was_saved_after_it_was_opened_read_only_is_not_replaced(tmp_path, other):
-    other.does(f"session = first(); session.save({str(tmp_path)!r})")
+    assert other.does(f"session = first(); session.save({str(tmp_path)!r})") == "done"
     with pytest.warns(UserWarning, match="read-only"):
         mine = opened(tmp_path)
-    other.does(f"further(session); session.save({str(tmp_path)!r})")
+    assert other.does(f"further(session); session.save({str(tmp_path)!r})") == "done"
     other.end()
     with pytest.raises(FolderInUseError, match="saved by another notebook"):
         mine.save(tmp_path)
@@ -185,8 +185,8 @@ def test_what_another_saved_meanwhile_is_not_saved_over(tmp_path, other, nothing
     mine.save(tmp_path)
     folder = repr(str(tmp_path))
     # It takes over, saves, and goes: nobody has the folder open now, but what is there is not what was here.
-    other.does(f"session = opened({folder}); session.save({folder}, take_over=True)")
-    other.does(f"further(session); session.save({folder})")
+    assert other.does(f"session = opened({folder}); session.save({folder}, take_over=True)") == "done"
+    assert other.does(f"further(session); session.save({folder})") == "done"
     other.end()
     there = (tmp_path / "recipe.json").read_bytes()
     assert in_use(tmp_path) is None
@@ -219,7 +219,7 @@ def test_it_is_opened_as_it_was_read_also_where_it_is_saved_in_between(
     tmp_path, other, nothing_written, monkeypatch
 ):
     folder = repr(str(tmp_path))
-    other.does(f"session = first(); session.save({folder})")
+    assert other.does(f"session = first(); session.save({folder})") == "done"
     stock = Session.claim
 
     def late(session, *args):
