@@ -158,5 +158,6 @@ class HostileServer:
 def _take(terminal: int, ignored: signal.Signals | None) -> None:
     os.setsid()
     fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whether the tests run under nohup or not
     if ignored is not None:
         signal.signal(ignored, signal.SIG_IGN)
