@@ -2,7 +2,10 @@
 
 import ast
 
+import pytest
+
 import workbench
+from workbench.data.surviving import surviving
 
 
 def test_every_public_name_loads():
@@ -30,6 +33,16 @@ def test_the_names_of_the_documented_interface_are_there():
         "Workbench",
     }
     assert documented <= set(workbench.__all__)
+
+
+def test_who_runs_out_of_memory_can_catch_it_by_a_public_name():
+    @surviving("measuring", "less")
+    def measure():
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 64 bytes")
+
+    with pytest.raises(workbench.OutOfMemoryError, match="64 bytes"):
+        measure()
+    assert issubclass(workbench.OutOfMemoryError, MemoryError)
 
 
 def test_an_unknown_name_is_an_attribute_error():

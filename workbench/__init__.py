@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from workbench.data.loading import load_data as load_data
     from workbench.data.models import load_model as load_model
     from workbench.data.progress import Cancelled as Cancelled
+    from workbench.data.surviving import OutOfMemoryError as OutOfMemoryError
     from workbench.examples.catalogue import EXAMPLES as EXAMPLES
     from workbench.examples.catalogue import Example as Example
     from workbench.examples.catalogue import load_example as load_example
@@ -49,6 +50,7 @@ _HOMES = {
     "workbench.data.loading": ("load_data",),
     "workbench.data.models": ("load_model",),
     "workbench.data.progress": ("Cancelled",),
+    "workbench.data.surviving": ("OutOfMemoryError",),
     "workbench.examples.catalogue": (
         "EXAMPLES",
         "Example",
