@@ -2,11 +2,10 @@
 
 import json
 import signal
-import subprocess
-import sys
 import warnings
 
 import pytest
+from another_notebook import Other
 from labelled import TARGETS
 from networks import conv_net, images
 from stored import equal, first, further, opened, steps_of
@@ -15,41 +14,6 @@ from workbench.data.claims import OPEN, OWNER, claim, in_use, is_open
 from workbench.data.durable import FolderInUseError
 from workbench.session import place
 from workbench.session.session import Session
-
-CHILD = """
-import sys, torch
-torch.set_num_threads(1)
-sys.path[:0] = {path!r}
-from stored import first, further, opened
-from workbench.data.durable import FolderInUseError
-session = None
-for line in sys.stdin:
-    try:
-        exec(line)
-        print("done", flush=True)
-    except FolderInUseError as error:
-        print(error, flush=True)
-"""
-
-
-class Other:
-    """Another notebook: a process of its own that runs lines, and says what a folder in use said."""
-
-    def __init__(self):
-        code = CHILD.format(path=sys.path)
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def does(self, line):
-        print(line, file=self.process.stdin, flush=True)
-        return self.process.stdout.readline().strip()
-
-    def end(self, how=signal.SIGKILL):
-        self.process.send_signal(how)
-        self.process.wait(20)
-        self.process.stdin.close()
-        self.process.stdout.close()
 
 
 @pytest.fixture
@@ -108,7 +72,7 @@ def test_a_process_that_has_ended_holds_nothing(tmp_path, other, how):
     assert len(names) == 1  # its own alone: what the other left is away
 
 
-def test_what_was_saved_after_it_was_opened_read_only_is_not_replaced(tmp_path, other):
+def test_what_was_saved_after_it_was_opened_read_only_is_not_replaced(tmp_path, other, nothing_written):
     assert other.does(f"session = first(); session.save({str(tmp_path)!r})") == "done"
     with pytest.warns(UserWarning, match="read-only"):
         mine = opened(tmp_path)

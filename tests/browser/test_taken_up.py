@@ -111,17 +111,28 @@ def test_a_second_notebook_on_the_same_folder_is_told_and_reads_or_takes_over(no
     second.find("export").click()
     second.find("folder").fill("both")
     second.find("save").click()
-    second.find("replace").click()
-    expect(second.find("error")).to_contain_text("is open in another notebook", timeout=MEASURED)
+    expect(second.find("question")).to_contain_text("is open in another notebook", timeout=MEASURED)
+    expect(second.find("keep")).to_be_focused()
+    second.screenshot("save-open-elsewhere")
+    second.theme()
+    second.screenshot("save-open-elsewhere-dark")
+    second.theme("JupyterLab Light")
+    second.find("keep").click()
+    expect(second.find("question")).to_be_hidden()
     assert (kept_lab.notebooks / "both" / "recipe.json").read_bytes() == before
-    second.find("open-saved").click()
+    second.find("save").click()
     second.find("replace").click()  # take over
-    expect(second.find("progress")).to_contain_text("Opened", timeout=MEASURED)
+    expect(second.find("progress")).to_contain_text("Session saved", timeout=MEASURED)
+    assert (kept_lab.notebooks / "both" / "recipe.json").read_bytes() != before
     first.find("export").click()
     first.find("folder").fill("both")
     first.find("save").click()
-    first.find("replace").click()
-    expect(first.find("error")).to_contain_text("taken over", timeout=MEASURED)
+    expect(first.find("question")).to_contain_text("taken over", timeout=MEASURED)
+    first.find("keep").click()
+    first.find("open-saved").click()
+    first.find("replace").click()  # take over
+    expect(first.find("progress")).to_contain_text("Opened", timeout=MEASURED)
+    assert first.kernel("len(view.session.history)") == "3"
 
 
 def test_a_model_loaded_by_mistake_is_one_click_away(notebook):

@@ -64,14 +64,14 @@ class TestCommands:
 
     def test_save_says_where(self, state, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        idle(message(state, "save", folder="", replace=False))
+        idle(message(state, "save", folder="", replace=False, take_over=False))
         assert (tmp_path / "small-pruned" / "recipe.json").is_file()
         assert str(tmp_path / "small-pruned") in state.notice
 
     @pytest.mark.parametrize("command", ["save", "export"])
     def test_files_are_replaced_only_when_that_is_said(self, state, tmp_path, command):
         rest = {"folder": str(tmp_path / "there"), "replace": False}
-        rest |= {"formats": ["safetensors"]} if command == "export" else {}
+        rest |= {"formats": ["safetensors"]} if command == "export" else {"take_over": False}
         idle(message(state, command, **rest))
         assert (state.error, state.question, state.ended["how"]) == ("", {}, "done")
         before = (tmp_path / "there" / "recipe.json").stat().st_mtime_ns
@@ -84,7 +84,7 @@ class TestCommands:
         assert (tmp_path / "there" / "recipe.json").stat().st_mtime_ns > before
 
     def test_an_export_and_a_session_do_not_share_a_folder(self, state, tmp_path):
-        idle(message(state, "save", folder=str(tmp_path), replace=False))
+        idle(message(state, "save", folder=str(tmp_path), replace=False, take_over=False))
         idle(message(state, "export", folder=str(tmp_path), formats=[], replace=True))
         assert "saved session" in state.error
         assert state.error_at == "export"

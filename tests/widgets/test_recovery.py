@@ -167,7 +167,7 @@ def test_saving_works_beside_a_job_that_hangs(tmp_path):
     state = shown(fresh(), False)
     go = threading.Event()
     state._start("commit", "waiting", lambda progress, cancel: go.wait(PATIENCE))
-    message(state, "save", folder=str(tmp_path / "saved"), replace=False)
+    message(state, "save", folder=str(tmp_path / "saved"), replace=False, take_over=False)
     assert state._aside.wait(PATIENCE)
     assert state.progress["what"] == "waiting"  # still there, and said to be
     assert (tmp_path / "saved" / "recipe.json").is_file()
@@ -369,7 +369,7 @@ def test_what_is_saved_is_what_was_there_when_it_was_asked_for(tmp_path, monkeyp
     idle(state)
     made, go = state.session, threading.Event()
     state._aside.submit(lambda: go.wait(PATIENCE))  # an earlier one, on a slow disk
-    message(state, "save", folder=str(tmp_path), replace=False)
+    message(state, "save", folder=str(tmp_path), replace=False, take_over=False)
     monkeypatch.setattr(Session, "example", classmethod(lambda cls, name, **options: fresh()))
     message(state, "load", name="digits-cnn")
     assert state._jobs.wait(PATIENCE)

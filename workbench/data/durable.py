@@ -45,6 +45,17 @@ class FolderInUseError(OSError):
     """Somebody else writes into the folder at this moment."""
 
 
+class OpenElsewhereError(FolderInUseError):
+    """Somebody else has the folder open, or saved there since: it may be taken over.
+
+    `brief` says so without what to do.
+    """
+
+    def __init__(self, brief: str, advice: str):
+        super().__init__(f"{brief}: {advice}")
+        self.brief = brief
+
+
 def expanded(path: str | Path) -> Path:
     """The path with `~` as the home folder that it stands for."""
     return Path(path).expanduser()

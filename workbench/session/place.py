@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.data.claims import Claim, claim, in_use
-from workbench.data.durable import FolderInUseError, seal_of
+from workbench.data.durable import OpenElsewhereError, seal_of
 from workbench.export.kinds import RECIPE
 
 _written: set[str] = set()  # the seals of all that this process has saved: its sessions are one person's
@@ -39,23 +39,23 @@ class Place:
         return self.read_only
 
     def check(self, folder: Path) -> None:
-        """Raises FolderInUseError where another process has `folder` open, or saved there since."""
+        """Raises OpenElsewhereError where another process has `folder` open, or saved there since."""
         other = in_use(folder)
         taken = self._claim is not None and _same(self._claim.folder, folder)
         if other is not None:
             what = "was taken over by" if taken else "is open in"
-            raise FolderInUseError(
-                f"{folder} {what} another notebook or program ({other}), which goes on with the session "
-                "there: save in another folder, or open it there and take it over (take_over=True), of which "
-                "that one is told"
+            raise OpenElsewhereError(
+                f"{folder} {what} another notebook or program ({other}), which goes on there",
+                "save in another folder, or open it there and take it over (take_over=True), of which that "
+                "one is told",
             )
         if self._seen is None or not _same(self._seen[0], folder):
             return
         now = seal_of(folder / RECIPE)
         if now and now != self._seen[1] and now not in _written:
-            raise FolderInUseError(
-                f"{folder} was saved by another notebook or program after it was opened or saved here: save "
-                "in another folder, open what is there now, or replace it (take_over=True)"
+            raise OpenElsewhereError(
+                f"{folder} was saved by another notebook or program after it was opened or saved here",
+                "save in another folder, open what is there now, or replace it (take_over=True)",
             )
 
     def saved(self, folder: Path, seal: str) -> None:

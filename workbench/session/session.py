@@ -951,14 +951,20 @@ class Session:
         `take_over`: also where another process has the folder open, which is told when it next saves there.
 
         Raises ValueError where `folder` is a file, or holds an export or another `recipe.json`;
-        FolderInUseError, an OSError, while somebody else has it open or saves there; OSError. Then what was
-        saved there before is as it was, as it is where the process ends at any moment.
+        FolderInUseError, an OSError, while somebody else saves there; OpenElsewhereError, one of these, where
+        it is to be taken over first; OSError. Then what was saved there before is as it was, as it is where
+        the process ends at any moment.
         """
         folder = expanded(folder)
         check = (lambda: None) if take_over else (lambda: self._place.check(folder))
         check()
         seal = store.write(self.saved(), folder, check=check)
         self._place.saved(folder, seal)
+
+    def check_free(self, folder: str | Path) -> None:
+        """Raises OpenElsewhereError where `save` would: another process has `folder` open, or saved there
+        since it was opened or saved here."""
+        self._place.check(expanded(folder))
 
     def saved(self, undone: bool = False) -> Saved:
         """All that `save` writes, as it is at this moment; nothing that runs is waited for.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
+from workbench.data.durable import OpenElsewhereError
 from workbench.data.progress import Cancelled
 from workbench.session.session import Session
 from workbench.widgets.folders import folder_for, in_the_way
@@ -35,7 +36,7 @@ class Commands:
         "redo": (),
         "reset": (),
         "export": ("folder", "formats", "replace"),
-        "save": ("folder", "replace"),
+        "save": ("folder", "replace", "take_over"),
         "remeasure": (),
         "cancel": (),
     }
@@ -144,9 +145,11 @@ class Commands:
     def goto(self, position: int) -> None:
         self._start("goto", "going back", lambda progress, cancel: self._current.goto(position))
 
-    def save(self, folder: str | Path | None = None, replace: bool = False) -> None:
-        """Save the session, to be opened again; by default in ./<name>-pruned. Without `replace`, files that
-        are there already are asked about. It waits for nothing that runs: the session before it is saved.
+    def save(self, folder: str | Path | None = None, replace: bool = False, take_over: bool = False) -> None:
+        """Save the session, to be opened again; by default in ./<name>-pruned.
+
+        Without `replace`, files that are there already are asked about; without `take_over`, a folder that
+        another notebook has open. It waits for nothing that runs: the session before it is saved.
         """
 
         session = self._current  # whatever is loaded until it is written
@@ -155,10 +158,15 @@ class Commands:
             how = "failed"
             try:
                 where = folder_for(session.name, folder)
-                if self._may_write(where, replace, "save"):
+                if not take_over:  # asked before what is there, which its answer answers too
+                    session.check_free(where)
+                if self._may_write(where, replace or take_over, "save"):
                     self._note(f"Saving in {where} …")
-                    session.save(where)
+                    session.save(where, take_over=take_over)
                     self._note(f"Session saved in {where}")
+                how = "done"
+            except OpenElsewhereError as error:
+                self._ask_to_take_over(error.brief)
                 how = "done"
             except BaseException as error:
                 self._note("")
@@ -205,6 +213,13 @@ class Commands:
         words = f"{folder} already holds {', '.join(there)}. Replace {'it' if len(there) == 1 else 'them'}?"
         self._deliver(lambda: self.set_trait("question", {"command": command, "words": words}))
         return False
+
+    def _ask_to_take_over(self, brief: str) -> None:
+        """Put a button beside the words that say who has a folder; what saves there next is told."""
+        words = f"{brief}. Taking over puts this session in the place of the one that is saved there."
+        answers = {"yes": "Take over", "no": "Leave it", "take_over": True}
+        question = {"command": "save", "words": words} | answers
+        self._deliver(lambda: self._set({"notice": "", "question": question}))
 
     def _choose(self, session: Session, request: dict) -> Any:
         if (request["position"], request["revision"]) != (session.position, self.revision):

@@ -12,7 +12,7 @@ function draw(state, el, on) {
   let answer = () => {};
   const where = () => folder.input.value.trim();
   const ask = (command, rest) => () => {
-    answer = (yes) => yes && send(state, command, { folder: where(), replace: true, ...rest() });
+    answer = (yes, over) => yes && send(state, command, { folder: where(), replace: true, ...rest(), ...over });
     send(state, command, { folder: where(), replace: false, ...rest() });
   };
   const askOpen = () => {
@@ -20,7 +20,7 @@ function draw(state, el, on) {
     send(state, "open_saved", { folder: where(), take_over: false, read_only: false });
   };
   const formats = () => ({ formats: FORMATS.map(([name]) => name).filter((name, i) => boxes[i].input.checked) });
-  const save = plainButton("save", "Save session", () => save.getAttribute("aria-disabled") !== "true" && ask("save", () => ({}))());
+  const save = plainButton("save", "Save session", () => save.getAttribute("aria-disabled") !== "true" && ask("save", () => ({ take_over: false }))());
   save.title = "Recipe, moments and weights of every branch, up to its present step: Session.open goes on from there";
   const open = plainButton("open-saved", "Open session", () => open.getAttribute("aria-disabled") !== "true" && askOpen());
   open.title = "The session that was saved in this folder, in place of the present one, which is kept";
@@ -29,9 +29,10 @@ function draw(state, el, on) {
   page.hidden = !state.get("pages");
   const words = h("span", {});
   const answered = (yes) => () => {
+    const over = state.get("question").take_over ? { take_over: true } : {};
     update(state, { question: {} });
     folder.input.focus();
-    answer(yes);
+    answer(yes, over);
   };
   const replace = plainButton("replace", "Replace", answered(true));
   const keep = plainButton("keep", "Keep", answered(false));
