@@ -9,6 +9,8 @@ from notebook_page import NotebookPage, expect_measured, fresh_address, screensh
 from playwright.sync_api import expect
 from servers import Server
 
+from workbench.session.runs import runs
+
 HASH = "wb_hash(view.session)"
 CELLS = (
     "import workbench as wb\n"
@@ -133,6 +135,50 @@ def test_a_second_notebook_on_the_same_folder_is_told_and_reads_or_takes_over(no
     first.find("replace").click()  # take over
     expect(first.find("progress")).to_contain_text("Opened", timeout=MEASURED)
     assert first.kernel("len(view.session.history)") == "3"
+
+
+def throw_away(notebook):
+    notebook.page.wait_for_timeout(600)  # as a person who reads the question
+    notebook.find("discard-go").click()
+
+
+def test_earlier_sessions_are_thrown_away_one_after_the_other(notebook, tmp_path):
+    code = CELLS[0].replace("'digits-cnn'", f"'digits-cnn', autosave={str(tmp_path)!r}")
+    for width in (40, 50):
+        one = notebook(code)
+        commit(one, "fc1", width)
+        one.kernel("view.state._saves.wait(30)")
+        one.close()
+    one = notebook(code)
+    expect(one.find("offers").locator("option")).to_have_count(2, timeout=MEASURED)
+    one.screenshot("offers-two")
+    one.find("discard").click()
+    expect(one.find("offer")).to_contain_text("Throw away digits-cnn, 1 step")
+    expect(one.find("discard-keep")).to_be_focused()
+    one.screenshot("discard-light")
+    one.theme()
+    one.screenshot("discard-dark")
+    one.theme("JupyterLab Light")
+    one.find("discard-keep").focus()
+    one.page.keyboard.press("Escape")
+    expect(one.find("offers")).to_be_visible()
+    expect(one.find("discard")).to_be_focused()
+    there = [run.folder for run in runs(tmp_path)]
+    assert len(there) == 2
+    one.find("discard").click()
+    throw_away(one)
+    expect(one.find("offers")).to_be_hidden(timeout=MEASURED)
+    expect(one.find("offer")).to_contain_text("Kept from before: digits-cnn, 1 step", timeout=MEASURED)
+    one.screenshot("discard-next")
+    assert [run.folder for run in runs(tmp_path)] == there[1:]  # the newest was shown first, and went
+    assert not there[0].exists()
+    one.find("discard").dblclick()  # which is not to be taken for a yes
+    expect(one.find("discard-keep")).to_be_visible()
+    throw_away(one)
+    expect(one.find("offer")).to_be_hidden(timeout=MEASURED)
+    assert runs(tmp_path) == []
+    commit(one, "fc1", 30)
+    assert one.page.errors == []
 
 
 def test_a_model_loaded_by_mistake_is_one_click_away(notebook):

@@ -91,7 +91,8 @@ def test_another_model_leaves_the_steps_one_click_away(tmp_path, monkeypatch):
     message(state, "load", name="digits-cnn")
     settled(state)
     assert state.session is not session
-    assert state.offers[0] == {"run": LEFT, "words": "small, 1 step, left for another session", "lost": ""}
+    words = "small, 1 step, left for another session"
+    assert state.offers[0] == {"run": LEFT, "words": words, "lost": "", "held": ""}
     assert len(state.offers) == 1  # not again as a run
     message(state, "take_up", run=LEFT)
     settled(state)

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from workbench.data.claims import OWNER, is_open
-from workbench.data.durable import read_sealed
+from workbench.data.claims import OPEN, OWNER, claim, in_use, is_open
+from workbench.data.durable import FolderInUseError, read_sealed
 from workbench.export.kinds import RECIPE, TENSORS
 from workbench.session import store
 from workbench.session.recipe import read_recipe
@@ -121,6 +121,31 @@ def taken_up(run: Run, session: Session) -> Session:
     return session.as_saved(store.read(run.folder))
 
 
+def discard(run: Run) -> None:
+    """Take a run away for good, all of its folder.
+
+    Raises FolderInUseError where somebody works on it, this process too, or where the disk cannot tell;
+    OSError where something of it cannot go, after which it is a run no more.
+    """
+    if is_open(run.folder):
+        who = in_use(run.folder)
+        where = "in this notebook or program" if who is None else f"in another notebook or program ({who})"
+        raise FolderInUseError(f"{run.about.name} is open {where}: close it there, then throw it away")
+    mine = claim(run.folder)
+    if mine is None and time.time() - run.folder.stat().st_mtime < DAY:
+        raise FolderInUseError(
+            f"{run.folder} is on a disk where it cannot be seen whether somebody works on it: a day after it "
+            "was last written it can be thrown away"
+        )
+    (run.folder / RECIPE).unlink()  # from here on it is none, wherever this ends
+    if mine is not None:
+        mine.release()
+    with suppress(FileNotFoundError):  # who has just closed it takes its own files away meanwhile
+        shutil.rmtree(run.folder)
+    if run.folder.exists():
+        shutil.rmtree(run.folder)
+
+
 def clear(place: Path, mine: Path, after: Run | None, locks: bool) -> None:
     """Take away runs that are over: those without work, that which `mine` replaces, and those of which there
     are `KEPT` newer ones with as many steps, so that a few short ones never cost a long one.
@@ -138,7 +163,8 @@ def clear(place: Path, mine: Path, after: Run | None, locks: bool) -> None:
             kept.append(run)
     for folder in (folder for folder, run in found.items() if run is None):
         with suppress(OSError):
-            begun = {path.name for path in folder.iterdir()} <= {ABOUT, TENSORS, OWNER}
+            names = {path.name for path in folder.iterdir() if not path.name.startswith(OPEN)}
+            begun = names <= {ABOUT, TENSORS, OWNER}
             if begun and not is_open(folder):  # by a process that was killed before it wrote anything
                 _remove(folder, HOUR if locks else DAY)
 

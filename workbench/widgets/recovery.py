@@ -19,7 +19,7 @@ from workbench.session.autosave import Autosave, autosave_of
 from workbench.session.kept_in import root_folder
 from workbench.session.of_what import examples_of, key_of
 from workbench.session.recipe import RecipeError
-from workbench.session.runs import Run, in_words, made_beside, run_in, runs, taken_up
+from workbench.session.runs import Run, discard, in_words, made_beside, run_in, runs, taken_up
 from workbench.session.session import GIVEN, Session
 from workbench.widgets.beside import FOUND, PLANNED, SET, brought_back, place_of, screen_of
 from workbench.widgets.folders import folder_for
@@ -27,6 +27,7 @@ from workbench.widgets.jobs import Delivery, Reporter, Worker
 from workbench.widgets.load_form import own_session
 from workbench.widgets.traits import synced
 
+PATIENCE = 10.0  # seconds that the last writing of a session may take that is thrown away
 OFFERED = 3  # earlier sessions, at most
 RECENT = 86400.0  # seconds in which one of another model is offered
 LEFT = "left"  # what the session is called that was left for another session; those before it have a number
@@ -54,13 +55,15 @@ class _Left:
 class Recovery(t.HasTraits):
     """The part of the shared state that keeps the session by itself, and brings back what was there.
 
-    `offers`: earlier sessions, each with `run`, under which it is taken up, its `words`, and in `lost` what
-    ended with it. `kept`: empty, or why the session is not kept by itself.
+    `offers`: earlier sessions, each with `run`, under which it is taken up, its `words`, in `lost` what
+    ended with it, and in `held` why it cannot be thrown away now. `kept`: empty, or why the session is not
+    kept by itself.
     """
 
     COMMANDS: ClassVar[dict[str, tuple[str, ...]]] = {
         "take_up": ("run",),
         "put_off": (),
+        "discard": ("run",),
         "open_saved": ("folder", "take_over", "read_only"),
     }
     PLACES: ClassVar[dict[str, str]] = {"open_saved": "export"}
@@ -149,7 +152,7 @@ class Recovery(t.HasTraits):
     def _find_offers(self, session: Session) -> None:
         left = list(self._behind)
         offers = [
-            {"run": _called(index), "words": f"{_brief(one)}, left for another session", "lost": ""}
+            _offered(_called(index), f"{_brief(one)}, left for another session")
             for index, one in enumerate(left)
         ]
         found: dict[str, Run] = {}
@@ -175,11 +178,35 @@ class Recovery(t.HasTraits):
         self._let_go([one for one in self._behind if one.comes_back])
         self._set({"offers": []})
 
+    def discard(self, run: str) -> None:
+        """Throw an earlier session of `offers` away for good; the others, and the next, are offered then."""
+        left = self._left_as(run)
+        if left is None and run not in self._offered:
+            raise ValueError(f"no earlier session {run!r} is offered")
+        if left is not None:
+            self._let_go([left])
+
+        def work(progress: Reporter, cancel: Event) -> None:
+            try:
+                found = self._offered.get(run) if left is None else _kept_of(left)
+                if found is not None:
+                    discard(found)
+                words = found.words(time.time()) if found else _brief(left) if left else ""
+                self._note(f"Thrown away: {words}")
+            finally:
+                if self.session is not None:
+                    self._look_back(self.session)
+
+        self._start("discard", "throwing away what was kept", work)
+
+    def _left_as(self, run: str) -> _Left | None:
+        return next((one for index, one in enumerate(self._behind) if run == _called(index)), None)
+
     # Bringing back
 
     def take_up(self, run: str) -> None:
         """Go on with an earlier session of `offers`, in the place of the present one."""
-        left = next((one for index, one in enumerate(self._behind) if run == _called(index)), None)
+        left = self._left_as(run)
         if left is not None:
 
             def back(progress: Reporter, cancel: Event) -> None:
@@ -301,9 +328,22 @@ def _brief(left: _Left) -> str:
     return in_words(left.session.name, steps, len(branches), left.screen)
 
 
+def _kept_of(left: _Left) -> Run | None:
+    """What is on the disk of a session that was let go of, once that is written."""
+    if left.saves is None or not left.saves.folder.name:
+        return None
+    left.saves.wait(PATIENCE)
+    return run_in(left.saves.folder)
+
+
+def _offered(run: str, words: str, lost: str = "", held: str = "") -> dict[str, str]:
+    return {"run": run, "words": words, "lost": lost, "held": held}
+
+
 def _offer(run: Run, now: float, other_examples: bool) -> dict[str, str]:
     words = run.words(now)
     words += ", on other examples" if other_examples else ""
     elsewhere = in_use(run.folder) is not None  # where what is being done is not lost
     words += ", open elsewhere" if elsewhere else ""
-    return {"run": run.folder.name, "words": words, "lost": "" if elsewhere else run.about.doing}
+    held = "It is open elsewhere: close it there first" if run.open else ""
+    return _offered(run.folder.name, words, "" if elsewhere else run.about.doing, held)

@@ -2,41 +2,73 @@
 
 import { h, setText, setOff, alive, busy, send } from "./shared.js";
 
+const DOUBLE = 500; // milliseconds within which two clicks are one
+
 // The newest offer in a line of its own, the others behind "Earlier". Nothing of it stays once steps are made.
 export function offerBox(state, on) {
+  const small = (testid, text, onclick, hint) =>
+    h("button", { type: "button", class: "wbw-button wbw-small", "data-testid": testid, "data-hint": hint, onclick }, text);
   const words = h("span", { class: "wbw-offer-words" });
   const ended = h("span", { class: "wbw-offer-lost" });
   const more = h("select", { class: "wbw-select", "data-testid": "offers", "aria-label": "earlier sessions" });
-  const takeUp = h("button", { type: "button", class: "wbw-button wbw-small wbw-primary", "data-testid": "take-up",
-    onclick: () => send(state, "take_up", { run: more.value }) }, "Take up again");
-  const notNow = h("button", { type: "button", class: "wbw-button wbw-small", "data-testid": "put-off",
-    "data-hint": "It stays kept, and is offered the next time", onclick: () => send(state, "put_off") }, "Not now");
-  const box = h("div", { class: "wbw-offer", role: "status", "data-testid": "offer" }, words, more, takeUp, notNow, ended);
+  const takeUp = small("take-up", "Take up again", () => send(state, "take_up", { run: more.value }));
+  takeUp.classList.add("wbw-primary");
+  const notNow = small("put-off", "Not now", () => send(state, "put_off"), "It stays kept, and is offered the next time");
+  const discard = small("discard", "Discard…", () => ask(more.value), "Throw it away for good");
+  const away = small("discard-go", "Throw away", (event) => {
+    if (event.timeStamp - since < DOUBLE) return; // the second half of a double click on Discard…
+    send(state, "discard", { run: asked });
+    ask("");
+  });
+  const keep = small("discard-keep", "Keep it", () => ask(""));
+  const box = h("div", { class: "wbw-offer", role: "status", "data-testid": "offer" }, words, more, takeUp, notNow, discard, away, keep, ended);
   const offers = () => state.get("offers") ?? [];
-  const say = () => {
-    const one = offers().find((offer) => offer.run === more.value);
-    setText(words, one ? `Kept from before: ${offers().length > 1 ? "" : one.words}` : "");
+  let asked = ""; // the run that is to go, until that is said twice
+  let since = 0;
+  const ask = (run) => {
+    const back = asked && !run && box.contains(document.activeElement);
+    asked = run;
+    since = performance.now();
+    paint();
+    if (run) keep.focus({ preventScroll: true });
+    else if (back) discard.focus({ preventScroll: true });
+  };
+  const paint = () => {
+    const all = offers();
+    if (!all.some((offer) => offer.run === asked)) asked = "";
+    const one = all.find((offer) => offer.run === more.value);
+    box.classList.toggle("wbw-offer-asks", Boolean(asked));
+    for (const node of [takeUp, notNow, discard]) node.hidden = Boolean(asked);
+    for (const node of [away, keep]) node.hidden = !asked;
+    more.hidden = Boolean(asked) || all.length < 2;
+    const question = `Throw away ${one?.words}? It cannot be brought back.`;
+    setText(words, !one ? "" : asked ? question : `Kept from before: ${all.length > 1 ? "" : one.words}`);
     words.title = words.textContent;
     more.title = one?.words ?? "";
-    ended.hidden = !one?.lost;
+    ended.hidden = !one?.lost || Boolean(asked);
     setText(ended, one?.lost ? `What ran when it ended is lost: ${one.lost}` : "");
+    const why = !alive(state) ? "This needs a running kernel" : busy(state) ? "Something is running: see above" : "";
+    for (const node of [takeUp, away]) setOff(node, why, why);
+    setOff(notNow, !alive(state), why);
+    setOff(discard, why || one?.held, why || one?.held);
   };
-  more.addEventListener("change", say);
-  on("offers position kernel", () => {
+  more.addEventListener("change", paint);
+  box.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !asked) return;
+    event.stopPropagation();
+    ask("");
+  });
+  on("offers position progress measured kernel", () => {
     const left = offers()[0]?.run.startsWith("left");
     box.hidden = !offers().length || !alive(state) || (!left && state.get("position") > 0);
     const key = JSON.stringify(offers());
     if (more.dataset.options !== key) {
+      const chosen = more.value;
       more.replaceChildren(...offers().map((one) => h("option", { value: one.run }, one.words)));
+      if (offers().some((one) => one.run === chosen)) more.value = chosen;
       more.dataset.options = key;
     }
-    more.hidden = offers().length < 2;
-    say();
-  });
-  on("progress measured kernel", () => {
-    const why = !alive(state) ? "This needs a running kernel" : busy(state) ? "Something is running: see above" : "";
-    setOff(takeUp, why, why);
-    setOff(notNow, !alive(state), why);
+    paint();
   });
   return box;
 }
