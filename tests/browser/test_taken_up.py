@@ -1,6 +1,7 @@
 """An afternoon's work outlives a kernel, a reload, a second notebook and a model loaded by mistake."""
 
 import os
+import re
 import signal
 
 import pytest
@@ -38,12 +39,13 @@ def kept_lab(tmp_path_factory):
 def notebook(context, kept_lab):
     opened = []
 
-    def open_one(*cells):
+    def open_one(*cells, measured=True):
         page = NotebookPage(watch(context.new_page()))
         opened.append(page)
         page.open(fresh_address(page.page, kept_lab, write_notebook(kept_lab.notebooks, cells)))
         page.run_all()
-        expect_measured(page.page)
+        if measured:
+            expect_measured(page.page)
         return page
 
     yield open_one
@@ -234,3 +236,84 @@ def test_a_page_on_which_something_runs_asks_before_it_goes(notebook):
     assert one.page.evaluate(still) is True
     one.find("cancel").click()
     expect(one.find("cancel")).to_be_hidden(timeout=MEASURED)
+
+
+SLOW = """
+import os, time, torch
+import workbench as wb
+from workbench.session import runs
+from workbench.session.session import Session
+
+class Loader:
+    # Each batch takes as long as it says, once the session is open.
+    def __init__(self):
+        torch.manual_seed(0)
+        self.pause = 0.0
+        self.batches = [torch.randn(32, 12) for _ in range(25)]
+    def __len__(self):
+        return len(self.batches)
+    def __iter__(self):
+        for batch in self.batches:
+            time.sleep(self.pause)
+            yield batch
+
+runs.LONG_MEASURED = 0.0
+torch.manual_seed(1)
+sizes = [12, 48, 32, 24, 4]
+layers = [part for a, b in zip(sizes, sizes[1:]) for part in (torch.nn.Linear(a, b), torch.nn.ReLU())]
+loader = Loader()
+session = Session(torch.nn.Sequential(*layers[:-1]), loader, name='slow-mlp', procedure={procedure!r})
+loader.pause = {pause}
+view = wb.Workbench(session, autosave={root!r})
+view
+"""
+
+
+def test_what_was_only_measured_is_offered_while_it_is_measured_again(notebook, tmp_path):
+    code = {"root": str(tmp_path), "procedure": "simultaneous"}
+    first = notebook(SLOW.format(pause=0.0, **code), measured=False)
+    expect(first.find("readout-N")).to_have_text(re.compile(r"\d"), timeout=MEASURED)
+    made = first.kernel("float(session.moment('0').matrix.sum())")
+    first.kernel("view.state._saves.wait(30)")
+    first.close()
+    second = notebook(SLOW.format(pause=1.0, **code), measured=False)
+    expect(second.find("offer")).to_contain_text("slow-mlp, measured in", timeout=MEASURED)
+    expect(second.find("cancel")).to_be_visible()
+    second.screenshot("measured-only")
+    second.theme()
+    second.screenshot("measured-only-dark")
+    second.theme("JupyterLab Light")
+    second.find("take-up").click()
+    expect(second.find("readout-N")).to_have_text(re.compile(r"\d"), timeout=MEASURED)
+    expect(second.find("offer")).to_be_hidden()
+    assert second.kernel("float(view.session.moment('0').matrix.sum())") == made
+    second.screenshot("measured-taken-up")
+    assert second.page.errors == []
+
+
+def test_taking_up_what_measures_again_shows_how_far_it_is_and_is_cancelled(notebook, tmp_path):
+    code = {"root": str(tmp_path), "procedure": "sequential"}
+    first = notebook(SLOW.format(pause=0.0, **code), measured=False)
+    expect(first.find("readout-N")).to_have_text(re.compile(r"\d"), timeout=MEASURED)
+    first.kernel("[session.commit(session.preview(n, width=w)) for n, w in (('0', 20), ('2', 15), ('4', 9))]")
+    first.kernel("view.state._saves.wait(30)")
+    made = first.kernel("[float(p.sum()) for p in view.session.model.parameters()]")
+    first.close()
+    second = notebook(SLOW.format(pause=0.0, **code), measured=False)
+    expect(second.find("offer")).to_contain_text("slow-mlp, 3 steps", timeout=MEASURED)
+    second.kernel("setattr(loader, 'pause', 0.5)")
+    second.find("take-up").click()
+    expect(second.find("progress")).to_contain_text("step 2 of 3: measuring moments", timeout=MEASURED)
+    second.screenshot("taking-up")
+    second.theme()
+    second.screenshot("taking-up-dark")
+    second.theme("JupyterLab Light")
+    second.find("cancel").click()
+    expect(second.find("progress")).to_contain_text("Cancelled: taking up", timeout=MEASURED)
+    assert second.kernel("view.session.position") == "0"
+    expect(second.find("take-up")).to_be_enabled()
+    second.kernel("setattr(loader, 'pause', 0.0)")
+    second.find("take-up").click()
+    expect(second.page.locator(".wbw-step")).to_have_count(5, timeout=MEASURED)
+    assert second.kernel("[float(p.sum()) for p in view.session.model.parameters()]") == made
+    assert second.page.errors == []

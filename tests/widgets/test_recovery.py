@@ -92,7 +92,7 @@ def test_another_model_leaves_the_steps_one_click_away(tmp_path, monkeypatch):
     settled(state)
     assert state.session is not session
     words = "small, 1 step, left for another session"
-    assert state.offers[0] == {"run": LEFT, "words": words, "lost": "", "held": ""}
+    assert state.offers[0] == {"run": LEFT, "words": words, "lost": "", "held": "", "measured": False}
     assert len(state.offers) == 1  # not again as a run
     message(state, "take_up", run=LEFT)
     settled(state)

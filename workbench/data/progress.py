@@ -16,6 +16,14 @@ class Cancelled(RuntimeError):  # noqa: N818 (it says what happened, not that so
     """The work was cancelled by the person who started it; nothing was changed."""
 
 
+def of_step(progress: Progress | None, number: int, steps: int, what: str) -> Progress | None:
+    """`progress`, told that `what` has come to a step, and from then on of which step all is."""
+    if progress is None:
+        return None
+    progress(number - 1, steps, what)
+    return lambda done, total, what: progress(done, total, f"step {number} of {steps}: {what}")
+
+
 @contextmanager
 def progress_on(stream: TextIO) -> Iterator[Stages]:
     """Within: a `Progress` that writes to `stream`, which is left at the beginning of a line."""

@@ -170,7 +170,7 @@ class Autosave:
         self._leave_run()
         about = About(
             FORMAT, key_of(session), session.name, session.data_name,
-            examples_of(session), self._how, self._doing, _plain(self._screen),
+            examples_of(session), self._how, self._doing, _plain(self._screen), self._measuring(session),
         )  # fmt: skip
         plain = re.sub(r"[^\w.]+", "-", session.name).strip("-.")[:40] or "model"
         folder = (
@@ -185,6 +185,11 @@ class Autosave:
         self.folder, self._claim, self._about = folder, claim(folder), about
         if self._claim is not None:
             self._leave_run = weakref.finalize(self, self._claim.release)
+
+    def _measuring(self, session: Session) -> float:
+        """What the moments cost: where they were not measured here, as the run says that they came from."""
+        before = 0.0 if self._after is None else self._after.about.measuring
+        return session.history[0].seconds or before
 
     def _say(self) -> None:
         if self._about is None:

@@ -41,7 +41,7 @@ class Step:
     what steps that were committed together are called; they are undone together.
 
     `score`: in the session's metric, None without evaluation data. `parameters`, `macs`: counts of the
-    model at this point. `seconds`: what the commit took.
+    model at this point. `seconds`: what the commit took, or measuring the original here.
     """
 
     label: str

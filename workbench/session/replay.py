@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from workbench.data.progress import Cancelled, Progress
+from workbench.data.progress import Cancelled, Progress, of_step
 from workbench.measure.positions import Mask
 from workbench.session.recipe import RecipeStep, TuneStep, read_recipe, read_steps
 from workbench.session.session import Session, session_for
@@ -51,7 +51,7 @@ def replay(
     for number, step in enumerate(steps, start=1):
         if cancel is not None and cancel.is_set():
             raise _cancelled(number - 1, len(steps))
-        told = _of_step(progress, number, len(steps))
+        told = of_step(progress, number, len(steps), "replaying")
         if isinstance(step, RecipeStep):
             session.commit(session.choice_of(step), told, cancel, plan=step.plan)
         elif isinstance(step, TuneStep):
@@ -65,14 +65,6 @@ def replay(
 
 def _cancelled(done: int, steps: int) -> Cancelled:
     return Cancelled(f"replaying was cancelled after {done} of {steps} steps; nothing was kept")
-
-
-def _of_step(progress: Progress | None, number: int, steps: int) -> Progress | None:
-    """`progress`, told which step of the recipe it is."""
-    if progress is None:
-        return None
-    progress(number - 1, steps, "replaying")
-    return lambda done, total, what: progress(done, total, f"step {number} of {steps}: {what}")
 
 
 def _reporting(progress: Progress | None) -> Report | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from threading import Event
 
 from torch import Tensor, nn
 
+from workbench.data.progress import Cancelled, Progress, of_step
 from workbench.measure.moments import GroupStatistics
 from workbench.network.groups import UnitGroup
 from workbench.network.tensors import same_bits, with_weights
@@ -68,15 +70,29 @@ def choice_of(state: State, step: RecipeStep) -> Choice:
     return chosen(state, step.group, step.width, step.lam, options, step.kept)
 
 
-def restore(history: History, ground: Ground, branches: Sequence[SavedBranch]) -> None:
+@dataclass(frozen=True)
+class Told:
+    """Who hears how far it is, and who may stop it."""
+
+    progress: Progress | None = None
+    cancel: Event | None = None
+
+    def at(self, step: int, steps: int) -> Told:
+        """The same at a step, counted from 1. Raises Cancelled where that was asked for."""
+        if self.cancel is not None and self.cancel.is_set():
+            raise Cancelled(f"it was cancelled after {step - 1} of {steps} steps; nothing was changed")
+        return Told(of_step(self.progress, step, steps, "bringing the steps back"), self.cancel)
+
+
+def restore(history: History, ground: Ground, branches: Sequence[SavedBranch], told: Told = Told()) -> None:
     """Put saved branches, the present one first, onto a history that has the original alone.
 
-    Raises ValueError where steps or weights do not fit; then the history is not to be used.
+    Raises ValueError where steps or weights do not fit, Cancelled; then the history is not to be used.
     """
     for index, saved in enumerate(branches):
         if index == 0:
             history.rename(saved.name)
-            _carry_out(history, ground, saved, 0)
+            _carry_out(history, ground, saved, 0, told)
             continue
         nearest = max(branches[:index], key=saved.shared)
         shared = saved.shared(nearest)
@@ -84,7 +100,7 @@ def restore(history: History, ground: Ground, branches: Sequence[SavedBranch]) -
         end = history.position
         history.goto(shared)
         history.fork(saved.name)
-        _carry_out(history, ground, saved, shared)
+        _carry_out(history, ground, saved, shared, told)
         history.switch(nearest.name)
         history.goto(end)
     for saved in reversed(branches):  # the present one last
@@ -93,15 +109,16 @@ def restore(history: History, ground: Ground, branches: Sequence[SavedBranch]) -
             history.goto(saved.at)
 
 
-def _carry_out(history: History, ground: Ground, saved: SavedBranch, begin: int) -> None:
+def _carry_out(history: History, ground: Ground, saved: SavedBranch, begin: int, told: Told) -> None:
     """The steps of `saved` from `begin` on, on the present branch, which has those before."""
     steps = list(enumerate(zip(saved.steps, saved.changed, saved.scores, strict=True)))
     for index, (step, changed, score) in steps[begin:]:
+        here = told.at(index + 1, len(steps))
         if isinstance(step, RecipeStep) and step.group in history.present.stale:
-            history.amend(refreshed(ground, history.present, None, None))
+            history.amend(refreshed(ground, history.present, here.progress, here.cancel))
         if changed is None and index + 1 == len(steps):
             changed = saved.weights  # the end of a branch is there in every version
-        made = _again(ground, history.present, step, changed)
+        made = _again(ground, history.present, step, changed, here)
         cost, plan = made.state.cost, step.plan if isinstance(step, RecipeStep) else ""
         done = Step(
             made.label, made.choice, score, cost.parameters, cost.macs, 0.0, plan=plan, tuning=made.tuning
@@ -127,15 +144,17 @@ def _again(
     state: State,
     step: RecipeStep | TuneStep | RefitStep,
     weights: Mapping[str, Tensor] | None,
+    told: Told,
 ) -> Change:
     """One step once more; nothing is fitted where the `weights` that it gave are known."""
     if isinstance(step, RecipeStep):
         choice = choice_of(state, step)
-        return Change(applied(ground, state, choice, weights=weights), said(choice), choice)
+        state = applied(ground, state, choice, told.progress, told.cancel, weights)
+        return Change(state, said(choice), choice)
     if isinstance(step, TuneStep):
         return tuned(ground, state, with_weights(state.model, weights or {}), step.tuning)
     if weights is None:
-        return refitted(ground, state, None, None)
+        return refitted(ground, state, told.progress, told.cancel)
     return Change(with_model(ground, state, with_weights(state.model, weights)), REFITTED)
 
 

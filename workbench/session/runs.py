@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from threading import Event
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from workbench.data.claims import OPEN, OWNER, claim, in_use, is_open
 from workbench.data.durable import FolderInUseError, read_sealed
+from workbench.data.progress import Progress
 from workbench.export.kinds import RECIPE, TENSORS
 from workbench.session import store
 from workbench.session.recipe import read_recipe
@@ -24,6 +26,7 @@ FORMAT: Literal["spectral-pruning-run"] = "spectral-pruning-run"
 ABOUT = "about.json"
 LONG = 60  # characters of a name, as it is offered
 DAY, HOUR = 86400.0, 3600.0
+LONG_MEASURED = 5.0  # seconds of measuring that a person would not wait for once more
 KEPT = 3  # newer runs with as many steps, before one that is over goes
 _RUN = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
 _PLACE = re.compile(r"[\w.-]{1,60}-[0-9a-f]{16}")
@@ -34,7 +37,7 @@ class About(msgspec.Struct, frozen=True):
 
     `examples`: hash of those with which groups were found. `how`: how its network comes back, {"example":
     name} or {"form": what the Load card said}. `doing`: what was running. `screen`: what was set and shown
-    beside the session, plain values.
+    beside the session, plain values. `measuring`: seconds that measuring the original took.
     """
 
     format: Literal["spectral-pruning-run"]
@@ -45,6 +48,7 @@ class About(msgspec.Struct, frozen=True):
     how: dict[str, Any] = {}
     doing: str = ""
     screen: dict[str, Any] = {}
+    measuring: Annotated[float, msgspec.Meta(ge=0, le=1e9)] = 0.0
 
 
 @dataclass(frozen=True)
@@ -64,12 +68,19 @@ class Run:
     def words(self, now: float) -> str:
         """As 'digits-cnn, 4 steps, 2 branches, 3 minutes ago'."""
         work = in_words(self.about.name, self.steps, self.branches, self.about.screen, self.undone)
+        if self.only_measured:
+            work += f", measured in {_long(self.about.measuring)}, no step yet"
         return f"{work}, {_ago(now - self.when)}"
 
     @property
     def has_work(self) -> bool:
         """Whether there is anything that a person would miss."""
-        return bool(self.steps or self.branches > 1 or made_beside(self.about.screen))
+        return not self.only_measured or self.about.measuring >= LONG_MEASURED
+
+    @property
+    def only_measured(self) -> bool:
+        """Whether nothing was done but measuring."""
+        return not (self.steps or self.branches > 1 or made_beside(self.about.screen))
 
 
 def in_words(name: str, steps: int, branches: int, screen: Mapping[str, Any], undone: int = 0) -> str:
@@ -113,12 +124,15 @@ def run_in(folder: Path) -> Run | None:
     return Run(folder, about, max(lengths), undone, len(lengths), when, is_open(folder))
 
 
-def taken_up(run: Run, session: Session) -> Session:
+def taken_up(
+    run: Run, session: Session, progress: Progress | None = None, cancel: Event | None = None
+) -> Session:
     """The session that `run` holds, on the network and the data of `session`, which stays as it is.
 
-    Raises RecipeError where it does not fit, or is damaged; OSError.
+    `progress`, `cancel`: as for `Session.as_saved`. Raises RecipeError where it does not fit, or is damaged;
+    OSError; Cancelled.
     """
-    return session.as_saved(store.read(run.folder))
+    return session.as_saved(store.read(run.folder), progress, cancel)
 
 
 def discard(run: Run) -> None:
@@ -148,7 +162,8 @@ def discard(run: Run) -> None:
 
 def clear(place: Path, mine: Path, after: Run | None, locks: bool) -> None:
     """Take away runs that are over: those without work, that which `mine` replaces, and those of which there
-    are `KEPT` newer ones with as many steps, so that a few short ones never cost a long one.
+    are `KEPT` newer ones with as many steps, so that a few short ones never cost a long one; of one that is
+    only measured, any newer one, which has the same moments.
 
     `locks`: whether it can be seen on this disk that somebody has a run open.
     """
@@ -157,7 +172,7 @@ def clear(place: Path, mine: Path, after: Run | None, locks: bool) -> None:
     kept: list[Run] = []
     for run in sorted(over, key=lambda run: run.when, reverse=True):
         newer = sum(one.steps >= run.steps for one in kept)
-        if not run.has_work or _is_still(run, after) or newer >= KEPT:
+        if not run.has_work or _is_still(run, after) or newer >= (1 if run.only_measured else KEPT):
             _remove(run.folder, 0 if locks else DAY)
         else:
             kept.append(run)
@@ -194,7 +209,11 @@ def _many(count: int, one: str, more: str = "") -> str:
 
 
 def _ago(seconds: float) -> str:
+    return f"{_long(seconds)} ago" if seconds >= 60 else "just now"
+
+
+def _long(seconds: float) -> str:
     for size, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
         if seconds >= size:
-            return f"{_many(int(seconds // size), name)} ago"
-    return "just now"
+            return _many(int(seconds // size), name)
+    return _many(round(seconds), "second")

@@ -349,11 +349,12 @@ class Session:
         with self._lock:
             if self.position:
                 raise ValueError("moments belong to the original network: reset before measuring them anew")
-            state = self._state
+            state, start = self._state, perf_counter()
             found = measure_moments(state.running().model, state.groups, self.calibration, progress, cancel)
             score = self._score(state.model, progress, cancel)
             measured = replace(state, statistics=Statistics(found), stale={}, problems={}, measured=True)
-            self._history.amend(measured, replace(self.history[0], score=score))
+            seconds = perf_counter() - start
+            self._history.amend(measured, replace(self.history[0], score=score, seconds=seconds))
         self._tell("measured")
 
     @surviving("measuring again", SMALLER)
@@ -1055,7 +1056,7 @@ class Session:
             training=training, loss=loss, metric=metric, classes=classes, mask=mask,
             progress=progress, cancel=cancel,
         )  # fmt: skip
-        session._take_up(saved, str(folder))
+        session._take_up(saved, str(folder), progress, cancel)
         told = session.claim(folder, take_over)
         if told:
             warnings.warn(told, UserWarning, stacklevel=2)
@@ -1081,11 +1082,16 @@ class Session:
         other.procedure = procedure or self.procedure
         return other
 
-    def as_saved(self, saved: Saved) -> Session:
+    def as_saved(
+        self, saved: Saved, progress: Progress | None = None, cancel: Cancel | None = None
+    ) -> Session:
         """Another session on the same network and data, as one that was `saved` on them.
 
+        `progress(done, total, what)` is told of each pass over the data that a step needs again, as under the
+        sequential procedure; a set `cancel` ends it before the next batch.
+
         Raises RecipeError where it is of another network, other data, or reads targets otherwise; or where
-        its steps do not fit.
+        its steps do not fit; Cancelled. Then this session is as it was.
         """
         recipe, where = saved.recipe, str(saved.source.parent)
         mine = self.recipe
@@ -1099,14 +1105,14 @@ class Session:
         if asked_in(recipe) != asked_in(mine):
             raise RecipeError(f"{where} reads targets or masks otherwise than this session")
         other = self.afresh(recipe["procedure"])
-        other._take_up(saved, where)
+        other._take_up(saved, where, progress, cancel)
         return other
 
-    def _take_up(self, saved: Saved, where: str) -> None:
+    def _take_up(self, saved: Saved, where: str, progress: Progress | None, cancel: Cancel | None) -> None:
         self._place.read = saved.recipe.get(SEAL, "")
         statistics = restoring.statistics_of(saved.moments, self.groups, str(saved.source))
         try:
-            self.restore(statistics, saved.start, saved.branches)
+            self.restore(statistics, saved.start, saved.branches, progress, cancel)
         except ValueError as error:
             raise RecipeError(f"{where} cannot be opened: {error}") from error
 
@@ -1116,15 +1122,19 @@ class Session:
         statistics: Mapping[str, GroupStatistics],
         score: float | None,
         branches: Sequence[SavedBranch] = (),
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
     ) -> None:
         """Take up what was measured of the original, its score, and saved branches, the present one first.
 
-        Raises ValueError where steps or weights do not fit; then the session is not to be used.
+        `progress`, `cancel`: as for `as_saved`.
+
+        Raises ValueError where steps or weights do not fit, Cancelled; then the session is not to be used.
         """
         with self._lock:
             original = restoring.measured_as(self._history.original, statistics)
             self._history.amend(original, replace(self.history[0], score=score))
-            restoring.restore(self._history, self._ground, branches)
+            restoring.restore(self._history, self._ground, branches, restoring.Told(progress, cancel))
 
     # Inside
 

@@ -15,6 +15,8 @@ from workbench.widgets.jobs import Delivery, Reporter, Worker, in_words
 from workbench.widgets.load_form import own_session
 from workbench.widgets.page_values import preview_of, with_procedure
 
+BUSY = "something else is still running: wait for it, or cancel it"
+
 
 class Commands:
     """The commands of the shared state, and how they run: in order, in the background, errors in words.
@@ -67,6 +69,7 @@ class Commands:
 
     def _begin(self) -> None:
         self._cancels: list[threading.Event] = []
+        self._commands: list[str] = []  # that run or wait, in turn
         self._jobs = Worker("workbench-jobs", cancels=self._cancels)
         self._aside = Worker("workbench-saving")
 
@@ -242,9 +245,7 @@ class Commands:
             self._doing(command, what)
             try:
                 check(cancel)
-                progress = Reporter(
-                    lambda values: self._deliver(lambda: self.set_trait("progress", values)), what, cancel
-                )
+                progress = Reporter(lambda values: self._tell(command, values), what, cancel)
                 work(progress, cancel)
                 how = "done"
             except Cancelled:
@@ -254,12 +255,18 @@ class Commands:
                 self._fail(command, error)
             finally:
                 self._cancels.remove(cancel)
+                self._commands.remove(command)
                 self._doing(command, "")
                 self._deliver(lambda: self._finished(command, how))
 
         self._set({"error": "", "notice": "", "question": {}})
         self._cancels.append(cancel)
+        self._commands.append(command)
         self._jobs.submit(job)
+
+    def _tell(self, command: str, values: dict) -> None:
+        """Show how far `command` is."""
+        self._deliver(lambda: self.set_trait("progress", values | {"command": command}))
 
     def _finished(self, command: str, how: str) -> None:
         # What could not be loaded must not look chosen, or it cannot be chosen again.
@@ -285,7 +292,7 @@ class Commands:
         if command not in commands or any(key not in content for key in commands[command]):
             self._fail("page", ValueError(f"the page sent a command that is not known: {content!r}"))
         elif command not in self._at_once and self._jobs.busy:
-            self._fail(command, RuntimeError("something else is still running: wait for it, or cancel it"))
+            self._fail(command, RuntimeError(BUSY))
         else:
             try:
                 getattr(self, command)(**{key: content[key] for key in commands[command]})

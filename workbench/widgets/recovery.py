@@ -22,6 +22,7 @@ from workbench.session.recipe import RecipeError
 from workbench.session.runs import Run, discard, in_words, made_beside, run_in, runs, taken_up
 from workbench.session.session import GIVEN, Session
 from workbench.widgets.beside import FOUND, PLANNED, SET, brought_back, place_of, screen_of
+from workbench.widgets.commands import BUSY
 from workbench.widgets.folders import folder_for
 from workbench.widgets.jobs import Delivery, Reporter, Worker
 from workbench.widgets.load_form import own_session
@@ -56,8 +57,8 @@ class Recovery(t.HasTraits):
     """The part of the shared state that keeps the session by itself, and brings back what was there.
 
     `offers`: earlier sessions, each with `run`, under which it is taken up, its `words`, in `lost` what
-    ended with it, and in `held` why it cannot be thrown away now. `kept`: empty, or why the session is not
-    kept by itself.
+    ended with it, in `held` why it cannot be thrown away now, and `measured`: whether it spares measuring and
+    has nothing else. `kept`: empty, or why the session is not kept by itself.
     """
 
     COMMANDS: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -67,7 +68,7 @@ class Recovery(t.HasTraits):
         "open_saved": ("folder", "take_over", "read_only"),
     }
     PLACES: ClassVar[dict[str, str]] = {"open_saved": "export"}
-    AT_ONCE: ClassVar[tuple[str, ...]] = ("put_off",)
+    AT_ONCE: ClassVar[tuple[str, ...]] = ("put_off", "take_up")
 
     offers = synced(t.List)
     kept = synced(t.Unicode)
@@ -78,7 +79,11 @@ class Recovery(t.HasTraits):
     own: Any
     branch: Any
     position: Any
+    measured: Any
+    cancel: Callable[[], None]
     _current: Any
+    _commands: list[str]
+    _jobs: Worker
     _deliver: Delivery
     _set: Callable[[dict], None]
     _start: Callable[..., None]
@@ -96,6 +101,7 @@ class Recovery(t.HasTraits):
         me = weakref.ref(self)
         self._trouble = lambda words: _say_kept(me, words)
         self.observe(lambda change: self._keep_screen(), [*SET, *PLANNED, *FOUND, "revision"])
+        self.observe(lambda change: self._spared(), "measured")
 
     # Keeping
 
@@ -161,17 +167,24 @@ class Recovery(t.HasTraits):
             mine = {saves.folder for saves in saving if saves is not None}
             key, now = key_of(session), time.time()
             there = [run for run in runs(self._root) if run.folder not in mine]
-            fits = [run for run in there if run.about.key == key]
-            others = [run for run in there if run not in fits and run.about.how and now - run.when < RECENT]
+            fits = _not_spared([run for run in there if run.about.key == key], session.measured)
+            others = [run for run in there if run.about.key != key and _comes_back(run, now)]
             for run in [*fits, *others][:OFFERED]:
                 found[run.folder.name] = run
-                offers.append(_offer(run, now, run in fits and run.about.examples != examples_of(session)))
+                offers.append(_offer(run, now, key, examples_of(session)))
         self._deliver(lambda: self._show_offers(session, offers, found))
 
     def _show_offers(self, session: Session, offers: list, found: dict[str, Run]) -> None:
         if session is self.session:
             self._offered = found
             self._set({"offers": offers})
+            self._spared()
+
+    def _spared(self) -> None:
+        """Once the session is measured, nothing that only spares that is offered."""
+        left = [offer for offer in self.offers if not offer["measured"]]
+        if self.measured and left != self.offers:
+            self._set({"offers": left})
 
     def put_off(self) -> None:
         """Offer nothing more now; what is kept on the disk stays there, and anything else stays here."""
@@ -205,7 +218,12 @@ class Recovery(t.HasTraits):
     # Bringing back
 
     def take_up(self, run: str) -> None:
-        """Go on with an earlier session of `offers`, in the place of the present one."""
+        """Go on with an earlier session of `offers`, in the place of the present one, whose first measuring
+        is cancelled for it. Raises RuntimeError where anything else runs."""
+        if self._jobs.busy:
+            if self.session is None or self.session.measured or {*self._commands} != {"measure"}:
+                raise RuntimeError(BUSY)
+            self.cancel()
         left = self._left_as(run)
         if left is not None:
 
@@ -224,7 +242,7 @@ class Recovery(t.HasTraits):
             if ground is None or key_of(ground) != about.key:
                 ground = self._ground_of(about.how, progress, cancel)
             now = run_in(found.folder) or found  # which somebody may have gone on with
-            session = taken_up(now, ground)
+            session = taken_up(now, ground, progress, cancel)
             self._take(session, about.how, now, now.about.screen)
             lost = f"; lost: {now.about.doing}" if now.about.doing else ""
             others = "; measured on other examples" if examples_of(ground) != now.about.examples else ""
@@ -266,13 +284,13 @@ class Recovery(t.HasTraits):
         saved = store.read(folder)
         recipe, session = saved.recipe, self.session
         if session is not None and _is_of(recipe, session):
-            return session.as_saved(saved), self._how
+            return session.as_saved(saved, progress, cancel), self._how
         example = recipe["model"].get("example")
         if example and not recipe.get("data"):  # of an early version
             return Session.open(folder, progress=progress, cancel=cancel), {"example": example}
         if example and recipe["data"] != GIVEN:
             ground = Session.example(str(example), progress=progress, cancel=cancel)
-            return ground.as_saved(saved), {"example": example}
+            return ground.as_saved(saved, progress, cancel), {"example": example}
         name, data = recipe["model"].get("name") or "a model", recipe.get("data") or "data without a name"
         raise RecipeError(
             f"{folder} holds a session of {name} on {data}: load these first (Load…), then open it"
@@ -336,14 +354,31 @@ def _kept_of(left: _Left) -> Run | None:
     return run_in(left.saves.folder)
 
 
-def _offered(run: str, words: str, lost: str = "", held: str = "") -> dict[str, str]:
-    return {"run": run, "words": words, "lost": lost, "held": held}
+def _not_spared(fits: Sequence[Run], measured: bool) -> list[Run]:
+    """What to offer of the runs of one model and data: of those that are only measured the newest, and none
+    where that is `measured` already."""
+    only = [run for run in fits if run.only_measured]
+    return [run for run in fits if run not in only or (not measured and run is only[0])]
 
 
-def _offer(run: Run, now: float, other_examples: bool) -> dict[str, str]:
+def _comes_back(run: Run, now: float) -> bool:
+    """Whether to offer a run of another model: one of these that is only measured where a form filled in by
+    hand brings it back; an example is measured again with one click."""
+    how = "form" in run.about.how if run.only_measured else run.about.how
+    return bool(how) and now - run.when < RECENT
+
+
+def _offered(run: str, words: str, lost: str = "", held: str = "", measured: bool = False) -> dict[str, Any]:
+    return {"run": run, "words": words, "lost": lost, "held": held, "measured": measured}
+
+
+def _offer(run: Run, now: float, key: str, examples: str) -> dict[str, Any]:
+    """As the page shows `run` beside a session of that key and these examples."""
     words = run.words(now)
-    words += ", on other examples" if other_examples else ""
+    mine = run.about.key == key
+    words += ", on other examples" if mine and run.about.examples != examples else ""
     elsewhere = in_use(run.folder) is not None  # where what is being done is not lost
     words += ", open elsewhere" if elsewhere else ""
     held = "It is open elsewhere: close it there first" if run.open else ""
-    return _offered(run.folder.name, words, "" if elsewhere else run.about.doing, held)
+    lost = "" if elsewhere else run.about.doing
+    return _offered(run.folder.name, words, lost, held, mine and run.only_measured)

@@ -48,7 +48,10 @@ export function offerBox(state, on) {
     ended.hidden = !one?.lost || Boolean(asked);
     setText(ended, one?.lost ? `What ran when it ended is lost: ${one.lost}` : "");
     const why = !alive(state) ? "This needs a running kernel" : busy(state) ? "Something is running: see above" : "";
-    for (const node of [takeUp, away]) setOff(node, why, why);
+    setOff(away, why, why);
+    // The first measuring makes way for it: what is taken up was measured already.
+    const makesWay = alive(state) && !state.wbwSent && !state.get("measured") && state.get("progress").command === "measure";
+    setOff(takeUp, why && !makesWay, makesWay ? "Instead of measuring it once more" : why);
     setOff(notNow, !alive(state), why);
     setOff(discard, why || one?.held, why || one?.held);
   };
