@@ -31,8 +31,11 @@ if TYPE_CHECKING:
     from workbench.pruning.problem import NotMeasuredError as NotMeasuredError
     from workbench.pruning.state import StaleMomentsError as StaleMomentsError
     from workbench.session.history import Step as Step
+    from workbench.session.keeping import autosave as autosave
+    from workbench.session.keeping import earlier_runs as earlier_runs
     from workbench.session.recipe import RecipeError as RecipeError
     from workbench.session.replay import replay as replay
+    from workbench.session.runs import taken_up as taken_up
     from workbench.session.session import Session as Session
     from workbench.spectral.greedy import GreedySelector as GreedySelector
     from workbench.spectral.greedy import Path as Path
@@ -71,7 +74,12 @@ _HOMES = {
     "workbench.pruning.state": ("StaleMomentsError",),
     "workbench.session.replay": ("replay",),
     "workbench.session.history": ("Step",),
+    "workbench.session.keeping": (
+        "autosave",
+        "earlier_runs",
+    ),
     "workbench.session.recipe": ("RecipeError",),
+    "workbench.session.runs": ("taken_up",),
     "workbench.session.session": ("Session",),
     "workbench.spectral.greedy": (
         "GreedySelector",

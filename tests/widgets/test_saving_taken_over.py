@@ -34,7 +34,7 @@ def save(state, folder, **rest):
 
 def test_it_is_asked_about_once_and_taken_over(shown, tmp_path, other):
     folder = tmp_path / "both"
-    other.does(f"session = first(); session.save({str(folder)!r})")
+    assert other.does(f"session = first(); session.save({str(folder)!r})") == "done"
     before = (folder / "recipe.json").read_bytes()
     save(shown, folder)
     question = shown.question
@@ -54,7 +54,7 @@ def test_it_is_asked_about_once_and_taken_over(shown, tmp_path, other):
 
 
 def test_one_opened_read_only_may_be_taken_over_later(tmp_path, other):
-    other.does(f"session = first(); session.save({str(tmp_path)!r})")
+    assert other.does(f"session = first(); session.save({str(tmp_path)!r})") == "done"
     with pytest.warns(UserWarning, match="read-only"):
         session = opened(tmp_path)
     state = idle(WorkbenchState(session, autosave=False))
@@ -68,7 +68,8 @@ def test_one_opened_read_only_may_be_taken_over_later(tmp_path, other):
 
 def test_one_that_was_taken_over_is_told_and_may_take_it_back(shown, tmp_path, other):
     save(shown, tmp_path)
-    other.does(f"session = opened({str(tmp_path)!r}); session.save({str(tmp_path)!r}, take_over=True)")
+    folder = repr(str(tmp_path))
+    assert other.does(f"session = opened({folder}); session.save({folder}, take_over=True)") == "done"
     save(shown, tmp_path, replace=True)
     assert "was taken over by another notebook" in shown.question["words"]
     save(shown, tmp_path, replace=True, take_over=True)
@@ -82,7 +83,7 @@ def test_one_who_comes_between_the_question_and_the_saving_is_asked_about(
     stock, folder = Session.save, str(tmp_path)
 
     def late(session, *args, **options):
-        other.does(f"session = first(); session.save({folder!r})")
+        assert other.does(f"session = first(); session.save({folder!r})") == "done"
         return stock(session, *args, **options)
 
     monkeypatch.setattr(Session, "save", late)
@@ -104,8 +105,9 @@ def test_what_another_saved_there_and_left_is_asked_about_too(shown, tmp_path, o
     monkeypatch.setattr(place, "_written", set())
     save(shown, tmp_path)
     folder = repr(str(tmp_path))
-    other.does(f"session = opened({folder}); session.commit(session.preview('fc1', width=3))")
-    other.does(f"session.save({folder}, take_over=True)")
+    assert other.does(f"session = opened({folder})") == "done"
+    assert other.does("session.commit(session.preview('fc1', width=3))") == "done"
+    assert other.does(f"session.save({folder}, take_over=True)") == "done"
     other.end(signal.SIGKILL)
     save(shown, tmp_path, replace=True)
     assert "was saved by another notebook" in shown.question["words"]

@@ -75,7 +75,7 @@ def test_what_another_process_has_open_stays_whoever_asks(tmp_path):
     (run,) = runs(tmp_path)
     other = Other()
     try:
-        other.does("from pathlib import Path; from workbench.data.claims import claim")
+        assert other.does("from pathlib import Path; from workbench.data.claims import claim") == "done"
         assert other.does(f"mine = claim(Path({str(run.folder)!r}))") == "done"
         before = sorted(run.folder.rglob("*"))
         with pytest.raises(FolderInUseError, match=f"process {other.process.pid}"):

@@ -56,6 +56,7 @@ class Autosave:
         self._about: About | None = None
         self._claim: Claim | None = None
         self._leave_run: Callable[[], Any] = lambda: None
+        self._leave_session: Callable[[], Any] | None = None
         self._known = WeakIdKeyDictionary()
         self._writer = ThreadPoolExecutor(1, "workbench-autosave")
         self._turn = threading.Lock()
@@ -83,6 +84,14 @@ class Autosave:
         if trouble not in self._troubles:
             self._troubles.append(trouble)
         trouble(self._failed)
+
+    def stay(self, session: Session) -> None:
+        """Have the session hold this, which else only those hold who show it."""
+        if self._leave_session is None and not self.closed:
+            self._leave_session = session.subscribe(self._hear)
+
+    def _hear(self, event: str) -> None:
+        """Whoever listens is held; what has changed is heard by another way, which holds nobody."""
 
     def keep(self, screen: Mapping[str, Any], whose: object = None) -> None:
         """Have `screen` kept with the session, at most once in `PAUSE`; plain values.
@@ -122,6 +131,8 @@ class Autosave:
                 return
             self.closed = True
         self._leave()
+        if self._leave_session is not None:
+            self._leave_session()
         self._submit(self._say)
         self._submit(lambda: self._leave_run())
         self._writer.shutdown(wait=False)
@@ -226,13 +237,19 @@ def autosave_of(
 ) -> Autosave:
     """What keeps `session` below `root`: one for all who show it. Arguments as for `Autosave`."""
     with _sharing:
-        found = _kept.get(session, lambda: None)()
-        if found is not None and not found.closed and found.root == Path(os.path.abspath(root)):
+        found = kept_by(session)
+        if found is not None and found.root == Path(os.path.abspath(root)):
             found.join(trouble)
             return found
         made = Autosave(session, root, how, trouble, after, screen)
         _kept[session] = weakref.ref(made)
         return made
+
+
+def kept_by(session: Session) -> Autosave | None:
+    """What keeps `session`, if anything does."""
+    found = _kept.get(session, lambda: None)()
+    return None if found is None or found.closed else found
 
 
 _sharing = threading.RLock()

@@ -65,6 +65,9 @@ class Run:
     when: float
     open: bool
 
+    def __str__(self) -> str:
+        return self.words(time.time())
+
     def words(self, now: float) -> str:
         """As 'digits-cnn, 4 steps, 2 branches, 3 minutes ago'."""
         work = in_words(self.about.name, self.steps, self.branches, self.about.screen, self.undone)

@@ -132,6 +132,9 @@ class Session:
 
     The given model is copied and never changed; hooks on it run on the copies too.
 
+    Nothing is written until it is asked for: `save` writes it once, and `wb.autosave(session, folder)` after
+    each change, so that `wb.earlier_runs` and `wb.taken_up` bring it back after a crash.
+
     `progress(done, total, what)` is told how far opening is; a set `cancel` stops it between two forward
     passes.
 

@@ -323,12 +323,6 @@ def _called(index: int) -> str:
     return f"{LEFT}{index or ''}"
 
 
-def way_of(session: Session) -> dict[str, Any]:
-    """How the network and the data of a session that was given come back by themselves, if they do."""
-    own_data = session.example_name and session.data_name not in ("", GIVEN)
-    return {"example": session.example_name} if own_data else {}
-
-
 def has_steps(session: Session) -> bool:
     """Whether anything was done that would be lost."""
     return any(len(steps) > 1 for steps in session.branches.values())

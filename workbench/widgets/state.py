@@ -21,6 +21,7 @@ from workbench.examples.catalogue import example_names
 from workbench.pruning.choice import DEFAULT_THETA
 from workbench.pruning.problem import NotMeasuredError
 from workbench.pruning.state import StaleMomentsError
+from workbench.session.of_what import way_of
 from workbench.session.runs import Run
 from workbench.session.session import Session
 from workbench.spectral.bounds import suggested_width
@@ -40,7 +41,7 @@ from workbench.widgets.page_values import (
     preview_values,
     read_session,
 )
-from workbench.widgets.recovery import Recovery, way_of
+from workbench.widgets.recovery import Recovery
 from workbench.widgets.theory_tab import Theories
 from workbench.widgets.traits import synced
 from workbench.widgets.tune_tab import Tunings
