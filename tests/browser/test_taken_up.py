@@ -10,6 +10,8 @@ from notebook_page import NotebookPage, expect_measured, fresh_address, screensh
 from playwright.sync_api import expect
 from servers import Server
 
+import workbench as wb
+from workbench.session.recipe import fingerprint
 from workbench.session.runs import runs
 
 HASH = "wb_hash(view.session)"
@@ -118,9 +120,6 @@ def test_a_second_notebook_on_the_same_folder_is_told_and_reads_or_takes_over(no
     expect(second.find("question")).to_contain_text("is open in another notebook", timeout=MEASURED)
     expect(second.find("keep")).to_be_focused()
     second.screenshot("save-open-elsewhere")
-    second.theme()
-    second.screenshot("save-open-elsewhere-dark")
-    second.theme("JupyterLab Light")
     second.find("keep").click()
     expect(second.find("question")).to_be_hidden()
     assert (kept_lab.notebooks / "both" / "recipe.json").read_bytes() == before
@@ -144,23 +143,30 @@ def throw_away(notebook):
     notebook.find("discard-go").click()
 
 
+def left_behind(session, root):
+    """What a program that has ended kept of `session`; the fingerprint of its network."""
+    saves = wb.autosave(session, root)
+    saves.wait(60)
+    saves.close()
+    saves.wait(60)
+    return fingerprint(session.model)
+
+
 def test_earlier_sessions_are_thrown_away_one_after_the_other(notebook, tmp_path):
-    code = CELLS[0].replace("'digits-cnn'", f"'digits-cnn', autosave={str(tmp_path)!r}")
+    session = wb.Session.example("digits-cnn")
+    session.measure()
     for width in (40, 50):
-        one = notebook(code)
-        commit(one, "fc1", width)
-        one.kernel("view.state._saves.wait(30)")
-        one.close()
+        one = session.afresh()
+        one.commit(one.preview("fc1", width=width))
+        left_behind(one, tmp_path)
+    code = CELLS[0].replace("'digits-cnn'", f"'digits-cnn', autosave={str(tmp_path)!r}")
     one = notebook(code)
     expect(one.find("offers").locator("option")).to_have_count(2, timeout=MEASURED)
     one.screenshot("offers-two")
     one.find("discard").click()
     expect(one.find("offer")).to_contain_text("Throw away digits-cnn, 1 step")
     expect(one.find("discard-keep")).to_be_focused()
-    one.screenshot("discard-light")
-    one.theme()
-    one.screenshot("discard-dark")
-    one.theme("JupyterLab Light")
+    one.screenshot("discard")
     one.find("discard-keep").focus()
     one.page.keyboard.press("Escape")
     expect(one.find("offers")).to_be_visible()
@@ -238,82 +244,68 @@ def test_a_page_on_which_something_runs_asks_before_it_goes(notebook):
     expect(one.find("cancel")).to_be_hidden(timeout=MEASURED)
 
 
-SLOW = """
-import os, time, torch
+MODEL = """
+import time, torch
 import workbench as wb
-from workbench.session import runs
-from workbench.session.session import Session
 
-class Loader:
-    # Each batch takes as long as it says, once the session is open.
-    def __init__(self):
-        torch.manual_seed(0)
-        self.pause = 0.0
-        self.batches = [torch.randn(32, 12) for _ in range(25)]
+class Loader:  # each batch takes as long as it says
+    pause = 0.0
     def __len__(self):
-        return len(self.batches)
+        return 25
     def __iter__(self):
-        for batch in self.batches:
+        for seed in range(25):
             time.sleep(self.pause)
-            yield batch
+            yield torch.randn(32, 12, generator=torch.Generator().manual_seed(seed))
 
-runs.LONG_MEASURED = 0.0
 torch.manual_seed(1)
 sizes = [12, 48, 32, 24, 4]
 layers = [part for a, b in zip(sizes, sizes[1:]) for part in (torch.nn.Linear(a, b), torch.nn.ReLU())]
 loader = Loader()
-session = Session(torch.nn.Sequential(*layers[:-1]), loader, name='slow-mlp', procedure={procedure!r})
-loader.pause = {pause}
+session = wb.Session(torch.nn.Sequential(*layers[:-1]), loader, name='slow-mlp', procedure='sequential')
+"""
+VIEW = """
+from workbench.session import runs
+from workbench.session.recipe import fingerprint
+runs.LONG_MEASURED, loader.pause = 0.0, 1.0
 view = wb.Workbench(session, autosave={root!r})
 view
 """
 
 
-def test_what_was_only_measured_is_offered_while_it_is_measured_again(notebook, tmp_path):
-    code = {"root": str(tmp_path), "procedure": "simultaneous"}
-    first = notebook(SLOW.format(pause=0.0, **code), measured=False)
-    expect(first.find("readout-N")).to_have_text(re.compile(r"\d"), timeout=MEASURED)
-    made = first.kernel("float(session.moment('0').matrix.sum())")
-    first.kernel("view.state._saves.wait(30)")
-    first.close()
-    second = notebook(SLOW.format(pause=1.0, **code), measured=False)
-    expect(second.find("offer")).to_contain_text("slow-mlp, measured in", timeout=MEASURED)
-    expect(second.find("cancel")).to_be_visible()
-    second.screenshot("measured-only")
-    second.theme()
-    second.screenshot("measured-only-dark")
-    second.theme("JupyterLab Light")
-    second.find("take-up").click()
-    expect(second.find("readout-N")).to_have_text(re.compile(r"\d"), timeout=MEASURED)
-    expect(second.find("offer")).to_be_hidden()
-    assert second.kernel("float(view.session.moment('0').matrix.sum())") == made
-    second.screenshot("measured-taken-up")
-    assert second.page.errors == []
+def made_by(code):
+    names = {}
+    exec(code, names)
+    names["session"].measure()
+    return names["session"]
 
 
-def test_taking_up_what_measures_again_shows_how_far_it_is_and_is_cancelled(notebook, tmp_path):
-    code = {"root": str(tmp_path), "procedure": "sequential"}
-    first = notebook(SLOW.format(pause=0.0, **code), measured=False)
-    expect(first.find("readout-N")).to_have_text(re.compile(r"\d"), timeout=MEASURED)
-    first.kernel("[session.commit(session.preview(n, width=w)) for n, w in (('0', 20), ('2', 15), ('4', 9))]")
-    first.kernel("view.state._saves.wait(30)")
-    made = first.kernel("[float(p.sum()) for p in view.session.model.parameters()]")
-    first.close()
-    second = notebook(SLOW.format(pause=0.0, **code), measured=False)
-    expect(second.find("offer")).to_contain_text("slow-mlp, 3 steps", timeout=MEASURED)
-    second.kernel("setattr(loader, 'pause', 0.5)")
-    second.find("take-up").click()
-    expect(second.find("progress")).to_contain_text("step 2 of 3: measuring moments", timeout=MEASURED)
-    second.screenshot("taking-up")
-    second.theme()
-    second.screenshot("taking-up-dark")
-    second.theme("JupyterLab Light")
-    second.find("cancel").click()
-    expect(second.find("progress")).to_contain_text("Cancelled: taking up", timeout=MEASURED)
-    assert second.kernel("view.session.position") == "0"
-    expect(second.find("take-up")).to_be_enabled()
-    second.kernel("setattr(loader, 'pause', 0.0)")
-    second.find("take-up").click()
-    expect(second.page.locator(".wbw-step")).to_have_count(5, timeout=MEASURED)
-    assert second.kernel("[float(p.sum()) for p in view.session.model.parameters()]") == made
-    assert second.page.errors == []
+def test_measuring_makes_way_and_what_measures_again_is_cancelled(notebook, tmp_path):
+    session = made_by(MODEL)
+    for name, width in (("0", 20), ("2", 15), ("4", 9)):
+        session.commit(session.preview(name, width=width))
+    made = left_behind(session, tmp_path)
+    left_behind(made_by(MODEL), tmp_path)
+    moment = float(session.original_statistics()["0"].moments[0].matrix.sum())
+    one = notebook(MODEL + VIEW.format(root=str(tmp_path)), measured=False)
+    expect(one.find("offers").locator("option")).to_have_count(2, timeout=MEASURED)
+    expect(one.find("cancel")).to_be_visible()  # it is measured anew
+    expect(one.find("offers").locator("option").first).to_contain_text("slow-mlp, measured in")
+    one.screenshot("measured-only")
+    one.find("offers").select_option(index=1)
+    one.find("take-up").click()
+    expect(one.find("progress")).to_contain_text("step 2 of 3: measuring moments", timeout=MEASURED)
+    expect(one.find("take-up")).to_be_disabled()
+    one.screenshot("taking-up")
+    one.find("cancel").click()
+    expect(one.find("progress")).to_contain_text("Cancelled: taking up", timeout=MEASURED)
+    assert one.kernel("view.session.position, view.session.measured") == "(0, False)"
+    one.find("offers").select_option(index=0)
+    one.find("take-up").click()
+    expect(one.find("readout-N")).to_have_text(re.compile(r"\d"), timeout=MEASURED)
+    assert float(one.kernel("float(view.session.moment('0').matrix.sum())")) == moment
+    expect(one.find("offers")).to_be_hidden()
+    one.kernel("setattr(loader, 'pause', 0.0)")
+    one.find("take-up").click()
+    expect(one.page.locator(".wbw-step")).to_have_count(5, timeout=MEASURED)
+    assert one.kernel("fingerprint(view.session.model)") == repr(made)
+    assert one.page.errors == []
