@@ -1,6 +1,6 @@
 """Kills real processes at random moments of their work, and counts what opens afterwards.
 
-    python tests/benchmarks/killed.py --rounds 500
+    python tests/benchmarks/killed.py --rounds 500 --write
 
 Each round begins a process that commits, undoes, fine-tunes, branches, saves and exports without end, keeps
 its session by itself, and says what is done when it is done; it is killed (SIGKILL) at a random moment. Then
@@ -22,6 +22,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import results  # puts the workbench on the path
 import torch
 from torch import nn
 
@@ -195,10 +196,30 @@ def rounds(count: int, seed: int, home: Path) -> Counter[str]:
     return found
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def table(found: Counter[str]) -> str:
+    """The counts as Markdown: a line each of the session, the export and what keeps itself."""
+    heads = (
+        "",
+        "said to be done",
+        "kills while written",
+        "as last said",
+        "as being written",
+        "lost or mixed",
     )
+    lines = [f"| {' | '.join(heads)} |", "|---|" + "---:|" * 5]
+    for what in ("session", "export", KEPT):
+        words = ("said to be done", "kills while it was written", "as it was last said to be done")
+        words += ("as it was being written", "LOST OR MIXED")
+        counts = " | ".join(f"{found[f'{what}: {one}']:,}" for one in words)
+        lines.append(f"| {'kept by itself' if what == KEPT else what} | {counts} |")
+    kills, left = f"{found['kills']:,} kills at random moments", found["leftovers"]
+    return f"{kills}; {left or 'no'} file{'s' * (left != 1)} left that nothing refers to.\n\n" + "\n".join(
+        lines
+    )
+
+
+def main() -> int:
+    parser = results.options(__doc__)
     parser.add_argument("--rounds", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
@@ -208,8 +229,7 @@ def main() -> int:
         work(arguments.work, arguments.seed)
     with tempfile.TemporaryDirectory() as home:
         found = rounds(arguments.rounds, arguments.seed, Path(home))
-    for words, count in found.items():
-        print(f"{count:7,} {words}")
+    results.show("killed", table(found), arguments.write)
     return 1 if any("LOST" in words for words in found) or found["leftovers"] else 0
 
 

@@ -11,3 +11,4 @@ def test_what_a_killed_process_said_to_be_saved_opens(tmp_path, monkeypatch):
     assert found["kept: said to be done"] > 0
     assert not [words for words in found if "LOST" in words]
     assert found["leftovers"] == 0
+    assert "3 kills at random moments; no files left" in killed.table(found)
