@@ -144,9 +144,16 @@ class Total:
         whole: float,
         each: Callable[[Term], tuple[float, float]],
         biased: bool = False,
+        new_bias: Callable[[Term], float] = lambda term: term.new_biases,
+        beside: Sequence[tuple[Term, float, float]] = (),
     ):
+        """`each`: what a row·column of a term costs, and a row beside; `beside`: more terms, with these two.
+
+        `new_bias`: what a bias costs a row that gets one.
+        """
         self.model, self.whole, self.biased = model, whole, biased
-        self.terms = [(term, *each(term)) for term in model.terms]
+        self.terms = [*((term, *each(term)) for term in model.terms), *beside]
+        self.new_bias = [new_bias(term) for term, _, _ in self.terms]
         self.touching: list[list[int]] = [[] for _ in model.groups]
         for index, (term, _, _) in enumerate(self.terms):
             for group in {g for g, _ in (*term.lost_rows, *term.lost_columns)}:
@@ -161,7 +168,7 @@ class Total:
         for group, each in term.lost_columns:
             columns -= (self.model.widths[group] - widths[group]) * each
         if self.biased and columns < term.columns:
-            row += term.new_biases
+            row += self.new_bias[index]
         return product * rows * columns + row * rows
 
     def total(self, widths: Sequence[int]) -> float:

@@ -195,7 +195,7 @@ def parts_of(value: Any) -> list[tuple[Any, Any]]:
             f"a {type(value).__name__} stands among what the network takes or returns, and can be read only "
             "once: use a list or a tuple"
         )
-    if isinstance(value, (Tensor, nn.Module, type, str, bytes, np.ndarray, Enum)) or _is_cache(value):
+    if isinstance(value, (Tensor, nn.Module, type, str, bytes, np.ndarray, Enum)) or is_cache(value):
         return []
     if isinstance(value, Mapping):
         return list(value.items())
@@ -221,7 +221,7 @@ def _slots(kind: type) -> tuple[str, ...]:
     )
 
 
-def _is_cache(value: Any) -> bool:
+def is_cache(value: Any) -> bool:
     """Keys and values that transformers hands to the next call: they follow the network's widths."""
     kinds = type(value).__mro__
     return any(kind.__name__ == "Cache" and kind.__module__.startswith("transformers.") for kind in kinds)

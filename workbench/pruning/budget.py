@@ -1,7 +1,8 @@
-"""Widths for a target: equal ratio, one shared λ, least loss per cost **[beyond the paper]** (method.md §7).
+"""Widths for a target: equal ratio, one shared λ, least loss per cost, least measured damage (method.md §7).
 
-A target is a number of parameters, of MACs, or of seconds a forward pass. Every rule respects locked groups,
-a minimum width and a rounding multiple, and ends at the target or just under it.
+The last two are **[beyond the paper]**. A target is a number of parameters, of MACs, of seconds a forward
+pass, or of megabytes. Every rule respects locked groups, a minimum width and a rounding multiple, and ends at
+the target or just under it.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from workbench.network.cost_model import CostModel, Total, spread
+from workbench.pruning.least_damage import least_damage_widths
 from workbench.pruning.least_loss import decay, least_loss_widths
 from workbench.spectral.bounds import suggested_width
 
-RULES = ("equal", "shared", "least")
-UNITS = ("parameters", "macs", "seconds")
+RULES = ("equal", "shared", "least", "damage")
+UNITS = ("parameters", "macs", "seconds", "megabytes")
 _BISECTIONS = 60
 
 
@@ -35,6 +37,7 @@ class GroupBudget:
         weight: ω, how much of the network's signal goes through the group; 1 for a plain layer.
         comparable: (m+1,), r at every width, relative to keeping none, on the scale on which the rule "least"
             compares layers (least_loss.py); None: `losses`.
+        damage: (m+1,), D at every width, measured (damage.py), for the rule "damage".
     """
 
     name: str
@@ -43,6 +46,7 @@ class GroupBudget:
     eigenvalues: np.ndarray = field(default_factory=lambda: np.zeros(0), repr=False, compare=False)
     weight: float = 1.0
     comparable: np.ndarray | None = field(default=None, repr=False, compare=False)
+    damage: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property
     def decay(self) -> np.ndarray:
@@ -67,7 +71,8 @@ class BudgetPlan:
         unit: one of `UNITS`, what `target` and `cost` count.
         target: what was asked for.
         widths: by the group's name.
-        cost: of the network with these widths; in seconds it is measured.
+        cost: of the network with these widths; in seconds it is measured; megabytes are of weights, buffers
+            and what a decoder keeps for its next call.
         parameters: exact.
         macs: of one example, exact.
         met: whether the cost is at or under the target; in seconds, whether all of `interval` is.
@@ -80,6 +85,9 @@ class BudgetPlan:
         losses: predicted output loss of each group alone at its width, relative to keeping none, by the
             choice with which the plan is committed: `Session.preview` gives the same on the network as it
             stands. A commit before it changes rows that criteria of weights look at, and a reader's outputs.
+        change: predicted relative squared change of the outputs, 1 − exp(−Σ_g D_g(w_g)), where damage is
+            measured; None elsewhere.
+        rounds: what was measured on the way to a refined plan (refining.py).
     """
 
     rule: str
@@ -96,6 +104,30 @@ class BudgetPlan:
     interval: tuple[float, float] | None = None
     doubtful: bool = False
     losses: dict[str, float] = field(default_factory=dict)
+    change: float | None = None
+    rounds: tuple[Round, ...] = ()
+
+
+@dataclass(frozen=True)
+class Round:
+    """One plan that was carried out beside the network, and the damage that was measured.
+
+    Attributes:
+        what: the rule whose plan it is, or the round.
+        widths: by the group's name.
+        predicted: the damage by what was known before, in the unit of `measured`; NaN where nothing was.
+        measured: of the outputs: the mean divergence in nats, or the relative squared change where they are
+            no classes.
+        kept: whether it was the best so far.
+        seconds: what it took.
+    """
+
+    what: str
+    widths: dict[str, int]
+    predicted: float
+    measured: float
+    kept: bool
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -138,7 +170,7 @@ def widths_at(groups: Sequence[GroupBudget], lam: float, limits: Limits | None =
     """
     limits = limits or Limits()
     wanted = _wanted_at(groups, lam)
-    widths = _raised(wanted, [_allowed(group, limits) for group in groups])
+    widths = _raised(wanted, [allowed_widths(group, limits) for group in groups])
     return {group.name: width for group, width in zip(groups, widths, strict=True)}
 
 
@@ -151,13 +183,15 @@ def solve(
     limits: Limits | None = None,
     seconds: Mapping[str, float] | None = None,
     biased: bool = False,
+    memory: Total | None = None,
 ) -> BudgetPlan:
     """Widths at the `target` or just under it.
 
     `rule`: "equal", every group keeps the same share; "shared", every group keeps ⌈N(λ)⌉ at one λ relative
-    to its trace; "least", units go one at a time where the decay rises least per cost saved. `seconds`: of a
-    forward pass, by module and "" for the whole, for the unit "seconds". `biased`: readers of fewer units get
-    a bias (`CostModel.total`).
+    to its trace; "least", units go one at a time where the decay rises least per cost saved; "damage", the
+    least sum of the damages that were measured. `seconds`: of a forward pass, by module and "" for the whole,
+    for the unit "seconds"; `memory`: `memory_cost`, for the unit "megabytes". `biased`: readers of fewer
+    units get a bias (`CostModel.total`).
 
     Raises ValueError for an unknown rule or unit, a target that is not positive, or locks that name no group
     or no width of it.
@@ -165,8 +199,8 @@ def solve(
     limits = limits or Limits()
     check_request(rule, groups, target, unit, limits)
     target = float(target)
-    cost = _cost(model, unit, seconds, biased)
-    allowed = [_allowed(group, limits) for group in groups]
+    cost = cost_in(unit, model, seconds, biased, memory)
+    allowed = [allowed_widths(group, limits) for group in groups]
     smallest = [choices[0] for choices in allowed]
     lam = None
     if cost.total(smallest) > target:
@@ -175,6 +209,8 @@ def solve(
         widths = [choices[-1] for choices in allowed]
     elif rule == "least":
         widths = least_loss_widths([group.decay for group in groups], allowed, cost, target)
+    elif rule == "damage":
+        widths = least_damage_widths([measured(group) for group in groups], allowed, cost, target)
     else:
         wanted, lam = _wanted(rule, groups, allowed, cost, target)
         widths = _filled(wanted, _rounded(rule, wanted, allowed), allowed, cost, target)
@@ -183,12 +219,32 @@ def solve(
     found = cost.total(widths)
     met = found <= target
     message = "" if met else f"{_said(target, unit)} cannot be met: the nearest is {_said(found, unit)}"
-    return BudgetPlan(rule, unit, target, named, found, parameters, macs, met, message, lam, doubtful=not met)
+    return BudgetPlan(
+        rule, unit, target, named, found, parameters, macs, met, message, lam, doubtful=not met,
+        change=change_at(groups, named),
+    )  # fmt: skip
+
+
+def change_at(groups: Sequence[GroupBudget], widths: Mapping[str, int]) -> float | None:
+    """Predicted relative squared change of the outputs at these widths: 1 − exp(−Σ_g D_g(w_g))."""
+    if any(group.damage is None for group in groups):
+        return None
+    total = sum(measured(group)[widths.get(group.name, group.width)] for group in groups)
+    return float(-np.expm1(-total))
+
+
+def measured(group: GroupBudget) -> np.ndarray:
+    """D at every width. Raises ValueError where it was not measured."""
+    if group.damage is None:
+        raise ValueError(f"the damage of {group.name} is not measured: session.damage() measures it")
+    return group.damage
 
 
 def _said(cost: float, unit: str) -> str:
     if unit == "seconds":
         return f"{1000 * cost:.3g} ms"
+    if unit == "megabytes":
+        return f"{cost:.4g} MB"
     return f"{cost:,.0f} {'MACs' if unit == 'macs' else unit}"
 
 
@@ -213,7 +269,7 @@ def check_request(rule: str, groups: Sequence[GroupBudget], target: float, unit:
             raise ValueError(f"{name} has {widths[name]} units; it cannot be locked at {width}")
 
 
-def _allowed(group: GroupBudget, limits: Limits) -> list[int]:
+def allowed_widths(group: GroupBudget, limits: Limits) -> list[int]:
     """Widths that the group may have, ascending; the last is the whole, or the locked one."""
     if group.name in limits.locks:
         return [limits.locks[group.name]]
@@ -222,7 +278,18 @@ def _allowed(group: GroupBudget, limits: Limits) -> list[int]:
     return [*range(start, group.width, q), group.width]
 
 
-def _cost(model: CostModel, unit: str, seconds: Mapping[str, float] | None, biased: bool) -> Total:
+def cost_in(
+    unit: str,
+    model: CostModel,
+    seconds: Mapping[str, float] | None = None,
+    biased: bool = False,
+    memory: Total | None = None,
+) -> Total:
+    """The cost in `unit` as a function of the widths; arguments as for `solve`."""
+    if unit == "megabytes":
+        if memory is None:
+            raise ValueError("a target in megabytes needs what each unit takes: give memory")
+        return memory
     if unit == "parameters":
         return Total(model, model.parameters, lambda t: (spread(t, t.parameters), t.biases), biased)
     if unit == "macs":

@@ -24,7 +24,7 @@ was tried, and is no better (ResNet-20, 10,000 test images, 3× fewer MACs: 0.60
 4. *The hull* (`_hull`): units go one at a time, the next from the group where the rise of D for the cost
    saved is least. That ends at the best widths only where D is convex, so D is replaced by the largest convex
    function below it at the allowed widths: a dear unit does not hide cheap ones behind it.
-5. *The giving back* (`_give_back`): the last step may save more than was missing. Units come back while one
+5. *The giving back* (`give_back`): the last step may save more than was missing. Units come back while one
    fits under the target, the largest gain for its cost first.
 """
 
@@ -125,11 +125,11 @@ def least_loss_widths(
             version[other] += 1
             if at[other]:
                 heapq.heappush(queue, (price(other), other, version[other]))
-    _give_back(curves, allowed, at, widths, cost, target)
+    give_back(curves, allowed, at, widths, cost, target)
     return widths
 
 
-def _give_back(
+def give_back(
     curves: list[np.ndarray],
     allowed: list[list[int]],
     at: list[int],

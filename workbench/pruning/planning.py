@@ -12,13 +12,15 @@ import numpy as np
 from torch import nn
 
 from workbench.data.progress import Cancelled, Progress
-from workbench.network.cost_model import CostModel
+from workbench.network.cost_model import CostModel, Total
 from workbench.network.groups import UnitGroup, named_group
 from workbench.network.latency import time_by_module
+from workbench.network.memory import cache_bytes, memory_cost
 from workbench.network.running import Inputs
 from workbench.network.surgery import remove_units
 from workbench.pruning.budget import BudgetPlan, GroupBudget, Limits, check_request, solve
 from workbench.pruning.choice import Choice
+from workbench.pruning.damage import Damage
 from workbench.pruning.least_loss import branch_weight
 from workbench.pruning.problem import BUDGET_LAM
 from workbench.pruning.state import Change, State
@@ -53,7 +55,9 @@ def group_budgets(
     ]
 
 
-def _needed(state: State, rule: str, progress: Progress | None, cancel: Event | None) -> list[GroupBudget]:
+def _needed(
+    state: State, rule: str, damage: Damage | None, progress: Progress | None, cancel: Event | None
+) -> list[GroupBudget]:
     """No more of every prunable group than `rule` needs: greedy paths of wide groups take their time."""
     prunable = [group for group in state.groups if group.prunable]
     if rule == "least":
@@ -61,6 +65,8 @@ def _needed(state: State, rule: str, progress: Progress | None, cancel: Event | 
         each = _one_by_one(prunable, "planning, comparing groups", progress, cancel)
         return [_compared(state, group, streams) for group in each]
     found = [GroupBudget(group.name, group.width) for group in prunable]
+    if rule == "damage" and damage is not None:
+        return [replace(one, damage=damage.of(one.name).curve) for one in found]
     if rule == "shared":
         return [replace(one, eigenvalues=_eigenvalues(state, one.name)) for one in found]
     return found
@@ -138,6 +144,7 @@ def plan_for(
     options: Options | None = None,
     lam: float | None = BUDGET_LAM,
     reference: float | None = None,
+    damage: Damage | None = None,
     progress: Progress | None = None,
     cancel: Event | None = None,
 ) -> BudgetPlan:
@@ -151,6 +158,7 @@ def plan_for(
         options: how the plan is to be carried out: the losses are those of these choices.
         lam: λ over the trace, as for `walk`.
         reference: seconds of the original by the measurement that set the target, for the unit "seconds".
+        damage: of each group alone, for the rule "damage".
 
     Raises:
         ValueError: as `solve`; a reference that is not positive.
@@ -159,10 +167,11 @@ def plan_for(
     """
     options = options or Options()
     model = CostModel.of(state.model, state.groups, state.cost)
-    budgets = _needed(state, rule, progress, cancel)
+    budgets = _needed(state, rule, damage, progress, cancel)
     biased = options.reconstruction == "original"
     if unit != "seconds":
-        plan = solve(rule, budgets, model, target, unit, limits, biased=biased)
+        memory = memory_of(state, model, example_input, biased) if unit == "megabytes" else None
+        plan = solve(rule, budgets, model, target, unit, limits, biased=biased, memory=memory)
     else:
         check_request(rule, budgets, target, unit, limits)
         if reference is not None and not reference > 0:
@@ -201,6 +210,22 @@ def _timed(
         lambda aim: at(aim if aim > lowest else _NOTHING, times), lambda widths: skeleton(state, widths),
         original, example_input, target, lowest, highest, reference, check,
     ).plan()  # fmt: skip
+
+
+def memory_of(state: State, model: CostModel, example_input: Inputs, biased: bool = False) -> Total:
+    """Megabytes of the network as a function of its widths.
+
+    What a decoder keeps for its next call is seen on networks that have half of a group's units.
+    """
+    whole = cache_bytes(state.running().model, example_input)
+    per_unit = {}
+    if whole:
+        for name, width in zip(model.groups, model.widths, strict=True):
+            fewer = max(1, width // 2)
+            left = cache_bytes(skeleton(state, {name: fewer}), example_input) if fewer < width else whole
+            if left != whole:
+                per_unit[name] = (whole - left) / (width - fewer)
+    return memory_cost(state.model, model, (whole, per_unit), biased)
 
 
 def skeleton(state: State, widths: Mapping[str, int]) -> nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from torch import nn
 
@@ -72,6 +73,7 @@ class State:
     stale: dict[str, str] = field(default_factory=dict)
     measured: bool = False
     problems: dict[str, GroupProblem] = field(default_factory=dict)  # a cache, filled when asked
+    damages: dict[Any, Any] = field(default_factory=dict)  # what was measured of each group alone (damage.py)
 
     def problem(self, name: str) -> GroupProblem:
         """The selection problem of group `name`. Raises ValueError, NotMeasuredError."""

@@ -109,7 +109,7 @@ def refreshed(ground: Ground, state: State, progress: Progress | None, cancel: E
         source = ground.calibration if ground.training is None else ground.training
         taylor = measure_taylor(state.model, stale, source, ground.loss, progress, cancel)
         measured = {name: replace(one, taylor=taylor[name]) for name, one in measured.items()}
-    return replace(state, statistics=state.statistics.updated(measured), stale={}, problems={})
+    return replace(state, statistics=state.statistics.updated(measured), stale={}, problems={}, damages={})
 
 
 def chosen(
@@ -332,7 +332,9 @@ def refitted(ground: Ground, state: State, progress: Progress | None, cancel: Ev
 def with_model(ground: Ground, state: State, model: nn.Module) -> State:
     """The same units in a network all of whose layers have changed."""
     cost = count_cost(model, ground.example_input)
-    return replace(state, model=model, cost=cost, stale=ground.stale_after_all(state), problems={})
+    return replace(
+        state, model=model, cost=cost, stale=ground.stale_after_all(state), problems={}, damages={}
+    )
 
 
 def _original_width(ground: Ground, name: str) -> int:

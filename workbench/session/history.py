@@ -202,7 +202,7 @@ class History:
             return
         if not _same(given[1], state.model):
             mine = copied(given[1])
-            self._replace_present(replace(state, model=mine, problems={}), (mine, given[1]))
+            self._replace_present(replace(state, model=mine, problems={}, damages={}), (mine, given[1]))
 
     # Holding
 

@@ -56,7 +56,9 @@ def statistics_of(
 def measured_as(state: State, statistics: Mapping[str, GroupStatistics]) -> State:
     """The original with what was measured of it before."""
     measured = bool(statistics) or not any(group.prunable for group in state.groups)
-    return replace(state, statistics=Statistics(statistics), stale={}, measured=measured, problems={})
+    return replace(
+        state, statistics=Statistics(statistics), stale={}, measured=measured, problems={}, damages={}
+    )
 
 
 def choice_of(state: State, step: RecipeStep) -> Choice:
@@ -136,7 +138,7 @@ def _carry_out(history: History, ground: Ground, saved: SavedBranch, begin: int,
     if not _same_weights(model, state.model):
         if not steps:
             raise ValueError("the saved weights of an unchanged branch are not the original network's")
-        history.replace_present(replace(state, model=model, problems={}))
+        history.replace_present(replace(state, model=model, problems={}, damages={}))
 
 
 def _again(

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from workbench.network.tensors import same_bits
+from workbench.session.damages import SavedDamage
 from workbench.session.history import MAIN
 from workbench.session.recipe import (
     Asked,
@@ -70,12 +71,14 @@ class SavedBranch:
 @dataclass(frozen=True)
 class Saved:
     """A session as it is written: moments by group and name, the original's score, the present branch
-    first. `source`: the file that the moments are in, or that says where they are."""
+    first. `source`: the file that the moments are in, or that says where they are. `damages`: what was
+    measured of groups alone."""
 
     moments: Mapping[str, Tensors]
     start: float | None
     branches: Sequence[SavedBranch]
     source: Path = Path()
+    damages: Sequence[SavedDamage] = ()
 
     @property
     def recipe(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import traceback
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -26,9 +27,10 @@ from workbench.fitting.norms import has_running_statistics
 from workbench.measure.evaluation import evaluate, reading_for
 from workbench.measure.gradients import measure_taylor
 from workbench.measure.moments import GroupStatistics, measure_moments
+from workbench.measure.outputs import Reference
 from workbench.measure.passes import example_count
 from workbench.measure.positions import Mask, Positions, with_mask
-from workbench.measure.reading import TaskLoss
+from workbench.measure.reading import Reading, TaskLoss
 from workbench.network.copying import copied
 from workbench.network.cost import count_cost
 from workbench.network.cost_model import CostModel
@@ -42,8 +44,10 @@ from workbench.network.tensors import give_back_memory, sharing_copy
 from workbench.pruning.budget import BudgetPlan, GroupBudget, Limits
 from workbench.pruning.choice import DEFAULT_THETA, Choice
 from workbench.pruning.comparing import Comparison, Sensitivity, compared, swept
+from workbench.pruning.damage import EXAMPLES, SHARES, Damage, Way, measure_damage, wanted_widths
 from workbench.pruning.planning import group_budgets, plan_changes, plan_for, predicted_losses
 from workbench.pruning.problem import BUDGET_LAM
+from workbench.pruning.refining import refined_plan
 from workbench.pruning.state import Change, StaleMomentsError, State, Statistics
 from workbench.pruning.theory import (
     DRAWS,
@@ -74,6 +78,7 @@ from workbench.pruning.transitions import (
 )
 from workbench.session import restoring, store
 from workbench.session.as_given import as_given
+from workbench.session.damages import SavedDamage, put_back, saved_damages
 from workbench.session.forms import as_taken
 from workbench.session.history import History, Line, Step
 from workbench.session.opening import Opening
@@ -206,7 +211,7 @@ class Session:
 
     def _begin(self, state: State, first: Step) -> None:
         """Nothing was done yet, and nobody listens."""
-        self._history = History(replace(state, problems={}), first)
+        self._history = History(replace(state, problems={}, damages={}), first)
         self._given_original: Callable[[], nn.Module | None] = lambda: None
         self._lock = threading.RLock()
         self._listeners: list[Callable[[str], Any]] = []
@@ -396,7 +401,9 @@ class Session:
                 for name, one in state.statistics.items()
                 if name in found
             }
-            self._history.amend(replace(state, statistics=state.statistics.updated(statistics), problems={}))
+            self._history.amend(
+                replace(state, statistics=state.statistics.updated(statistics), problems={}, damages={})
+            )
         self._tell("measured")
 
     @surviving("looking at a spectrum", FORGET)
@@ -634,15 +641,18 @@ class Session:
         reconstruction: str = "channel",
         lam: float | None = BUDGET_LAM,
         reference: float | None = None,
+        refine: float = 0.0,
         progress: Progress | None = None,
         cancel: Cancel | None = None,
     ) -> BudgetPlan:
         """Widths of all prunable groups for a target (method.md §7); the network is not touched.
 
-        `target`: a number of "parameters", "macs" or "seconds" of a forward pass over the example. `rule`:
-        "equal", every group keeps the same share; "shared", ⌈N(λ)⌉ at one λ relative to the trace;
-        "least", least loss per cost [beyond the paper]. `locks`: widths that stay; `minimum`: units that
-        every group keeps; `multiple`: widths are multiples of it, or whole.
+        `target`: a number of "parameters", "macs", "seconds" of a forward pass over the example, or
+        "megabytes" (10⁶ bytes) of weights and buffers, and of the keys and values that a decoder keeps of the
+        example. `rule`: "equal", every group keeps the same share; "shared", ⌈N(λ)⌉ at one λ relative to the
+        trace; "least", least loss per cost; "damage", the least change of the outputs, for which `damage` is
+        measured first where it is not yet [both beyond the paper]. `locks`: widths that stay; `minimum`:
+        units that every group keeps; `multiple`: widths are multiples of it, or whole.
 
         `theta`, `selection`, `lam` and `reconstruction` are what the plan is to be committed with, as for
         `commit_plan`: the losses that the plan tells are of these choices; "original" gives a bias to readers
@@ -652,15 +662,39 @@ class Session:
         says the interval. `reference`: what the original took when the target was set, so that another load
         of the machine does not change what is asked for. Stale moments are measured again first.
 
+        `refine`: seconds in which the rule "damage" may measure plans: first those of all rules, the least
+        damaged of which goes on, then steps around it, while the damage falls. `BudgetPlan.rounds` says what
+        each won.
+
         Raises ValueError for bad input, NotMeasuredError, Cancelled. A target that cannot be met is said in
         the plan.
         """
         options = Options(theta, selection, reconstruction)  # raises ValueError for one that there is not
         self.remeasure(progress, cancel)
         limits = Limits(dict(locks or {}), minimum, multiple)
-        return plan_for(
-            self._state.running(), self._history.original.running().model, rule, target, unit, limits,
-            self.example_input, options, lam, reference, progress, cancel,
+        if refine and (rule != "damage" or unit == "seconds"):
+            raise ValueError(
+                "refine= measures plans of the rule 'damage' for parameters, macs or megabytes; got "
+                f"{rule!r} in {unit}: leave refine out"
+            )
+        damage = None
+        if rule == "damage":
+            damage = self.damage(
+                theta=theta, selection=selection, reconstruction=reconstruction, lam=lam,
+                progress=progress, cancel=cancel,
+            )  # fmt: skip
+        state = self._state.running()
+        plan = plan_for(
+            state, self._history.original.running().model, rule, target, unit, limits,
+            self.example_input, options, lam, reference, damage, progress, cancel,
+        )  # fmt: skip
+        if damage is None or not refine > 0 or not plan.met:
+            return plan
+        self._history.settle()
+        way = Way(theta, selection, reconstruction, lam, EXAMPLES)
+        return refined_plan(
+            self._ground, state, plan, damage, limits, way, self._reference(EXAMPLES, progress, cancel),
+            refine, progress, cancel,
         )  # fmt: skip
 
     @surviving("committing a plan", SIMPLER)
@@ -759,6 +793,59 @@ class Session:
         )
         start = self.history[0].score
         return Sensitivity(self.metric or "score", start, names, tuple(shares), scores, losses)
+
+    @surviving("measuring damage", FEWER)
+    def damage(
+        self,
+        shares: Sequence[float] = SHARES,
+        widths: Mapping[str, Sequence[int]] | None = None,
+        *,
+        scores: bool = False,
+        examples: int = EXAMPLES,
+        theta: float = DEFAULT_THETA,
+        selection: str = "greedy",
+        reconstruction: str = "channel",
+        lam: float | None = BUDGET_LAM,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+    ) -> Damage:
+        """What pruning each group alone does to the outputs, without labels **[beyond the paper]**.
+
+        Each group is cut to `shares` of its width and to its `widths` beside, by the choice that a plan makes
+        with these options, and the outputs on the first `examples` of the calibration data, in whole batches,
+        are set beside the original's (`measure.outputs`). `scores`: the score of each too. What was measured
+        on this state of the network is not measured again; a cancelled one keeps what it has.
+
+        Raises ValueError for bad input, NotMeasuredError, Cancelled. Nothing is committed.
+        """
+        self._state.check_measured()
+        Options(theta, selection, reconstruction)
+        self.remeasure(progress, cancel)
+        self._history.settle()
+        state, ground = self._state, self._ground
+        wanted = wanted_widths(state, shares, widths or {})
+        way = Way(theta, selection, reconstruction, lam, int(examples))
+        try:
+            return measure_damage(
+                ground, state, wanted, way, lambda: self._reference(way.examples, progress, cancel),
+                self._scored(cancel) if scores and self.evaluation is not None else None, progress, cancel,
+            )  # fmt: skip
+        finally:
+            self._tell("damage")
+
+    def _reference(self, examples: int, progress: Progress | None, cancel: Cancel | None) -> Reference:
+        """The original's outputs on the first calibration examples, read as the targets say."""
+        original = self._history.original.running().model
+        return Reference(original, self.calibration, examples, self._output_reading(), progress, cancel)
+
+    def _output_reading(self) -> Reading | None:
+        """How the outputs are read where there are targets that say it."""
+        task = self.loss if isinstance(self.loss, TaskLoss) else TaskLoss(**self.asked)
+        for data in (self.calibration, self.training, self.evaluation):
+            if isinstance(data, Iterable):
+                with suppress(ValueError, TypeError):
+                    return task.reading(self._history.original.running().model, data, "calibration")
+        return None
 
     # Fitting and training again
 
@@ -873,7 +960,8 @@ class Session:
     def subscribe(self, callback: Callable[[str], Any]) -> Callable[[], None]:
         """Call `callback(event)` after each change, in the thread that made it; returns the way out.
 
-        Events: "measured" (moments are new), "history" (commit, undo, redo, reset, goto).
+        Events: "measured" (moments are new), "history" (commit, undo, redo, reset, goto), "damage" (that of
+        groups alone was measured, or part of it).
         """
         self._listeners.append(callback)
         return lambda: self._listeners.remove(callback)
@@ -985,10 +1073,11 @@ class Session:
         statistics = original.state(0).statistics
         moments = {name: one.state() for name, one in statistics.items()}
         branches = [self._saved_branch(name, line, undone) for name, line in lines.items()]
-        return Saved(moments, original.steps[0].score, branches)
+        ends = {name: _end_of(line, undone) for name, line in lines.items()}
+        return Saved(moments, original.steps[0].score, branches, damages=saved_damages(lines, ends))
 
     def _saved_branch(self, name: str, line: Line, undone: bool) -> SavedBranch:
-        end = len(line.steps) - 1 if undone else line.position
+        end = _end_of(line, undone)
         model = line.state(end).model
         weights = model.state_dict() if self._saves_weights else None
         at = line.position if line.position < end else None
@@ -1115,7 +1204,7 @@ class Session:
         self._place.read = saved.recipe.get(SEAL, "")
         statistics = restoring.statistics_of(saved.moments, self.groups, str(saved.source))
         try:
-            self.restore(statistics, saved.start, saved.branches, progress, cancel)
+            self.restore(statistics, saved.start, saved.branches, progress, cancel, saved.damages)
         except ValueError as error:
             raise RecipeError(f"{where} cannot be opened: {error}") from error
 
@@ -1127,8 +1216,10 @@ class Session:
         branches: Sequence[SavedBranch] = (),
         progress: Progress | None = None,
         cancel: Cancel | None = None,
+        damages: Sequence[SavedDamage] = (),
     ) -> None:
-        """Take up what was measured of the original, its score, and saved branches, the present one first.
+        """Take up what was measured of the original, its score, and saved branches, the present one first;
+        and the `damages` that were measured of groups alone.
 
         `progress`, `cancel`: as for `as_saved`.
 
@@ -1138,6 +1229,7 @@ class Session:
             original = restoring.measured_as(self._history.original, statistics)
             self._history.amend(original, replace(self.history[0], score=score))
             restoring.restore(self._history, self._ground, branches, restoring.Told(progress, cancel))
+            put_back(self._history, damages)
 
     # Inside
 
@@ -1227,6 +1319,11 @@ class Session:
 
     def _scored(self, cancel: Cancel | None) -> Callable[[nn.Module], float | None]:
         return lambda model: self._score(model, None, cancel)
+
+
+def _end_of(line: Line, undone: bool) -> int:
+    """The last step that is saved."""
+    return len(line.steps) - 1 if undone else line.position
 
 
 def check_procedure(procedure: str) -> None:

@@ -35,6 +35,7 @@ from workbench.data.durable import (
 )
 from workbench.export.architecture import quoted
 from workbench.export.kinds import ARCHITECTURE, RECIPE, STORE, TENSORS, holds_export, holds_session
+from workbench.session.damages import SavedDamage
 from workbench.session.earlier import BRANCHES, files_of, read_earlier
 from workbench.session.recipe import RecipeError, read_recipe
 from workbench.session.saved import Saved, SavedBranch, check_branch, check_names, score_in
@@ -70,6 +71,7 @@ class _Store(msgspec.Struct):
     moments: dict[str, Bundle]
     present: _Line
     branches: list[_Other]
+    damages: list[SavedDamage] = []
     replaces: dict[Annotated[str, msgspec.Meta(pattern=rf"\A({_EARLIER.pattern})\Z")], Hash] = {}
 
     def used(self) -> set[str]:
@@ -123,6 +125,7 @@ def _write(saved: Saved, folder: Path, before: dict[str, Any] | None, known: Kno
             {name: blobs.put(one) for name, one in saved.moments.items()},
             _Line(**_line(blobs, present)),
             [_Other(**_line(blobs, one), recipe=one.recipe | {"branch": one.name}) for one in others],
+            list(saved.damages),
             _replaced(folder, before),
         )
         blobs.synced()
@@ -256,7 +259,7 @@ def _read(folder: Path) -> Saved:
         branches.append(_read_branch(blobs, read_recipe(one.recipe, where=where), one, recipe, where))
     moments = {name: blobs.get(bundle) for name, bundle in store.moments.items()}
     check_names(branches, folder)
-    return Saved(moments, start, branches, folder / RECIPE)
+    return Saved(moments, start, branches, folder / RECIPE, store.damages)
 
 
 def _read_branch(

@@ -1,0 +1,221 @@
+"""The damage of each group alone: the change of the outputs, without labels, kept with the session."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from labelled import TARGETS, session_of
+from networks import conv_net, images
+from silencing import silenced_outputs
+from torch.nn import functional
+
+import workbench as wb
+from workbench.data.progress import Cancelled
+from workbench.measure.outputs import Reference
+from workbench.pruning.damage import decayed, grid
+
+WAY = {"reconstruction": "none", "selection": "magnitude-l1"}
+
+
+@pytest.fixture(scope="module")
+def session():
+    return session_of()
+
+
+def outputs(model):
+    with torch.no_grad():
+        return model(images(64)).double()
+
+
+def change(before, after):
+    """Squared change of class scores, which count up to a constant an example, over their spread."""
+    before, after = (one - one.mean(1, keepdim=True) for one in (before, after))
+    return float((after - before).square().sum() / (before - before.mean(0)).square().sum())
+
+
+def test_without_reconstruction_it_is_what_silencing_does(session):
+    damage = session.damage(**WAY)
+    assert damage.are_classes
+    assert damage.examples == 64
+    assert [one.name for one in damage.groups] == [g.name for g in session.groups if g.prunable]
+    before = outputs(session.model)
+    for group in damage.groups:
+        assert list(group.widths) == grid(group.width)
+        for trial in group.trials:
+            kept = session.preview(
+                group.name, width=trial.width, lam=1e-6 * session.spectrum(group.name).trace, **WAY
+            ).kept
+            lost = sorted(set(range(group.width)) - set(kept))
+            (after,) = silenced_outputs(session.model, {group.name: lost}, session.groups, images(64))
+            nats = functional.kl_div(
+                after.double().log_softmax(1), before.log_softmax(1), reduction="batchmean", log_target=True
+            )
+            assert trial.change[0] == pytest.approx(change(before, after.double()), rel=1e-4)
+            assert trial.divergence[0] == pytest.approx(float(nats), rel=1e-4)
+            assert np.mean(trial.change[1:]) == pytest.approx(trial.change[0])
+            assert np.mean(trial.divergence[1:]) == pytest.approx(trial.divergence[0])
+
+
+@pytest.mark.parametrize("way", ["channel", "kernel", "original"])
+def test_it_is_that_of_the_committed_network(way):
+    session = session_of()
+    damage = session.damage((0.5,), reconstruction=way)
+    before = outputs(session.model)
+    for group in damage.groups:
+        (trial,) = group.trials
+        session.commit_plan({group.name: trial.width}, reconstruction=way)
+        assert trial.change[0] == pytest.approx(change(before, outputs(session.model)), rel=1e-3)
+        assert trial.loss == pytest.approx(session.history[-1].choice.output_loss)
+        session.undo()
+
+
+def test_scores_are_taken_where_they_are_asked_for():
+    session = session_of()
+    assert np.isnan([one.score for one in session.damage((0.5,)).groups[0].trials]).all()
+    damage = session.damage((0.5,), scores=True)
+    for group in damage.groups:
+        session.commit_plan({group.name: group.trials[0].width})
+        assert group.trials[0].score == session.history[-1].score
+        session.undo()
+
+
+def test_values_have_no_divergence():
+    x = images(64)
+    targets = torch.randn(64, 5, generator=torch.Generator().manual_seed(0))
+    session = wb.Session(conv_net(), [(x, targets)], [(x, targets)])
+    session.measure()
+    damage = session.damage((0.5,))
+    assert not damage.are_classes
+    before = outputs(session.model)
+    for group in damage.groups:
+        (trial,) = group.trials
+        session.commit_plan({group.name: trial.width})
+        after = outputs(session.model)
+        whole = (before - before.mean(0)).square().sum()
+        assert trial.change[0] == pytest.approx(float((after - before).square().sum() / whole), rel=1e-3)
+        assert np.isnan(trial.divergence).all()
+        session.undo()
+
+
+def test_what_was_measured_is_not_measured_again(monkeypatch):
+    session, seen = session_of(), []
+    stock = Reference.distance
+    monkeypatch.setattr(Reference, "distance", lambda self, *args: seen.append(1) or stock(self, *args))
+    session.damage((0.5, 0.25))
+    count = len(seen)
+    session.damage((0.25, 0.5))
+    assert len(seen) == count
+    extended = session.damage((0.5,), {"fc1": [5]})
+    assert len(seen) == count + 1
+    assert 5 in extended.of("fc1").widths
+    session.commit(session.preview("fc1", width=7))
+    assert session.damage((0.5,)).of("fc1").width == 7
+    session.undo()
+    now = len(seen)
+    session.damage((0.5,), {"fc1": [5]})
+    assert len(seen) == now
+
+
+def test_what_is_cancelled_keeps_what_it_has():
+    session, cancel = session_of(), threading.Event()
+    told = []
+
+    def progress(done, total, what):
+        told.append((done, total, what))
+        if done == 5:
+            cancel.set()
+
+    with pytest.raises(Cancelled, match="kept"):
+        session.damage(progress=progress, cancel=cancel)
+    assert "left" in told[-1][2]
+    again = []
+    session.damage(progress=lambda *words: again.append(words))
+    assert again[-1][1] == told[-1][1] - 5
+
+
+def test_it_is_saved_and_comes_back(tmp_path):
+    session = session_of()
+    before = session.damage((0.5,), scores=True)
+    session.commit(session.preview("fc1", width=7))
+    session.fork("other")
+    after = session.damage((0.5,))
+    session.save(tmp_path)
+    x = images(64)
+    opened = wb.Session.open(tmp_path, conv_net(), [(x, TARGETS)], [(x, TARGETS)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Reference, "distance", None)
+        assert repr(opened.damage((0.5,))) == repr(after)  # NaN is not equal to itself
+        opened.undo()
+        assert repr(opened.damage((0.5,), scores=True)) == repr(before)
+
+
+def test_a_curve_never_rises_with_the_width_and_ends_at_nothing(session):
+    for group in session.damage(**WAY).groups:
+        curve = group.curve
+        assert len(curve) == group.width + 1
+        assert (np.diff(curve) <= 1e-12).all()
+        assert curve[-1] == 0
+        least = decayed(group.now.change[0])
+        for trial in group.trials:
+            assert curve[trial.width] >= decayed(trial.change[0]) - least - 1e-9
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"shares": (0,)}, "lie in"),
+        ({"widths": {"no": [3]}}, "no group"),
+        ({"widths": {"fc2": [3]}}, "not prunable"),
+        ({"widths": {"fc1": [14]}}, "13 units"),
+        ({"reconstruction": "all"}, "must be one of"),
+    ],
+)
+def test_what_it_cannot_be_asked_is_told(session, given, message):
+    with pytest.raises(ValueError, match=message):
+        session.damage(**given)
+
+
+@pytest.mark.parametrize("reconstruction", ["channel", "original"])
+@pytest.mark.parametrize("unit", ["macs", "parameters", "megabytes"])
+def test_the_rule_meets_its_target_and_says_what_is_committed(unit, reconstruction):
+    session = session_of()
+    whole = {"macs": session.macs, "parameters": session.parameters}
+    whole["megabytes"] = sum(t.nbytes for t in session.model.state_dict().values()) / 1e6
+    plan = session.plan(
+        whole[unit] / 2, unit, "damage", locks={"fc1": 9}, minimum=2, reconstruction=reconstruction
+    )
+    assert plan.met
+    assert plan.widths["fc1"] == 9
+    assert min(plan.widths.values()) >= 2
+    session.commit_plan(plan, reconstruction=reconstruction)
+    found = {"macs": session.macs, "parameters": session.parameters}
+    found["megabytes"] = sum(t.nbytes for t in session.model.state_dict().values()) / 1e6
+    assert found[unit] == pytest.approx(plan.cost, rel=1e-9)
+    assert plan.cost <= whole[unit] / 2
+
+
+@pytest.mark.parametrize("reconstruction", ["channel", "original"])
+def test_rounds_measure_plans_and_keep_the_least_damaged(reconstruction):
+    session = session_of()
+    plan = session.plan(session.macs / 2, rule="damage", refine=60, minimum=2, reconstruction=reconstruction)
+    assert plan.met
+    assert {"damage", "least", "equal"} <= {one.what for one in plan.rounds} | {"least", "equal"}
+    kept = [one for one in plan.rounds if one.kept]
+    assert plan.widths == kept[-1].widths
+    assert kept[-1].measured == min(one.measured for one in plan.rounds)
+    before = outputs(session.model).log_softmax(1)
+    for one in plan.rounds:
+        assert session.cost_model.total(one.widths, reconstruction == "original")[1] <= session.macs / 2
+        session.commit_plan(one.widths, reconstruction=reconstruction)
+        after = outputs(session.model).log_softmax(1)
+        nats = functional.kl_div(after, before, reduction="batchmean", log_target=True)
+        assert one.measured == pytest.approx(float(nats), rel=1e-3)
+        session.undo()
+
+
+def test_rounds_are_for_the_rule_damage_alone(session):
+    with pytest.raises(ValueError, match="leave refine out"):
+        session.plan(session.macs / 2, rule="equal", refine=5)
+    with pytest.raises(ValueError, match="leave refine out"):
+        session.plan(1e-3, "seconds", rule="damage", refine=5)

@@ -1,0 +1,152 @@
+"""How far the outputs of a changed network are from those of the original, without labels.
+
+Two measures, each over the same examples (positions that a mask hides do not count):
+
+    change      Σ_i ‖f♯(x_i) − f(x_i)‖² / Σ_i ‖f(x_i) − f̄‖²          f̄ the mean of f over the predictions
+    divergence  (1/n) Σ_i KL(p(x_i) ‖ p♯(x_i)) = (1/n) Σ_i Σ_c p_c (log p_c − log p♯_c)     in nats
+
+Outputs that are classes count up to a constant a prediction, which their probabilities do not tell: the mean
+over the classes is taken off both. A change of 1 is that of a network that always gives f̄.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from threading import Event
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from workbench.data.batches import as_batches, split_batch
+from workbench.data.progress import Cancelled, Progress
+from workbench.data.randomness import each_of
+from workbench.measure.passes import run_batch
+from workbench.measure.positions import Positions
+from workbench.measure.reading import Reading
+from workbench.network.running import Inputs, batch_length, device_of, evaluating, main_output, moved
+
+KEPT = 256 << 20  # bytes of the original's outputs that are kept; of those beyond, it runs again each time
+MAPS = 4  # axes of outputs that are maps, whose features stand second
+
+
+@dataclass(frozen=True)
+class Distance:
+    """Each (3,) float64: of all predictions, of the first half of each batch's, and of the second.
+
+    `divergence` is NaN where the outputs are no classes.
+    """
+
+    change: np.ndarray
+    divergence: np.ndarray
+
+
+class Reference:
+    """What the original network gives on some examples, and the distance of other networks from it."""
+
+    def __init__(
+        self,
+        original: nn.Module,
+        data: Any,
+        examples: int,
+        reading: Reading | None = None,
+        progress: Progress | None = None,
+        cancel: Event | None = None,
+    ):
+        """`original` is run here alone, on the first batches of `data` until `examples` are reached.
+
+        `reading`: of the session's targets; what it says of classes is taken from it, not a label.
+
+        Raises:
+            ValueError: no example, or a batch that does not go through the network.
+            Cancelled: `cancel` was set.
+        """
+        self.original, self.reading = original, reading
+        data = as_batches(data)
+        self._positions = Positions.of_data(original, data)
+        self._batches = _first(data, examples)
+        self.examples = sum(batch_length(inputs) for inputs in self._batches)
+        if not self.examples:
+            raise ValueError("the calibration data is empty: give at least one batch with one example")
+        self._outputs: list[Tensor | None] = []
+        kept, count = 0, 0
+        total, size = torch.zeros(0, dtype=torch.float64), 0.0
+        for index in range(len(self._batches)):
+            _check(cancel)
+            if progress is not None:
+                progress(index, len(self._batches), "measuring the original's outputs")
+            rows = self._rows_of(self.original, index)
+            wanted = rows.double()
+            total = total + wanted.sum(0) if total.numel() else wanted.sum(0)
+            size, count = size + float(wanted.square().sum()), count + len(rows)
+            kept += rows.nbytes
+            self._outputs.append(rows if kept <= KEPT else None)
+        # Σ‖f − f̄‖² = Σ‖f‖² − n‖f̄‖²
+        self.spread = max(size - float(total.square().sum()) / max(count, 1), 0.0)
+        self.spread = self.spread if self.spread > 1e-12 * size else size  # the same for every example
+
+    def distance(self, model: nn.Module, cancel: Event | None = None) -> Distance:
+        """How far `model`, which is run here alone, is from the original. Raises Cancelled."""
+        squares, divergence, counts = np.zeros(2), np.zeros(2), np.zeros(2)
+        for index, kept in enumerate(self._outputs):
+            _check(cancel)
+            before = (self._rows_of(self.original, index) if kept is None else kept).double()
+            after = self._rows_of(model, index).double()
+            middle = (len(before) + index % 2) // 2  # of an odd number each half has the more in turn
+            for half, part in enumerate((slice(0, middle), slice(middle, None))):
+                squares[half] += float((after[part] - before[part]).square().sum())
+                counts[half] += len(before[part])
+                if self.are_classes:
+                    ours, theirs = after[part].log_softmax(-1), before[part].log_softmax(-1)
+                    divergence[half] += float((theirs.exp() * (theirs - ours)).sum())
+        share = counts / max(counts.sum(), 1)
+        change = squares / (np.maximum(share, 1e-300) * (self.spread or 1.0))
+        nats = divergence / np.maximum(counts, 1)
+        whole = squares.sum() / (self.spread or 1.0), divergence.sum() / max(counts.sum(), 1)
+        if not self.are_classes:
+            nats, whole = np.full(2, np.nan), (whole[0], np.nan)
+        return Distance(np.array([whole[0], *change]), np.array([whole[1], *nats]))
+
+    @property
+    def are_classes(self) -> bool:
+        """Whether the outputs are classes that exclude each other."""
+        return self.reading is not None and self.reading.class_axis is not None
+
+    @torch.no_grad()
+    def _rows_of(self, model: nn.Module, index: int) -> Tensor:
+        """(predictions, features) of batch `index` on the CPU; of classes logits less their mean."""
+        inputs = self._batches[index]
+        with evaluating(model):
+            outputs = main_output(run_batch(model, moved(inputs, device_of(model)), index))
+        outputs = outputs.cpu() if outputs.is_floating_point() else outputs.cpu().double()
+        axis = self.reading.class_axis if self.reading is not None else None
+        if axis is None or outputs.dim() <= 1:
+            axis = 1 if outputs.dim() >= MAPS else -1
+        outputs = outputs.reshape(len(outputs), 1) if outputs.dim() <= 1 else outputs.movedim(axis, -1)
+        counted = self._positions.of(inputs).counted(outputs, "Linear")
+        rows = counted.reshape(-1, outputs.shape[-1])
+        if self.are_classes and self.reading is not None:
+            rows = self.reading.logits(rows)
+            rows = rows - rows.mean(-1, keepdim=True)
+        return rows
+
+
+def _first(data: Iterable, most: int) -> list[Inputs]:
+    """The inputs of the first batches, until `most` examples are in them."""
+    found: list[Inputs] = []
+    examples = 0
+    for index, batch in enumerate(each_of(data)):
+        inputs, _ = split_batch(batch, index, "calibration")
+        if batch_length(inputs):
+            found.append(inputs)
+            examples += batch_length(inputs)
+        if examples >= most:
+            break
+    return found
+
+
+def _check(cancel: Event | None) -> None:
+    if cancel is not None and cancel.is_set():
+        raise Cancelled("measuring the change of the outputs was cancelled; what was measured is kept")

@@ -1,0 +1,277 @@
+"""Rounds that measure whole plans **[beyond the paper]**: damages of single groups do not simply add.
+
+First the plan of each rule is carried out beside the network and its damage measured; the least damaged goes
+on. Each round then measures, around the plan so far, every group one step down and one step up, solves for
+the best steps with these numbers,
+
+    minimise  Σ_g Δ_g(s_g)   over steps s_g ∈ {down, stay, up}   subject to   cost ≤ target,
+
+and carries that out: where its damage is less it is the plan of the next round, else the steps are halved. It
+ends where no step wins any more, or after the seconds that were allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from threading import Event
+from time import perf_counter
+
+import numpy as np
+
+from workbench.data.progress import Cancelled, Progress
+from workbench.measure.outputs import Reference
+from workbench.network.cost_model import CostModel, Total
+from workbench.pruning.budget import (
+    BudgetPlan,
+    GroupBudget,
+    Limits,
+    Round,
+    allowed_widths,
+    change_at,
+    cost_in,
+)
+from workbench.pruning.damage import Damage, Way, choice_at
+from workbench.pruning.least_damage import least_damage_widths
+from workbench.pruning.planning import memory_of, plan_for, predicted_losses, walk
+from workbench.pruning.state import State
+from workbench.pruning.transitions import Ground, applied
+
+STEP = 0.125  # of a group's width, in the first round
+LEAST_STEP = 0.03
+WON = 0.005  # of the damage: less is not worth another round
+
+
+def refined_plan(
+    ground: Ground,
+    state: State,
+    plan: BudgetPlan,
+    damage: Damage,
+    limits: Limits,
+    way: Way,
+    reference: Reference,
+    seconds: float,
+    progress: Progress | None = None,
+    cancel: Event | None = None,
+) -> BudgetPlan:
+    """`plan` of the rule "damage" after rounds of measuring, at most about `seconds` of them.
+
+    Args:
+        ground: what plans are carried out against.
+        state: on which it was planned; it stays as it is.
+        plan: for a number of parameters, MACs or megabytes.
+        damage: of each group alone.
+        limits: those of the plan.
+        way: how plans are carried out.
+        reference: the original's outputs.
+        seconds: how long it may take; a step that has begun is ended.
+
+    Raises:
+        Cancelled: `cancel` was set.
+    """
+    model = CostModel.of(state.model, state.groups, state.cost)
+    biased = way.reconstruction == "original"
+    memory = memory_of(state, model, ground.example_input, biased) if plan.unit == "megabytes" else None
+    cost = cost_in(plan.unit, model, None, biased, memory)
+    groups = [
+        GroupBudget(one.name, one.width, damage=damage.of(one.name).curve)
+        for one in state.groups
+        if one.prunable
+    ]
+    plans = {plan.rule: dict(plan.widths)}
+    for rule in ("least", "equal", "shared"):
+        other = plan_for(
+            state,
+            state.model,
+            rule,
+            plan.target,
+            plan.unit,
+            limits,
+            ground.example_input,
+            way.options,
+            way.lam,
+        )
+        plans[rule] = other.widths
+    refining = Refining(ground, state, way, reference, seconds, progress, cancel)
+    allowed = [allowed_widths(group, limits) for group in groups]
+    widths = refining.from_best_of(plans, allowed, cost, plan.target)
+    parameters, macs = model.total(widths, biased)
+    found = cost.total([widths[group.name] for group in groups])
+    losses = predicted_losses(state, widths, way.options, way.lam)
+    return replace(
+        plan, widths=widths, cost=found, parameters=parameters, macs=macs, losses=losses,
+        change=change_at(groups, widths), rounds=tuple(refining.rounds),
+    )  # fmt: skip
+
+
+class Refining:
+    """Measures plans on one state and walks from the best to a better one."""
+
+    def __init__(
+        self,
+        ground: Ground,
+        state: State,
+        way: Way,
+        reference: Reference,
+        seconds: float,
+        progress: Progress | None = None,
+        cancel: Event | None = None,
+    ):
+        self.ground, self.state, self.way, self.reference = ground, state, way, reference
+        self.end, self.seconds = perf_counter() + seconds, seconds
+        self.progress, self.cancel = progress, cancel
+        self.names = [group.name for group in state.groups if group.prunable]
+        if way.reconstruction == "original":  # the original runs once for all fits of all plans
+            readers = [r.module for group in state.groups if group.prunable for r in group.readers]
+            self.ground = ground.caching(list(dict.fromkeys(readers)), progress, cancel)
+        self.rounds: list[Round] = []
+
+    def from_best_of(
+        self,
+        plans: Mapping[str, Mapping[str, int]],
+        allowed: list[list[int]],
+        cost: Total,
+        target: float,
+    ) -> dict[str, int]:
+        """The widths that come out; what was measured on the way is in `rounds`.
+
+        Args:
+            plans: widths by rule, the first of which is taken where no second one can be measured in time.
+            allowed: widths that each group may have, ascending.
+            cost: of the network at any widths.
+            target: what it may cost.
+        """
+        best, states = self._best_of(plans)
+        share = STEP
+        number = 0
+        while share >= LEAST_STEP and self._time_left():
+            number += 1
+            began = perf_counter()
+            steps = self._steps(best.widths, allowed, share)
+            found = self._around(best, states, steps, number)
+            if found is None:
+                break
+            widths = self._solved(best.widths, found, cost, target)
+            predicted = best.measured + sum(found[n][widths[n]] for n in self.names)
+            if widths == best.widths:
+                share /= 2
+                continue
+            path, measured = self._carried_out(widths, f"round {number}")
+            kept = measured < best.measured * (1 - WON)
+            taken = Round(f"round {number}", widths, predicted, measured, kept, perf_counter() - began)
+            self.rounds.append(taken)
+            if kept:
+                best, states = taken, path
+            else:
+                share /= 2
+        return dict(best.widths)
+
+    def _best_of(self, plans: Mapping[str, Mapping[str, int]]) -> tuple[Round, list[State]]:
+        best: Round | None = None
+        states: list[State] = []
+        seen: list[dict[str, int]] = []
+        for what, widths in plans.items():
+            if widths in seen or (best is not None and not self._time_left()):
+                continue
+            seen.append(dict(widths))
+            began = perf_counter()
+            path, measured = self._carried_out(widths, what)
+            kept = best is None or measured < best.measured
+            one = Round(what, dict(widths), float("nan"), measured, kept, perf_counter() - began)
+            self.rounds.append(one)
+            if kept:
+                best, states = one, path
+        assert best is not None
+        return best, states
+
+    def _carried_out(self, widths: Mapping[str, int], what: str) -> tuple[list[State], float]:
+        """The states before each group and after the last, and the damage of the last."""
+        self._say(f"measuring the plan, {what}")
+        return self._walked(self.state, widths)
+
+    def _walked(self, state: State, widths: Mapping[str, int]) -> tuple[list[State], float]:
+        states = [state]
+        present = {group.name: group.width for group in state.groups}
+        for name in self.names:
+            if widths.get(name, present[name]) < present[name]:
+                one, options = {name: widths[name]}, self.way.options
+                steps = walk(self.ground, states[-1], one, options, self.way.lam, None, self.cancel)
+                states += [after for _, after in steps]
+            else:
+                states.append(states[-1])
+        return states, self._damage_of(states[-1])
+
+    def _damage_of(self, state: State) -> float:
+        found = self.reference.distance(state.running().model, self.cancel)
+        value = found.divergence[0] if self.reference.are_classes else found.change[0]
+        return float(value) if np.isfinite(value) else float("inf")
+
+    def _steps(
+        self, widths: Mapping[str, int], allowed: list[list[int]], share: float
+    ) -> dict[str, tuple[int | None, int | None]]:
+        """The allowed widths about `share` of each group's width below and above its present one."""
+        found = {}
+        for name, choices in zip(self.names, allowed, strict=True):
+            now, step = widths[name], max(1.0, share * choices[-1])
+            down = [w for w in choices if w < now]
+            up = [w for w in choices if w > now]
+            found[name] = (
+                min(down, key=lambda w: (abs(now - w - step), -w)) if down else None,
+                min(up, key=lambda w: (abs(w - now - step), w)) if up else None,
+            )
+        return found
+
+    def _around(
+        self,
+        best: Round,
+        states: Sequence[State],
+        steps: Mapping[str, tuple[int | None, int | None]],
+        number: int,
+    ) -> dict[str, dict[int, float]] | None:
+        """Change of the damage with each group at each of its steps; None where time is over before."""
+        found: dict[str, dict[int, float]] = {}
+        for place, name in enumerate(self.names):
+            now = best.widths[name]
+            found[name] = {now: 0.0}
+            for width in steps[name]:
+                if width is None:
+                    continue
+                if not self._time_left():
+                    return None
+                self._say(f"round {number}, {name} at {width}")
+                if width < now:  # one group more, on the plan
+                    choice = choice_at(states[-1], name, width, self.way)
+                    after = self._damage_of(applied(self.ground, states[-1], choice, None, self.cancel))
+                else:
+                    rest = {n: best.widths[n] for n in self.names[place:]} | {name: width}
+                    _, after = self._walked_from(states[place], rest)
+                found[name][width] = after - best.measured
+        return found
+
+    def _walked_from(self, state: State, widths: Mapping[str, int]) -> tuple[list[State], float]:
+        present = {group.name: group.width for group in state.groups}
+        return self._walked(state, {n: w for n, w in widths.items() if w < present[n]})
+
+    def _solved(
+        self, widths: Mapping[str, int], found: Mapping[str, Mapping[int, float]], cost: Total, target: float
+    ) -> dict[str, int]:
+        curves, allowed = [], []
+        for name in self.names:
+            choices = sorted(found[name])
+            curve = np.zeros(max(choices) + 1)
+            values = np.array([found[name][w] for w in choices])
+            curve[choices] = np.maximum.accumulate(values[::-1])[::-1]  # more units never harm
+            curves.append(curve)
+            allowed.append(choices)
+        got = least_damage_widths(curves, allowed, cost, target)
+        return {name: int(width) for name, width in zip(self.names, got, strict=True)}
+
+    def _time_left(self) -> bool:
+        return perf_counter() < self.end
+
+    def _say(self, what: str) -> None:
+        if self.cancel is not None and self.cancel.is_set():
+            raise Cancelled("measuring the plan was cancelled; nothing was changed")
+        if self.progress is not None:
+            done = min(1.0, 1 - (self.end - perf_counter()) / self.seconds) if self.seconds > 0 else 0.0
+            self.progress(int(100 * done), 100, what)
