@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,7 +54,9 @@ def plot_spectrum(eigenvalues: Any, lam: float | None = None, ax: Axes | None = 
 
 
 @styled
-def plot_degrees_of_freedom(eigenvalues: Any, lam: float | None = None, ax: Axes | None = None) -> Axes:
+def plot_degrees_of_freedom(
+    eigenvalues: Any, lam: float | None = None, ax: Axes | None = None, halves: Sequence[Any] = ()
+) -> Axes:
     """N(λ) = Σ μ/(μ+λ) against λ/Tr Σ on a log axis, with the point of `lam` where it is given.
 
     Args:
@@ -62,12 +64,14 @@ def plot_degrees_of_freedom(eigenvalues: Any, lam: float | None = None, ax: Axes
         lam: λ > 0, absolute, in their units; None: no λ. Of several spectra, the same share of each one's
             trace would be another λ: there it is refused.
         ax: drawn into; None for a figure of its own.
+        halves: eigenvalues of two halves of the data (`Session.half_spectra`), between whose curves it is
+            shaded: how sure N(λ) is.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: as for `plot_spectrum`; a λ with several spectra.
+        ValueError: as for `plot_spectrum`; a λ or halves with several spectra.
 
     Source:
         method.md §2.
@@ -75,17 +79,30 @@ def plot_degrees_of_freedom(eigenvalues: Any, lam: float | None = None, ax: Axes
     several = isinstance(eigenvalues, Mapping)
     if several and lam is not None:
         raise ValueError("a λ is marked on one spectrum: it is absolute, and each has a trace of its own")
+    if halves and (several or len(halves) != 2):
+        raise ValueError(f"two halves go with one spectrum; got {len(halves)} with {len(eigenvalues)}")
     spectra = eigenvalues if several else {"": eigenvalues}
     arrays, ax = {name: checked(given, lam) for name, given in spectra.items()}, axes(ax)
     relative = np.geomspace(*LAM_RANGE, 200)
     chosen = looks(len(arrays)) if several else [{"color": KEPT, "linestyle": "-"}]
+    freedoms = [_freedom(checked(half), relative) for half in halves]
+    if freedoms:
+        ax.fill_between(
+            relative,
+            freedoms[0],
+            freedoms[1],
+            color=KEPT,
+            alpha=0.3,
+            linewidth=0,
+            label="between halves of the data",
+        )
     for look, (name, values) in zip(chosen, arrays.items(), strict=True):
-        freedom = (values / (values + relative[:, None] * values.sum())).sum(1)
+        freedom = _freedom(values, relative)
         ax.plot(relative, freedom, label=name or None, markevery=len(relative) // MARKED, **look)
     if lam is not None:
         values = arrays[""]
         ax.plot([lam / values.sum()], [(values / (values + lam)).sum()], "o", color=LAM)
-    if several:
+    if several or freedoms:
         ax.legend()
     ax.set(xscale="log", xlabel=LAM_LABEL, ylabel="degrees of freedom N(λ) (units)", ylim=(0, None))
     return ax
@@ -128,6 +145,11 @@ def plot_spectra(spectra: Mapping[str, Any], ax: Axes | None = None) -> Axes:
     )
     ax.legend()
     return ax
+
+
+def _freedom(values: np.ndarray, relative: np.ndarray) -> np.ndarray:
+    """N(λ) at each share of the trace, (len(relative),)."""
+    return (values / (values + relative[:, None] * values.sum())).sum(1)
 
 
 def _mix(share: np.ndarray) -> np.ndarray:

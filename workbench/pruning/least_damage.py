@@ -199,7 +199,7 @@ def least_damage_widths(
     """The widths (see above).
 
     Args:
-        curves: D of every group, (m_g + 1,) each, never rising with the width.
+        curves: D of every group, (m_g + 1,) each.
         allowed: widths that each group may have, ascending.
         cost: of the network at any widths.
         target: what it may cost; one below the cost of the smallest widths gives those.

@@ -145,7 +145,7 @@ def give_back(
             if at[group] + 1 < len(choices):
                 extra = -cost.saving(group, choices[at[group] + 1], widths)
                 gain = curves[group][at[group]] - curves[group][at[group] + 1]
-                if extra <= room:
+                if extra <= room and gain >= 0:
                     steps.append((gain / max(extra, 1e-300), group, extra))
         if not steps:
             return

@@ -92,9 +92,7 @@ class GroupProblem:
 
     @cached_property
     def spectrum(self) -> Spectrum:
-        if len(self.moments) == 1:
-            return self.reader_spectra[0]
-        return Spectrum.of(torch.stack([moment.matrix for moment in self.moments]).mean(0))
+        return self.reader_spectra[0] if len(self.moments) == 1 else mean_spectrum(self.moments)
 
     @cached_property
     def comparable_losses(self) -> np.ndarray:
@@ -242,6 +240,11 @@ class GroupProblem:
         else:
             change = math.hypot(*(local_error(m, kept, tau, z) for m, tau, z in readers))
         return change / whole if whole > 0 else 0.0
+
+
+def mean_spectrum(moments: Sequence[Moment]) -> Spectrum:
+    """The spectrum of the mean moment of a group's readers, each of them (m, m)."""
+    return Spectrum.of(torch.stack([moment.matrix for moment in moments]).mean(0))
 
 
 def _weight(model: nn.Module, name: str) -> Tensor:

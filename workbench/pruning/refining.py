@@ -147,13 +147,13 @@ class Refining:
         while share >= LEAST_STEP and self._time_left():
             number += 1
             began = perf_counter()
-            steps = self._steps(best.widths, allowed, share)
-            found = self._around(best, states, steps, number)
+            steps = self.steps_of(best.widths, allowed, share)
+            found = self.around(best, states, steps, number)
             if found is None:
                 break
             widths = self._solved(best.widths, found, cost, target)
             predicted = best.measured + sum(found[n][widths[n]] for n in self.names)
-            if widths == best.widths:
+            if predicted >= best.measured:
                 share /= 2
                 continue
             path, measured = self._carried_out(widths, f"round {number}")
@@ -187,9 +187,9 @@ class Refining:
     def _carried_out(self, widths: Mapping[str, int], what: str) -> tuple[list[State], float]:
         """The states before each group and after the last, and the damage of the last."""
         self._say(f"measuring the plan, {what}")
-        return self._walked(self.state, widths)
+        return self.walked(self.state, widths)
 
-    def _walked(self, state: State, widths: Mapping[str, int]) -> tuple[list[State], float]:
+    def walked(self, state: State, widths: Mapping[str, int]) -> tuple[list[State], float]:
         states = [state]
         present = {group.name: group.width for group in state.groups}
         for name in self.names:
@@ -206,7 +206,7 @@ class Refining:
         value = found.divergence[0] if self.reference.are_classes else found.change[0]
         return float(value) if np.isfinite(value) else float("inf")
 
-    def _steps(
+    def steps_of(
         self, widths: Mapping[str, int], allowed: list[list[int]], share: float
     ) -> dict[str, tuple[int | None, int | None]]:
         """The allowed widths about `share` of each group's width below and above its present one."""
@@ -221,7 +221,7 @@ class Refining:
             )
         return found
 
-    def _around(
+    def around(
         self,
         best: Round,
         states: Sequence[State],
@@ -250,7 +250,7 @@ class Refining:
 
     def _walked_from(self, state: State, widths: Mapping[str, int]) -> tuple[list[State], float]:
         present = {group.name: group.width for group in state.groups}
-        return self._walked(state, {n: w for n, w in widths.items() if w < present[n]})
+        return self.walked(state, {n: w for n, w in widths.items() if w < present[n]})
 
     def _solved(
         self, widths: Mapping[str, int], found: Mapping[str, Mapping[int, float]], cost: Total, target: float
@@ -259,8 +259,7 @@ class Refining:
         for name in self.names:
             choices = sorted(found[name])
             curve = np.zeros(max(choices) + 1)
-            values = np.array([found[name][w] for w in choices])
-            curve[choices] = np.maximum.accumulate(values[::-1])[::-1]  # more units never harm
+            curve[choices] = [found[name][w] for w in choices]
             curves.append(curve)
             allowed.append(choices)
         got = least_damage_widths(curves, allowed, cost, target)

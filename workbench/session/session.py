@@ -26,6 +26,7 @@ from workbench.export.folder import Point, export
 from workbench.fitting.norms import has_running_statistics
 from workbench.measure.evaluation import evaluate, reading_for
 from workbench.measure.gradients import measure_taylor
+from workbench.measure.halves import halves
 from workbench.measure.moments import GroupStatistics, measure_moments
 from workbench.measure.outputs import Reference
 from workbench.measure.passes import example_count
@@ -46,7 +47,7 @@ from workbench.pruning.choice import DEFAULT_THETA, Choice
 from workbench.pruning.comparing import Comparison, Sensitivity, compared, swept
 from workbench.pruning.damage import EXAMPLES, SHARES, Damage, Way, measure_damage, wanted_widths
 from workbench.pruning.planning import group_budgets, plan_changes, plan_for, predicted_losses
-from workbench.pruning.problem import BUDGET_LAM
+from workbench.pruning.problem import BUDGET_LAM, mean_spectrum
 from workbench.pruning.refining import refined_plan
 from workbench.pruning.state import Change, StaleMomentsError, State, Statistics
 from workbench.pruning.theory import (
@@ -410,6 +411,31 @@ class Session:
     def spectrum(self, name: str) -> Spectrum:
         """The spectrum of the group's present units. Raises ValueError, NotMeasuredError."""
         return self._state.problem(name).spectrum
+
+    @surviving("measuring both halves", SMALLER)
+    def half_spectra(
+        self, progress: Progress | None = None, cancel: Cancel | None = None
+    ) -> dict[str, tuple[Spectrum, Spectrum]]:
+        """The spectrum of every prunable group on the even and on the odd batches of the calibration data.
+
+        Half the distance between the two degrees of freedom is an error bar of N(λ). Measured on the network
+        whose moments the session has, the original or, under the sequential procedure, the present one.
+        Raises ValueError where there are no two batches; as `measure`.
+        """
+        self._state.check_measured()
+        self._history.settle()
+        ground, state = self._ground, self._state
+        model = ground.original.model if ground.simultaneous else state.running().model
+        groups = self._history.original.groups if ground.simultaneous else state.groups
+        found = [measure_moments(model, groups, half, progress, cancel) for half in halves(self.calibration)]
+        spectra = {}
+        for group in state.groups:
+            if group.prunable:
+                each = [one[group.name] for one in found]
+                if ground.simultaneous:
+                    each = [one.restrict(state.units[group.name]) for one in each]
+                spectra[group.name] = mean_spectrum(each[0].moments), mean_spectrum(each[1].moments)
+        return spectra
 
     def moment(self, name: str, reader: int = 0) -> Moment:
         """The moment of the group's present units at one of its readers."""

@@ -1,0 +1,256 @@
+"""Widths by every rule at the same cost, and how well each prediction ranks plans: on real networks.
+
+    python tests/benchmarks/damage.py resnet20 resnet56 vgg13-cifar10 nn3-mnist --images 10000 --write
+    python tests/benchmarks/damage.py resnet20 --random 100 --write
+
+Greedy selection and `original` reconstruction on 1,024 calibration images without labels, residual streams
+included. "Damage": the widths of the least sum of damages, measured of each group alone; "refined" has some
+minutes more to measure whole plans. torch-pruning's own pruner, global and isomorphic, runs in the same process
+on the same data, its norms re-estimated. `--random` measures random plans, with the rank correlation of each
+prediction with what was measured.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import results
+import torch
+from scipy.stats import spearmanr
+from tables import RATIOS, Bench, Found
+from torch import nn
+
+import workbench as wb
+from workbench.fitting.norms import reestimate_norms
+from workbench.pruning.budget import Round
+from workbench.pruning.choice import DEFAULT_THETA
+from workbench.pruning.damage import EXAMPLES, Way
+from workbench.pruning.problem import BUDGET_LAM
+from workbench.pruning.refining import STEP, Refining
+
+WAY = {"reconstruction": "original"}
+SECONDS = {"resnet20": 300, "resnet56": 1200, "vgg13-cifar10": 900, "nn3-mnist": 60}  # of refining
+RULES = ("equal", "shared", "least", "damage", "refined")
+PRUNERS = ("global", "isomorphic")
+
+
+class Table:
+    """Numbers of one network, kept in a file as they are found."""
+
+    def __init__(self, name: str, images: int, epoch: int, found: Found):
+        self.name, self.found, self.images, self.epoch = name, found, images, epoch
+        self.bench = Bench(name, images, epoch)
+        self.session = self.bench.session
+
+    def number(self, key: str, make: Callable[[], float | None]) -> float | None:
+        key = f"damage: {self.name}, {self.images} images, {key}"
+        if key not in self.found.numbers:
+            self.found.keep(key, make())
+        return self.found.numbers[key]
+
+    def widths(self, rule: str, ratio: float) -> dict[str, int]:
+        """The rule's widths at `ratio` times fewer MACs."""
+        key = f"damage: {self.name}, widths, {rule}, {ratio:g}"
+        if key not in self.found.numbers:
+            refine = SECONDS[self.name] if rule == "refined" else 0
+            plan = self.session.plan(
+                self.bench.whole / ratio, rule="damage" if refine else rule, refine=refine, **WAY
+            )
+            for one in plan.rounds:
+                print(
+                    f"  {self.name} {ratio:g}× {one.what}: {one.measured:.4f} ({one.seconds:.0f} s)",
+                    flush=True,
+                )
+            self.found.keep(key, plan.widths)
+        return self.found.numbers[key]  # type: ignore[return-value]
+
+    def model(self, rule: str, ratio: float) -> nn.Module | None:
+        if rule in PRUNERS:
+            return self.outside(rule, ratio)
+        self.session.commit_plan(self.widths(rule, ratio), **WAY)
+        model = copy.deepcopy(self.session.model)
+        self.session.reset()
+        return model
+
+    def outside(self, ranking: str, ratio: float) -> nn.Module | None:
+        """torch-pruning's largest network under the target, with norms re-estimated; None: it gets none."""
+        found, low, high = None, 0.0, 0.95
+        for _ in range(12):
+            middle = (low + high) / 2
+            model = torch_pruned(self.bench, middle, ranking == "isomorphic")
+            if wb.count_cost(model, self.session.example_input).macs > self.bench.whole / ratio:
+                low = middle
+            else:
+                high, found = middle, model
+        if found is None or not self.bench.normed:
+            return found
+        return reestimate_norms(found, self.bench.subject.calibration[0].split(256))
+
+    def cell(self, rule: str, ratio: float) -> str:
+        made: list[nn.Module | None] = []
+
+        def model() -> nn.Module | None:
+            if not made:
+                made.append(self.model(rule, ratio))
+            return made[0]
+
+        score = self.number(f"{rule}, {ratio:g}", lambda: self.bench.score(model()))
+        if score is None:
+            return "–"
+        if not self.epoch:
+            return f"{score:.3f}"
+        after = self.number(
+            f"{rule}, {ratio:g}, epoch {self.epoch}",
+            lambda: None if model() is None else self.bench.score(self.bench.tuned(model())),
+        )
+        return f"{score:.3f} → {after:.3f}"
+
+    def text(self) -> str:
+        unpruned = self.number("unpruned", lambda: self.bench.score(self.bench.subject.model))
+        lines = [
+            f"`{self.name}`, unpruned {unpruned:.3f}, {self.bench.whole:,} MACs; {self.images:,} test images"
+            + (f"; after the arrow: after an epoch of {self.epoch:,} images." if self.epoch else "."),
+            "",
+            "| widths by | " + " | ".join(f"{r:g}×" for r in RATIOS) + " |",
+            "|---|" + "---:|" * len(RATIOS),
+        ]
+        for rule in (*RULES, *PRUNERS):
+            title = f"torch-pruning, {rule}" if rule in PRUNERS else rule
+            lines.append(f"| {title} | " + " | ".join(self.cell(rule, r) for r in RATIOS) + " |")
+            print(lines[-1], flush=True)
+        return "\n".join(lines)
+
+
+def torch_pruned(bench: Bench, ratio: float, isomorphic: bool) -> nn.Module:
+    import torch_pruning
+
+    model = copy.deepcopy(bench.subject.model)
+    kept = [m for n, m in model.named_modules() if bench._is_stream(n, m)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch_pruning.pruner.BasePruner(
+            model,
+            bench.session.example_input[:1],
+            importance=torch_pruning.importance.GroupMagnitudeImportance(p=1),
+            global_pruning=True,
+            isomorphic=isomorphic,
+            pruning_ratio=ratio,
+            max_pruning_ratio=0.95,
+            ignored_layers=kept,
+        ).step()
+    return model.eval()
+
+
+def random_widths(groups: Mapping[str, int], draw: random.Random) -> dict[str, int]:
+    """Widths around a common share of each group's own."""
+    share = draw.uniform(0.3, 0.9)
+    return {
+        name: max(1, min(m, round(m * min(1.0, max(0.05, draw.gauss(share, 0.2))))))
+        for name, m in groups.items()
+    }
+
+
+@dataclass
+class Plans:
+    """Random plans of one network: their measured divergence, and what is predicted for them."""
+
+    name: str
+    found: Found
+
+    def __post_init__(self) -> None:
+        self.bench = Bench(self.name, 100, 0)
+        self.session = self.bench.session
+        self.damage = self.session.damage(**WAY)
+        self.least = {one.name: one for one in self.session.budget_groups()}
+        self.state = self.session._state.running()
+        self.refining = Refining(
+            self.session._ground, self.state, Way(DEFAULT_THETA, "greedy", "original", BUDGET_LAM, EXAMPLES),
+            self.session._reference(EXAMPLES, None, None), seconds=1e9,
+        )  # fmt: skip
+
+    def measured(self, key: str, widths: dict[str, int]) -> float:
+        key = f"random: {self.name}, {key}"
+        if key not in self.found.numbers:
+            self.found.keep(key, self.refining.walked(self.state, widths)[1])
+        return self.found.numbers[key]  # type: ignore[return-value]
+
+    def predicted(self, widths: dict[str, int]) -> dict[str, float]:
+        """By what is known of each group alone."""
+        groups = self.damage.groups
+        return {
+            "change, measured of each group alone": sum(g.curve[widths[g.name]] for g in groups),
+            "divergence, measured of each group alone": sum(
+                g.divergence_curve[widths[g.name]] for g in groups
+            ),
+            "decay of the rule 'least'": sum(self.least[n].decay[w] for n, w in widths.items()),
+            "output losses": sum(self.least[n].losses[w] for n, w in widths.items()),
+            "MACs that go": -self.session.cost_model.total(widths)[1],
+        }
+
+    def anywhere(self, count: int, draw: random.Random) -> list[tuple[float, dict[str, float]]]:
+        groups = {one.name: one.width for one in self.damage.groups}
+        plans = [random_widths(groups, draw) for _ in range(count)]
+        return [(self.measured(f"anywhere {i}", w), self.predicted(w)) for i, w in enumerate(plans)]
+
+    def around(self, count: int, draw: random.Random, ratio: float) -> list[tuple[float, dict[str, float]]]:
+        """Each group a step down, up, or not, from the plan of least damage: what a round predicts too."""
+        plan = self.session.plan(self.bench.whole / ratio, rule="damage", **WAY).widths
+        allowed = [list(range(1, one.width + 1)) for one in self.damage.groups]
+        steps = self.refining.steps_of(plan, allowed, STEP)
+        states, whole = self.refining.walked(self.state, plan)
+        best = Round("damage", plan, float("nan"), whole, True, 0.0)
+        changes = self.refining.around(best, states, steps, 1) or {}
+        rows = []
+        for number in range(count):
+            widths = {n: draw.choice([w for w in (plan[n], *steps[n]) if w]) for n in plan}
+            after = {"the plan and each group one step around it": sum(changes[n][widths[n]] for n in plan)}
+            rows.append((self.measured(f"around {ratio:g} {number}", widths), self.predicted(widths) | after))
+        return rows
+
+    def text(self, count: int) -> str:
+        parts = []
+        for title, rows in (
+            (f"{count} random plans", self.anywhere(count, random.Random(0))),
+            (
+                f"{count} random plans one step around that of least damage at 2×",
+                self.around(count, random.Random(1), 2.0),
+            ),
+        ):
+            parts += [f"`{self.name}`, {title}: rank correlation of the measured divergence with", ""]
+            parts += ["| predicted by | |", "|---|---:|"]
+            for kind in rows[0][1]:
+                value = spearmanr([m for m, _ in rows], [p[kind] for _, p in rows])[0]
+                parts.append(f"| {kind} | {value:.3f} |")
+            parts.append("")
+        return "\n".join(parts)
+
+
+def main() -> None:
+    parser = results.options(__doc__)
+    parser.add_argument("names", nargs="+", help="resnet20, resnet56, vgg13-cifar10, nn3-mnist")
+    parser.add_argument("--images", type=int, default=10_000, help="test images")
+    parser.add_argument("--epoch", type=int, default=0, help="training images of an epoch; 0: none")
+    parser.add_argument("--random", type=int, default=0, help="so many random plans instead of the table")
+    parser.add_argument("--found", type=Path, nargs="+", default=[], help="keeps numbers of a run")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in options.names:
+        start = time.perf_counter()
+        if options.random:
+            results.show(
+                f"plans-{name}", Plans(name, Found(options.found)).text(options.random), options.write
+            )
+        else:
+            table = Table(name, options.images, options.epoch, Found(options.found))
+            results.show(f"damage-{name}", table.text(), options.write)
+        print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
