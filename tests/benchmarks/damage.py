@@ -5,9 +5,9 @@
 
 Greedy selection and `original` reconstruction on 1,024 calibration images without labels, residual streams
 included. "Damage": the widths of the least sum of damages, measured of each group alone; "refined" has some
-minutes more to measure whole plans. torch-pruning's own pruner, global and isomorphic, runs in the same process
-on the same data, its norms re-estimated. `--random` measures random plans, with the rank correlation of each
-prediction with what was measured.
+minutes more to measure whole plans. torch-pruning's own pruner, global and isomorphic, runs in the same
+process on the same data, its norms re-estimated. `--random` measures random plans, with the rank correlation
+of each prediction with what was measured.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from workbench.pruning.budget import Round
 from workbench.pruning.choice import DEFAULT_THETA
 from workbench.pruning.damage import EXAMPLES, Way
 from workbench.pruning.problem import BUDGET_LAM
+from workbench.pruning.refining import EXAMPLES as PLAN_EXAMPLES
 from workbench.pruning.refining import STEP, Refining
 
 WAY = {"reconstruction": "original"}
@@ -171,13 +172,13 @@ class Plans:
         self.state = self.session._state.running()
         self.refining = Refining(
             self.session._ground, self.state, Way(DEFAULT_THETA, "greedy", "original", BUDGET_LAM, EXAMPLES),
-            self.session._reference(EXAMPLES, None, None), seconds=1e9,
+            self.session._reference(PLAN_EXAMPLES, None, None), seconds=1e9,
         )  # fmt: skip
 
     def measured(self, key: str, widths: dict[str, int]) -> float:
         key = f"random: {self.name}, {key}"
         if key not in self.found.numbers:
-            self.found.keep(key, self.refining.walked(self.state, widths)[1])
+            self.found.keep(key, self.refining.walked(self.state, widths).damage)
         return self.found.numbers[key]  # type: ignore[return-value]
 
     def predicted(self, widths: dict[str, int]) -> dict[str, float]:
@@ -203,9 +204,9 @@ class Plans:
         plan = self.session.plan(self.bench.whole / ratio, rule="damage", **WAY).widths
         allowed = [list(range(1, one.width + 1)) for one in self.damage.groups]
         steps = self.refining.steps_of(plan, allowed, STEP)
-        states, whole = self.refining.walked(self.state, plan)
-        best = Round("damage", plan, float("nan"), whole, True, 0.0)
-        changes = self.refining.around(best, states, steps, 1) or {}
+        path = self.refining.walked(self.state, plan)
+        best = Round("damage", plan, float("nan"), path.damage, True, 0.0)
+        changes = self.refining.around(best, path, steps, 1) or {}
         rows = []
         for number in range(count):
             widths = {n: draw.choice([w for w in (plan[n], *steps[n]) if w]) for n in plan}

@@ -1,6 +1,7 @@
 """A quick part of every benchmark: the commands beside this file run the whole of each."""
 
 import budgets
+import damage
 import figure1
 import half_width
 import measuring
@@ -9,7 +10,7 @@ import pytest
 import reconstructions
 import results
 import speed
-from tables import RULES, Bench
+from tables import RULES, Bench, Found
 
 from workbench.course.figure1 import read_figure1
 from workbench.session.replay import replay
@@ -51,6 +52,21 @@ def test_a_table_has_a_row_for_every_rule():
     plans = {rule: bench.session.plan(bench.whole / 2, rule=rule) for rule in RULES}
     scores = {rule: bench.score(bench.pruned(plan, "greedy", "original")) for rule, plan in plans.items()}
     assert min(scores.values()) > 0.97
+
+
+def test_plans_of_measured_damage_are_scored_and_ranked(monkeypatch):
+    monkeypatch.setattr(damage, "RATIOS", (3.0,))
+    monkeypatch.setitem(damage.SECONDS, "nn3-mnist", 3)
+    table = damage.Table("nn3-mnist", images=500, epoch=0, found=Found([]))
+    scores = {
+        line.split("|")[1].strip(): line.split("|")[2].strip() for line in table.text().splitlines()[4:]
+    }
+    assert [*damage.RULES] == [*scores][: len(damage.RULES)]
+    assert min(float(scores[rule]) for rule in damage.RULES) > 0.95
+    plans = damage.Plans("nn3-mnist", Found([]))
+    text = plans.text(4)
+    assert text.count("random plans") == 2
+    assert "one step around it" in text
 
 
 def test_a_sweep_that_was_broken_off_goes_on_from_what_it_found(tmp_path, monkeypatch):

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 
 from workbench.course.tables import Table
-from workbench.pruning.budget import RULES, BudgetPlan
+from workbench.pruning.budget import BudgetPlan
 from workbench.session.session import Session
 
 YOURS = "yours"
+RULES = ("equal", "shared", "least")  # those that look at moments alone
 SHARE = 0.1  # of the network's MACs, at which the rules come out apart on digits-cnn
 
 

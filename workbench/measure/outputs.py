@@ -11,7 +11,7 @@ over the classes is taken off both. A change of 1 is that of a network that alwa
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from threading import Event
 from typing import Any
@@ -90,17 +90,12 @@ class Reference:
     def distance(self, model: nn.Module, cancel: Event | None = None) -> Distance:
         """How far `model`, which is run here alone, is from the original. Raises Cancelled."""
         squares, divergence, counts = np.zeros(2), np.zeros(2), np.zeros(2)
-        for index, kept in enumerate(self._outputs):
-            _check(cancel)
-            before = (self._rows_of(self.original, index) if kept is None else kept).double()
-            after = self._rows_of(model, index).double()
-            middle = (len(before) + index % 2) // 2  # of an odd number each half has the more in turn
+        for index, both in enumerate(self._each(model, cancel)):
+            middle = (len(both[0]) + index % 2) // 2  # of an odd number each half has the more in turn
             for half, part in enumerate((slice(0, middle), slice(middle, None))):
-                squares[half] += float((after[part] - before[part]).square().sum())
-                counts[half] += len(before[part])
-                if self.are_classes:
-                    ours, theirs = after[part].log_softmax(-1), before[part].log_softmax(-1)
-                    divergence[half] += float((theirs.exp() * (theirs - ours)).sum())
+                squares[half] += float(both[0][part].sum())
+                divergence[half] += float(both[1][part].sum())
+                counts[half] += len(both[0][part])
         share = counts / max(counts.sum(), 1)
         change = squares / (np.maximum(share, 1e-300) * (self.spread or 1.0))
         nats = divergence / np.maximum(counts, 1)
@@ -108,6 +103,27 @@ class Reference:
         if not self.are_classes:
             nats, whole = np.full(2, np.nan), (whole[0], np.nan)
         return Distance(np.array([whole[0], *change]), np.array([whole[1], *nats]))
+
+    def of_each(self, model: nn.Module, cancel: Event | None = None) -> np.ndarray:
+        """The damage at each prediction, (n,), whose mean is `Distance.divergence[0]`, or `change[0]` of what
+        are no classes. Raises Cancelled."""
+        both = list(self._each(model, cancel))
+        if self.are_classes:
+            return torch.cat([nats for _, nats in both]).numpy()
+        squares = torch.cat([change for change, _ in both]).numpy()
+        return squares * len(squares) / (self.spread or 1.0)
+
+    def _each(self, model: nn.Module, cancel: Event | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Squared change and divergence at each prediction of each batch, (n,); 0 of what are no classes."""
+        for index, kept in enumerate(self._outputs):
+            _check(cancel)
+            before = (self._rows_of(self.original, index) if kept is None else kept).double()
+            after = self._rows_of(model, index).double()
+            nats = torch.zeros(len(before), dtype=torch.float64)
+            if self.are_classes:
+                ours, theirs = after.log_softmax(-1), before.log_softmax(-1)
+                nats = (theirs.exp() * (theirs - ours)).sum(-1)
+            yield (after - before).square().sum(-1), nats
 
     @property
     def are_classes(self) -> bool:

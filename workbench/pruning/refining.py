@@ -8,12 +8,15 @@ the best steps with these numbers,
 
 and carries that out: where its damage is less it is the plan of the next round, else the steps are halved. It
 ends where no step wins any more, or after the seconds that were allowed.
+
+A plan takes another's place where its damage is less by more than chance: by twice the standard error of the
+difference, prediction by prediction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from threading import Event
 from time import perf_counter
 
@@ -39,7 +42,9 @@ from workbench.pruning.transitions import Ground, applied
 
 STEP = 0.125  # of a group's width, in the first round
 LEAST_STEP = 0.03
-WON = 0.005  # of the damage: less is not worth another round
+ERRORS = 2.0  # standard errors
+EXAMPLES = 2048  # on which plans are measured
+FARTHEST = 1e9  # nats, or of the outputs
 
 
 def refined_plan(
@@ -104,6 +109,19 @@ def refined_plan(
     )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Path:
+    """A plan carried out: `states` before each group and after the last; the damage at each prediction."""
+
+    states: list[State]
+    of_each: np.ndarray
+
+    @property
+    def damage(self) -> float:
+        """The mean divergence in nats, or the relative squared change of what are no classes."""
+        return float(self.of_each.mean())
+
+
 class Refining:
     """Measures plans on one state and walks from the best to a better one."""
 
@@ -156,9 +174,9 @@ class Refining:
             if predicted >= best.measured:
                 share /= 2
                 continue
-            path, measured = self._carried_out(widths, f"round {number}")
-            kept = measured < best.measured * (1 - WON)
-            taken = Round(f"round {number}", widths, predicted, measured, kept, perf_counter() - began)
+            path = self._carried_out(widths, f"round {number}")
+            kept = self._is_less(path, states)
+            taken = Round(f"round {number}", widths, predicted, path.damage, kept, perf_counter() - began)
             self.rounds.append(taken)
             if kept:
                 best, states = taken, path
@@ -166,30 +184,37 @@ class Refining:
                 share /= 2
         return dict(best.widths)
 
-    def _best_of(self, plans: Mapping[str, Mapping[str, int]]) -> tuple[Round, list[State]]:
+    def _best_of(self, plans: Mapping[str, Mapping[str, int]]) -> tuple[Round, Path]:
         best: Round | None = None
-        states: list[State] = []
+        states: Path | None = None
         seen: list[dict[str, int]] = []
         for what, widths in plans.items():
             if widths in seen or (best is not None and not self._time_left()):
                 continue
             seen.append(dict(widths))
             began = perf_counter()
-            path, measured = self._carried_out(widths, what)
-            kept = best is None or measured < best.measured
-            one = Round(what, dict(widths), float("nan"), measured, kept, perf_counter() - began)
+            path = self._carried_out(widths, what)
+            kept = states is None or self._is_less(path, states)
+            one = Round(what, dict(widths), float("nan"), path.damage, kept, perf_counter() - began)
             self.rounds.append(one)
             if kept:
                 best, states = one, path
         assert best is not None
+        assert states is not None
         return best, states
 
-    def _carried_out(self, widths: Mapping[str, int], what: str) -> tuple[list[State], float]:
-        """The states before each group and after the last, and the damage of the last."""
+    def _is_less(self, one: Path, other: Path) -> bool:
+        """Whether the damage of `one` is less than that of `other` by more than chance."""
+        difference = one.of_each - other.of_each
+        error = float(difference.std()) / max(len(difference), 1) ** 0.5
+        return bool(difference.mean() < -ERRORS * error)
+
+    def _carried_out(self, widths: Mapping[str, int], what: str) -> Path:
         self._say(f"measuring the plan, {what}")
         return self.walked(self.state, widths)
 
-    def walked(self, state: State, widths: Mapping[str, int]) -> tuple[list[State], float]:
+    def walked(self, state: State, widths: Mapping[str, int]) -> Path:
+        """`widths` carried out on `state`, group by group in the order of running."""
         states = [state]
         present = {group.name: group.width for group in state.groups}
         for name in self.names:
@@ -199,12 +224,12 @@ class Refining:
                 states += [after for _, after in steps]
             else:
                 states.append(states[-1])
-        return states, self._damage_of(states[-1])
+        return Path(states, self._damage_of(states[-1]))
 
-    def _damage_of(self, state: State) -> float:
-        found = self.reference.distance(state.running().model, self.cancel)
-        value = found.divergence[0] if self.reference.are_classes else found.change[0]
-        return float(value) if np.isfinite(value) else float("inf")
+    def _damage_of(self, state: State) -> np.ndarray:
+        """Of each prediction, (n,); as large as can be where the outputs are no numbers any more."""
+        found = self.reference.of_each(state.running().model, self.cancel)
+        return np.nan_to_num(found, nan=FARTHEST, posinf=FARTHEST)
 
     def steps_of(
         self, widths: Mapping[str, int], allowed: list[list[int]], share: float
@@ -224,7 +249,7 @@ class Refining:
     def around(
         self,
         best: Round,
-        states: Sequence[State],
+        path: Path,
         steps: Mapping[str, tuple[int | None, int | None]],
         number: int,
     ) -> dict[str, dict[int, float]] | None:
@@ -240,15 +265,18 @@ class Refining:
                     return None
                 self._say(f"round {number}, {name} at {width}")
                 if width < now:  # one group more, on the plan
-                    choice = choice_at(states[-1], name, width, self.way)
-                    after = self._damage_of(applied(self.ground, states[-1], choice, None, self.cancel))
+                    last = path.states[-1]
+                    choice = choice_at(last, name, width, self.way)
+                    after = float(
+                        self._damage_of(applied(self.ground, last, choice, None, self.cancel)).mean()
+                    )
                 else:
                     rest = {n: best.widths[n] for n in self.names[place:]} | {name: width}
-                    _, after = self._walked_from(states[place], rest)
+                    after = self._walked_from(path.states[place], rest).damage
                 found[name][width] = after - best.measured
         return found
 
-    def _walked_from(self, state: State, widths: Mapping[str, int]) -> tuple[list[State], float]:
+    def _walked_from(self, state: State, widths: Mapping[str, int]) -> Path:
         present = {group.name: group.width for group in state.groups}
         return self.walked(state, {n: w for n, w in widths.items() if w < present[n]})
 

@@ -48,6 +48,7 @@ from workbench.pruning.comparing import Comparison, Sensitivity, compared, swept
 from workbench.pruning.damage import EXAMPLES, SHARES, Damage, Way, measure_damage, wanted_widths
 from workbench.pruning.planning import group_budgets, plan_changes, plan_for, predicted_losses
 from workbench.pruning.problem import BUDGET_LAM, mean_spectrum
+from workbench.pruning.refining import EXAMPLES as PLAN_EXAMPLES
 from workbench.pruning.refining import refined_plan
 from workbench.pruning.state import Change, StaleMomentsError, State, Statistics
 from workbench.pruning.theory import (
@@ -719,7 +720,8 @@ class Session:
         self._history.settle()
         way = Way(theta, selection, reconstruction, lam, EXAMPLES)
         return refined_plan(
-            self._ground, state, plan, damage, limits, way, self._reference(EXAMPLES, progress, cancel),
+            self._ground, state, plan, damage, limits, way,
+            self._reference(PLAN_EXAMPLES, progress, cancel),
             refine, progress, cancel,
         )  # fmt: skip
 
