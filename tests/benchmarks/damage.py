@@ -36,7 +36,7 @@ from workbench.pruning.refining import EXAMPLES as PLAN_EXAMPLES
 from workbench.pruning.refining import STEP, Refining
 
 WAY = {"reconstruction": "original"}
-SECONDS = {"resnet20": 300, "resnet56": 1200, "vgg13-cifar10": 900, "nn3-mnist": 60}  # of refining
+SECONDS = {"resnet20": 900, "resnet56": 1800, "vgg13-cifar10": 900, "nn3-mnist": 60}  # of refining
 RULES = ("equal", "shared", "least", "damage", "refined")
 PRUNERS = ("global", "isomorphic")
 
