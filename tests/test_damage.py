@@ -9,6 +9,7 @@ import torch
 from labelled import TARGETS, session_of
 from networks import conv_net, images
 from silencing import silenced_outputs
+from torch import nn
 from torch.nn import functional
 
 import workbench as wb
@@ -170,6 +171,7 @@ def test_a_curve_never_rises_with_the_width_and_ends_at_nothing(session):
         ({"widths": {"fc2": [3]}}, "not prunable"),
         ({"widths": {"fc1": [14]}}, "13 units"),
         ({"reconstruction": "all"}, "must be one of"),
+        ({"examples": 0}, "1 or more"),
     ],
 )
 def test_what_it_cannot_be_asked_is_told(session, given, message):
@@ -220,3 +222,59 @@ def test_rounds_are_for_the_rule_damage_alone(session):
         session.plan(session.macs / 2, rule="equal", refine=5)
     with pytest.raises(ValueError, match="leave refine out"):
         session.plan(1e-3, "seconds", rule="damage", refine=5)
+
+
+class Map(nn.Module):
+    """Classes of every pixel; a group of one unit beside others."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.single = nn.Conv2d(2, 7, 3, padding=1), nn.Conv2d(7, 1, 3, padding=1)
+        self.last = nn.Conv2d(1, 5, 1)
+
+    def forward(self, x):
+        return self.last(torch.tanh(self.single(torch.relu(self.first(x)))))
+
+
+def test_every_pixel_s_classes_count_beside_a_group_that_cannot_fall():
+    torch.manual_seed(0)
+    x = images(16)
+    session = wb.Session(Map().eval(), [(x, torch.arange(16 * 64).reshape(16, 8, 8) % 5)])
+    session.measure()
+    damage = session.damage((0.5,))
+    (trial,) = damage.of("first").trials
+    assert [one.name for one in damage.groups] == [g.name for g in session.groups if g.prunable]
+    with torch.no_grad():
+        before = session.model(x).double().log_softmax(1)
+        session.commit_plan({"first": trial.width})
+        after = session.model(x).double().log_softmax(1)
+    nats = (before.exp() * (before - after)).sum(1).mean()
+    assert trial.divergence[0] == pytest.approx(float(nats), rel=1e-4)
+    session.undo()
+    assert session.plan(session.macs * 0.6, rule="damage").met
+
+
+class Tokens(nn.Module):
+    """Values of every token."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.hidden, self.out = nn.Embedding(11, 5), nn.Linear(5, 13), nn.Linear(13, 3)
+
+    def forward(self, ids, attention_mask):
+        return self.out(torch.relu(self.hidden(self.embedding(ids))))
+
+
+def test_positions_that_a_mask_hides_do_not_count():
+    torch.manual_seed(0)
+    ids, mask = torch.randint(0, 11, (12, 6)), torch.ones(12, 6, dtype=torch.long)
+    mask[:, 2:] = 0
+    session = wb.Session(Tokens().eval(), [{"ids": ids, "attention_mask": mask}])
+    session.measure()
+    (trial,) = session.damage((0.5,)).of("hidden").trials
+    with torch.no_grad():
+        before = session.model(ids, mask)[:, :2].double().reshape(-1, 3)
+        session.commit_plan({"hidden": trial.width})
+        after = session.model(ids, mask)[:, :2].double().reshape(-1, 3)
+    whole = (before - before.mean(0)).square().sum()
+    assert trial.change[0] == pytest.approx(float((after - before).square().sum() / whole), rel=1e-4)

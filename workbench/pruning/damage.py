@@ -241,7 +241,7 @@ def damage_of(state: State, way: Way) -> Damage:
     groups = []
     for group in state.groups:
         trials = kept.trials.get(group.name, {})
-        if trials and kept.now is not None:
+        if kept.now is not None and group.prunable and (trials or group.width == 1):
             now = replace(kept.now, width=group.width)
             groups.append(GroupDamage(group.name, group.width, now, tuple(trials[w] for w in sorted(trials))))
     return Damage(

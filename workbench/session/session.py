@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -842,12 +843,15 @@ class Session:
         Each group is cut to `shares` of its width and to its `widths` beside, by the choice that a plan makes
         with these options, and the outputs on the first `examples` of the calibration data, in whole batches,
         are set beside the original's (`measure.outputs`). `scores`: the score of each too. What was measured
-        on this state of the network is not measured again; a cancelled one keeps what it has.
+        on this state of the network is not measured again, and is in the answer; a cancelled one keeps what
+        it has.
 
         Raises ValueError for bad input, NotMeasuredError, Cancelled. Nothing is committed.
         """
         self._state.check_measured()
         Options(theta, selection, reconstruction)
+        if not isinstance(examples, Integral) or examples < 1:
+            raise ValueError(f"examples must be a whole number, 1 or more; got {examples!r}")
         self.remeasure(progress, cancel)
         self._history.settle()
         state, ground = self._state, self._ground
