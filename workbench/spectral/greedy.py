@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from workbench.spectral.losses import readout_weights
-from workbench.spectral.moment import Moment, second_moment
+from workbench.spectral.moment import Moment, Units, second_moment, unit_indices
 from workbench.spectral.regression import SPENT, ridge_vector
 
 _TIE = 1e-12  # gains this near the best one, relatively, are equal up to rounding
@@ -120,9 +120,15 @@ class GreedySelector:
                 )
         self.total = sum(float(matrix.trace()) for matrix in matrices)
         metrics = [None] * len(matrices) if readouts is None else _metrics(matrices, readouts, self.total)
-        self._readers = [_Products(matrix, metric) for matrix, metric in zip(matrices, metrics, strict=True)]
+        self.readers = [ReaderProducts(matrix, metric) for matrix, metric in zip(matrices, metrics, strict=True)]
 
-    def path(self, ridges: Tensor | Sequence[Tensor], theta: float = 0.5, width: int | None = None) -> Path:
+    def path(
+        self,
+        ridges: Tensor | Sequence[Tensor],
+        theta: float = 0.5,
+        width: int | None = None,
+        first: Units = (),
+    ) -> Path:
         """The greedy path at these ridges and this θ, O(m·width) a step.
 
         Live units come in the order of their gain, then units that add nothing to those chosen, then dead
@@ -132,42 +138,60 @@ class GreedySelector:
             ridges: τ, (m,), a reader (a single tensor for one reader).
             theta: weight of the input loss, in [0, 1].
             width: how many units to choose; None means all m.
+            first: units that come before all others, in the order of their gain too.
 
         Returns:
             The path, as of `greedy_path`.
 
         Raises:
-            ValueError: a ridge a reader is missing or does not fit, θ outside [0, 1], width outside [0, m].
+            ValueError: a ridge a reader is missing or does not fit, θ outside [0, 1], width outside [0, m],
+                a unit of `first` that is not there.
 
         Source:
             method.md §4.
         """
-        taus = [ridges] if isinstance(ridges, Tensor) else list(ridges)
-        if len(taus) != len(self._readers):
-            raise ValueError(
-                f"Every reader needs its own ridge, but there are {len(self._readers)} readers and "
-                f"{len(taus)} ridges."
-            )
-        if not 0 <= theta <= 1:
-            raise ValueError(f"θ weighs input against output loss and lies in [0, 1], but {theta} was given.")
+        taus = self.checked_ridges(ridges, theta)
         steps = self.width if width is None else int(width)
         if not 0 <= steps <= self.width or (width is not None and steps != width):
             raise ValueError(f"The width must be a whole number in [0, {self.width}], but {width} was given.")
         residuals = [
-            _Residual(reader, ridge_vector(tau, self.width).cpu().numpy(), float(theta), steps)
-            for reader, tau in zip(self._readers, taus, strict=True)
+            _Residual(reader, tau.numpy(), float(theta), steps)
+            for reader, tau in zip(self.readers, taus, strict=True)
         ]
-        order, gains = _choose(residuals, steps, self.total)
-        order += self._without_gain(order)[: steps - len(order)]
+        free = np.zeros(self.width, dtype=bool)
+        free[unit_indices(first, self.width).numpy()] = True
+        order: list[int] = []
+        gains: list[float] = []
+        for wanted in (free, ~free):
+            chosen, found = _choose(residuals, steps - len(order), self.total, wanted)
+            rest = self._without_gain(wanted, chosen)[: steps - len(order) - len(chosen)]
+            order += chosen + rest
+            gains += found + [0.0] * len(rest)
         losses = np.zeros(steps + 1)
         losses[0] = 1.0
         if self.total > 0:
-            losses[1:] = 1.0 - np.cumsum(np.pad(gains, (0, steps - len(gains)))) / self.total
+            losses[1:] = 1.0 - np.cumsum(gains) / self.total
         return Path(torch.tensor(order, dtype=torch.int64), torch.from_numpy(losses.clip(0.0, 1.0)))
 
-    def _without_gain(self, chosen: list[int]) -> list[int]:
-        dead = np.all([reader.variances <= 0 for reader in self._readers], axis=0)
-        rest = np.setdiff1d(np.arange(self.width), chosen)
+    def checked_ridges(self, ridges: Tensor | Sequence[Tensor], theta: float) -> list[Tensor]:
+        """One ridge a reader, (m,) float64 on the CPU each.
+
+        Raises:
+            ValueError: as for `path`, of ridges and θ.
+        """
+        taus = [ridges] if isinstance(ridges, Tensor) else list(ridges)
+        if len(taus) != len(self.readers):
+            raise ValueError(
+                f"Every reader needs its own ridge, but there are {len(self.readers)} readers and "
+                f"{len(taus)} ridges."
+            )
+        if not 0 <= theta <= 1:
+            raise ValueError(f"θ weighs input against output loss and lies in [0, 1], but {theta} was given.")
+        return [ridge_vector(tau, self.width).cpu() for tau in taus]
+
+    def _without_gain(self, wanted: np.ndarray, chosen: list[int]) -> list[int]:
+        dead = np.all([reader.variances <= 0 for reader in self.readers], axis=0)
+        rest = np.setdiff1d(np.flatnonzero(wanted), chosen)
         return [*rest[~dead[rest]].tolist(), *rest[dead[rest]].tolist()]
 
 
@@ -184,8 +208,13 @@ class _Metric:
         image = self._factor @ matrix  # ZᵀZX (m, m), or ZX (outputs, m)
         return matrix.T @ image if self._tall else image.T @ image  # XᵀZᵀZX   (m, m)
 
+    def image(self, columns: Tensor) -> Tensor:
+        """ZᵀZX, (m, n), of n columns X (m, n) on the CPU."""
+        factor = self._factor.cpu()
+        return factor @ columns if self._tall else factor.T @ (factor @ columns)
 
-class _Products:
+
+class ReaderProducts:
     """One reader's Σ, Σ² and ΣZᵀZΣ, stacked on the CPU; the last only where there is a readout."""
 
     def __init__(self, matrix: Tensor, metric: _Metric | None) -> None:
@@ -207,7 +236,7 @@ class _Residual:
     vᵀMv = e_jᵀCMCe_j = g_j comes free as u_j.
     """
 
-    def __init__(self, reader: _Products, tau: np.ndarray, theta: float, steps: int) -> None:
+    def __init__(self, reader: ReaderProducts, tau: np.ndarray, theta: float, steps: int) -> None:
         self.reader, self.tau = reader, tau
         self.floor = SPENT * reader.variances
         # Mixing Q from its parts only where it is read makes a change of θ free.
@@ -279,11 +308,13 @@ def _subtract_product(target: np.ndarray, vector: np.ndarray, rows: np.ndarray) 
         target[part] -= vector @ rows[:, part]
 
 
-def _choose(residuals: list[_Residual], steps: int, total: float) -> tuple[list[int], list[float]]:
-    """Units in order of their gain while there is one, and those gains."""
+def _choose(
+    residuals: list[_Residual], steps: int, total: float, wanted: np.ndarray
+) -> tuple[list[int], list[float]]:
+    """Of the units wanted, (m,) bool, up to `steps` in order of their gain while there is one; those gains."""
     order: list[int] = []
     taken: list[float] = []
-    free = np.ones(len(residuals[0].d))
+    free = wanted.astype(float)
     while len(order) < steps:
         gains = sum((residual.gains() for residual in residuals[1:]), start=residuals[0].gains())
         gains *= free
