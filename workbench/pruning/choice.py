@@ -12,7 +12,9 @@ from workbench.pruning.problem import (
     LossCurve,
 )
 from workbench.spectral.bounds import guaranteed_width, suggested_width
+from workbench.spectral.selection import SWAPPED
 from workbench.spectral.spectrum import Spectrum
+from workbench.spectral.swapping import Swapped
 
 RECONSTRUCTIONS = ("channel", "kernel", "original", "none")
 """The paper's Â; [beyond] least squares on patches; [beyond] against the original's outputs; nothing.
@@ -41,6 +43,8 @@ class Choice:
     between kernel positions (method.md §6). Under the simultaneous procedure these are the original's, which
     is not what a reader behind an earlier commit receives.
     `parameters_saved`, `macs_saved`: counts, exact.
+    `swaps`: of the selection "greedy-swap", how many there were, and the combined loss before and after; None
+    under another, in a group too wide to try them (`GroupProblem.tries_swaps`), and of a replayed step.
     """
 
     group: str
@@ -66,6 +70,7 @@ class Choice:
     macs_saved: int
     curve: LossCurve = field(repr=False, compare=False)
     order: tuple[int, ...] = field(default=(), repr=False, compare=False)
+    swaps: Swapped | None = field(default=None, repr=False, compare=False)
 
 
 def make_choice(
@@ -111,7 +116,16 @@ def make_choice(
         macs_saved=saved[1],
         curve=curve,
         order=tuple(order),
+        swaps=_swaps(problem, kept, lam, theta, selection),
     )
+
+
+def _swaps(
+    problem: GroupProblem, kept: tuple[int, ...], lam: float, theta: float, selection: str
+) -> Swapped | None:
+    """The swaps that led to `kept`; a replayed step takes its units from the recipe and looks for none."""
+    found = problem.swaps_found(lam, len(kept), theta) if selection == SWAPPED else None
+    return found if found and found.kept == kept else None
 
 
 def resolve(spectrum: Spectrum, width: int | None, lam: float | None) -> tuple[int, float]:

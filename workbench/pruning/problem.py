@@ -22,10 +22,14 @@ from workbench.spectral.losses import losses_along
 from workbench.spectral.moment import Moment
 from workbench.spectral.reconstruction import reconstruction_matrix
 from workbench.spectral.regression import FIT_LAM, shared_ridges
-from workbench.spectral.selection import SELECTIONS, Evidence
+from workbench.spectral.selection import GREEDY, SELECTIONS, SWAPPED, Evidence
 from workbench.spectral.spectrum import Spectrum
+from workbench.spectral.swapping import Swapped, swap_refine
 
 WHOLE_PATH = 512  # units up to which a greedy path takes all of them
+# Readers · units³ up to which swaps are tried. 1,024 units of one reader take 1.3 s on one core, beside 0.1 s
+# of their greedy path; 2,048 take 12 s, and 4,096 would take minutes.
+SWAPS_WORK = 1024**3
 
 # λ over the trace in plans, comparisons and sweeps: the paper's Figure 1 (method.md §2), and the most that
 # the fits use (§10), so that a plan's λ is the one that every reconstruction takes.
@@ -68,7 +72,8 @@ class GroupProblem:
         ]
         self.scales = [norm_scale(model, reader.norm) for reader in group.readers]
         self._width_losses: dict[tuple[float | None, float, str], np.ndarray] = {}
-        self._prefixes: dict[tuple[float, int, float], list[int]] = {}
+        self._prefixes: dict[tuple[float, int, float, str], list[int]] = {}
+        self._swapped: dict[tuple[float, int, float], Swapped] = {}
         self._predicted: dict[tuple[int, float | None, float, str], float] = {}
         writers = [(_weight(model, w.module), w.rows) for w in group.writers]
         self.evidence = Evidence(
@@ -131,7 +136,7 @@ class GroupProblem:
 
         Args:
             lam: λ over the trace; None: it follows from each width.
-            theta: θ of the selection "greedy".
+            theta: θ of the selections "greedy" and "greedy-swap".
             selection: one of `SELECTIONS`.
 
         Raises:
@@ -175,10 +180,10 @@ class GroupProblem:
         self, above: list[int], lam: float, width: int, limit: int, theta: float, selection: str
     ) -> list[int]:
         """`limit` units or more in the order of `width`; a long greedy path ends in the order `above`."""
-        if selection != "greedy":
+        if selection not in (GREEDY, SWAPPED):
             return self.order(lam, width, theta, selection)
         reach = limit if limit <= WHOLE_PATH else width
-        first = self.selector.path(self.ridges(lam, width), theta, reach).order.tolist()
+        first = self._path(lam, width, theta, selection, reach)
         chosen = set(first)
         return first + [unit for unit in above if unit not in chosen]
 
@@ -192,8 +197,8 @@ class GroupProblem:
 
     def order(self, lam: float, width: int, theta: float, selection: str) -> list[int]:
         """Units, the ones to keep first: all of them, but for a greedy path through a wide group."""
-        if selection == "greedy":
-            return self.selector.path(self.ridges(lam, width), theta, self._reach(width)).order.tolist()
+        if selection in (GREEDY, SWAPPED):
+            return self._path(lam, width, theta, selection, self._reach(width))
         if selection == "taylor" and self.statistics.taylor is None:
             raise NotMeasuredError(
                 "the Taylor criterion needs gradients of a task loss: call session.measure_gradients() first"
@@ -202,13 +207,41 @@ class GroupProblem:
         return SELECTIONS[selection].order(evidence).tolist()
 
     def prefix(self, lam: float, width: int, theta: float, selection: str) -> list[int]:
-        """`order`; of a greedy path through a wide group the units up to the width, found once."""
-        if selection != "greedy" or self.group.width <= WHOLE_PATH:
+        """`order`; of a path through a wide group the units up to the width, found once."""
+        if selection not in (GREEDY, SWAPPED) or self.group.width <= WHOLE_PATH:
             return self.order(lam, width, theta, selection)
-        key = (lam, width, theta)
+        key = (lam, width, theta, selection)
         if key not in self._prefixes:
-            self._prefixes[key] = self.selector.path(self.ridges(lam, width), theta, width).order.tolist()
+            self._prefixes[key] = self._path(lam, width, theta, selection, width)
         return self._prefixes[key]
+
+    def _path(self, lam: float, width: int, theta: float, selection: str, reach: int) -> list[int]:
+        """`reach` units of a greedy path; with swaps it goes through the refined set first."""
+        ridges = self.ridges(lam, width)
+        swapped = self.swapped(lam, width, theta) if selection == SWAPPED else None
+        if swapped is None or swapped.swaps == 0:
+            return self.selector.path(ridges, theta, reach).order.tolist()
+        return self.selector.path(ridges, theta, reach, first=swapped.kept).order.tolist()
+
+    @property
+    def tries_swaps(self) -> bool:
+        """Whether "greedy-swap" answers in time here; in a wider group it keeps what "greedy" does."""
+        return len(self.moments) * self.group.width**3 <= SWAPS_WORK
+
+    def swapped(self, lam: float, width: int, theta: float) -> Swapped | None:
+        """What swaps make of the greedy path's first `width` units, found once; None where none is tried."""
+        if not self.tries_swaps:
+            return None
+        key = (lam, width, theta)
+        if key not in self._swapped:
+            ridges = self.ridges(lam, width)
+            kept = self.selector.path(ridges, theta, width).kept(width)
+            self._swapped[key] = swap_refine(self.selector, None, ridges, kept, theta)
+        return self._swapped[key]
+
+    def swaps_found(self, lam: float, width: int, theta: float) -> Swapped | None:
+        """`swapped`, if it has been asked for before."""
+        return self._swapped.get((lam, width, theta))
 
     def _reach(self, width: int) -> int:
         """How far a greedy path goes: to the end, in wide groups to twice the width, to answer in time."""

@@ -30,6 +30,7 @@ from workbench.spectral.selection import (
     reader_magnitude,
 )
 from workbench.spectral.spectrum import Spectrum
+from workbench.spectral.swapping import Swapped, swap_changes, swap_refine
 
 __all__ = [
     "SELECTIONS",
@@ -39,6 +40,7 @@ __all__ = [
     "Path",
     "Selection",
     "Spectrum",
+    "Swapped",
     "fold",
     "generalisation_bias",
     "generalisation_variance",
@@ -60,4 +62,6 @@ __all__ = [
     "removal_error",
     "ridge",
     "sampling_bound",
+    "swap_changes",
+    "swap_refine",
 ]

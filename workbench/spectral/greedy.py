@@ -120,7 +120,9 @@ class GreedySelector:
                 )
         self.total = sum(float(matrix.trace()) for matrix in matrices)
         metrics = [None] * len(matrices) if readouts is None else _metrics(matrices, readouts, self.total)
-        self.readers = [ReaderProducts(matrix, metric) for matrix, metric in zip(matrices, metrics, strict=True)]
+        self.readers = [
+            ReaderProducts(matrix, metric) for matrix, metric in zip(matrices, metrics, strict=True)
+        ]
 
     def path(
         self,
@@ -311,7 +313,7 @@ def _subtract_product(target: np.ndarray, vector: np.ndarray, rows: np.ndarray) 
 def _choose(
     residuals: list[_Residual], steps: int, total: float, wanted: np.ndarray
 ) -> tuple[list[int], list[float]]:
-    """Of the units wanted, (m,) bool, up to `steps` in order of their gain while there is one; those gains."""
+    """Up to `steps` of the units `wanted`, (m,) bool, by their gain while there is one; and the gains."""
     order: list[int] = []
     taken: list[float] = []
     free = wanted.astype(float)

@@ -12,9 +12,12 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from workbench.spectral.greedy import greedy_path
+from workbench.spectral.greedy import GreedySelector
 from workbench.spectral.moment import Moment
 from workbench.spectral.reconstruction import readout_matrix
+from workbench.spectral.swapping import swap_refine
+
+GREEDY, SWAPPED = "greedy", "greedy-swap"
 
 
 def magnitude(writers: Sequence[Tensor], norm: int = 1) -> Tensor:
@@ -140,6 +143,7 @@ class Evidence:
         activity: share of samples where each unit is not zero, (m,).
         mean_activation: mean |φ_j|, (m,).
         taylor: |mean of gradient × activation|, (m,), the first-order change of the task loss.
+        kept: how many units will be kept, for "greedy-swap", whose set belongs to one width; None: all.
         seed: for the random selections.
     """
 
@@ -154,6 +158,7 @@ class Evidence:
     activity: Tensor | None = None
     mean_activation: Tensor | None = None
     taylor: Tensor | None = None
+    kept: int | None = None
     seed: int = 0
 
 
@@ -189,10 +194,16 @@ class Selection:
         return order
 
 
-def _greedy(evidence: Evidence) -> Tensor:
+def _greedy(evidence: Evidence, swapped: bool = False) -> Tensor:
     if evidence.moments is None or evidence.ridges is None:
         raise ValueError("The greedy selection needs moments and ridges.")
-    return greedy_path(evidence.moments, evidence.readouts, evidence.ridges, evidence.theta).order
+    selector = GreedySelector(evidence.moments, evidence.readouts)
+    path = selector.path(evidence.ridges, evidence.theta)
+    if not swapped:
+        return path.order
+    kept = path.kept(selector.width if evidence.kept is None else evidence.kept)
+    refined = swap_refine(selector, None, evidence.ridges, kept, evidence.theta)
+    return selector.path(evidence.ridges, evidence.theta, first=refined.kept).order
 
 
 def _by_score(score: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -200,7 +211,13 @@ def _by_score(score: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 _ALL = (
-    Selection("greedy", "Greedy, least information loss", ("moments", "ridges"), _greedy),
+    Selection(GREEDY, "Greedy, least information loss", ("moments", "ridges"), _greedy),
+    Selection(
+        SWAPPED,
+        "Greedy, then swaps while the loss falls [beyond the paper]",
+        ("moments", "ridges"),
+        lambda e: _greedy(e, swapped=True),
+    ),
     Selection(
         "leverage",
         "Leverage-score sampling (the theorem's)",

@@ -10,7 +10,7 @@ from workbench.pruning.theory_sweeps import LAMS
 from workbench.session.session import PROCEDURES
 from workbench.spectral.bounds import COUNT_TOLERANCE
 from workbench.spectral.regression import FIT_LAM
-from workbench.spectral.selection import SELECTIONS
+from workbench.spectral.selection import GREEDY, SELECTIONS, SWAPPED
 
 LAM_MIN, LAM_MAX = 1e-10, 1.0  # of λ / Tr Σ, the ends of the sliders
 START_LAM = 1e-3
@@ -20,7 +20,7 @@ AHEAD = ("lam", "width", "theta", "widths", "locks", "budget_lam", "goal", "ways
 OPTIONS = ("theta", "selection", "reconstruction", "reestimate")  # how a group is pruned, wherever
 FITTED = ("kernel", "original")  # reconstructions whose fit takes λ up to FIT_LAM alone
 BIASED = "original"  # the reconstruction that gives readers a bias that they had not
-LED_BY_LAM = ("greedy", "leverage")  # selections that take other units at another λ
+LED_BY_LAM = (GREEDY, SWAPPED, "leverage")  # selections that take other units at another λ
 
 MULTIPLES = (1, 8, 16)
 GOAL: dict[str, Any] = {"target": "50 %", "unit": "macs", "minimum": 1, "multiple": MULTIPLES[0]}
@@ -48,7 +48,12 @@ AMOUNTS = ("epochs", "steps")
 
 # Words of the menus and buttons: what stands there, what it is called elsewhere, and its hint.
 SELECTION_WORDS = {
-    "greedy": ("greedy (spectral)", "greedy", ""),
+    GREEDY: ("greedy (spectral)", "greedy", ""),
+    SWAPPED: (
+        "greedy, then swaps [beyond]",
+        "greedy-swap",
+        "Beyond the paper: a kept and a lost unit change places while the combined loss falls",
+    ),
     "leverage": ("leverage sampling", "leverage", ""),
     "random": ("random", "random", ""),
     "magnitude-l1": ("magnitude, L1", "L1", ""),
@@ -133,6 +138,7 @@ def page_constants() -> dict[str, Any]:
         "AT_LAM": AT_LAM,
         "AS_COMMITTED": AS_COMMITTED,
         "NEEDS_LABELS": NEEDS_LABELS,
+        "SWAPPED": SWAPPED,
         "SETTINGS": SETTINGS,
         "AMOUNTS": AMOUNTS,
         "METRICS": [[name, *words] for name, words in METRIC_WORDS.items()],

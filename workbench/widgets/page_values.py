@@ -27,6 +27,7 @@ SHOWN_OF_A_CHOICE = (
     "parameters_saved",
     "macs_saved",
 )
+SHOWN_OF_SWAPS = ("swaps", "before", "after", "settled")
 
 
 def read_session(session: Session) -> dict[str, Any]:
@@ -133,7 +134,13 @@ def unit_word(group: UnitGroup) -> str:
 
 def preview_values(choice: Choice, request: dict) -> dict[str, Any]:
     """A choice's read-outs, with the request that they answer."""
-    return {"request": request} | {name: getattr(choice, name) for name in SHOWN_OF_A_CHOICE}
+    swaps = choice.swaps
+    found = {} if swaps is None else {name: getattr(swaps, name) for name in SHOWN_OF_SWAPS}
+    return (
+        {"request": request}
+        | {name: getattr(choice, name) for name in SHOWN_OF_A_CHOICE}
+        | {"swaps": found or None}
+    )
 
 
 def curve_bytes(choice: Choice) -> bytes:

@@ -1,6 +1,6 @@
 // The choice for the selected group: λ, width, θ, criterion; what it loses and saves; Try and Commit.
 
-import { LAM_MIN, LAM_MAX, FIT_LAM, FITTED, LED_BY_LAM, NEEDS_LABELS, RECONSTRUCTIONS, SELECTIONS } from "./constants.js";
+import { LAM_MIN, LAM_MAX, FIT_LAM, FITTED, LED_BY_LAM, NEEDS_LABELS, RECONSTRUCTIONS, SELECTIONS, SWAPPED } from "./constants.js";
 import { degreesOfFreedom, suggestedWidth, guaranteedWidth } from "./math.js";
 import {
   clamp, h, setText, setOff, setName, power, scientific, count, percent, freedomText, score, points, signed, panel, layerOf,
@@ -84,6 +84,19 @@ function useOfLam(state) {
     `The fit takes λ up to ${power(Math.log10(FIT_LAM))} Tr Σ: above, λ only chooses ${led ? "width and units" : "the width"}.`];
 }
 
+// What swaps won over the greedy choice, for this selection alone.
+function paintSwaps(state, node) {
+  const answer = state.get("preview");
+  node.hidden = state.get("selection") !== SWAPPED;
+  const mine = answer.request?.group === state.get("selected") && answer.request.selection === SWAPPED;
+  node.classList.toggle("wbw-lag", !isCurrent(state, answer));
+  const { swaps, before, after, settled } = (mine && answer.swaps) || {};
+  node.dataset.value = swaps ?? "";
+  setText(node, !mine ? "Combined loss: …" : swaps === undefined ? "No swaps in a group this wide: as greedy"
+    : swaps === 0 ? `Combined loss ${percent(after)}: no swap lowers it`
+    : `Combined loss ${percent(before)} → ${percent(after)}, ${swaps}${settled ? "" : " (all allowed)"} swap${swaps > 1 ? "s" : ""}`);
+}
+
 function draw(state, el, on) {
   const m = () => Math.max(eigenvaluesOf(state).length, 1);
   const lamSlider = slider("lam-slider", "λ relative to the trace, on a log scale", (value) => setLam(state, 10 ** value), 0.05, () => 10);
@@ -97,6 +110,7 @@ function draw(state, el, on) {
   const follow = h("input", { type: "checkbox", "data-testid": "follow",
     onchange: () => (update(state, { follow: follow.checked }), follow.checked && setLam(state, state.get("lam"))) });
   const selection = menu(state, "selection", "select", "selection", SELECTIONS);
+  const swaps = h("span", { class: "wbw-caption", "data-testid": "swaps", hidden: true });
   const reconstruction = menu(state, "reconstruction", "reconstruct", "reconstruction", RECONSTRUCTIONS);
   const reestimate = h("input", { type: "checkbox", "data-testid": "reestimate", onchange: () => update(state, { reestimate: reestimate.checked }) });
   const lamUse = h("span", { class: "wbw-caption", "data-testid": "lam-use" });
@@ -117,7 +131,7 @@ function draw(state, el, on) {
         h("label", { class: "wbw-check", title: "The width follows N(λ), and λ follows the width" }, follow, "follows N(λ)"), ofText, widthInput), widthSlider),
       h("div", { class: "wbw-row wbw-middle", title: "θ weighs the losses: 1 is the input loss alone, 0 the output loss alone" },
         h("span", { class: "wbw-symbol" }, "θ"), thetaSlider, thetaText),
-      h("div", { class: "wbw-menus" }, selection.label, reconstruction.label),
+      h("div", { class: "wbw-menus" }, selection.label, swaps, reconstruction.label),
       reestimateRow),
     h("div", { class: "wbw-readouts" }, ...Object.values(inPage).map((one) => one.node), lagging),
     h("div", { class: "wbw-deeds" }, errorBox(state, on, "choice"), h("div", { class: "wbw-buttons" }, attempt, commit), tried));
@@ -146,7 +160,7 @@ function draw(state, el, on) {
     paintInPage(state, inPage);
   });
   on("learns", () => selection.node.off(NEEDS_LABELS, state.get("learns").targets ? "" : "needs labels"));
-  on(`preview ${CHOSEN}`, () => paintFromKernel(state, fromKernel, lagging));
+  on(`preview ${CHOSEN}`, () => (paintFromKernel(state, fromKernel, lagging), paintSwaps(state, swaps)));
   on(`tried ${CHOSEN} metric layers`, () => {
     const answer = state.get("tried");
     const mine = answer.request && isCurrent(state, answer);

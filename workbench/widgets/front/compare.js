@@ -54,7 +54,7 @@ function draw(state, el, on) {
   const way = (values) => update(state, { ways: { ...state.get("ways"), ...values } });
   const where = h("select", { class: "wbw-select", "data-testid": "compare-where", "aria-label": "at which widths", onchange: () => way({ at: where.value }) },
     ...AT.map(([value, text]) => h("option", { value }, text)));
-  const theta = slider("compare-theta", "θ of the greedy selection", (value) => way({ theta: clamp(Math.round(value * 100) / 100, 0, 1) }), 0.01, () => 10);
+  const theta = slider("compare-theta", "θ of the greedy selections", (value) => way({ theta: clamp(Math.round(value * 100) / 100, 0, 1) }), 0.01, () => 10);
   const thetaText = h("span", { class: "wbw-set" });
   const thetaRow = h("div", { class: "wbw-row wbw-middle", title: "Greedy: 1 is the input loss alone, 0 the output loss alone" }, h("span", { class: "wbw-caption" }, "greedy's θ"), theta, thetaText);
   const selections = wayBoxes(state, on, "selections", COMPARED, "select");

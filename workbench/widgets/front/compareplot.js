@@ -1,6 +1,6 @@
 // The answer to a comparison: a table, and a plot of every way; at one budget by criterion, at several against MACs.
 
-import { RECONSTRUCTIONS, SELECTIONS } from "./constants.js";
+import { NOT_COMPARED, RECONSTRUCTIONS, SELECTIONS, SWAPPED } from "./constants.js";
 import { THIN, h, s, count, trimmed, score } from "./shared.js";
 import { linearTicks, scale, tickTexts, axes, plot } from "./axes.js";
 
@@ -26,7 +26,9 @@ const lowest = (answer) => Math.min(...scoresOf(answer), 1);
 const MARKS = { // a shape a reconstruction, so that no colour is needed to tell them
   none: "M-4-4L4 4M4-4L-4 4", channel: "M0-5A5 5 0 1 1 0 5A5 5 0 1 1 0-5Z", kernel: "M-4.5-4.5H4.5V4.5H-4.5Z", original: "M0-6L5.5 4.5H-5.5Z" };
 const mark = (kind, x, y, hue = null) => s("path", { class: hue === null ? `wbw-way wbw-way-${kind}` : `wbw-hued wbw-hued-${kind}`, style: hue === null ? null : `--wbw-hue: var(--wbw-hue-${hue})`, d: MARKS[kind], transform: `translate(${x} ${y})` });
-const hueOf = (name) => SELECTIONS.findIndex(([one]) => one === name) % 9;
+// Nine hues for ten selections: the one that is not compared lends its own.
+const HUED = SELECTIONS.map(([name]) => name).filter((name) => name !== SWAPPED);
+const hueOf = (name) => HUED.indexOf(name === SWAPPED ? NOT_COMPARED : name);
 
 export function tableOf(answer, lit) {
   const names = (one) => [h("span", { class: "wbw-name" }, one.selection), h("span", {}, WAY_NAMES[one.reconstruction] + (one.reestimate ? ", norms" : ""))];
