@@ -19,7 +19,7 @@ from workbench.spectral.greedy import GreedySelector
 LIGHT = ["vgg-bn", "resnet-bottleneck", "gqa", "lstm", "efficientnet"]
 SAME = 1e-9  # a loss computed twice, by a path that goes further the second time
 NEAR = 2e-3  # of the whole: between two of the widths m, m/2, m/4, … (GroupProblem.width_losses)
-WAYS = [(0.3, "greedy"), (0.9, "greedy"), (0.3, "magnitude-l1"), (0.3, "leverage")]
+WAYS = [(0.3, "greedy"), (0.9, "greedy"), (0.3, "greedy-swap"), (0.3, "magnitude-l1"), (0.3, "leverage")]
 
 
 @cache

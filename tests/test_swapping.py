@@ -1,21 +1,28 @@
 """Swaps of kept and lost units, against losses computed from scratch and the best of all sets."""
 
+import json
 from itertools import combinations
 
 import numpy as np
 import pytest
 import torch
+from networks import images
+from sessions import conv_session
 
+from workbench.pruning import problem as problem_module
+from workbench.session.replay import replay
 from workbench.spectral import swapping
 from workbench.spectral.greedy import GreedySelector
 from workbench.spectral.moment import Moment
-from workbench.spectral.regression import ridge
+from workbench.spectral.regression import SPENT, ridge
 from workbench.spectral.selection import SELECTIONS, Evidence
 from workbench.spectral.spectrum import Spectrum
 from workbench.spectral.swapping import swap_changes, swap_refine
+from workbench.widgets.page_values import preview_values
 
 THETAS = (0.0, 0.3, 1.0)
 EXACT = 1e-9
+WAYS = ("greedy", "greedy-swap")
 
 
 def activations(m, seed=0, n=97, kind="plain"):
@@ -38,7 +45,9 @@ class Problem:
     def __init__(self, m, readers=1, seed=0, lam=1e-3, width=None, kind="plain"):
         generator = torch.Generator().manual_seed(seed + 1)
         self.m = m
-        self.moments = [Moment.of(activations(m, seed + 10 * r, kind=kind)) for r in range(readers)]
+        phis = [activations(m, seed + 10 * r, kind=kind) for r in range(readers)]
+        self.moments = [Moment.of(phi) for phi in phis]
+        self.samples = [phi.numpy() / len(phi) ** 0.5 for phi in phis]
         self.readouts = [
             10.0**r * torch.randn(5 + r, m, generator=generator, dtype=torch.float64) for r in range(readers)
         ]
@@ -48,7 +57,7 @@ class Problem:
         total = sum(np.trace(sigma) for sigma in sigmas)
         read = sum(np.trace(z.numpy() @ s @ z.numpy().T) for z, s in zip(self.readouts, sigmas, strict=True))
         self.parts = [
-            (s, z.numpy().T @ z.numpy() / read, tau.numpy(), total)
+            (s, z.numpy().T @ z.numpy() / read, np.maximum(tau.numpy(), SPENT * np.diag(s)), total)
             for s, z, tau in zip(sigmas, self.readouts, self.ridges, strict=True)
         ]
 
@@ -57,13 +66,17 @@ class Problem:
         return ridge(spectrum, lam * spectrum.trace, width) if lam else torch.zeros(self.m).double()
 
     def loss(self, kept, theta):
-        """θ Σ Tr C / Σ Tr Σ + (1−θ) Σ Tr[ZCZᵀ] / Σ Tr[ZΣZᵀ]; a singular Σ_JJ + I_τ by its pseudo-inverse."""
-        found, kept = 0.0, list(kept)
-        for sigma, weight, tau, total in self.parts:
-            gram = sigma[np.ix_(kept, kept)] + np.diag(tau[kept])
-            inner = np.linalg.pinv(gram, rcond=1e-12, hermitian=True)
-            rest = sigma - sigma[:, kept] @ inner @ sigma[kept]
-            found += theta * np.trace(rest) / total + (1 - theta) * (weight * rest).sum()
+        """θ Σ Tr C / Σ Tr Σ + (1−θ) Σ Tr[ZCZᵀ] / Σ Tr[ZΣZᵀ], C by least squares on the samples themselves."""
+        found, kept = 0.0, np.array(kept, dtype=int)
+        for phi, (sigma, weight, tau, total) in zip(self.samples, self.parts, strict=True):
+            live = kept[np.diag(sigma)[kept] > 0]
+            ridge_rows = np.diag(np.sqrt(tau[live]))
+            inputs = np.vstack([phi[:, live], ridge_rows])  # with a row a ridge
+            targets = np.vstack([phi, np.zeros((len(live), self.m))])
+            basis = np.linalg.qr(inputs / np.linalg.norm(inputs, axis=0))[0]
+            rest = targets - basis @ (basis.T @ targets)
+            residual = rest.T @ rest
+            found += theta * np.trace(residual) / total + (1 - theta) * (weight * residual).sum()
         return found
 
     def losses(self, k, theta):
@@ -106,7 +119,7 @@ def test_the_change_of_every_pair_is_that_of_the_loss_from_scratch(kind, readers
         for row, out in zip(changes.tolist(), kept, strict=True):
             for change, unit in zip(row, lost, strict=True):
                 after = problem.loss([unit if one == out else one for one in kept], theta)
-                assert change == pytest.approx(after - before, abs=EXACT if lam else 1e-8)
+                assert change == pytest.approx(after - before, abs=EXACT)
 
 
 @pytest.mark.parametrize("theta", THETAS)
@@ -255,3 +268,73 @@ def test_the_selection_orders_the_refined_set_first():
         order = swap.order(Evidence(16, kept=kept, **given)).tolist()
         assert sorted(order) == list(range(16))
         assert tuple(sorted(order[:kept])) == problem.refined(greedy[:kept], 0.3).kept
+
+
+def test_preview_says_what_the_swaps_won():
+    session = conv_session()
+    swapped = 0
+    for group in (one for one in session.groups if one.prunable):
+        for width in range(1, group.width, 2):
+            greedy, swap = (session.preview(group.name, width=width, selection=s) for s in WAYS)
+            assert greedy.swaps is None
+            found = swap.swaps
+            assert found.before == pytest.approx(greedy.combined_loss, abs=EXACT)
+            assert found.after == pytest.approx(swap.combined_loss, abs=EXACT)
+            assert swap.combined_loss <= greedy.combined_loss + 1e-12
+            assert swap.kept == found.kept
+            assert (swap.kept == greedy.kept) == (found.swaps == 0)
+            assert sorted(swap.order) == list(range(group.width))
+            swapped += found.swaps > 0
+    assert swapped > 0
+
+
+def test_a_plan_its_commit_and_its_recipe_keep_the_refined_units(tmp_path):
+    session = conv_session()
+    plan = session.plan(session.macs // 3, rule="equal", selection="greedy-swap")
+    for step in session.commit_plan(plan, selection="greedy-swap"):
+        choice = step.choice
+        assert choice.swaps.kept == choice.kept
+        assert plan.losses[choice.group] == pytest.approx(choice.output_loss, rel=1e-6)
+    assert any(step.choice.swaps.swaps for step in session.history if step.choice)
+    session.save(tmp_path)
+    again = replay(tmp_path / "recipe.json", session.original, images(64))
+    assert [one.choice and one.choice.kept for one in again.history] == [
+        one.choice and one.choice.kept for one in session.history
+    ]
+    assert {one.choice.selection for one in again.history if one.choice} == {"greedy-swap"}
+    assert torch.equal(again.model(images(3)), session.model(images(3)))
+
+
+def test_a_comparison_has_it_beside_greedy():
+    session = conv_session()
+    table = session.compare([session.plan(session.macs // 3, rule="equal")], WAYS, ["none", "channel"])
+    assert {row.selection for row in table.rows} == set(WAYS)
+    assert "greedy-swap" in table.to_markdown()
+
+
+def test_where_a_group_is_too_wide_the_greedy_units_stay_and_that_is_said(monkeypatch):
+    session = conv_session()
+    monkeypatch.setattr(problem_module, "SWAPS_WORK", 11**3)  # conv2 has 11 units and one reader, fc1 has 13
+    for width in range(1, 11):
+        assert session.preview("conv2", width=width, selection="greedy-swap").swaps is not None
+        greedy, swap = (session.preview("fc1", width=width, selection=s) for s in WAYS)
+        assert (swap.kept, swap.order, swap.swaps) == (greedy.kept, greedy.order, None)
+
+
+def test_a_wide_group_is_refined_at_the_width_and_goes_on_greedily(monkeypatch):
+    monkeypatch.setattr(problem_module, "WHOLE_PATH", 8)
+    session = conv_session()
+    choice = session.preview("conv2", width=5, selection="greedy-swap")
+    assert choice.swaps.kept == choice.kept == tuple(sorted(choice.order[:5]))
+    assert len(choice.order) == len(set(choice.order)) == 10  # twice the width
+    plan = session.plan(session.macs // 2, rule="equal", selection="greedy-swap")
+    assert len(session.commit_plan(plan, selection="greedy-swap")) == len(plan.widths)
+
+
+def test_the_page_gets_the_swaps_of_a_choice():
+    session = conv_session()
+    greedy, swap = (preview_values(session.preview("fc1", width=3, selection=s), {}) for s in WAYS)
+    assert greedy["swaps"] is None
+    assert set(swap["swaps"]) == {"swaps", "before", "after", "settled"}
+    assert swap["swaps"]["after"] == pytest.approx(swap["combined_loss"], abs=EXACT)
+    json.dumps(swap)

@@ -24,7 +24,6 @@ from workbench.spectral.greedy import GreedySelector, ReaderProducts
 from workbench.spectral.moment import Moment, Units, unit_indices
 from workbench.spectral.regression import SPENT
 
-_LEAST_RIDGE = 10 * SPENT  # of a unit's own variance, where the ridge is 0: see `swap_refine`
 _LEAST_FALL = 1e-9  # of the present loss: a smaller fall is not worth a swap, and may be rounding
 _ROUNDING = 1e-14  # of the whole loss
 _TIE = 1e-9  # falls this near the best one, relatively, are equal up to rounding
@@ -59,8 +58,8 @@ def swap_refine(
 ) -> Swapped:
     """Swap kept for lost units while the combined loss L^θ falls **[beyond the paper]**.
 
-    With a ridge of 0 a fit on units that say the same would divide by rounding: 1e-11 of a unit's own
-    variance is the least that is used, and the losses are then right to 1e-8 of the whole; else to 1e-9.
+    With a ridge of 0 a fit on units that say the same would divide by rounding: 1e-12 of a unit's own
+    variance is the least that is used, and the losses are those of that ridge.
 
     O(m²) a swap after a start of a few products of (m, m) matrices. Ties go to the lower indices, so runs
     repeat. The result is a set that no single swap makes better; the best of all may take several at once.
@@ -193,7 +192,7 @@ class _Fit:
         self.theta = 1.0 if reader.metric is None else theta
         variances = self.sigma.diagonal()
         # A dead unit's row of Σ is zero: any ridge > 0 leaves it out.
-        self.tau = torch.where(variances > 0, tau.maximum(_LEAST_RIDGE * variances), 1.0)
+        self.tau = torch.where(variances > 0, tau.maximum(SPENT * variances), 1.0)
 
     def start(self, kept: Tensor) -> None:
         """Fit on these units, one a slot."""
