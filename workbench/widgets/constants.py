@@ -50,7 +50,7 @@ AMOUNTS = ("epochs", "steps")
 SELECTION_WORDS = {
     GREEDY: ("greedy (spectral)", "greedy", ""),
     SWAPPED: (
-        "greedy, then swaps [beyond]",
+        "greedy, swaps [beyond]",
         "greedy-swap",
         "Beyond the paper: a kept and a lost unit change places while the combined loss falls",
     ),

@@ -3,7 +3,7 @@
 import { LAM_MIN, LAM_MAX, FIT_LAM, FITTED, LED_BY_LAM, NEEDS_LABELS, RECONSTRUCTIONS, SELECTIONS, SWAPPED } from "./constants.js";
 import { degreesOfFreedom, suggestedWidth, guaranteedWidth } from "./math.js";
 import {
-  clamp, h, setText, setOff, setName, power, scientific, count, percent, freedomText, score, points, signed, panel, layerOf,
+  THIN, clamp, h, setText, setOff, setName, power, scientific, count, percent, freedomText, score, points, signed, panel, layerOf,
   eigenvaluesOf, lamOf, alive, busy, send, CHOSEN, requestOf, isCurrent, update, setLam, setWidth, errorBox,
 } from "./shared.js";
 import { typedEntry, slider, menu } from "./controls.js";
@@ -84,17 +84,35 @@ function useOfLam(state) {
     `The fit takes λ up to ${power(Math.log10(FIT_LAM))} Tr Σ: above, λ only chooses ${led ? "width and units" : "the width"}.`];
 }
 
-// What swaps won over the greedy choice, for this selection alone.
+// Two shares in percent, with as many digits as show that they differ.
+function beforeAfter(before, after, digits) {
+  const [one, other] = [before, after].map((share) => (100 * share).toFixed(digits));
+  return one === other && digits < 7 ? beforeAfter(before, after, digits + 1) : `${one}${THIN}→${THIN}${other}${THIN}%`;
+}
+
+// What swaps won over the greedy choice, for that selection alone: in short, and in a sentence.
+function wonBySwaps(answer) {
+  if (!answer) return ["…", ""];
+  if (!answer.swaps) return ["too wide for swaps", "No swap is tried in a group this wide: the units are those of the greedy selection"];
+  const { swaps, before, after, settled } = answer.swaps;
+  if (!swaps) return ["no swap helps", `Combined loss ${percent(after)}: no swap of a kept and a lost unit lowers it`];
+  const made = `${count(swaps)} swap${swaps > 1 ? "s" : ""}`;
+  const digits = before >= 0.09995 ? 1 : 2;
+  const change = beforeAfter(before, after, digits);
+  const short = change === beforeAfter(before, after, digits + 1) ? `won < ${10 ** -digits}${THIN}%` : change;
+  return [`${made} ${short}`,
+    `Combined loss ${change} by ${made} of a kept and a lost unit; ${settled ? "no other lowers it" : "that is the limit"}`];
+}
+
 function paintSwaps(state, node) {
   const answer = state.get("preview");
   node.hidden = state.get("selection") !== SWAPPED;
   const mine = answer.request?.group === state.get("selected") && answer.request.selection === SWAPPED;
+  const [short, sentence] = wonBySwaps(mine ? answer : null);
   node.classList.toggle("wbw-lag", !isCurrent(state, answer));
-  const { swaps, before, after, settled } = (mine && answer.swaps) || {};
-  node.dataset.value = swaps ?? "";
-  setText(node, !mine ? "Combined loss: …" : swaps === undefined ? "No swaps in a group this wide: as greedy"
-    : swaps === 0 ? `Combined loss ${percent(after)}: no swap lowers it`
-    : `Combined loss ${percent(before)} → ${percent(after)}, ${swaps}${settled ? "" : " (all allowed)"} swap${swaps > 1 ? "s" : ""}`);
+  node.dataset.value = (mine && answer.swaps?.swaps) ?? "";
+  node.title = sentence;
+  setText(node, short);
 }
 
 function draw(state, el, on) {
@@ -110,7 +128,7 @@ function draw(state, el, on) {
   const follow = h("input", { type: "checkbox", "data-testid": "follow",
     onchange: () => (update(state, { follow: follow.checked }), follow.checked && setLam(state, state.get("lam"))) });
   const selection = menu(state, "selection", "select", "selection", SELECTIONS);
-  const swaps = h("span", { class: "wbw-caption", "data-testid": "swaps", hidden: true });
+  const swaps = h("span", { class: "wbw-caption wbw-swaps", "data-testid": "swaps", hidden: true });
   const reconstruction = menu(state, "reconstruction", "reconstruct", "reconstruction", RECONSTRUCTIONS);
   const reestimate = h("input", { type: "checkbox", "data-testid": "reestimate", onchange: () => update(state, { reestimate: reestimate.checked }) });
   const lamUse = h("span", { class: "wbw-caption", "data-testid": "lam-use" });
@@ -131,8 +149,8 @@ function draw(state, el, on) {
         h("label", { class: "wbw-check", title: "The width follows N(λ), and λ follows the width" }, follow, "follows N(λ)"), ofText, widthInput), widthSlider),
       h("div", { class: "wbw-row wbw-middle", title: "θ weighs the losses: 1 is the input loss alone, 0 the output loss alone" },
         h("span", { class: "wbw-symbol" }, "θ"), thetaSlider, thetaText),
-      h("div", { class: "wbw-menus" }, selection.label, swaps, reconstruction.label),
-      reestimateRow),
+      h("div", { class: "wbw-menus" }, selection.label, reconstruction.label),
+      h("div", { class: "wbw-row wbw-middle wbw-under-menus" }, reestimateRow, swaps)),
     h("div", { class: "wbw-readouts" }, ...Object.values(inPage).map((one) => one.node), lagging),
     h("div", { class: "wbw-deeds" }, errorBox(state, on, "choice"), h("div", { class: "wbw-buttons" }, attempt, commit), tried));
 
