@@ -1,7 +1,5 @@
 """The workbench in a real JupyterLab: what a person does with it, from λ to a committed layer and back."""
 
-import re
-
 import pytest
 from layer_tab import (
     MEASURED,
@@ -401,53 +399,3 @@ def test_nothing_was_asked_of_other_machines_and_no_script_failed(bench):
     assert bench.page.foreign == []
     assert bench.page.errors == []
     assert (SCREENSHOTS / "workbench-dark.png").is_file()
-
-
-@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
-def test_the_panel_says_what_the_swaps_won(bench, digits, theme):
-    bench.theme(theme)
-    expect(bench.find("swaps")).to_be_hidden()
-    bench.find("layer-conv2").click()
-    bench.find("follow").uncheck()
-    bench.find("selection").select_option("greedy-swap")
-    found = {}
-    for width in (4, 7, 10, 22):
-        bench.kernel(f"setattr(Out[1].state, 'width', {width})")
-        settle(bench)
-        lam = relative_lam(bench) * digits.spectrum("conv2").trace
-        swaps = digits.preview("conv2", width=width, lam=lam, selection="greedy-swap").swaps
-        expect(bench.find("swaps")).to_have_attribute("data-value", str(swaps.swaps))
-        text, hint = bench.find("swaps").inner_text(), bench.find("swaps").get_attribute("title")
-        found[swaps.swaps] = text
-        numbers = [float(one) for one in re.findall(r"\d+\.\d+", hint)]
-        if swaps.swaps:
-            assert text.startswith(f"{swaps.swaps} swap")
-            assert numbers[0] > numbers[1]
-            assert numbers == pytest.approx([100 * swaps.before, 100 * swaps.after], abs=0.051)
-        expect_whole(bench)
-    assert found[0] == "no swap helps"
-    assert len(found) > 1
-    assert bench.find("swaps").inner_text() == "1 swap won < 0.1\u202f%"
-    bench.kernel("setattr(Out[1].state, 'width', 10)")
-    settle(bench)
-    assert re.fullmatch(r"2 swaps \d\d\.\d\u202f→\u202f\d\d\.\d\u202f%", bench.find("swaps").inner_text())
-    bench.screenshot("swaps-" + theme.split()[-1].lower())
-    bench.find("selection").select_option("greedy")
-    expect(bench.find("swaps")).to_be_hidden()
-    bench.theme("JupyterLab Light")
-
-
-@pytest.fixture
-def too_wide(bench):
-    """A limit that every group is beyond."""
-    bench.kernel("setattr(__import__('workbench.pruning.problem').pruning.problem, 'SWAPS_WORK', 10)")
-    yield
-    bench.kernel("setattr(__import__('workbench.pruning.problem').pruning.problem, 'SWAPS_WORK', 1024**3)")
-
-
-def test_the_panel_says_where_a_group_is_too_wide_for_swaps(bench, too_wide):
-    bench.find("selection").select_option("greedy-swap")
-    settle(bench)
-    expect(bench.find("swaps")).to_have_text("too wide for swaps")
-    expect_whole(bench)
-    bench.find("selection").select_option("greedy")

@@ -87,7 +87,7 @@ function useOfLam(state) {
 // Two shares in percent, with as many digits as show that they differ.
 function beforeAfter(before, after, digits) {
   const [one, other] = [before, after].map((share) => (100 * share).toFixed(digits));
-  return one === other && digits < 7 ? beforeAfter(before, after, digits + 1) : `${one}${THIN}→${THIN}${other}${THIN}%`;
+  return one === other && digits < 7 ? beforeAfter(before, after, digits + 1) : `${one}→${other}${THIN}%`;
 }
 
 // What swaps won over the greedy choice, for that selection alone: in short, and in a sentence.
