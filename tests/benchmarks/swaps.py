@@ -1,6 +1,6 @@
 """Greedy choice against the same with swaps, at equal widths: what the losses and the scores gain.
 
-`python tests/benchmarks/swaps.py [--write]` takes some minutes on one core. Swaps are beyond the paper.
+`python tests/benchmarks/swaps.py [--write]` takes ten minutes on one core. Swaps are beyond the paper.
 """
 
 import statistics
@@ -90,7 +90,7 @@ def timing() -> str:
 
 def main() -> None:
     parser = results.options(__doc__)
-    parser.add_argument("--images", type=int, default=2000, help="test images (default 2000)")
+    parser.add_argument("--images", type=int, default=10_000, help="test images (default 10,000)")
     parser.add_argument("names", nargs="*", default=["resnet20", "vgg13-cifar10"])
     asked = parser.parse_args()
     torch.set_num_threads(1)

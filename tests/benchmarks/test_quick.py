@@ -10,6 +10,7 @@ import pytest
 import reconstructions
 import results
 import speed
+import swaps
 from tables import RULES, Bench, Found
 
 from workbench.course.figure1 import read_figure1
@@ -97,6 +98,12 @@ def test_the_path_is_the_definition_s_and_much_faster(outputs, ratio):
 def test_a_path_costs_little_more_than_the_products_it_is_made_of():
     *_, ratio = speed.path_against_products(1024, 200)
     assert ratio < 20
+
+
+def test_swaps_cost_a_bounded_number_of_greedy_paths():
+    path, after, made = swaps.times(256, 500, repeats=3)
+    assert made > 5
+    assert after < 60 * path
 
 
 def test_the_pruned_resnet56_is_really_faster():
