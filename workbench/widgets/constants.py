@@ -37,6 +37,7 @@ WAYS: dict[str, Any] = {
 }
 NOT_COMPARED = "reader-l2"
 NEEDS_LABELS = "taylor"
+SHORT_WORDS = ("apoz", "mean-activation")  # short enough to share a line in the form of a comparison
 
 AT_LAM, AS_COMMITTED = "lam", "committed"  # of which pruned network the theory tab speaks
 
@@ -138,6 +139,7 @@ def page_constants() -> dict[str, Any]:
         "AT_LAM": AT_LAM,
         "AS_COMMITTED": AS_COMMITTED,
         "NEEDS_LABELS": NEEDS_LABELS,
+        "SHORT_WORDS": SHORT_WORDS,
         "SWAPPED": SWAPPED,
         "SETTINGS": SETTINGS,
         "AMOUNTS": AMOUNTS,

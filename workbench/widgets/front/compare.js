@@ -1,7 +1,7 @@
 // Ways to prune side by side, and how much each group bears alone.
 
 import {
-  BUDGET, NEEDS_LABELS, NOT_COMPARED, RATIOS, RECONSTRUCTIONS, RULES, SELECTIONS, SHARES, WAYS,
+  BUDGET, NEEDS_LABELS, NOT_COMPARED, RATIOS, RECONSTRUCTIONS, RULES, SELECTIONS, SHARES, SHORT_WORDS, WAYS,
 } from "./constants.js";
 import { costAt } from "./cost.js";
 import {
@@ -15,7 +15,6 @@ import { WAY_NAMES, tableOf, comparePlot } from "./compareplot.js";
 const COMPARED = SELECTIONS.filter(([name]) => name !== NOT_COMPARED);
 const LADDER = `${Math.min(...RATIOS)}× to ${Math.max(...RATIOS)}×`;
 const AT = [[BUDGET, "the budget's widths"], ...RULES.map(([rule, text]) => [rule, `${LADDER}, ${text[0].toLowerCase()}${text.slice(1)}`])];
-const BESIDE = ["apoz", "mean-activation"]; // short enough to share a line
 const waysNow = (state) => ({ ...WAYS, ...state.get("ways") });
 
 // A check box for every option of one kind, kept in the trait `ways`.
@@ -83,7 +82,7 @@ function draw(state, el, on) {
     h("div", { class: "wbw-swept" }, h("h3", { class: "wbw-heading" }, "Sensitivity", staleSweep, shown, sweep), noSweep, heat));
   reconstructions.node.classList.add("wbw-two");
   selections.node.classList.add("wbw-selections");
-  selections.boxes.forEach((box, i) => box.node.classList.toggle("wbw-beside", BESIDE.includes(COMPARED[i][0])));
+  selections.boxes.forEach((box, i) => box.node.classList.toggle("wbw-beside", SHORT_WORDS.includes(COMPARED[i][0])));
   const { redraw, lit } = comparePlot(state, on, holder);
   const paintHeat = () => {
     const answer = state.get("sweep");
