@@ -19,6 +19,7 @@ from workbench.spectral.greedy import GreedySelector
 LIGHT = ["vgg-bn", "resnet-bottleneck", "gqa", "lstm", "efficientnet"]
 SAME = 1e-9  # a loss computed twice, by a path that goes further the second time
 NEAR = 2e-3  # of the whole: between two of the widths m, m/2, m/4, … (GroupProblem.width_losses)
+NEAR_SWAPPED = 3e-2  # the same where each width has swaps of its own
 WAYS = [(0.3, "greedy"), (0.9, "greedy"), (0.3, "greedy-swap"), (0.3, "magnitude-l1"), (0.3, "leverage")]
 
 
@@ -66,7 +67,7 @@ def test_losses_at_every_width_are_near_what_is_previewed(name, theta, selection
         exact = {m, *(m // 2**i for i in range(m.bit_length()))}
         for width in range(1, m + 1, max(1, m // 16)):
             loss = previewed(session, budget.name, width, theta=theta, selection=selection).output_loss
-            limit = SAME if width in exact else NEAR
+            limit = SAME if width in exact else NEAR_SWAPPED if selection == "greedy-swap" else NEAR
             assert budget.losses[width] == pytest.approx(loss, abs=limit)
 
 
