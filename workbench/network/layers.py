@@ -78,15 +78,22 @@ def linear_around(weight: nn.Parameter, bias: nn.Parameter | None) -> nn.Linear:
 
 def set_count(module: nn.Module, names: tuple[str, ...], count: int) -> None:
     """Write a number of channels into the first of the attributes `names` that the module has."""
-    for name in names:
-        if hasattr(module, name):
-            setattr(module, name, count)
-            return
+    name = _first_of(module, names)
+    if name is not None:
+        setattr(module, name, count)
+
+
+def _first_of(module: nn.Module, names: tuple[str, ...]) -> str | None:
+    """The first of the names that the module has; asking it for one that it lacks takes it long."""
+    own, kind = vars(module), type(module)
+    quick = next((name for name in names if name in own or hasattr(kind, name)), None)
+    return quick or next((name for name in names if hasattr(module, name)), None)
 
 
 def output_count(module: nn.Module) -> int:
     """Output rows of a layer, channels of a norm."""
-    return next(getattr(module, name) for name in OUTPUTS if hasattr(module, name))
+    count: int = getattr(module, _first_of(module, OUTPUTS) or OUTPUTS[0])
+    return count
 
 
 def width_of(module: nn.Module) -> int:

@@ -99,6 +99,7 @@ def shrink_all(model: nn.Module, groups: Sequence[UnitGroup], lost: Mapping[str,
     rows: dict[str, list[Tensor]] = {}
     columns: dict[str, list[Tensor]] = {}
     held: dict[tuple[str, str, int], list[Tensor]] = {}
+    modules = dict(model.named_modules(remove_duplicate=False))
     for group in groups:
         gone = lost[group.name]
         if not len(gone):
@@ -111,12 +112,12 @@ def shrink_all(model: nn.Module, groups: Sequence[UnitGroup], lost: Mapping[str,
             held.setdefault((part.module, part.tensor, part.dim), []).append(part.indices[gone].flatten())
         _lower_sizes(model, group, len(gone))
     for name, parts in columns.items():
-        layer = model.get_submodule(name)
+        layer = modules[name]
         _drop_columns(layer, layer_weight(layer).detach(), torch.cat(parts))
     for name, parts in rows.items():
-        _shrink_writer(model.get_submodule(name), torch.cat(parts))
+        _shrink_writer(modules[name], torch.cat(parts))
     for (name, tensor, dim), parts in held.items():
-        _drop_held(model.get_submodule(name), tensor, dim, torch.cat(parts))
+        _drop_held(modules[name], tensor, dim, torch.cat(parts))
 
 
 def _lower_sizes(model: nn.Module, group: UnitGroup, count: int) -> None:
@@ -150,7 +151,7 @@ def _drop_columns(layer: Any, weight: Tensor, gone: Tensor) -> Tensor:
     """Give a layer this weight, (outputs, inputs, *kernel), without some columns; old column → new."""
     mapping = _mapping(weight.shape[1], gone)
     remaining = (mapping >= 0).nonzero().flatten()
-    set_layer_weight(layer, weight[:, remaining.to(weight.device)])
+    set_layer_weight(layer, weight.index_select(1, remaining.to(weight.device)))
     set_count(layer, INPUTS, remaining.numel())
     return mapping
 
@@ -164,9 +165,9 @@ def _shrink_writer(layer: Any, gone: Tensor) -> Tensor:
         _shrink_grouped(layer, remaining)
     elif is_linear_layer(layer) or isinstance(layer, nn.Embedding):
         weight = layer_weight(layer).detach()
-        set_layer_weight(layer, weight[remaining.to(weight.device)])
+        set_layer_weight(layer, weight.index_select(0, remaining.to(weight.device)))
         if getattr(layer, "bias", None) is not None:
-            layer.bias = _like(layer.bias, layer.bias.detach()[remaining.to(layer.bias.device)])
+            layer.bias = _rows(layer.bias, remaining)
     else:
         _shrink_norm(layer, remaining)
     set_count(layer, OUTPUTS, remaining.numel())
@@ -175,10 +176,10 @@ def _shrink_writer(layer: Any, gone: Tensor) -> Tensor:
 
 def _shrink_norm(layer: Any, remaining: Tensor) -> None:
     for key, parameter in list(layer.named_parameters(recurse=False)):
-        setattr(layer, key, _like(parameter, parameter.detach()[remaining.to(parameter.device)]))
+        setattr(layer, key, _rows(parameter, remaining))
     for key, buffer in list(layer.named_buffers(recurse=False)):
         if buffer.dim():
-            setattr(layer, key, buffer[remaining.to(buffer.device)].clone())
+            setattr(layer, key, buffer.index_select(0, remaining.to(buffer.device)))
     if isinstance(layer, nn.GroupNorm):
         layer.num_groups = layer.num_groups * remaining.numel() // layer.num_channels
 
@@ -192,9 +193,9 @@ def _shrink_grouped(layer: Any, remaining: Tensor) -> None:
     if isinstance(layer, TRANSPOSED):  # (inputs, outputs a group, *kernel)
         alive = index[::each_out] // each_out
         index = (alive[:, None] * each_in + torch.arange(each_in, device=alive.device)).flatten()
-    layer.weight = _like(layer.weight, layer.weight.detach()[index])
+    layer.weight = _rows(layer.weight, index)
     if layer.bias is not None:
-        layer.bias = _like(layer.bias, layer.bias.detach()[remaining.to(layer.bias.device)])
+        layer.bias = _rows(layer.bias, remaining)
 
 
 @torch.no_grad()
@@ -214,6 +215,10 @@ def _mapping(count: int, gone: Tensor) -> Tensor:
     stays = torch.ones(count, dtype=torch.bool)
     stays[gone] = False
     return torch.where(stays, stays.cumsum(0) - 1, torch.full((count,), -1))
+
+
+def _rows(old: nn.Parameter, remaining: Tensor) -> nn.Parameter:
+    return _like(old, old.detach().index_select(0, remaining.to(old.device)))
 
 
 def _like(old: nn.Parameter, new: Tensor) -> nn.Parameter:

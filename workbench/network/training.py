@@ -23,6 +23,8 @@ RESTING = (
 )
 """Layers that training mode makes random or dependent on the batch, and nothing else."""
 
+DROPPED_PATHS = {"torchvision": "StochasticDepth", "timm": "DropPath", "transformers": "DropPath"}
+"""By the library, how the names of layers end that drop whole examples in training, and do nothing else."""
 
 DROPOUTS = (
     functional.dropout,
@@ -62,9 +64,15 @@ def training_at_rest(model: nn.Module) -> nn.Module:
     }
     copy = copied(model, memo).train()
     for module in copy.modules():
-        if isinstance(module, RESTING):
+        if isinstance(module, RESTING) or _drops_paths(module):
             module.training = False
     return copy
+
+
+def _drops_paths(module: nn.Module) -> bool:
+    kind = type(module)
+    ending = DROPPED_PATHS.get(kind.__module__.partition(".")[0])
+    return ending is not None and kind.__name__.endswith(ending)
 
 
 def copied_when_written(tensor: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ from workbench.measure.outputs import Reference
 from workbench.measure.passes import example_count
 from workbench.measure.positions import Mask, Positions, with_mask
 from workbench.measure.reading import Reading, TaskLoss
+from workbench.network.collecting import collecting_new_alone
 from workbench.network.copying import copied
 from workbench.network.cost import count_cost
 from workbench.network.cost_model import CostModel
@@ -155,6 +156,7 @@ class Session:
         "opening the network",
         "give an example_input of fewer examples or a smaller size, or close other programs",
     )
+    @collecting_new_alone()
     def __init__(
         self,
         model: nn.Module,

@@ -26,6 +26,7 @@ TOLERANCE, PRECISE = 1e-5, 1e-9  # of what silencing changes: in float32, in flo
 CAREFUL, QUICK = 1e4, 4.0  # ε of the type, of the largest number: what may be rounding
 COMPARED = 1 << 20  # numbers at a time
 DOUBTFUL = 16.0  # the same, beyond which float32 tells nothing: one group may hide behind what others change
+ADDED_UP = 1024.0  # the same: what rounding within each layer may come to behind many, 1e-4 in float32
 SMALLEST = 1e-25  # float32 loses digits below
 
 
@@ -78,6 +79,17 @@ class Bench:
             beyond = off > slack + rounding * size
             return beyond or (off > slack and _differs(removed, zeroed, slack, rounding))
         return self.quick or self._differs_where_finite(whole, removed, zeroed, rounding)
+
+    def may_add_up(self, removed: Seen, zeroed: Seen) -> bool:
+        """Whether `removed` is so near to `zeroed` everywhere that rounding in many layers may be all."""
+        for (_, r), (_, z) in zip(removed, zeroed, strict=True):
+            if r.shape != z.shape or not z.is_floating_point():
+                return False
+            if z.numel():
+                _, size, off = _sizes(z, r, z)
+                if not off <= ADDED_UP * torch.finfo(z.dtype).eps * size:  # nor NaN
+                    return False
+        return True
 
     def _differs_where_finite(self, whole: Tensor, removed: Tensor, zeroed: Tensor, rounding: float) -> bool:
         finite = whole.isfinite() & removed.isfinite() & zeroed.isfinite()

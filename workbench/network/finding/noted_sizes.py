@@ -112,7 +112,11 @@ def code_sizes(
     held = _of_held(unit, labels, noted)
     found: dict[Key, set[tuple[int, int]]] = defaultdict(set)
     within: list[Key] = []
-    for note in noted:
+    touched = _touched(unit, held, labels, noted)
+    for index, note in enumerate(noted):
+        if index not in touched:  # it counts none of the group's units
+            found[note.key].add((0, 0))
+            continue
         units = _counted(note, unit, held, labels)
         here = units >= 0
         counts = np.bincount(units[here], weights=note.times.numpy()[here], minlength=group.width)
@@ -135,6 +139,18 @@ def code_sizes(
     if falling & free:
         return ()
     return (*sizes, *(CodeSize(*key, 0, 0) for key in dict.fromkeys(within) if key[:2] in places))
+
+
+def _touched(
+    unit: np.ndarray, held: Mapping[int, int], labels: Labels, noted: Sequence[NotedSize]
+) -> set[int]:
+    """Which of the notes count units of the group, or may."""
+    if not noted:
+        return set()
+    known = torch.cat([note.labels for note in noted])
+    of = np.repeat(np.arange(len(noted)), [len(note.labels) for note in noted])
+    here = unit[labels.roots(known.clamp(min=0)).numpy()] >= 0
+    return set(of[here | ((known < 0).numpy() & bool(held))].tolist())
 
 
 def _units(group: UnitGroup, labels: Labels, tables: Sequence[Mapping[str, Tensor]]) -> np.ndarray:

@@ -5,7 +5,7 @@ A bias is added after the product, not taken off again: beside a large one the p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,10 +19,16 @@ from workbench.network.layers import (
     is_conv1d_of_transformers,
     is_linear_layer,
 )
+from workbench.network.rebuilt.probing import is_wrapped
 from workbench.network.running import Inputs, call, received, tensors_of
 
 Seen = list[tuple[str, Tensor]]  # a reader's name ('' for the network's own outputs) and what it gave
+Look = Callable[[str, Tensor, Tensor], object]  # of a reader's name, what it receives, and what it gives
 OWN = (nn.Linear, *CONVOLUTIONS, *TRANSPOSED)
+
+
+def unseen(name: str, given: Tensor, output: Tensor) -> None:
+    """Nobody looks."""
 
 
 @torch.no_grad()
@@ -32,6 +38,7 @@ def seen_at(
     kinds: Mapping[str, str],
     undigested: bool = False,
     instead: Iterable[tuple[str, Tensor]] = (),
+    look: Look = unseen,
 ) -> Seen:
     """One pass: outputs of the readers less their biases, then the network's own.
 
@@ -41,12 +48,14 @@ def seen_at(
         kinds: the readers' kinds by their names, as `SPATIAL` lists them.
         undigested: NaN where a bias that had to be taken off again, or the type, left no digit of a product.
         instead: what the readers pass on in place of what they give, as long as names and shapes are these.
+        look: is shown each reader's name, what it receives, and what it gives less its bias.
     """
     seen, others = Seen(), iter(instead)
 
-    def note(name: str, weight: Tensor, given: Tensor, output: Tensor) -> Tensor | None:
-        if undigested and not output.any() and given.any() and weight.any():
+    def note(name: str, weight: Tensor, x: Tensor, output: Tensor) -> Tensor | None:
+        if undigested and not output.any() and x.any() and weight.any():
             output = output + torch.nan
+        look(name, x, output)
         seen.append((name, output))
         other, tensor = next(others, ("", output))
         return tensor if other == name and tensor.shape == output.shape else None
@@ -65,8 +74,15 @@ def shifts(model: nn.Module) -> dict[str, float]:
 
 def _adds(module: nn.Module) -> bool:
     """Whether a layer's bias is a parameter that torch's own code, and no other, adds at its end."""
-    if module._parameters.get("bias") is None:
-        return False
+    return module._parameters.get("bias") is not None and _runs_own_code(module)
+
+
+def is_plain_product(module: nn.Module) -> bool:
+    """Whether a layer multiplies by the parameter that is its weight, and neither it nor a hook does more."""
+    return module._parameters.get("weight") is not None and _runs_own_code(module) and not is_wrapped(module)
+
+
+def _runs_own_code(module: nn.Module) -> bool:
     if is_conv1d_of_transformers(module):
         return True
     kind: Any = type(module)

@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from workbench.network.cached import refresh
+from workbench.network.finding.apart import Apart, Noted, others
 from workbench.network.finding.benches import Bench, careful_bench, quick_bench
 from workbench.network.finding.looking_up import LookedUp, looked_up
-from workbench.network.finding.seen import Seen, of_groups, seen_at
+from workbench.network.finding.seen import Look, Seen, of_groups, seen_at, unseen
 from workbench.network.groups import Reader, UnitGroup
 from workbench.network.layers import SPATIAL, output_count
 from workbench.network.running import Inputs, batch_length, one_line, received
@@ -31,6 +32,7 @@ from workbench.network.tensors import give_back_memory
 SHARES = ("first", "run", "most")
 ROUNDS = len(SHARES) + 2  # the scattered one, each share, and one in which a group stays whole
 
+DOUBTS = 2  # trials in which float32 told nothing, after which it is not asked any more
 HEAVY = 1 << 26  # bytes of weights from which on what a trial leaves in memory matters
 BREAKS = "removing its units breaks the network, whose code fixes a size: "
 DIFFERS = (
@@ -96,7 +98,7 @@ class Trials:
         tell: Tell = untold,
     ):
         self.model, self.example, self.alike, self.passes, self.tell = model, example, alike, 0, tell
-        self._furthest, self._tried = 0, 0
+        self._furthest, self._tried, self._doubts = 0, 0, 0
         self._heavy = sum(p.numel() * p.element_size() for p in model.parameters()) > HEAVY
         self._index = {group.name: index for index, group in enumerate(groups)}
         self._kinds = {reader.module: reader.kind for group in groups for reader in group.readers}
@@ -143,8 +145,10 @@ class Trials:
         if self._careful is None:
             self._careful = careful_bench(self.model, self.example, self._whole)
         reason = self._failure_on(self._careful, groups, lost)
-        if not reason:
-            self._quick = None  # rounding alone was in the way, and will be again
+        if not reason:  # rounding alone was in the way
+            self._doubts += 1
+            if self._doubts == DOUBTS:
+                self._quick = None
         return reason
 
     def _failure_on(self, bench: Bench, groups: Sequence[UnitGroup], lost: dict[str, Tensor]) -> str:
@@ -167,34 +171,49 @@ class Trials:
             self.blamed, self.stopped = _near(places, groups), next(iter(places), "")
             return BREAKS + one_line(error)
         whole = self._at_rows([(name, seen) for name, seen in bench.whole if name in names], alive)
+        if [(n, t.shape) for n, t in whole] != [(n, t.shape) for n, t in zeroed]:
+            whole = [(n, torch.zeros_like(t)) for n, t in zeroed]  # it sends other examples to other experts
         reason, name = _difference(bench, whole, removed, zeroed)
         differing = {name}
-        if reason == DIFFERS and len(groups) > 1 and not bench.quick:  # else float64 is asked yet
-            differing |= self._differing(bench, groups, lost, (whole, zeroed))
+        if reason == DIFFERS and (bench.may_add_up(removed, zeroed) if bench.quick else len(groups) > 1):
+            apart = self._apart(bench, groups, lost, (whole, zeroed))
+            if apart is not None:
+                differing |= apart.differing
+                if bench.quick and self._is_rounding(bench, groups, lost, apart):
+                    reason = ""
         self.blamed = frozenset(g.name for g in groups if differing & {r.module for r in g.readers})
         if reason or self.alike:
             return reason
         training = bench.training()
         return "" if training is None else training.failure(pruned, groups, lost)
 
-    def _differing(
+    def _apart(
         self, bench: Bench, groups: Sequence[UnitGroup], lost: dict[str, Tensor], seen: tuple[Seen, Seen]
-    ) -> set[str]:
-        """Readers that differ for themselves: each passes on what it gives where units are silent.
+    ) -> Apart | None:
+        """Readers that differ for themselves; None where that cannot be seen.
 
         `seen`: what they and the network gave, whole and silenced.
         """
-        whole, zeroed = seen
+        apart = Apart(bench, *seen)
         try:
-            found = self._outputs(bench, groups, _without(bench, groups, lost), zeroed)
+            found = self._outputs(bench, groups, _without(bench, groups, lost), seen[1], apart.look)
         except Exception:
-            return set()
-        if [n for n, _ in found] != [n for n, _ in zeroed] or len(whole) != len(found):
-            return set()
-        each = zip(whole, found, zeroed, strict=True)
-        return {
-            name for (name, w), (_, f), (_, z) in each if f.shape != z.shape or bench.differs(name, w, f, z)
-        }
+            return None
+        return apart if apart.ends(found) else None
+
+    def _is_rounding(
+        self, bench: Bench, groups: Sequence[UnitGroup], lost: dict[str, Tensor], apart: Apart
+    ) -> bool:
+        """Whether no reader differs for itself by more than its own product's rounding."""
+        if not apart.differing:
+            return True
+        if not apart.are_plain_products():
+            return False
+        silent = Noted(apart.received)
+        with silenced(bench.model, groups, lost):
+            self._outputs(bench, groups, look=silent.look)
+        readers = [(reader, lost[group.name]) for group in groups for reader in group.readers]
+        return apart.is_given(silent.received, readers)
 
     def looked_up(self, group: UnitGroup, reason: str) -> LookedUp | None:
         """Whole numbers that the network looks up until it breaks without some of the group's units.
@@ -234,15 +253,16 @@ class Trials:
         groups: Sequence[UnitGroup] | None,
         model: nn.Module | None = None,
         instead: Seen | None = None,
+        look: Look = unseen,
     ) -> Seen:
         """What the readers (`groups` None: all) and the network give; `model`: what became of the bench's.
 
-        `instead`: what the readers pass on.
+        `instead`: what the readers pass on. `look`: is shown what each of them receives and gives.
         """
         self.passes += 1
         kinds = self._kinds if groups is None else of_groups(groups, self._kinds)
         model = bench.model if model is None else model
-        return seen_at(model, bench.example, kinds, bench.quick, instead or ())
+        return seen_at(model, bench.example, kinds, bench.quick, instead or (), look)
 
 
 def _count(groups: Sequence[UnitGroup]) -> str:
@@ -253,8 +273,6 @@ def _difference(bench: Bench, whole: Seen, removed: Seen, zeroed: Seen) -> tuple
     """(what differs in words, '' where nothing does; the reader that gave it)."""
     if [n for n, _ in removed] != [n for n, _ in zeroed]:
         return "removing its units changes what the network runs or returns", ""
-    if [(n, t.shape) for n, t in whole] != [(n, t.shape) for n, t in zeroed]:
-        whole = [(n, torch.zeros_like(t)) for n, t in zeroed]  # it sends other examples to other experts
     for (name, w), (_, r), (_, z) in zip(whole, removed, zeroed, strict=True):
         if r.shape != z.shape:
             return "removing its units changes the shape of the network's output", name
@@ -308,9 +326,7 @@ def _surviving_rows(
     out = {}
     for name, parts in gone.items():
         module: Any = model.get_submodule(name)
-        stays = torch.ones(output_count(module), dtype=torch.bool)
-        stays[torch.cat(parts)] = False
-        out[name] = stays.nonzero().flatten()
+        out[name] = others(torch.cat(parts), output_count(module))
     return out
 
 
