@@ -18,6 +18,7 @@ UNCHANGING = frozenset(
     | {torch.dtype, torch.device}
 )
 TENSORS = "torch"  # where torch itself notes copied memory in a memo
+EMPTY = (OrderedDict, dict, set)
 OWN_WAYS = ("__deepcopy__", "__getnewargs__", "__getnewargs_ex__")
 
 
@@ -52,14 +53,14 @@ def _copied(value: Any, memo: dict[Any, Any]) -> Any:
         memo[id(value)] = new = value.detach().clone()
         memo.setdefault(TENSORS, {})[value.untyped_storage()._cdata] = new.untyped_storage()
         return new
-    if isinstance(value, nn.Module) and is_ordinary(value):
+    if isinstance(value, nn.Module) and _is_known_as_ordinary(value, memo):
         memo[id(value)] = module = kind.__new__(kind)
         state = value.__getstate__()
         for key, part in state.items():
             if type(part) in UNCHANGING:
                 continue
-            if type(part) is OrderedDict and not part and id(part) not in memo:  # hooks, a dozen a module
-                memo[id(part)] = state[key] = OrderedDict()
+            if type(part) in EMPTY and not part and id(part) not in memo:  # hooks, a dozen a module
+                memo[id(part)] = state[key] = type(part)()
             else:
                 state[key] = _copied(part, memo)
         module.__setstate__(state)
@@ -70,7 +71,11 @@ def _copied(value: Any, memo: dict[Any, Any]) -> Any:
 def _filled(new: dict, old: dict, memo: dict[Any, Any]) -> dict:
     memo[id(old)] = new  # before its parts: one of them may hold it
     for key, part in old.items():
-        new[_copied(key, memo)] = part if type(part) in UNCHANGING else _copied(part, memo)
+        name = key if type(key) is str else _copied(key, memo)
+        if type(part) in UNCHANGING:
+            new[name] = part
+        else:  # a parameter that is shared is known, mostly
+            new[name] = memo[id(part)] if id(part) in memo else _copied(part, memo)
     return new
 
 
@@ -86,7 +91,18 @@ def _is_whole(tensor: torch.Tensor, memo: dict[Any, Any]) -> bool:
 
 def is_ordinary(module: nn.Module) -> bool:
     """Whether `copy.deepcopy` would make an empty module and copy its attributes, and nothing else."""
-    kind: Any = type(module)
+    return _is_ordinary_kind(type(module)) and not any(way in vars(module) for way in OWN_WAYS)
+
+
+def _is_known_as_ordinary(module: nn.Module, memo: dict[Any, Any]) -> bool:
+    """`is_ordinary`, with each kind of module looked at once a copy."""
+    kind = type(module)
+    if kind not in memo:
+        memo[kind] = _is_ordinary_kind(kind)
+    return memo[kind] and not any(way in vars(module) for way in OWN_WAYS)
+
+
+def _is_ordinary_kind(kind: Any) -> bool:
     return (
         kind.__new__ is object.__new__
         and kind.__reduce_ex__ is object.__reduce_ex__
@@ -95,5 +111,5 @@ def is_ordinary(module: nn.Module) -> bool:
         and kind.__getattr__ is nn.Module.__getattr__
         and kind.__getattribute__ is object.__getattribute__
         and kind not in copyreg.dispatch_table
-        and not any(hasattr(kind, way) or way in vars(module) for way in OWN_WAYS)
+        and not any(hasattr(kind, way) for way in OWN_WAYS)
     )

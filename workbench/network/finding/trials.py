@@ -33,7 +33,7 @@ SHARES = ("first", "run", "most")
 ROUNDS = len(SHARES) + 2  # the scattered one, each share, and one in which a group stays whole
 
 DOUBTS = 2  # trials in which float32 told nothing, after which it is not asked any more
-HEAVY = 1 << 26  # bytes of weights from which on what a trial leaves in memory matters
+HEAVY = 1 << 28  # bytes of weights from which on what a trial leaves in memory matters
 BREAKS = "removing its units breaks the network, whose code fixes a size: "
 DIFFERS = (
     "removing its units is not the same as silencing them: what reaches their readers depends on how many "
