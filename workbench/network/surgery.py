@@ -22,6 +22,7 @@ from workbench.network.layers import (
     INPUTS,
     OUTPUTS,
     TRANSPOSED,
+    is_flipped,
     is_linear_layer,
     layer_weight,
     output_count,
@@ -31,6 +32,8 @@ from workbench.network.layers import (
 from workbench.network.rebuilt.fallen_sizes import lower
 from workbench.network.tensors import sharing_copy
 from workbench.spectral.reconstruction import fold
+
+COPIED_AT_ONCE = 1 << 20  # numbers of a weight, which stay in the processor's cache
 
 
 def remove_units(
@@ -111,6 +114,8 @@ def shrink_all(model: nn.Module, groups: Sequence[UnitGroup], lost: Mapping[str,
         for part in group.held:
             held.setdefault((part.module, part.tensor, part.dim), []).append(part.indices[gone].flatten())
         _lower_sizes(model, group, len(gone))
+    for name in [name for name in columns if name in rows and _is_plain(modules[name])]:
+        _drop_both(modules[name], torch.cat(rows.pop(name)), torch.cat(columns.pop(name)))
     for name, parts in columns.items():
         layer = modules[name]
         _drop_columns(layer, layer_weight(layer).detach(), torch.cat(parts))
@@ -154,6 +159,30 @@ def _drop_columns(layer: Any, weight: Tensor, gone: Tensor) -> Tensor:
     set_layer_weight(layer, weight.index_select(1, remaining.to(weight.device)))
     set_count(layer, INPUTS, remaining.numel())
     return mapping
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """A layer whose weight is stored as (outputs, inputs, *kernel), each output of all inputs."""
+    return is_linear_layer(layer) and not is_grouped(layer) and not is_flipped(layer)
+
+
+@torch.no_grad()
+def _drop_both(layer: Any, rows: Tensor, columns: Tensor) -> None:
+    """Drop output rows and input columns of a layer, a few rows at a time: one large copy, not two."""
+    weight = layer.weight.detach()
+    left_rows, left_columns = (
+        (_mapping(count, gone) >= 0).nonzero().flatten().to(weight.device)
+        for count, gone in ((weight.shape[0], rows), (weight.shape[1], columns))
+    )
+    new = weight.new_empty(len(left_rows), len(left_columns), *weight.shape[2:])
+    at_once = max(1, COPIED_AT_ONCE // max(1, weight[0].numel()))
+    for part, into in zip(left_rows.split(at_once), new.split(at_once), strict=True):
+        torch.index_select(weight.index_select(0, part), 1, left_columns, out=into)
+    set_layer_weight(layer, new)
+    if getattr(layer, "bias", None) is not None:
+        layer.bias = _rows(layer.bias, left_rows)
+    set_count(layer, INPUTS, len(left_columns))
+    set_count(layer, OUTPUTS, len(left_rows))
 
 
 @torch.no_grad()
