@@ -280,6 +280,6 @@ class TestComparisons:
     def test_sweep_has_a_row_a_group(self, state, session):
         options = {"theta": 0.3, "selection": "greedy", "reconstruction": "channel"}
         idle(message(state, "sweep_groups", options=options))
-        found = session.sensitivity((0.75, 0.5, 0.25))
+        found = session.sensitivity(tuple(state.sweep["shares"]))
         assert (state.error, state.sweep["groups"]) == ("", list(found.groups))
         np.testing.assert_array_equal(state.sweep["scores"], found.scores)

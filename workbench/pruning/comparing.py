@@ -16,10 +16,11 @@ from torch import nn
 from workbench.data.durable import expanded, write_together
 from workbench.data.progress import Progress
 from workbench.fitting.norms import reestimate_norms
+from workbench.pruning.damage import Way, choice_at
 from workbench.pruning.planning import falling, walk
 from workbench.pruning.problem import BUDGET_LAM
 from workbench.pruning.state import State
-from workbench.pruning.transitions import Ground, Options, applied, chosen
+from workbench.pruning.transitions import Ground, Options
 
 Score = Callable[[nn.Module], float | None]
 
@@ -131,9 +132,11 @@ def compared(
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """Each group alone at several widths. `scores`, `losses` (groups, shares): NaN where not measured.
+    """Each group alone at several widths, in arrays (groups, shares); NaN where not measured.
 
-    `shares` of each group's width are kept; `losses` are output losses relative to keeping none.
+    `shares` of each group's width are kept; `losses` are output losses relative to keeping none, `changes`
+    relative squared changes of the outputs against the original's, `divergences` mean divergences in nats
+    where the outputs are classes.
     """
 
     metric: str
@@ -142,38 +145,23 @@ class Sensitivity:
     shares: tuple[float, ...]
     scores: np.ndarray
     losses: np.ndarray
+    changes: np.ndarray
+    divergences: np.ndarray
 
 
-def swept(
-    ground: Ground,
-    state: State,
-    shares: Sequence[float],
-    options: Options,
-    score: Score,
-    lam: float | None = BUDGET_LAM,
-    progress: Progress | None = None,
-    cancel: Event | None = None,
-) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
-    """Group names, scores and output losses of every prunable group alone at each share of its width.
-
-    Raises ValueError for a share outside (0, 1]; Cancelled.
-    """
-    for share in shares:
-        if not 0 < share <= 1:
-            raise ValueError(f"shares of the width lie in (0, 1], got {share!r}")
+def sensitivity_of(
+    state: State, way: Way, shares: Sequence[float], metric: str, unpruned: float | None
+) -> Sensitivity:
+    """What was measured of every prunable group alone in this way (damage.py), at shares of its width."""
+    found = state.damages[way]
     names = tuple(group.name for group in state.groups if group.prunable)
-    scores = np.full((len(names), len(shares)), np.nan)
-    losses = np.full_like(scores, np.nan)
+    values = np.full((4, len(names), len(shares)), np.nan)
     for row, name in enumerate(names):
+        whole = state.problem(name).group.width
         for column, share in enumerate(shares):
-            if progress is not None:
-                progress(row * len(shares) + column, scores.size, f"{name} at {share:.0%} of its width")
-            problem = state.problem(name)
-            width = max(1, round(share * problem.group.width))
-            trace = problem.spectrum.trace
-            choice = chosen(state, name, width, None if lam is None or trace == 0 else lam * trace, options)
-            found = score(applied(ground, state, choice, None, cancel).model)
-            losses[row, column] = choice.output_loss
-            if found is not None:
-                scores[row, column] = found
-    return names, scores, losses
+            width = max(1, round(share * whole))
+            one = found.now if width == whole else found.trials[name][width]
+            assert one is not None
+            loss = choice_at(state, name, width, way).output_loss if width == whole else one.loss
+            values[:, row, column] = one.score, loss, one.change[0], one.divergence[0]
+    return Sensitivity(metric, unpruned, names, tuple(shares), *values)

@@ -285,9 +285,8 @@ def _measure(
         if cancel is not None and cancel.is_set():
             raise Cancelled(f"measuring damage was cancelled, {done} of {len(missing)} done, which are kept")
         if progress is not None:
-            progress(
-                done, len(missing), f"measuring damage, {name} at {width}{_left(start, done, len(missing))}"
-            )
+            share = width / named_group(state.groups, name).width
+            progress(done, len(missing), f"{name} at {share:.0%}{_left(start, done, len(missing))}")
         began = perf_counter()
         choice = choice_at(state, name, width, way)
         model = applied(ground, state, choice, None, cancel).model

@@ -55,7 +55,7 @@ def group_budgets(
     ]
 
 
-def _needed(
+def needed_of(
     state: State, rule: str, damage: Damage | None, progress: Progress | None, cancel: Event | None
 ) -> list[GroupBudget]:
     """No more of every prunable group than `rule` needs: greedy paths of wide groups take their time."""
@@ -167,7 +167,7 @@ def plan_for(
     """
     options = options or Options()
     model = CostModel.of(state.model, state.groups, state.cost)
-    budgets = _needed(state, rule, damage, progress, cancel)
+    budgets = needed_of(state, rule, damage, progress, cancel)
     biased = options.reconstruction == "original"
     if unit != "seconds":
         memory = memory_of(state, model, example_input, biased) if unit == "megabytes" else None

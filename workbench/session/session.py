@@ -29,14 +29,14 @@ from workbench.measure.evaluation import evaluate, reading_for
 from workbench.measure.gradients import measure_taylor
 from workbench.measure.halves import halves
 from workbench.measure.moments import GroupStatistics, measure_moments
-from workbench.measure.outputs import Reference
+from workbench.measure.outputs import Distance, Reference
 from workbench.measure.passes import example_count
 from workbench.measure.positions import Mask, Positions, with_mask
 from workbench.measure.reading import Reading, TaskLoss
 from workbench.network.collecting import collecting_new_alone
 from workbench.network.copying import copied
 from workbench.network.cost import count_cost
-from workbench.network.cost_model import CostModel
+from workbench.network.cost_model import CostModel, Total
 from workbench.network.finding.elsewhere import Sizes
 from workbench.network.finding.proof import STAGES, take_apart
 from workbench.network.finding.staying import Staying
@@ -44,12 +44,28 @@ from workbench.network.groups import UnitGroup, named_group
 from workbench.network.rebuilt.explicit import explicit
 from workbench.network.running import Inputs
 from workbench.network.tensors import give_back_memory, sharing_copy
-from workbench.pruning.budget import BudgetPlan, GroupBudget, Limits
+from workbench.pruning.budget import RULES, BudgetPlan, GroupBudget, Limits
 from workbench.pruning.choice import DEFAULT_THETA, Choice
-from workbench.pruning.comparing import Comparison, Sensitivity, compared, swept
-from workbench.pruning.damage import EXAMPLES, SHARES, Damage, Way, measure_damage, wanted_widths
-from workbench.pruning.planning import group_budgets, plan_changes, plan_for, predicted_losses
-from workbench.pruning.problem import BUDGET_LAM, mean_spectrum
+from workbench.pruning.comparing import Comparison, Sensitivity, compared, sensitivity_of
+from workbench.pruning.damage import (
+    EXAMPLES,
+    SHARES,
+    Damage,
+    Way,
+    damage_of,
+    forecast,
+    measure_damage,
+    wanted_widths,
+)
+from workbench.pruning.frontier import Frontier, frontier_of
+from workbench.pruning.planning import (
+    group_budgets,
+    memory_of,
+    plan_changes,
+    plan_for,
+    predicted_losses,
+)
+from workbench.pruning.problem import BUDGET_LAM, NotMeasuredError, mean_spectrum
 from workbench.pruning.refining import EXAMPLES as PLAN_EXAMPLES
 from workbench.pruning.refining import refined_plan
 from workbench.pruning.state import Change, StaleMomentsError, State, Statistics
@@ -220,6 +236,7 @@ class Session:
         self._given_original: Callable[[], nn.Module | None] = lambda: None
         self._lock = threading.RLock()
         self._listeners: list[Callable[[str], Any]] = []
+        self._output_changes: weakref.WeakKeyDictionary[nn.Module, Distance] = weakref.WeakKeyDictionary()
         self._place = Place()
 
     @classmethod
@@ -810,20 +827,18 @@ class Session:
         progress: Progress | None = None,
         cancel: Cancel | None = None,
     ) -> Sensitivity:
-        """Each group alone at several shares of its width: scores and output losses; nothing is committed.
+        """Each group alone at several shares of its width: scores, output losses and changes of the outputs;
+        nothing is committed, and what `damage` has measured of it is not measured again.
 
         Stale moments are measured again first. Raises ValueError for a share outside (0, 1],
         NotMeasuredError, Cancelled.
         """
-        self._state.check_measured()
-        options = Options(theta, selection, reconstruction)
-        self.remeasure(progress, cancel)
-        self._history.settle()
-        names, scores, losses = swept(
-            self._ground, self._state, shares, options, self._scored(cancel), lam, progress, cancel
-        )
-        start = self.history[0].score
-        return Sensitivity(self.metric or "score", start, names, tuple(shares), scores, losses)
+        self.damage(
+            shares, scores=True, theta=theta, selection=selection, reconstruction=reconstruction, lam=lam,
+            progress=progress, cancel=cancel,
+        )  # fmt: skip
+        way = Way(theta, selection, reconstruction, lam, EXAMPLES)
+        return sensitivity_of(self._state, way, shares, self.metric or "score", self.history[0].score)
 
     @surviving("measuring damage", FEWER)
     def damage(
@@ -866,6 +881,116 @@ class Session:
             )  # fmt: skip
         finally:
             self._tell("damage")
+
+    def damage_forecast(
+        self,
+        shares: Sequence[float] = SHARES,
+        *,
+        theta: float = DEFAULT_THETA,
+        selection: str = "greedy",
+        reconstruction: str = "channel",
+        lam: float | None = BUDGET_LAM,
+    ) -> tuple[int, float | None]:
+        """How many networks `damage` has still to measure, and its seconds by those that it has; None by none."""
+        way = Way(theta, selection, reconstruction, lam, EXAMPLES)
+        return forecast(self._state, wanted_widths(self._state, shares, {}), way)
+
+    @surviving("planning", FORGET)
+    def frontier(
+        self,
+        unit: str = "macs",
+        rules: Sequence[str] = RULES,
+        *,
+        locks: Mapping[str, int] | None = None,
+        minimum: int = 1,
+        multiple: int = 1,
+        theta: float = DEFAULT_THETA,
+        selection: str = "greedy",
+        reconstruction: str = "channel",
+        lam: float | None = BUDGET_LAM,
+        check: Callable[[], None] = lambda: None,
+    ) -> Frontier:
+        """Plans of the least damage from the present cost to ten times fewer **[beyond the paper]**.
+
+        `rules`: "damage" is that line, the plans of others stand beside it at 1.5, 2, 3, 5 and 10 times
+        fewer than the original; else as for `plan`, in parameters, MACs or megabytes.
+        `check` is called before each plan; what it raises ends the work. Nothing is measured.
+
+        Raises NotMeasuredError where `damage` has not measured all that it measures by default.
+        """
+        missing, _ = self.damage_forecast(
+            theta=theta, selection=selection, reconstruction=reconstruction, lam=lam
+        )
+        if missing:
+            raise NotMeasuredError(f"{missing} widths are not measured yet: call session.damage() first")
+        state, biased = self._state, reconstruction == "original"
+        damage = damage_of(state, Way(theta, selection, reconstruction, lam, EXAMPLES))
+        memory = self.memory_cost(biased) if unit == "megabytes" else None
+        limits = Limits(dict(locks or {}), minimum, multiple)
+        return frontier_of(state, damage, unit, self.original_cost(unit), limits, rules, biased, memory, check)
+
+    def memory_cost(self, biased: bool = False) -> Total:
+        """Megabytes of the present network at any widths; `biased`: readers of fewer units get a bias."""
+        state = self._state.running()
+        return memory_of(state, self.cost_model, self.example_input, biased)
+
+    def original_cost(self, unit: str) -> float:
+        """What the original costs, of which targets are shares: "macs", "parameters" or "megabytes".
+
+        Raises ValueError for another unit.
+        """
+        start = self.history[0]
+        if unit == "megabytes":
+            state = self._history.original.running()
+            model = CostModel.of(state.model, state.groups, state.cost)
+            return memory_of(state, model, self.example_input).whole
+        wholes = {"macs": start.macs, "parameters": start.parameters}
+        if unit not in wholes:
+            raise ValueError(f"the unit must be one of macs, parameters, megabytes; got {unit!r}")
+        return wholes[unit]
+
+    @surviving("measuring the outputs", FEWER)
+    def output_change(self, progress: Progress | None = None, cancel: Cancel | None = None) -> Distance:
+        """How far the outputs of the present network are from the original's, on the calibration examples of
+        `damage`; measured once for every network **[beyond the paper]**.
+
+        Raises Cancelled.
+        """
+        self._history.settle()
+        return self._output_change(self._state, progress, cancel)
+
+    @surviving("trying a plan", SIMPLER)
+    def try_plan(
+        self,
+        plan: Widths,
+        *,
+        theta: float = DEFAULT_THETA,
+        selection: str = "greedy",
+        reconstruction: str = "channel",
+        reestimate: bool = False,
+        lam: float | None = BUDGET_LAM,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+    ) -> tuple[float | None, Distance]:
+        """Score of the network that `commit_plan` would leave, and how far its outputs are from the original's.
+
+        Nothing is committed. Raises ValueError for bad input, NotMeasuredError, Cancelled.
+        """
+        self._history.settle()
+        state = self._state
+        options = Options(theta, selection, reconstruction, reestimate)
+        for change in plan_changes(self._ground, state, widths_of(plan), options, lam, progress, cancel):
+            state = change.state
+        return self._score(state.model, progress, cancel), self._output_change(state, progress, cancel)
+
+    def _output_change(
+        self, state: State, progress: Progress | None, cancel: Cancel | None
+    ) -> Distance:
+        found = self._output_changes.get(state.model)
+        if found is None:
+            reference = self._reference(EXAMPLES, progress, cancel)
+            found = self._output_changes[state.model] = reference.distance(state.running().model, cancel)
+        return found
 
     def _reference(self, examples: int, progress: Progress | None, cancel: Cancel | None) -> Reference:
         """The original's outputs on the first calibration examples, read as the targets say."""

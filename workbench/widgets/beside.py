@@ -14,7 +14,7 @@ from workbench.pruning.choice import RECONSTRUCTIONS
 from workbench.session.recipe import record_of
 from workbench.session.session import Session
 from workbench.spectral.selection import SELECTIONS
-from workbench.widgets.constants import GOAL, LAM_MAX, LAM_MIN, WAYS
+from workbench.widgets.constants import GOAL, LAM_MAX, LAM_MIN, UNIT_WORDS, WAYS
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Lam = Annotated[float, msgspec.Meta(ge=LAM_MIN, le=LAM_MAX)]
@@ -29,6 +29,7 @@ PLANNED: dict[str, Any] = {
 }  # fmt: skip
 FOUND = ("comparison", "sweep")  # each with the revision that it is of
 FORMS = {"goal": GOAL, "ways": WAYS}
+TYPED: dict[str, Any] = dict.fromkeys(("minimum", "multiple", "refine"), str | int)  # in a field, or given
 ONE_OF = {"selection": SELECTIONS, "reconstruction": RECONSTRUCTIONS}
 
 
@@ -55,6 +56,8 @@ def brought_back(screen: Mapping[str, Any], session: Session, revision: int) -> 
     values = {name: value for name, value in given.items() if _is(value, types[name])}
     values = {name: value for name, value in values.items() if value in ONE_OF.get(name, [value])}
     values = {name: value for name, value in values.items() if _is_formed(value, FORMS.get(name, value))}
+    # Parts that an earlier version did not have are as they are at first.
+    values |= {name: form | values[name] for name, form in FORMS.items() if name in values}
     present = {group.name: group.width for group in session.groups if group.prunable}
     if values.get("selected") not in present:
         for name in ("selected", "lam", "width", "follow"):
@@ -72,10 +75,14 @@ def brought_back(screen: Mapping[str, Any], session: Session, revision: int) -> 
 
 
 def _is_formed(value: Any, form: Any) -> bool:
-    """Whether `value` has the parts of `form`, each of its kind."""
+    """Whether `value` has parts of `form` alone, each of its kind."""
     if not isinstance(form, dict) or value is form:
         return True
-    return value.keys() == form.keys() and all(_is(value[name], type(part)) for name, part in form.items())
+    if value.get("unit", "macs") not in UNIT_WORDS:
+        return False
+    return value.keys() <= form.keys() and all(
+        _is(part, TYPED.get(name, type(form[name]))) for name, part in value.items()
+    )
 
 
 def _is(value: Any, kind: Any) -> bool:

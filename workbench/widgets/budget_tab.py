@@ -14,7 +14,14 @@ from workbench.network.latency import measure_latency
 from workbench.pruning.budget import BudgetPlan
 from workbench.pruning.problem import NotMeasuredError
 from workbench.session.session import Session
-from workbench.widgets.constants import GOAL, NEEDS_LABELS, OPTIONS, START_LAM
+from workbench.widgets.constants import (
+    GOAL,
+    NEEDS_LABELS,
+    OPTIONS,
+    RULE_WORDS,
+    SESSION_UNITS,
+    START_LAM,
+)
 from workbench.widgets.jobs import Delivery, Reporter, Worker
 from workbench.widgets.traits import synced
 
@@ -75,10 +82,11 @@ class Budgets(t.HasTraits):
         locks: Iterable[str] | None = None,
         widths: Mapping[str, int] | None = None,
     ) -> None:
-        """Widths by `rule` ("equal", "shared" or "least") for `goal`, by default what the tab has now.
+        """Widths by `rule` ("equal", "shared", "least", "damage") for `goal`, by default what the tab has now.
 
-        `goal`: "target", a text such as "50 %" or "2x" (of the original), "1.2 M", or milliseconds; "unit",
-        one of "parameters", "macs", "ms"; "minimum" and "multiple" of every width.
+        `goal`: "target", a text such as "50 %" or "2x" (of the original), "1.2 M", milliseconds or megabytes;
+        "unit", one of "parameters", "macs", "ms", "mb"; "minimum" and "multiple" of every width; "refine",
+        seconds in which the rule "damage" may measure plans.
         """
         wanted: dict[str, Any] = GOAL | dict(self.goal if goal is None else goal)
         held = list(self.locks if locks is None else locks)
@@ -88,14 +96,16 @@ class Budgets(t.HasTraits):
         def work(progress: Reporter, cancel: Any) -> None:
             session = self._current
             need_gradients(session, [ways["selection"]], progress, cancel)
-            target, reference = _asked(session, str(wanted["target"]), str(wanted["unit"]))
+            unit = str(wanted["unit"])
+            target, reference = _asked(session, str(wanted["target"]), unit)
             found = session.plan(
                 target,
-                "seconds" if wanted["unit"] == "ms" else str(wanted["unit"]),
+                SESSION_UNITS.get(unit, unit),
                 rule,
                 **limits_of(session, wanted, held, now),
                 **ways,
                 reference=reference,
+                refine=whole(wanted["refine"], "seconds of refining", 0) if can_refine(rule, unit) else 0,
                 progress=progress,
                 cancel=cancel,
             )
@@ -228,18 +238,40 @@ def need_gradients(session: Session, selections: Iterable[str], progress: Report
         session.measure_gradients(progress=progress, cancel=cancel)
 
 
+def can_refine(rule: str, unit: str) -> bool:
+    """Whether `Session.plan` measures plans of this rule in this unit."""
+    return rule == "damage" and unit != "ms"
+
+
 def plan_values(plan: BudgetPlan) -> dict[str, Any]:
     """A plan as the page shows it."""
     names = (
         "rule", "unit", "target", "widths", "cost", "parameters", "macs", "met", "message", "lam", "doubtful",
+        "change",
     )  # fmt: skip
-    return {name: getattr(plan, name) for name in names}
+    return {name: getattr(plan, name) for name in names} | {"rounds": rounds_words(plan)}
+
+
+def rounds_words(plan: BudgetPlan) -> str:
+    """What each round of measuring won, in words: "started from least loss, damage 0.24; round 1: 0.21"."""
+    starts = [one for one in plan.rounds if one.what in RULE_WORDS]
+    if not starts:
+        return ""
+    best = min(starts, key=lambda one: one.measured)
+    words = [f"started from {RULE_WORDS[best.what][0].lower()}, damage {best.measured:.3g}"]
+    words += [
+        f"{one.what}: {one.measured:.3g}" + ("" if one.kept else ", not taken")
+        for one in plan.rounds
+        if one not in starts
+    ]
+    return "; ".join(words if len(words) > 1 else [*words, "no round was measured in the time"])
 
 
 def target_of(session: Session, text: str, unit: str) -> float:
-    """The number of parameters or MACs, or the seconds, that a person means.
+    """The number of parameters or MACs, the seconds or megabytes, that a person means.
 
-    `text`: "50 %" or "2x" less, of the original; "1.2 M"; milliseconds for the unit "ms". Raises ValueError.
+    `text`: "50 %" or "2x" less, of the original; "1.2 M"; milliseconds for the unit "ms", megabytes for "mb".
+    Raises ValueError.
     """
     return _asked(session, text, unit)[0]
 
@@ -249,18 +281,17 @@ def _asked(session: Session, text: str, unit: str) -> tuple[float, float | None]
     found = TARGET.fullmatch(text.strip().replace("\u202f", " "))
     number = float(found[1].replace(",", "")) if found else float("nan")
     mark = (found[2] or "").lower() if found else ""
-    if not found or not 0 < number < float("inf") or (unit == "ms" and mark in SCALES and mark):
-        such = "12.5, in milliseconds," if unit == "ms" else "1.2 M"
+    small = {"ms": "12.5, in milliseconds,", "mb": "12.5, in megabytes,"}  # which no k or M goes with
+    if not found or not 0 < number < float("inf") or (unit in small and mark in SCALES and mark):
+        such = small.get(unit, "1.2 M")
         raise ValueError(
             f"the target must be a number such as {such} or a share such as 50 % or 2x, with a point before "
             f"decimals; got {text!r}"
         )
     if mark in SCALES:
         return number * SCALES[mark] / (1000 if unit == "ms" else 1), None
-    start = session.history[0]
-    wholes = {"parameters": start.parameters, "macs": start.macs}
-    seconds = None if unit in wholes else measure_latency(session.original, session.example_input)
-    size = wholes[unit] if seconds is None else seconds
+    seconds = measure_latency(session.original, session.example_input) if unit == "ms" else None
+    size = session.original_cost(SESSION_UNITS.get(unit, unit)) if seconds is None else seconds
     return size * number / 100 if mark == "%" else size / number, seconds
 
 

@@ -138,6 +138,8 @@ class Comparisons(t.HasTraits):
                 "shares": list(found.shares),
                 "scores": plain(found.scores),
                 "losses": plain(found.losses),
+                "changes": plain(found.changes),
+                "divergences": plain(found.divergences),
             }
             self._deliver(lambda: self._set({"sweep": values | {"revision": self.revision}}))
 

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from workbench.pruning.choice import DEFAULT_THETA, RECONSTRUCTIONS
+from workbench.pruning.damage import SHARES as DAMAGE_SHARES
 from workbench.pruning.theory_sweeps import LAMS
 from workbench.session.session import PROCEDURES
 from workbench.spectral.bounds import COUNT_TOLERANCE
@@ -23,9 +24,13 @@ BIASED = "original"  # the reconstruction that gives readers a bias that they ha
 LED_BY_LAM = (GREEDY, SWAPPED, "leverage")  # selections that take other units at another λ
 
 MULTIPLES = (1, 8, 16)
-GOAL: dict[str, Any] = {"target": "50 %", "unit": "macs", "minimum": 1, "multiple": MULTIPLES[0]}
+REFINED = (0, 30, 120, 600)  # seconds that the rule "damage" may measure plans
+GOAL: dict[str, Any] = {
+    "target": "50 %", "unit": "macs", "minimum": 1, "multiple": MULTIPLES[0], "refine": REFINED[0],
+}  # fmt: skip
+SESSION_UNITS = {"macs": "macs", "parameters": "parameters", "ms": "seconds", "mb": "megabytes"}
 
-SHARES = (0.75, 0.5, 0.25)  # of a group's width, in the sensitivity sweep
+SHARES = tuple(sorted(DAMAGE_SHARES, reverse=True))  # of a group's width, in the sensitivity sweep
 RATIOS = (1.5, 2.0, 3.0, 5.0)  # times fewer MACs than the original
 BUDGET = "budget"  # compared at the budget tab's widths, and not by a rule at RATIOS
 WAYS: dict[str, Any] = {
@@ -88,8 +93,14 @@ RULE_WORDS = {
         "least loss per cost [beyond]",
         "Units go one at a time where the loss rises least for the cost saved [beyond the paper]",
     ),
+    "damage": (
+        "Least damage",
+        "least damage [beyond]",
+        "The widths whose pruning changes the outputs least by measurement: each group alone at some widths, "
+        "without labels [beyond the paper]",
+    ),
 }
-UNIT_WORDS = {"macs": "MACs", "parameters": "parameters", "ms": "ms"}  # of a target
+UNIT_WORDS = {"macs": "MACs", "parameters": "parameters", "ms": "ms", "mb": "MB"}  # of a target
 # How targets are read; "" is the default, which is nobody's word.
 METRIC_WORDS = {
     "": ("as the targets say", "Classes, labels or values, as the targets and outputs fit"),
@@ -130,6 +141,7 @@ def page_constants() -> dict[str, Any]:
         "RULES": [[name, *words] for name, words in RULE_WORDS.items()],
         "UNITS": list(UNIT_WORDS.items()),
         "MULTIPLES": MULTIPLES,
+        "REFINED": REFINED,
         "SHARES": SHARES,
         "RATIOS": RATIOS,
         "BUDGET": BUDGET,

@@ -31,6 +31,7 @@ from workbench.widgets.commands import Commands
 from workbench.widgets.compare_tab import Comparisons
 from workbench.widgets.constants import LAM_MAX, LAM_MIN, NEEDS_LABELS, REQUEST, START_LAM
 from workbench.widgets.folders import unavailable_formats
+from workbench.widgets.frontier import Frontiers
 from workbench.widgets.hearing import Hearing
 from workbench.widgets.jobs import Delivery, Worker
 from workbench.widgets.modules import FRONT
@@ -61,7 +62,7 @@ def shown(session: Session) -> dict[str, Any]:
 
 
 class WorkbenchState(
-    Commands, Branches, Budgets, Comparisons, Tunings, Theories, Recovery, Hearing, anywidget.AnyWidget
+    Commands, Branches, Budgets, Frontiers, Comparisons, Tunings, Theories, Recovery, Hearing, anywidget.AnyWidget
 ):
     """What the page shows, and the commands that it sends.
 
@@ -130,6 +131,7 @@ class WorkbenchState(
         self._begin()
         self._begin_hearing()
         self._begin_budgets()
+        self._begin_frontiers()
         self._begin_comparisons()
         self._begin_tunings()
         self._begin_theories()
@@ -150,7 +152,7 @@ class WorkbenchState(
 
     @property
     def _workers(self) -> tuple[Worker, ...]:
-        return self._jobs, self._aside, self._previews, self._losses, self._theories, self._looks
+        return self._jobs, self._aside, self._previews, self._losses, self._lines, self._theories, self._looks
 
     def wait(self, timeout: float | None = None) -> bool:
         """Until the workers are idle; False if that took longer than `timeout` seconds. For scripts: where an
@@ -303,14 +305,14 @@ class WorkbenchState(
         self._leave_session()
         self.session, self._choice = session, None
         self._leave_group()
-        self._leave = session.subscribe(lambda event: self._changed(session))
+        self._leave = session.subscribe(lambda event: self._changed(session, event))
         usable = [layer["name"] for layer in values["layers"] if layer["prunable"]]
         if usable and self.selected not in usable:
             values = values | {"selected": usable[0]}
         if not values["norms"]:
             values = values | {"reestimate": False}
         empty: dict = {"preview": {}, "tried": {}} | self._no_plan() | self._no_comparison() | {"tuned": {}}
-        empty |= self._no_theory()
+        empty |= self._no_theory() | self._no_frontier()
         self._apply(values | empty, fresh=True)
         self._keep(session, how or {}, after, screen)
         if screen:
@@ -332,7 +334,10 @@ class WorkbenchState(
         self._leave = None
         self._keep_no_more()
 
-    def _changed(self, session: Session) -> None:
+    def _changed(self, session: Session, event: str) -> None:
+        if event == "damage":  # the network is what it was
+            self._deliver(lambda: self._more_damage(session))
+            return
         values = read_session(session)
         self._deliver(lambda: self._apply(values) if session is self.session else None)
 
@@ -353,6 +358,7 @@ class WorkbenchState(
             self._link("selected")
         self._ask()
         self._ask_losses()
+        self._ask_frontier()
         self._ask_theory()
 
     def _spectrum(self, name: str) -> Any:
