@@ -119,7 +119,7 @@ def test_one_lam_for_all_moves_what_is_not_locked(budget, digits):
     assert found["conv2"] == 50
 
 
-@pytest.mark.parametrize("rule", ["equal", "shared", "least"])
+@pytest.mark.parametrize("rule", ["equal", "shared", "least", "damage"])
 def test_a_rule_moves_the_sliders_to_the_target(budget, digits, rule):
     budget.find("goal-target").fill("40 %")
     budget.find("goal-unit").select_option("macs")

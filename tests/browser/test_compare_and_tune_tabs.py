@@ -3,10 +3,14 @@
 import json
 import math
 
+import numpy as np
 import pytest
 from notebook_page import expect_measured
 from playwright.sync_api import expect
 from tabs import CUT, CUT_SIDEWAYS, PATIENCE, set_width, settle, to_budget
+
+VALUES = "options => options.map(option => option.value)"
+HARM = "cells => cells.map(cell => cell.dataset.harm)"
 
 
 @pytest.fixture
@@ -38,15 +42,24 @@ def test_ways_are_compared_at_the_budgets_widths(budget, lab):
     assert "<svg" in (lab.notebooks / "comparison.svg").read_text()
     assert (lab.notebooks / "comparison.png").stat().st_size > 10_000
     budget.find("sweep").click()
-    expect(budget.find("heat")).to_have_count(12, timeout=PATIENCE)
+    expect(budget.find("heat")).to_have_count(32, timeout=PATIENCE)
     settle(budget)
     for theme in ("Dark", "Light"):
         budget.theme(f"JupyterLab {theme}")
         budget.page.wait_for_timeout(600)
         budget.screenshot(f"compare-{theme.lower()}")
     assert budget.page.evaluate(CUT) == []
-    budget.find("heat-kind").select_option("losses")
+    kinds = ("scores", "changes", "divergences", "losses")
+    assert budget.find("heat-kind").locator("option:not([disabled])").evaluate_all(VALUES) == [*kinds]
+    for kind in kinds:
+        budget.find("heat-kind").select_option(kind)
+        harm = [float(one) for one in budget.find("heat").evaluate_all(HARM)]
+        values = np.array(json.loads(budget.kernel(f"__import__('json').dumps(Out[1].state.sweep['{kind}'])")[1:-1]))
+        worst = values.argmin() if kind == "scores" else values.argmax()
+        assert harm[worst] == max(harm) == 1  # the darkest is what hurts most
+        assert budget.page.evaluate(CUT) == []
     expect(budget.find("heat").first).to_contain_text("%")
+    expect(budget.find("heat-legend")).to_contain_text("harmful")
 
 
 def test_fine_tuning_is_seen_paused_and_stopped(budget):

@@ -264,7 +264,7 @@ def rounds_words(plan: BudgetPlan) -> str:
         for one in plan.rounds
         if one not in starts
     ]
-    return "; ".join(words if len(words) > 1 else [*words, "no round was measured in the time"])
+    return "; ".join(words if len(words) > 1 else [*words, "no step from it won"])
 
 
 def target_of(session: Session, text: str, unit: str) -> float:

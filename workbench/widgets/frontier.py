@@ -30,7 +30,7 @@ class Frontiers(t.HasTraits):
     `frontier` holds solved plans with their widths, so that the page drags along them by itself (see
     `line_values`), `damages` the float64 D of all its groups in a row, of each at its widths 0 to m. Both are
     of the network at `frontier["revision"]`: after a commit they stay, until the damage of the new network is
-    measured. `damage` says how much of that is still to be measured; `outputs` what was measured of the
+    measured. `unmeasured` says how much of that is still to be measured; `outputs` what was measured of the
     present network, `tried_plan` of one that was tried. `memory` are the terms of its megabytes.
     """
 
@@ -42,7 +42,7 @@ class Frontiers(t.HasTraits):
 
     frontier = synced(t.Dict)
     damages = synced(t.Bytes)
-    damage = synced(t.Dict)
+    unmeasured = synced(t.Dict)
     outputs = synced(t.Dict)
     tried_plan = synced(t.Dict)
     memory = synced(t.Dict)
@@ -102,7 +102,7 @@ class Frontiers(t.HasTraits):
         """Values for another session, of which no damage is measured."""
         self._line_for = None
         return {
-            "frontier": {}, "damages": b"", "damage": {}, "outputs": {}, "tried_plan": {}, "memory": {},
+            "frontier": {}, "damages": b"", "unmeasured": {}, "outputs": {}, "tried_plan": {}, "memory": {},
         }  # fmt: skip
 
     def _ways(self) -> dict[str, Any]:
@@ -162,7 +162,7 @@ class Frontiers(t.HasTraits):
             missing, seconds = session.damage_forecast(**ways)[0] or 1, None
         else:
             missing, seconds = session.damage_forecast(**ways)
-        show({"damage": {"revision": revision, "missing": missing, "seconds": seconds, "ways": ways}})
+        show({"unmeasured": {"revision": revision, "missing": missing, "seconds": seconds, "ways": ways}})
         if missing:
             if not self._still_fits(session):
                 show({"frontier": {}, "damages": b""})

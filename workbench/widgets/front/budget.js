@@ -1,15 +1,16 @@
 // The budget: every group's width, one λ for all, a target and the rules that meet it; totals move in the page.
 
 import {
-  BIASED, LAM_MAX, LAM_MIN, MULTIPLES, NEEDS_LABELS, RECONSTRUCTIONS, RULES, SELECTIONS, UNITS,
+  BIASED, LAM_MAX, LAM_MIN, MULTIPLES, NEEDS_LABELS, RECONSTRUCTIONS, REFINED, RULES, SELECTIONS, UNITS,
 } from "./constants.js";
-import { costAt, widthsAt } from "./cost.js";
+import { costAt, memoryAt, widthsAt } from "./cost.js";
 import {
   THIN, clamp, h, setText, setAttributes, setOff, scientific, count, percent, panel, eigenvaluesOf, alive, busy,
   send, update, optionsOf, errorBox,
 } from "./shared.js";
 import { typedEntry, slider, menu } from "./controls.js";
 import { layersOf, widthsOf, budgetList } from "./budgetrows.js";
+import { frontierView, measuresFirst } from "./frontier.js";
 
 const RULE_NAMES = Object.fromEntries(RULES.map(([rule, , name]) => [rule, name]));
 const UNIT_NAMES = Object.fromEntries(UNITS);
@@ -21,8 +22,9 @@ function totalBar(name, caption) {
   const [before, after] = [h("span", { class: "wbw-before" }), h("span", { class: "wbw-after" })];
   const node = h("div", { class: "wbw-total", title: "Now → with this plan, and what that is of the original network. The whole bar is the original, light is now, blue the plan." },
     h("div", { class: "wbw-meter-row" }, h("span", { class: "wbw-caption" }, caption), share), value, h("div", { class: "wbw-total-bar" }, before, after));
-  return { node, paint: (original, now, planned) => {
-    setText(value, `${count(now)} → ${count(planned)}`);
+  return { node, paint: (original, now, planned, text = count, called = caption) => {
+    setText(node.querySelector(".wbw-caption"), called);
+    setText(value, `${text(now, false)} → ${text(planned)}`);
     setText(share, percent(planned / original));
     value.dataset.value = planned;
     before.style.width = `${(100 * now) / original}%`;
@@ -31,7 +33,7 @@ function totalBar(name, caption) {
 }
 
 // The kernel's words as a sentence, whose numbers and units no line breaks apart.
-const sentence = (words) => `${words[0].toUpperCase()}${words.slice(1)}.`.replace(/(\d) (?=ms\b)/g, `$1${THIN}`);
+const sentence = (words) => `${words[0].toUpperCase()}${words.slice(1)}.`.replace(/(\d) (?=(?:ms|MB)\b)/g, `$1${THIN}`);
 
 function plannedWords(state, widths, parameters) {
   const plan = state.get("planned");
@@ -40,9 +42,10 @@ function plannedWords(state, widths, parameters) {
   const left = widths.some((width, i) => width < state.get("budget").widths[i]); // else it is committed
   if (left && plan.unit === "parameters" && plan.parameters !== parameters) return ["Planned with another reconstruction, which adds other biases: press a rule again.", false];
   if (plan.message) return [sentence(plan.message), !plan.doubtful];
-  const cost = plan.unit === "seconds" ? `${(1000 * plan.cost).toPrecision(3)}${THIN}ms measured` : `${count(plan.cost)} ${UNIT_NAMES[plan.unit]}`;
-  return [`By ${RULE_NAMES[plan.rule]}: ${cost}`, true];
+  const cost = plan.unit === "seconds" ? `${(1000 * plan.cost).toPrecision(3)}${THIN}ms measured` : plan.unit === "megabytes" ? inMegabytes(plan.cost) : `${count(plan.cost)} ${UNIT_NAMES[plan.unit]}`;
+  return [`By ${RULE_NAMES[plan.rule]}: ${cost}`, true, plan.rounds];
 }
+const inMegabytes = (value, withUnit = true) => `${value.toPrecision(value < 999.5 ? 3 : 4)}${withUnit ? `${THIN}MB` : ""}`;
 
 function draw(state, el, on) {
   const goal = (values) => update(state, { goal: { ...state.get("goal"), ...values } });
@@ -84,11 +87,17 @@ function draw(state, el, on) {
   const fields = [
     field("target", "target", "50 % or 2x, of the original; or a number such as 1.2 M"), field("unit", "of", "What the target counts", ...UNITS),
     field("minimum", "at least", "Units that every group keeps at least"), field("multiple", "times", "Widths are multiples of this, or whole", ...MULTIPLES.map((times) => [String(times), String(times)]))];
-  const goalNow = () => Object.fromEntries(fields.map(({ key, input }) => [key, input.value.trim()]));
+  const goalNow = () => Object.fromEntries([...fields, { key: "refine", input: refine }].map(({ key, input }) => [key, input.value.trim()]));
+  const refine = h("select", { class: "wbw-select", "data-testid": "goal-refine", "aria-label": "seconds of refining", onchange: () => goal({ refine: refine.value }) },
+    ...REFINED.map((seconds) => h("option", { value: String(seconds) }, String(seconds))));
+  refine.paint = () => (refine.value = String(state.get("goal").refine ?? REFINED[0]));
+  const REFINES = "Rounds that measure whole plans, starting from the least damaged plan of all rules, while the damage falls and these seconds last";
+  const refining = h("label", { class: "wbw-refine", title: REFINES }, h("span", { class: "wbw-caption" }, "refine for"), refine, h("span", { class: "wbw-caption" }, "s"));
   const rules = RULES.map(([rule, text, , hint]) => h("button", { class: "wbw-button", "data-testid": `rule-${rule}`, "data-hint": hint,
     onclick: () => send(state, "plan", { rule, goal: goalNow(), locks: state.get("locks"), widths: named(state) }) }, text));
   fields[0].input.addEventListener("keydown", (event) => event.key === "Enter" && (event.stopPropagation(), rules[2].click()));
   const message = h("p", { class: "wbw-hint", "data-testid": "budget-message", "aria-live": "polite" });
+  const rounds = h("p", { class: "wbw-caption wbw-rounds", "data-testid": "budget-rounds" });
   const totals = [totalBar("parameters", "parameters"), totalBar("macs", "MACs")];
   const selection = menu(state, "selection", "select", "selection, for all groups", SELECTIONS);
   const reconstruction = menu(state, "reconstruction", "reconstruct", "reconstruction, for all groups", RECONSTRUCTIONS);
@@ -99,17 +108,24 @@ function draw(state, el, on) {
     onclick: () => setWidths(widthsOf(state).map((width, i) => (state.get("locks").includes(state.get("budget").names[i]) ? width : state.get("budget").widths[i]))) }, "Keep all");
   const commit = h("button", { class: "wbw-button wbw-primary", "data-testid": "commit-all", "data-hint": "Prune every group to its width, front to back; one step of undo (Enter)",
     onclick: () => send(state, "commit_plan", { widths: named(state), options: optionsOf(state), revision: state.get("revision") }) }, "Commit all");
+  const tryAll = h("button", { class: "wbw-button", "data-testid": "try-all", "data-hint": "Score, and how far the outputs are from the original's, with these widths; nothing is kept",
+    onclick: () => send(state, "try_plan", { widths: named(state), options: optionsOf(state), revision: state.get("revision") }) }, "Try");
   const empty = h("p", { class: "wbw-empty", "data-testid": "budget-empty" });
+  const frontier = frontierView(state, on, (wanted, fewer) => {
+    const names = state.get("budget").names;
+    const before = widthsOf(state);
+    setWidths(names.map((name, i) => wanted[name] ?? before[i]), fewer ? { goal: { ...state.get("goal"), target: `${(Math.floor(100 * fewer) / 100).toFixed(2)}x` } } : {});
+  });
   const rail = h("div", { class: "wbw-rail" },
     h("h3", { class: "wbw-heading" }, "Plan for all groups"),
     h("div", { class: "wbw-controls" },
-      h("div", {}, h("div", { class: "wbw-row" }, h("span", { class: "wbw-symbol" }, "λ"), h("span", { class: "wbw-caption" }, "one for all, relative to Tr Σ"), lamText), lamSlider),
+      h("div", { class: "wbw-row wbw-middle wbw-one-lam", title: "One λ for all groups, relative to Tr Σ" }, h("span", { class: "wbw-symbol" }, "λ"), h("span", { class: "wbw-caption" }, "for all"), lamSlider, lamText),
       h("div", { class: "wbw-goal" }, ...fields.map((one) => one.node)),
-      h("div", { class: "wbw-rules" }, ...rules), message),
+      h("div", { class: "wbw-rules" }, ...rules, refining), h("div", { class: "wbw-said" }, message, rounds)),
     h("div", { class: "wbw-totals" }, ...totals.map((one) => one.node)),
     h("div", { class: "wbw-controls" }, selection.label, reconstruction.label, h("label", { class: "wbw-check" }, reestimate, "re-estimate norms")),
-    h("div", { class: "wbw-deeds" }, errorBox(state, on, "budget"), h("div", { class: "wbw-buttons" }, all, commit)));
-  const body = h("div", { class: "wbw-budget-body" }, rows.list);
+    h("div", { class: "wbw-deeds" }, errorBox(state, on, "budget"), h("div", { class: "wbw-buttons wbw-threefold" }, all, tryAll, commit)));
+  const body = h("div", { class: "wbw-budget-body" }, rows.list, frontier.node);
   setAttributes(el, { role: "tabpanel", "aria-label": "Budget" });
   el.append(empty, body, rail);
 
@@ -122,14 +138,21 @@ function draw(state, el, on) {
     const lam = state.get("budget_lam");
     lamSlider.paint(Math.log10(LAM_MIN), Math.log10(LAM_MAX), Math.log10(lam), scientific(lam));
     setText(lamText, scientific(lam));
-    totals[0].paint(budget.original[0], budget.parameters, total.parameters);
+    const memory = state.get("memory");
+    if (state.get("goal").unit === "mb" && memory.revision === state.get("revision")) {
+      const biased = state.get("reconstruction") === BIASED;
+      totals[0].paint(memory.original, memory.now, memoryAt(memory, budget.widths, widths, biased), inMegabytes, "MB");
+    } else totals[0].paint(budget.original[0], budget.parameters, total.parameters);
     totals[1].paint(budget.original[1], budget.macs, total.macs);
-    const [words, met] = plannedWords(state, widths, total.parameters);
+    frontier.paint(widths, total);
+    const [words, met, won = ""] = plannedWords(state, widths, total.parameters);
     setText(message, words);
-    message.classList.toggle("wbw-unmet", !met);
+    setText(rounds, won);
+    rounds.title = refining.title = won ? `${REFINES}. ${won}` : REFINES;
+    rounds.hidden = !won;
   };
   on("goal", () => {
-    for (const { input } of fields) input.paint();
+    for (const input of [...fields.map((one) => one.input), refine]) input.paint();
   });
   on("learns", () => selection.node.off(NEEDS_LABELS, state.get("learns").targets ? "" : "needs labels"));
   on("selection reconstruction reestimate norms", () => {
@@ -145,13 +168,15 @@ function draw(state, el, on) {
       : "Nothing is measured yet: press Measure on the tab Layer, or load a model.");
   };
   rows.built = () => (show(), paint());
-  on("widths budget_lam locks losses losses_of revision planned tab reconstruction", paint);
+  on("widths budget_lam locks losses losses_of revision planned tab theta selection reconstruction goal frontier memory outputs tried_plan", paint);
   on("progress", show);
-  on("progress kernel widths budget revision norms", () => {
+  on("progress kernel widths budget revision norms unmeasured frontier", () => {
     const waiting = !alive(state) ? "This needs a running kernel" : busy(state) ? "Something is running: see above" : "";
+    const first = measuresFirst(state.get("unmeasured"));
+    RULES.forEach(([, , , hint], i) => (rules[i].dataset.hint = first && i === RULES.length - 1 ? `${hint}; ${first}` : hint));
     rules.forEach((button) => setOff(button, waiting, waiting));
     const nothing = widthsOf(state).every((width, i) => width === state.get("budget").widths[i]) ? "All units are kept: move a width, or press a rule" : "";
-    setOff(commit, waiting || nothing, waiting || nothing);
+    for (const button of [commit, tryAll]) setOff(button, waiting || nothing, waiting || nothing);
     setOff(all, nothing, nothing);
     reestimate.disabled = !state.get("norms");
     reestimate.parentNode.title = state.get("norms") ? "Measure the running statistics of batch norms anew, once all groups are pruned" : "This network has no batch norm that keeps running statistics";

@@ -5,11 +5,12 @@ import {
 } from "./constants.js";
 import { costAt } from "./cost.js";
 import {
-  clamp, h, setText, setAttributes, setOff, setName, count, percent, trimmed, panel, alive, busy, send, update,
+  clamp, h, setText, setAttributes, setOff, count, percent, trimmed, panel, alive, busy, send, update,
   optionsOf, errorBox,
 } from "./shared.js";
 import { slider } from "./controls.js";
 import { checkBox } from "./cards.js";
+import { HEATS, hasKind, heatMap } from "./heatmap.js";
 import { WAY_NAMES, tableOf, comparePlot } from "./compareplot.js";
 
 const COMPARED = SELECTIONS.filter(([name]) => name !== NOT_COMPARED);
@@ -31,24 +32,6 @@ function wayBoxes(state, on, key, options, caption) {
   return { boxes, node: h("fieldset", { class: "wbw-ways" }, h("legend", { class: "wbw-caption" }, caption), ...boxes.map((box) => box.node)) };
 }
 
-// Rows are groups, columns shares of the width kept; the stronger the blue the better.
-function heatMap(answer, kind) {
-  const values = answer[kind];
-  const flat = values.flat().filter((value) => value !== null);
-  const [low, high] = [Math.min(...flat), Math.max(...flat, ...(kind === "scores" ? [answer.unpruned ?? 0] : []))];
-  const cell = (value) => {
-    const share = value === null ? 0 : (kind === "scores" ? value - low : high - value) / Math.max(high - low, 1e-12);
-    const text = value === null ? "–" : kind === "scores" ? value.toFixed(3) : percent(value);
-    return h("span", { class: `wbw-heat${share > 0.55 ? " wbw-heat-strong" : ""}`, style: `--wbw-heat: ${Math.round(100 * share)}%`, "data-testid": "heat" }, text);
-  };
-  const head = h("li", { class: "wbw-heat-row wbw-steps-head" }, h("span", {}, "kept, alone"), ...answer.shares.map((one) => h("span", { class: "wbw-cell" }, trimmed(percent(one)))));
-  return [head, ...answer.groups.map((name, i) => {
-    const title = h("span", { class: "wbw-name" });
-    setName(title, name);
-    return h("li", { class: "wbw-heat-row" }, title, ...values[i].map(cell));
-  })];
-}
-
 function draw(state, el, on) {
   const at = h("p", { class: "wbw-hint", "data-testid": "compare-at" });
   const way = (values) => update(state, { ways: { ...state.get("ways"), ...values } });
@@ -66,13 +49,13 @@ function draw(state, el, on) {
   const chosenWays = () => ({ ...state.get("ways"), selections: state.get("ways").selections.filter((name) => name !== NEEDS_LABELS || state.get("learns").targets) });
   const go = h("button", { class: "wbw-button wbw-primary", "data-testid": "compare", "data-hint": "Score every selection with every reconstruction; nothing is committed", onclick: () => send(state, "compare", { ways: chosenWays(), widths: present() }) }, "Compare");
   const save = h("button", { class: "wbw-button wbw-small", "data-testid": "compare-save", "data-hint": "comparison.csv, .png and .svg, beside the notebook", onclick: () => send(state, "save_comparison") }, "Save CSV, PNG, SVG");
-  const sweep = h("button", { class: "wbw-button wbw-small", "data-testid": "sweep", "data-hint": `Each group alone at ${SHARES.map((share) => trimmed(percent(share))).join(", ")} of its width, selected and reconstructed as on the tab Layer`,
+  const sweep = h("button", { class: "wbw-button wbw-small", "data-testid": "sweep", "data-hint": `Each group alone at ${SHARES.map((share) => trimmed(percent(share))).join(", ")} of its width, selected and reconstructed as on the tab Layer. Least damage on the tab Budget plans with the same numbers`,
     onclick: () => send(state, "sweep_groups", { options: optionsOf(state) }) }, "Sweep");
   const table = h("ol", { class: "wbw-compare-table wbw-scroll" });
   const holder = h("div", { class: "wbw-plot" });
   const [none, noSweep] = [h("p", { class: "wbw-empty" }), h("p", { class: "wbw-empty" }, "How much each group bears alone: Sweep prunes one group at a time, and keeps nothing.")];
   const heat = h("ol", { class: "wbw-heat-list wbw-scroll" });
-  const shown = h("select", { class: "wbw-select wbw-heat-kind", "data-testid": "heat-kind", "aria-label": "what the heat map shows", onchange: () => paintHeat() }, h("option", { value: "scores" }, "score"), h("option", { value: "losses" }, "output loss"));
+  const shown = h("select", { class: "wbw-select wbw-heat-kind", "data-testid": "heat-kind", "aria-label": "what the heat map shows", onchange: () => paintHeat() }, ...Object.entries(HEATS).map(([kind, { text }]) => h("option", { value: kind }, text)));
   const [stale, staleSweep] = [h("span", { class: "wbw-chip" }, "before the last change"), h("span", { class: "wbw-chip" }, "before the last change")];
   setAttributes(el, { role: "tabpanel", "aria-label": "Compare" });
   el.append(
@@ -86,9 +69,8 @@ function draw(state, el, on) {
   const { redraw, lit } = comparePlot(state, on, holder);
   const paintHeat = () => {
     const answer = state.get("sweep");
-    const scored = answer.scores?.some((row) => row.some((value) => value !== null));
-    if (!scored) shown.value = "losses";
-    shown.disabled = !scored;
+    for (const option of shown.options) option.hidden = option.disabled = !hasKind(answer, option.value);
+    if (shown.selectedOptions[0]?.disabled) shown.value = Object.keys(HEATS).find((kind) => hasKind(answer, kind)) ?? "losses";
     heat.replaceChildren(...(answer.groups ? heatMap(answer, shown.value) : []));
   };
   on("comparison tab", () => {
@@ -102,7 +84,7 @@ function draw(state, el, on) {
   on("sweep", () => {
     noSweep.hidden = Boolean(state.get("sweep").groups);
     heat.hidden = shown.hidden = !noSweep.hidden;
-    if (state.get("sweep").groups) shown.value = "scores";
+    if (state.get("sweep").groups) shown.value = Object.keys(HEATS)[0];
     paintHeat();
   });
   on("ways norms learns", () => {

@@ -1,4 +1,4 @@
-// Parameters and MACs at any widths, from the terms that the kernel sends once a revision: the arithmetic of
+// Parameters, MACs and megabytes at any widths, from the terms that the kernel sends once a revision: the arithmetic of
 // workbench.network.cost_model, to the last unit.
 
 import { traceOf, suggestedWidth } from "./math.js";
@@ -35,6 +35,19 @@ export function costAt(budget, widths, biased = false) {
     }
   }
   return { parameters, macs, shares };
+}
+
+// Megabytes at `widths`, of a network that has `present` ones, from the terms of Total.of_term.
+export function memoryAt(memory, present, widths, biased = false) {
+  let megabytes = memory.now;
+  for (const [rows, columns, product, each, bias, lostRows, lostColumns] of memory.terms) {
+    let [leftRows, leftColumns] = [rows, columns];
+    for (const [group, size] of lostRows) leftRows -= (present[group] - widths[group]) * size;
+    for (const [group, size] of lostColumns) leftColumns -= (present[group] - widths[group]) * size;
+    const row = each + (biased && leftColumns < columns ? bias : 0);
+    megabytes += product * (leftRows * leftColumns - rows * columns) + row * leftRows - each * rows;
+  }
+  return megabytes;
 }
 
 // The width that a group of m units gets where `wanted` are asked for: so many or the next above that is a

@@ -1,0 +1,45 @@
+// The sensitivity map: rows are groups, columns shares of the width kept; the stronger the colour, the more harm.
+
+import { THIN, h, setName, percent, trimmed } from "./shared.js";
+
+const MOST = 9.995; // of a change, above which a cell has no room for it
+const share2 = (value) => (value > MOST ? ">999%" : value < 0.0005 ? "<.1%" : `${(100 * value).toFixed(value < 0.0995 ? 1 : 0)}${THIN}%`);
+const nats = (value) => (value < 0.0005 ? "<.001" : value.toFixed(value < 0.9995 ? 3 : value < 99.5 ? 1 : 0));
+
+// By kind: what it is called, its text in a cell, and how much harm a value is, of the most (`worst`) and the least.
+export const HEATS = {
+  scores: { text: "score", cell: (value) => value.toFixed(3), harm: (value, answer, { low, high }) => (high - value) / (high - low) },
+  changes: { text: "change of outputs", cell: share2, harm: (value, answer, { high }) => Math.min(value, 1) / Math.min(high, 1) },
+  divergences: { text: "divergence, nats", cell: nats, harm: (value, answer, { high }) => value / high },
+  losses: { text: "output loss", cell: share2, harm: (value, answer, { high }) => value / high },
+};
+export const hasKind = (answer, kind) => Boolean(answer[kind]?.some((row) => row.some((value) => value !== null)));
+
+function rangeOf(answer, kind) {
+  const flat = answer[kind].flat().filter((value) => value !== null);
+  const start = kind === "scores" && answer.unpruned !== null ? [answer.unpruned] : [];
+  return { low: Math.min(...flat), high: Math.max(...flat, ...start) };
+}
+
+// Between the shares where dark words and where light ones can be read there is a step in the colour.
+const mixed = (harm) => Math.round(100 * (harm < 0.6 ? harm : 0.72 + 0.7 * (harm - 0.6)));
+
+export function heatMap(answer, kind) {
+  const { cell, harm } = HEATS[kind];
+  const range = rangeOf(answer, kind);
+  const paint = (value) => {
+    if (value === null) return h("span", { class: "wbw-heat", "data-testid": "heat" }, "–");
+    const part = range.high > range.low ? Math.min(Math.max(harm(value, answer, range), 0), 1) : 0;
+    return h("span", { class: `wbw-heat${part < 0.6 ? "" : " wbw-heat-strong"}`, style: `--wbw-heat: ${mixed(part)}%`, "data-testid": "heat", "data-harm": part.toFixed(3), title: kind === "changes" || kind === "losses" ? percent(value) : String(value) }, cell(value));
+  };
+  const columns = `--wbw-heat-columns: ${answer.shares.length}`;
+  const head = h("li", { class: "wbw-heat-row wbw-steps-head", style: columns }, h("span", {}, "kept, alone"),
+    ...answer.shares.map((one) => h("span", { class: "wbw-cell", title: trimmed(percent(one)) }, `${Math.round(100 * one)}${THIN}%`)));
+  const [least, most] = kind === "scores" ? [range.high, range.low] : [range.low, range.high];
+  const legend = h("li", { class: "wbw-heat-legend", "data-testid": "heat-legend" }, h("span", {}, `harmless: ${cell(least)}`), h("span", { class: "wbw-heat-scale" }), h("span", {}, `${cell(most)}: harmful`));
+  return [head, ...answer.groups.map((name, i) => {
+    const title = h("span", { class: "wbw-name" });
+    setName(title, name);
+    return h("li", { class: "wbw-heat-row", style: columns }, title, ...answer[kind][i].map(paint));
+  }), legend];
+}
