@@ -9,7 +9,7 @@ import pytest
 import torch
 from notebook_page import watch
 
-from workbench.network.cost_model import CostModel, Term
+from workbench.network.cost_model import CostModel, Term, Total
 from workbench.pruning.budget import GroupBudget, Limits, widths_at
 from workbench.spectral.bounds import (
     generalisation_bias,
@@ -18,6 +18,7 @@ from workbench.spectral.bounds import (
     suggested_width,
 )
 from workbench.spectral.spectrum import Spectrum
+from workbench.widgets.frontier import memory_values
 from workbench.widgets.modules import CONSTANTS, FRONT, source
 
 ADDRESS = "http://127.0.0.1/front/"
@@ -69,7 +70,7 @@ def test_math_and_cost_export_plain_functions(modules):
             "guaranteedWidth",
             "biasAndVariance",
         },
-        "cost.js": {"portion", "costAt", "allowedWidth", "widthsAt"},
+        "cost.js": {"portion", "costAt", "memoryAt", "allowedWidth", "widthsAt"},
     }
     for file, names in expected.items():
         assert set(modules.evaluate("async (f) => Object.keys(await import(f))", ADDRESS + file)) == names
@@ -256,6 +257,34 @@ def test_costs_of_random_widths_agree_to_the_last_unit(modules):
         named = dict(zip(model.groups, widths, strict=True))
         assert (found["parameters"], found["macs"]) == model.total(named, biased)
         assert all(share["macs"] >= 0 for share in found["shares"])
+
+
+def test_megabytes_of_random_widths_agree(modules):
+    rng, sent, expected = random.Random(11), [], []
+    for _ in range(100):
+        model, biased = random_model(rng), rng.random() < 0.5
+        widths = [rng.randint(1, m) for m in model.widths]
+        size = rng.choice([1, 2, 4]) / 1e6
+        memory = Total(model, 3e9 * size, lambda t, size=size: (size, 5 * size), biased, lambda t, s=size: s)
+        sent.append(
+            {
+                "memory": memory_values(memory, 1.0),
+                "present": model.widths,
+                "widths": widths,
+                "biased": biased,
+            }
+        )
+        expected.append(memory.total(widths))
+    body = "return m.memoryAt(one.memory, one.present, one.widths, one.biased);"
+    assert run(modules, "cost.js", body, sent) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_predicted_change_is_one_less_the_decay_of_all_groups(modules):
+    line = {"names": ["a", "b"], "widths": [2, 1], "now": 0.25}
+    sent = [{"line": line, "curves": [9, 0.5, 0, 7, 0], "at": at} for at in ({"a": 1}, {"a": 1, "b": 0}, {})]
+    body = "return m.predictedChange(one.line, one.curves, (name) => one.at[name]);"
+    expected = [1 - math.exp(-0.75), 1 - math.exp(-7.75), 1 - math.exp(-0.25)]
+    assert run(modules, "frontier.js", body, sent) == pytest.approx(expected)
 
 
 def test_a_portion_is_whole_where_no_double_holds_the_product(modules):

@@ -87,7 +87,8 @@ def test_dragging_along_the_frontier_moves_all_sliders_to_solved_plans(frontier)
     seen = set(frontier.page.evaluate("() => [...window.along.seen]"))
     assert len(seen & shown) > 12
     at = plans.index(widths(frontier))
-    assert int(frontier.find("total-macs").get_attribute("data-value")) == pytest.approx(line["whole"] / line["fewer"][at])
+    macs = int(frontier.find("total-macs").get_attribute("data-value"))
+    assert macs == pytest.approx(line["whole"] / line["fewer"][at])
     expect(frontier.find("frontier-words")).to_contain_text(f"predicted {100 * line['changes'][at]:.1f}")
     expect(frontier.find("goal-target")).to_have_value(re.compile(r"^[\d.]+x$"))
 

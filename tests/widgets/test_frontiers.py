@@ -1,4 +1,4 @@
-"""The face without a browser: the frontier, the rule of measured damage, megabytes, and what a sweep shares."""
+"""The face without a browser: the frontier, the rule of measured damage, megabytes, a shared sweep."""
 
 from __future__ import annotations
 
@@ -117,6 +117,8 @@ def test_after_a_commit_the_line_stays_and_the_change_is_measured(looked, sessio
     )  # fmt: skip
     idle(message(looked, "undo"))
     assert looked.frontier["revision"] == looked.revision
+    idle(message(looked, "measure"))
+    assert looked.unmeasured["missing"] > 0
 
 
 def test_a_line_of_a_smaller_network_is_not_shown_of_a_larger_one(state, session):

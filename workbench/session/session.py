@@ -382,7 +382,10 @@ class Session:
             state, start = self._state, perf_counter()
             found = measure_moments(state.running().model, state.groups, self.calibration, progress, cancel)
             score = self._score(state.model, progress, cancel)
-            measured = replace(state, statistics=Statistics(found), stale={}, problems={}, measured=True)
+            measured = replace(
+                state, statistics=Statistics(found), stale={}, problems={}, damages={}, measured=True
+            )
+            self._output_changes.clear()
             seconds = perf_counter() - start
             self._history.amend(measured, replace(self.history[0], score=score, seconds=seconds))
         self._tell("measured")
@@ -891,7 +894,7 @@ class Session:
         reconstruction: str = "channel",
         lam: float | None = BUDGET_LAM,
     ) -> tuple[int, float | None]:
-        """How many networks `damage` has still to measure, and its seconds by those that it has; None by none."""
+        """How many networks `damage` has still to measure, and its seconds by those so far, or None."""
         way = Way(theta, selection, reconstruction, lam, EXAMPLES)
         return forecast(self._state, wanted_widths(self._state, shares, {}), way)
 
@@ -927,7 +930,8 @@ class Session:
         damage = damage_of(state, Way(theta, selection, reconstruction, lam, EXAMPLES))
         memory = self.memory_cost(biased) if unit == "megabytes" else None
         limits = Limits(dict(locks or {}), minimum, multiple)
-        return frontier_of(state, damage, unit, self.original_cost(unit), limits, rules, biased, memory, check)
+        whole = self.original_cost(unit)
+        return frontier_of(state, damage, unit, whole, limits, rules, biased, memory, check)
 
     def memory_cost(self, biased: bool = False) -> Total:
         """Megabytes of the present network at any widths; `biased`: readers of fewer units get a bias."""
@@ -972,7 +976,7 @@ class Session:
         progress: Progress | None = None,
         cancel: Cancel | None = None,
     ) -> tuple[float | None, Distance]:
-        """Score of the network that `commit_plan` would leave, and how far its outputs are from the original's.
+        """Score of the network that `commit_plan` would leave, and the change of its outputs.
 
         Nothing is committed. Raises ValueError for bad input, NotMeasuredError, Cancelled.
         """
@@ -983,9 +987,7 @@ class Session:
             state = change.state
         return self._score(state.model, progress, cancel), self._output_change(state, progress, cancel)
 
-    def _output_change(
-        self, state: State, progress: Progress | None, cancel: Cancel | None
-    ) -> Distance:
+    def _output_change(self, state: State, progress: Progress | None, cancel: Cancel | None) -> Distance:
         found = self._output_changes.get(state.model)
         if found is None:
             reference = self._reference(EXAMPLES, progress, cancel)

@@ -82,7 +82,7 @@ class Budgets(t.HasTraits):
         locks: Iterable[str] | None = None,
         widths: Mapping[str, int] | None = None,
     ) -> None:
-        """Widths by `rule` ("equal", "shared", "least", "damage") for `goal`, by default what the tab has now.
+        """Widths by `rule` (constants.RULE_WORDS) for `goal`, by default what the tab has now.
 
         `goal`: "target", a text such as "50 %" or "2x" (of the original), "1.2 M", milliseconds or megabytes;
         "unit", one of "parameters", "macs", "ms", "mb"; "minimum" and "multiple" of every width; "refine",

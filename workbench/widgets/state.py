@@ -62,7 +62,16 @@ def shown(session: Session) -> dict[str, Any]:
 
 
 class WorkbenchState(
-    Commands, Branches, Budgets, Frontiers, Comparisons, Tunings, Theories, Recovery, Hearing, anywidget.AnyWidget
+    Commands,
+    Branches,
+    Budgets,
+    Frontiers,
+    Comparisons,
+    Tunings,
+    Theories,
+    Recovery,
+    Hearing,
+    anywidget.AnyWidget,
 ):
     """What the page shows, and the commands that it sends.
 
