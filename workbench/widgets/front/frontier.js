@@ -159,7 +159,7 @@ export function frontierView(state, on, set) {
     setText(words, `${fewer ? `${times(fewer)}: ` : ""}predicted ${part(change)}${found === null ? "" : `, measured ${part(found)}`}${told}`);
     node.classList.toggle("wbw-behind-line", !isFor(state, line, widths));
     if (!at || fewer === null) return;
-    const [x, y] = [at.x(Math.max(fewer, 1)), at.y(change)];
+    const [x, y] = [clamp(at.x(fewer), at.box.left, at.box.right), at.y(change)]; // beyond the plot: at its edge
     thumb.setAttribute("transform", `translate(${x.toFixed(1)} 0)`);
     thumb.lastChild.setAttribute("cy", y.toFixed(1));
     setAttributes(thumb, { "aria-label": `times fewer ${COUNTED[unit]}, along the least damage`, "aria-valuemin": line.fewer[0].toFixed(2), "aria-valuemax": line.fewer.at(-1).toFixed(2),

@@ -2,8 +2,8 @@
 
 import { THIN, h, setName, percent, trimmed } from "./shared.js";
 
-const MOST = 9.995; // of a change, above which a cell has no room for it
-const share2 = (value) => (value > MOST ? ">999%" : value < 0.0005 ? "<.1%" : `${(100 * value).toFixed(value < 0.0995 ? 1 : 0)}${THIN}%`);
+const TOO_WIDE = 9.995; // of a change, above which a cell has no room for it
+const share2 = (value) => (value > TOO_WIDE ? ">999%" : value < 0.0005 ? "<.1%" : `${(100 * value).toFixed(value < 0.0995 ? 1 : 0)}${THIN}%`);
 const nats = (value) => (value < 0.0005 ? "<.001" : value.toFixed(value < 0.9995 ? 3 : value < 99.5 ? 1 : 0));
 
 // By kind: what it is called, its text in a cell, and how much harm a value is, of the most (`worst`) and the least.
