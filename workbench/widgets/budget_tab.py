@@ -257,7 +257,7 @@ def rounds_words(plan: BudgetPlan) -> str:
     starts = [one for one in plan.rounds if one.what in RULE_WORDS]
     if not starts:
         return ""
-    best = min(starts, key=lambda one: one.measured)
+    best = [one for one in starts if one.kept][-1]
     words = [f"started from {RULE_WORDS[best.what][0].lower()}, damage {best.measured:.3g}"]
     words += [
         f"{one.what}: {one.measured:.3g}" + ("" if one.kept else ", not taken")

@@ -10,6 +10,7 @@ import numpy as np
 import traitlets as t
 
 from workbench.data.progress import Cancelled
+from workbench.measure.outputs import Distance
 from workbench.network.cost_model import Total
 from workbench.pruning.budget import RULES, BudgetPlan
 from workbench.pruning.frontier import Frontier
@@ -89,7 +90,7 @@ class Frontiers(t.HasTraits):
             need_gradients(session, [ways["selection"]], progress, cancel)
             score, found = session.try_plan(wanted, **ways, progress=progress, cancel=cancel)
             answer = {
-                "revision": self.revision, "widths": wanted, "score": score, "change": float(found.change[0]),
+                "revision": self.revision, "widths": wanted, "score": score, "change": _told(found),
                 "ways": {name: ways[name] for name in OPTIONS},
             }  # fmt: skip
             self._deliver(lambda: self._set({"tried_plan": answer}))
@@ -181,7 +182,7 @@ class Frontiers(t.HasTraits):
             show({"frontier": values | {"others": [_point(one, others) for one in others.others]}})
         if self.position and (self.frontier or not missing) and self.outputs.get("revision") != revision:
             found = session.output_change()
-            show({"outputs": {"revision": revision, "change": float(found.change[0])}})
+            show({"outputs": {"revision": revision, "change": _told(found)}})
 
     def _still_fits(self, session: Session) -> bool:
         """Whether the line that is shown is of a network that the present one was cut out of."""
@@ -190,6 +191,12 @@ class Frontiers(t.HasTraits):
         return present.keys() == set(names) and all(
             present[name] <= width for name, width in zip(names, widths, strict=True)
         )
+
+
+def _told(found: Distance) -> float | None:
+    """The change as JSON has it: None of outputs that are no numbers any more."""
+    change = float(found.change[0])
+    return change if np.isfinite(change) else None
 
 
 def _unit(goal: Mapping[str, Any]) -> str:

@@ -148,7 +148,7 @@ export function frontierView(state, on, set) {
     const { widths, total } = latest;
     const told = sayTried(widths);
     const tried = triedNow(state, widths);
-    if (!filled()) return setText(words, tried ? `tried: measured ${part(tried.change)}${told}` : "");
+    if (!filled()) return setText(words, tried ? `tried: measured ${tried.change === null ? "no numbers" : part(tried.change)}${told}` : "");
     const line = state.get("frontier");
     const { names, original } = state.get("budget");
     const { unit } = line.settings;
