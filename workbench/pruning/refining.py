@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from numbers import Real
 from threading import Event
 from time import perf_counter
 
@@ -45,6 +46,17 @@ LEAST_STEP = 0.03
 ERRORS = 2.0  # standard errors
 EXAMPLES = 2048  # on which plans are measured
 FARTHEST = 1e9  # nats, or of the outputs
+
+
+def check_refine(seconds: float, rule: str, unit: str) -> None:
+    """Raises ValueError where there is nothing that could be refined in so many `seconds`."""
+    if isinstance(seconds, bool) or not isinstance(seconds, Real) or not seconds >= 0:
+        raise ValueError(f"refine= is a number of seconds, 0 for none; got {seconds!r}")
+    if seconds and (rule != "damage" or unit == "seconds"):
+        raise ValueError(
+            "refine= measures plans of the rule 'damage' for parameters, macs or megabytes; got "
+            f"{rule!r} in {unit}: leave refine out"
+        )
 
 
 def refined_plan(
@@ -86,16 +98,9 @@ def refined_plan(
     plans = {plan.rule: dict(plan.widths)}
     for rule in ("least", "equal", "shared"):
         other = plan_for(
-            state,
-            state.model,
-            rule,
-            plan.target,
-            plan.unit,
-            limits,
-            ground.example_input,
-            way.options,
+            state, state.model, rule, plan.target, plan.unit, limits, ground.example_input, way.options,
             way.lam,
-        )
+        )  # fmt: skip
         plans[rule] = other.widths
     refining = Refining(ground, state, way, reference, seconds, progress, cancel)
     allowed = [allowed_widths(group, limits) for group in groups]

@@ -67,7 +67,7 @@ from workbench.pruning.planning import (
 )
 from workbench.pruning.problem import BUDGET_LAM, NotMeasuredError, mean_spectrum
 from workbench.pruning.refining import EXAMPLES as PLAN_EXAMPLES
-from workbench.pruning.refining import refined_plan
+from workbench.pruning.refining import check_refine, refined_plan
 from workbench.pruning.state import Change, StaleMomentsError, State, Statistics
 from workbench.pruning.theory import (
     DRAWS,
@@ -722,11 +722,7 @@ class Session:
         options = Options(theta, selection, reconstruction)  # raises ValueError for one that there is not
         self.remeasure(progress, cancel)
         limits = Limits(dict(locks or {}), minimum, multiple)
-        if refine and (rule != "damage" or unit == "seconds"):
-            raise ValueError(
-                "refine= measures plans of the rule 'damage' for parameters, macs or megabytes; got "
-                f"{rule!r} in {unit}: leave refine out"
-            )
+        check_refine(refine, rule, unit)
         damage = None
         if rule == "damage":
             damage = self.damage(
@@ -742,11 +738,8 @@ class Session:
             return plan
         self._history.settle()
         way = Way(theta, selection, reconstruction, lam, EXAMPLES)
-        return refined_plan(
-            self._ground, state, plan, damage, limits, way,
-            self._reference(PLAN_EXAMPLES, progress, cancel),
-            refine, progress, cancel,
-        )  # fmt: skip
+        outputs = self._reference(PLAN_EXAMPLES, progress, cancel)
+        return refined_plan(self._ground, state, plan, damage, limits, way, outputs, refine, progress, cancel)
 
     @surviving("committing a plan", SIMPLER)
     def commit_plan(
