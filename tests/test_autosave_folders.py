@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from labelled import session_of
@@ -50,6 +51,31 @@ def test_a_few_short_runs_never_cost_a_long_one(tmp_path):
     mine = kept(first(), tmp_path)
     there = set(mine.folder.parent.iterdir())
     assert there == {long, *short[-3:], mine.folder}
+
+
+def tried(shares, seconds=2.0):
+    """A session without a step in which each trial of a group alone took so long."""
+    session = session_of()
+    session.damage(shares)
+    for measured in session._state.damages.values():
+        for trials in measured.trials.values():
+            trials.update({width: replace(one, seconds=seconds) for width, one in trials.items()})
+    return session
+
+
+def test_damage_that_took_long_is_work(tmp_path):
+    quick = over(tmp_path, tried((0.5,), 0.1), 1)
+    assert not runs(tmp_path)
+    long = over(tmp_path, tried((0.25, 0.5, 0.75)), 2)
+    assert not quick.exists()
+    assert "measured in 18 seconds, no step yet" in str(run_in(long))
+    over(tmp_path, tried((0.5,)), 3)
+    assert long.is_dir()  # which has trials that the newer one lacks
+    more = over(tmp_path, tried((0.25, 0.5, 0.75, 0.9)), 4)
+    assert runs(tmp_path)[0].folder == more
+    kept(first(), tmp_path)
+    assert more.is_dir()
+    assert not long.exists()
 
 
 def test_a_run_that_somebody_went_on_with_is_not_replaced(tmp_path):

@@ -85,3 +85,31 @@ def test_a_target_too_small_is_said_in_megabytes():
     plan = session_of().plan(1e-6, "megabytes")
     assert not plan.met
     assert "MB cannot be met: the nearest is" in plan.message
+
+
+class Buffers(nn.Module):
+    """Buffers with entries a unit: beside layers, and in a module of their own."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(3, 8), nn.Linear(8, 6), nn.Linear(6, 2)
+        self.register_buffer("scale", torch.rand(8) + 0.5)
+        self.own = nn.Module()
+        self.own.register_buffer("gain", torch.rand(1, 6))
+
+    def forward(self, x):
+        x = torch.relu(self.first(x)) * self.scale
+        return self.last(torch.relu(self.second(x)) * self.own.gain)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_buffers_lose_their_entries(dtype):
+    torch.manual_seed(0)
+    model = Buffers()
+    model.scale = model.scale.to(dtype)
+    session = wb.Session(model, torch.randn(64, 3))
+    session.measure()
+    assert [g.why_not for g in session.groups[:2]] == ["", ""]
+    plan = session.plan(of_files(model) / 1e6 * 0.7, "megabytes", "equal")
+    session.commit_plan(plan)
+    assert plan.cost * 1e6 == pytest.approx(of_files(session.model), abs=1)

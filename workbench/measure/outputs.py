@@ -7,6 +7,9 @@ Two measures, each over the same examples (positions that a mask hides do not co
 
 Outputs that are classes count up to a constant a prediction, which their probabilities do not tell: the mean
 over the classes is taken off both. A change of 1 is that of a network that always gives f̄.
+
+What the original shuts out of a prediction, −∞ or a class that far below the largest that it is never given
+(a mask), counts in neither network. Of several outputs the one that is scored counts, `main_output`.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from workbench.measure.reading import Reading
 from workbench.network.running import Inputs, batch_length, device_of, evaluating, main_output, moved
 
 KEPT = 256 << 20  # bytes of the original's outputs that are kept; of those beyond, it runs again each time
+SHUT = 1e4  # below the largest logit, where a class is shut out
 MAPS = 4  # axes of outputs that are maps, whose features stand second
 
 
@@ -60,7 +64,7 @@ class Reference:
         `reading`: of the session's targets; what it says of classes is taken from it, not a label.
 
         Raises:
-            ValueError: no example, or a batch that does not go through the network.
+            ValueError: no example, a batch that does not go through the network, or outputs that are NaN.
             Cancelled: `cancel` was set.
         """
         self.original, self.reading = original, reading
@@ -70,22 +74,40 @@ class Reference:
         self.examples = sum(batch_length(inputs) for inputs in self._batches)
         if not self.examples:
             raise ValueError("the calibration data is empty: give at least one batch with one example")
+        self._alone = False  # each number is a prediction
+        if not self._look(progress, cancel):
+            self._alone = True
+            self._look(progress, cancel)
+
+    def _look(self, progress: Progress | None, cancel: Event | None) -> bool:
+        """Run the original, for its outputs and their spread; False where batches have other features."""
         self._outputs: list[Tensor | None] = []
-        kept, count = 0, 0
+        kept, count, same = 0, 0, True
         total, size = torch.zeros(0, dtype=torch.float64), 0.0
         for index in range(len(self._batches)):
             _check(cancel)
             if progress is not None:
                 progress(index, len(self._batches), "measuring the original's outputs")
             rows = self._rows_of(self.original, index)
-            wanted = rows.double()
-            total = total + wanted.sum(0) if total.numel() else wanted.sum(0)
+            wanted = self._compared(rows, self._shut(rows))
+            if not bool(wanted.isfinite().all()):
+                raise ValueError(
+                    f"the original network gives NaN or Inf for calibration batch {index}, with which "
+                    "nothing can be compared: remove those examples"
+                )
+            if total.numel() and len(total) != wanted.shape[1]:
+                if not self.are_classes:
+                    return False
+                same = False
+            total = (total + wanted.sum(0) if total.numel() else wanted.sum(0)) if same else total
             size, count = size + float(wanted.square().sum()), count + len(rows)
             kept += rows.nbytes
             self._outputs.append(rows if kept <= KEPT else None)
         # Σ‖f − f̄‖² = Σ‖f‖² − n‖f̄‖²
         self.spread = max(size - float(total.square().sum()) / max(count, 1), 0.0)
-        self.spread = self.spread if self.spread > 1e-12 * size else size  # the same for every example
+        # f̄ = 0 where it is the same for every example, or of another number of classes in each batch
+        self.spread = self.spread if same and self.spread > 1e-12 * size else size
+        return True
 
     def distance(self, model: nn.Module, cancel: Event | None = None) -> Distance:
         """How far `model`, which is run here alone, is from the original. Raises Cancelled."""
@@ -117,13 +139,28 @@ class Reference:
         """Squared change and divergence at each prediction of each batch, (n,); 0 of what are no classes."""
         for index, kept in enumerate(self._outputs):
             _check(cancel)
-            before = (self._rows_of(self.original, index) if kept is None else kept).double()
-            after = self._rows_of(model, index).double()
+            before = self._rows_of(self.original, index) if kept is None else kept
+            shut = self._shut(before)
+            before, after = (self._compared(one, shut) for one in (before, self._rows_of(model, index)))
             nats = torch.zeros(len(before), dtype=torch.float64)
             if self.are_classes:
-                ours, theirs = after.log_softmax(-1), before.log_softmax(-1)
-                nats = (theirs.exp() * (theirs - ours)).sum(-1)
+                ours, theirs = (one.masked_fill(shut, -torch.inf).log_softmax(-1) for one in (after, before))
+                nats = (theirs.exp() * (theirs - ours)).masked_fill(shut, 0.0).sum(-1)
             yield (after - before).square().sum(-1), nats
+
+    def _shut(self, rows: Tensor) -> Tensor:
+        """Which of the original's outputs are shut out, (n, features) bool."""
+        if not self.are_classes:
+            return rows.isneginf()
+        return rows < rows.amax(-1, keepdim=True) - SHUT
+
+    def _compared(self, rows: Tensor, shut: Tensor) -> Tensor:
+        """(n, features) float64, 0 where `shut`; of classes less the mean of those that are open."""
+        rows = rows.double().masked_fill(shut, 0.0)
+        if self.are_classes:
+            mean = rows.sum(-1, keepdim=True) / (~shut).sum(-1, keepdim=True)
+            rows = (rows - mean).masked_fill(shut, 0.0)
+        return rows
 
     @property
     def are_classes(self) -> bool:
@@ -132,7 +169,7 @@ class Reference:
 
     @torch.no_grad()
     def _rows_of(self, model: nn.Module, index: int) -> Tensor:
-        """(predictions, features) of batch `index` on the CPU; of classes logits less their mean."""
+        """(predictions, features) of batch `index` on the CPU; of classes logits."""
         inputs = self._batches[index]
         with evaluating(model):
             outputs = main_output(run_batch(model, moved(inputs, device_of(model)), index))
@@ -140,13 +177,13 @@ class Reference:
         axis = self.reading.class_axis if self.reading is not None else None
         if axis is None or outputs.dim() <= 1:
             axis = 1 if outputs.dim() >= MAPS else -1
-        outputs = outputs.reshape(len(outputs), 1) if outputs.dim() <= 1 else outputs.movedim(axis, -1)
+        if outputs.dim() <= 1:
+            outputs = outputs.reshape(-1, 1)
+        else:
+            outputs = outputs.unsqueeze(-1) if self._alone else outputs.movedim(axis, -1)
         counted = self._positions.of(inputs).counted(outputs, "Linear")
         rows = counted.reshape(-1, outputs.shape[-1])
-        if self.are_classes and self.reading is not None:
-            rows = self.reading.logits(rows)
-            rows = rows - rows.mean(-1, keepdim=True)
-        return rows
+        return self.reading.logits(rows) if self.are_classes and self.reading is not None else rows
 
 
 def _first(data: Iterable, most: int) -> list[Inputs]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from workbench.network.cost_model import CostModel, Term, Total, spread
+from workbench.network.groups import UnitGroup
 from workbench.network.running import Inputs, batch_length, call, evaluating, is_cache
 from workbench.network.tensors import named_tensors
 
@@ -48,6 +49,7 @@ def memory_cost(
     costs: CostModel,
     cache: tuple[float, dict[str, float]] = (0.0, {}),
     biased: bool = False,
+    groups: Sequence[UnitGroup] = (),
 ) -> Total:
     """Megabytes of the network as a function of the widths.
 
@@ -55,13 +57,14 @@ def memory_cost(
         model: the network as it stands, whose cost model `costs` is.
         cache: bytes of what a decoder keeps, in all, and a unit of each group.
         biased: as for `CostModel.total`.
+        groups: those of the network, for the buffers that they hold entries of.
     """
     whole, per_unit = cache
     place = {name: index for index, name in enumerate(costs.groups)}
     extra = [
         (Term(name, costs.widths[place[name]], 1, 0, 0, 0, ((place[name], 1),), ()), each / MEGABYTE, 0.0)
         for name, each in per_unit.items()
-    ]
+    ] + _held_buffers(model, groups, place, {term.name for term in costs.terms})
 
     def each(term: Term) -> tuple[float, float]:
         if not term.parameters and term.name in place:  # what attention works on between its layers
@@ -73,6 +76,31 @@ def memory_cost(
         costs, (weight_bytes(model) + whole) / MEGABYTE, each, biased,
         lambda term: term.new_biases * _sizes(model, term)[0] / MEGABYTE, extra,
     )  # fmt: skip
+
+
+def _held_buffers(
+    model: nn.Module, groups: Sequence[UnitGroup], place: Mapping[str, int], counted: set[str]
+) -> list[tuple[Term, float, float]]:
+    """Terms of the buffers that lose entries with units, beside those of modules that are `counted`."""
+    found: dict[int, tuple[str, Tensor, dict[int, dict[int, int]]]] = {}
+    for group in groups:
+        for part in group.held if group.name in place else ():
+            module = model.get_submodule(part.module)
+            tensor = getattr(module, part.tensor, None)
+            of_rows = part.module in counted and part.dim == 0  # `_sizes` has them
+            if part.tensor not in module._buffers or not isinstance(tensor, Tensor) or of_rows:
+                continue
+            name = f"{part.module}.{part.tensor}".lstrip(".")
+            dims = found.setdefault(id(tensor), (name, tensor, {}))[2]
+            dims.setdefault(part.dim, {})[place[group.name]] = part.indices.shape[1]
+    terms = []
+    for name, tensor, dims in found.values():
+        axes = sorted(dims)[:2]
+        lost = [tuple(dims[axis].items()) for axis in axes] + [()]
+        rows, columns = tensor.shape[axes[0]], tensor.shape[axes[1]] if len(axes) > 1 else 1
+        each = tensor.nbytes / (rows * columns) / MEGABYTE
+        terms.append((Term(name, rows, columns, 0, 0, 0, lost[0], lost[1]), each, 0.0))
+    return terms
 
 
 def _sizes(model: nn.Module, term: Term) -> tuple[int, float]:

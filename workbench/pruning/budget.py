@@ -85,8 +85,8 @@ class BudgetPlan:
         losses: predicted output loss of each group alone at its width, relative to keeping none, by the
             choice with which the plan is committed: `Session.preview` gives the same on the network as it
             stands. A commit before it changes rows that criteria of weights look at, and a reader's outputs.
-        change: predicted relative squared change of the outputs, 1 − exp(−Σ_g D_g(w_g)), where damage is
-            measured; None elsewhere.
+        change: predicted relative squared change of the outputs against the original's, with what was
+            committed before: 1 − exp(−D_now − Σ_g D_g(w_g)). Where damage is measured; None elsewhere.
         rounds: what was measured on the way to a refined plan (refining.py).
     """
 

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from numbers import Integral
+from math import isfinite
+from numbers import Integral, Real
 from threading import Event
 from time import perf_counter
 
@@ -138,6 +139,13 @@ class Damage:
     reconstruction: str
     lam: float | None
 
+    def with_now(self, change: float | None) -> float | None:
+        """A change of the network as it is now, together with what it has changed already."""
+        if change is None or not self.groups:
+            return change
+        # the decays add: 1 − exp(−D_now − ΣD)
+        return 1 - (1 - change) * float(np.exp(-decayed(self.groups[0].now.change[0])))
+
     def of(self, name: str) -> GroupDamage:
         """The group's. Raises ValueError listing the names."""
         for one in self.groups:
@@ -155,6 +163,18 @@ class Way:
     reconstruction: str
     lam: float | None
     examples: int
+
+    def __post_init__(self) -> None:
+        """As plain numbers, which can be written. Raises ValueError for a λ that is none."""
+        lam = self.lam
+        if lam is not None and not (isinstance(lam, Real) and isfinite(lam) and lam > 0):
+            raise ValueError(
+                "λ over the trace must be a positive finite number, or None, where it follows from each "
+                f"width; got {lam!r}"
+            )
+        object.__setattr__(self, "lam", None if lam is None else float(lam))
+        object.__setattr__(self, "theta", float(self.theta))
+        object.__setattr__(self, "examples", int(self.examples))
 
     @property
     def options(self) -> Options:
@@ -325,7 +345,7 @@ def forecast(state: State, wanted: Mapping[str, Sequence[int]], way: Way) -> tup
     """How many trials of `wanted` are not measured yet, and their seconds by those that are; None by none."""
     kept = state.damages.get(way, Measured())
     missing = sum(_is_missing(kept, name, w, None) for name, widths in wanted.items() for w in widths)
-    took = [one.seconds for trials in kept.trials.values() for one in trials.values() if one.seconds]
+    took = [one.seconds for each in list(kept.trials.values()) for one in list(each.values()) if one.seconds]
     return missing, missing * float(np.mean(took)) if took else None
 
 

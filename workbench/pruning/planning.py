@@ -180,7 +180,9 @@ def plan_for(
             state, original, lambda aim, times: solve(rule, budgets, model, aim, unit, limits, times, biased),
             float(target), example_input, reference, progress, cancel,
         )  # fmt: skip
-    return replace(plan, losses=predicted_losses(state, plan.widths, options, lam, progress, cancel))
+    change = plan.change if damage is None else damage.with_now(plan.change)
+    losses = predicted_losses(state, plan.widths, options, lam, progress, cancel)
+    return replace(plan, losses=losses, change=change)
 
 
 def _timed(
@@ -225,7 +227,7 @@ def memory_of(state: State, model: CostModel, example_input: Inputs, biased: boo
             left = cache_bytes(skeleton(state, {name: fewer}), example_input) if fewer < width else whole
             if left != whole:
                 per_unit[name] = (whole - left) / (width - fewer)
-    return memory_cost(state.model, model, (whole, per_unit), biased)
+    return memory_cost(state.model, model, (whole, per_unit), biased, state.groups)
 
 
 def skeleton(state: State, widths: Mapping[str, int]) -> nn.Module:

@@ -39,7 +39,7 @@ from workbench.pruning.damage import Damage, Way, choice_at
 from workbench.pruning.least_damage import least_damage_widths
 from workbench.pruning.planning import memory_of, plan_for, predicted_losses, walk
 from workbench.pruning.state import State
-from workbench.pruning.transitions import Ground, applied
+from workbench.pruning.transitions import Ground, applied, refreshed
 
 STEP = 0.125  # of a group's width, in the first round
 LEAST_STEP = 0.03
@@ -110,7 +110,7 @@ def refined_plan(
     losses = predicted_losses(state, widths, way.options, way.lam)
     return replace(
         plan, widths=widths, cost=found, parameters=parameters, macs=macs, losses=losses,
-        change=change_at(groups, widths), rounds=tuple(refining.rounds),
+        change=damage.with_now(change_at(groups, widths)), rounds=tuple(refining.rounds),
     )  # fmt: skip
 
 
@@ -260,6 +260,7 @@ class Refining:
     ) -> dict[str, dict[int, float]] | None:
         """Change of the damage with each group at each of its steps; None where time is over before."""
         found: dict[str, dict[int, float]] = {}
+        last = path.states[-1]
         for place, name in enumerate(self.names):
             now = best.widths[name]
             found[name] = {now: 0.0}
@@ -270,7 +271,8 @@ class Refining:
                     return None
                 self._say(f"round {number}, {name} at {width}")
                 if width < now:  # one group more, on the plan
-                    last = path.states[-1]
+                    if name in last.stale:
+                        last = refreshed(self.ground, last, None, self.cancel)
                     choice = choice_at(last, name, width, self.way)
                     after = float(
                         self._damage_of(applied(self.ground, last, choice, None, self.cancel)).mean()

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from workbench.pruning.choice import RECONSTRUCTIONS
 from workbench.pruning.damage import Measured, Trial, Way
 from workbench.pruning.state import State
 from workbench.session.history import History, Line
@@ -50,6 +51,8 @@ class SavedDamage(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         if self.selection not in SELECTIONS:
             raise ValueError(f"unknown selection {self.selection!r}")
+        if self.reconstruction not in RECONSTRUCTIONS:
+            raise ValueError(f"unknown reconstruction {self.reconstruction!r}")
 
 
 def saved_damages(lines: dict[str, Line], ends: dict[str, int]) -> list[SavedDamage]:

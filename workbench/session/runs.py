@@ -55,7 +55,7 @@ class About(msgspec.Struct, frozen=True):
 class Run:
     """One run on the disk. `steps` of its longest branch, with those that were undone, which `undone` counts
     on the present one; `when` it was last written, in seconds since 1970; `open`: whether somebody works on
-    it now."""
+    it now; `trials` of groups alone that were measured, and the seconds that these took, `trying`."""
 
     folder: Path
     about: About
@@ -64,6 +64,8 @@ class Run:
     branches: int
     when: float
     open: bool
+    trials: int = 0
+    trying: float = 0.0
 
     def __str__(self) -> str:
         return self.words(time.time())
@@ -72,13 +74,18 @@ class Run:
         """As 'digits-cnn, 4 steps, 2 branches, 3 minutes ago'."""
         work = in_words(self.about.name, self.steps, self.branches, self.about.screen, self.undone)
         if self.only_measured:
-            work += f", measured in {_long(self.about.measuring)}, no step yet"
+            work += f", measured in {_long(self.measuring)}, no step yet"
         return f"{work}, {_ago(now - self.when)}"
 
     @property
     def has_work(self) -> bool:
         """Whether there is anything that a person would miss."""
-        return not self.only_measured or self.about.measuring >= LONG_MEASURED
+        return not self.only_measured or self.measuring >= LONG_MEASURED
+
+    @property
+    def measuring(self) -> float:
+        """Seconds that all measuring took."""
+        return self.about.measuring + self.trying
 
     @property
     def only_measured(self) -> bool:
@@ -122,9 +129,13 @@ def run_in(folder: Path) -> Run | None:
         steps = len(recipe["steps"])
         lengths = [steps, *(len(one["recipe"]["steps"]) for one in others)]
         undone = steps - int(recipe["store"]["present"].get("at", steps))
+        damages = recipe["store"].get("damages", [])
+        trials = [one for way in damages for each in way["trials"].values() for one in each]
+        trying = min(max(sum(one.get("seconds", 0.0) for one in trials), 0.0), 1e9)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    return Run(folder, about, max(lengths), undone, len(lengths), when, is_open(folder))
+    longest = max(lengths)
+    return Run(folder, about, longest, undone, len(lengths), when, is_open(folder), len(trials), trying)
 
 
 def taken_up(
@@ -166,7 +177,7 @@ def discard(run: Run) -> None:
 def clear(place: Path, mine: Path, after: Run | None, locks: bool) -> None:
     """Take away runs that are over: those without work, that which `mine` replaces, and those of which there
     are `KEPT` newer ones with as many steps, so that a few short ones never cost a long one; of one that is
-    only measured, any newer one, which has the same moments.
+    only measured, any newer one that has as many trials, since it has the same moments.
 
     `locks`: whether it can be seen on this disk that somebody has a run open.
     """
@@ -174,7 +185,9 @@ def clear(place: Path, mine: Path, after: Run | None, locks: bool) -> None:
     over = [run for run in found.values() if run is not None and not run.open]
     kept: list[Run] = []
     for run in sorted(over, key=lambda run: run.when, reverse=True):
-        newer = sum(one.steps >= run.steps for one in kept)
+        newer = sum(
+            one.steps >= run.steps and (one.trials >= run.trials or not run.only_measured) for one in kept
+        )
         if not run.has_work or _is_still(run, after) or newer >= (1 if run.only_measured else KEPT):
             _remove(run.folder, 0 if locks else DAY)
         else:

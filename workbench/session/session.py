@@ -44,7 +44,7 @@ from workbench.network.groups import UnitGroup, named_group
 from workbench.network.rebuilt.explicit import explicit
 from workbench.network.running import Inputs
 from workbench.network.tensors import give_back_memory, sharing_copy
-from workbench.pruning.budget import RULES, BudgetPlan, GroupBudget, Limits
+from workbench.pruning.budget import RULES, BudgetPlan, GroupBudget, Limits, check_request
 from workbench.pruning.choice import DEFAULT_THETA, Choice
 from workbench.pruning.comparing import Comparison, Sensitivity, compared, sensitivity_of
 from workbench.pruning.damage import (
@@ -720,9 +720,11 @@ class Session:
         the plan.
         """
         options = Options(theta, selection, reconstruction)  # raises ValueError for one that there is not
-        self.remeasure(progress, cancel)
         limits = Limits(dict(locks or {}), minimum, multiple)
+        asked = [GroupBudget(group.name, group.width) for group in self.groups if group.prunable]
+        check_request(rule, asked, target, unit, limits)  # before what takes minutes
         check_refine(refine, rule, unit)
+        self.remeasure(progress, cancel)
         damage = None
         if rule == "damage":
             damage = self.damage(
@@ -855,9 +857,10 @@ class Session:
 
         Each group is cut to `shares` of its width and to its `widths` beside, by the choice that a plan makes
         with these options, and the outputs on the first `examples` of the calibration data, in whole batches,
-        are set beside the original's (`measure.outputs`). `scores`: the score of each too. What was measured
-        on this state of the network is not measured again, and is in the answer; a cancelled one keeps what
-        it has.
+        are set beside the original's (`measure.outputs`). Of several outputs that is the one that is scored:
+        groups which the others alone read do no damage, so lock them in a plan. `scores`: the score of each
+        too. What was measured on this state of the network is not measured again, and is in the answer; a
+        cancelled one keeps what it has.
 
         Raises ValueError for bad input, NotMeasuredError, Cancelled. Nothing is committed.
         """
@@ -865,11 +868,11 @@ class Session:
         Options(theta, selection, reconstruction)
         if not isinstance(examples, Integral) or examples < 1:
             raise ValueError(f"examples must be a whole number, 1 or more; got {examples!r}")
+        way = Way(theta, selection, reconstruction, lam, int(examples))
         self.remeasure(progress, cancel)
         self._history.settle()
         state, ground = self._state, self._ground
         wanted = wanted_widths(state, shares, widths or {})
-        way = Way(theta, selection, reconstruction, lam, int(examples))
         try:
             return measure_damage(
                 ground, state, wanted, way, lambda: self._reference(way.examples, progress, cancel),
