@@ -178,8 +178,10 @@ def test_measuring_anew_measures_damage_anew():
 def test_a_target_that_makes_no_sense_is_told_before_anything_is_measured(monkeypatch):
     session = session_of()
     monkeypatch.setattr(Reference, "distance", None)
-    for given in ({"target": -1}, {"unit": "hours"}, {"locks": {"no": 3}}, {"minimum": 0}):
-        with pytest.raises(ValueError, match=r"target|unit|group|minimum"):
+    nonsense = [{"target": -1}, {"unit": "hours"}, {"locks": {"no": 3}}, {"minimum": 0}]
+    nonsense += [{"refine": -1}, {"refine": float("nan")}, {"refine": "5"}]
+    for given in nonsense:
+        with pytest.raises(ValueError, match=r"target|unit|group|minimum|refine"):
             session.plan(**({"target": 100, "rule": "damage"} | given))
 
 
@@ -200,3 +202,43 @@ def test_rounds_of_the_sequential_procedure_measure_stale_groups_again():
     assert plan.met
     assert plan.widths["4"] == 4  # stale once those before it are cut, and tried narrower
     assert plan.widths == [one for one in plan.rounds if one.kept][-1].widths
+
+
+def test_one_share_and_one_width_need_no_list():
+    session = session_of()
+    assert repr(session.damage(0.5, {"fc1": 5})) == repr(session.damage([0.5], {"fc1": [5]}))
+    for given in ({"shares": "half"}, {"shares": 2.0}, {"widths": {"fc1": 5.5}}, {"widths": {"fc1": "5"}}):
+        with pytest.raises(ValueError, match=r"shares of the width|cannot get"):
+            session.damage(**given)
+
+
+def test_rounds_may_take_as_long_as_they_like_and_end():
+    told = []
+    session = measured(Shut(0.0), X)
+    plan = session.plan(
+        0.6 * session.macs, rule="damage", refine=float("inf"), progress=lambda *words: told.append(words)
+    )
+    assert plan.met
+    assert all(0 <= done <= (total or done) for done, total, _ in told)
+
+
+class Buffered(Shut):
+    """Writes each answer into the same place."""
+
+    def forward(self, x):
+        if not hasattr(self, "answer"):
+            self.answer = torch.zeros(32, 5)
+        return self.answer.copy_(super().forward(x))
+
+
+def test_a_network_that_writes_into_the_answer_it_gave():
+    found = [measured(kind(0.0), [X[:32], X[32:]]).damage(0.5) for kind in (Shut, Buffered)]
+    assert found[0].of("first").change == pytest.approx(found[1].of("first").change, rel=1e-6)
+
+
+def test_a_network_of_which_nothing_can_be_pruned():
+    session = measured(nn.Sequential(nn.Linear(6, 5)), [(X, CLASSES)])
+    assert session.damage().groups == ()
+    plan = session.plan(session.macs, rule="damage", refine=1)
+    assert (plan.met, plan.widths) == (True, {})
+    assert not session.plan(1, rule="damage", refine=1).met

@@ -102,7 +102,8 @@ class Reference:
             total = (total + wanted.sum(0) if total.numel() else wanted.sum(0)) if same else total
             size, count = size + float(wanted.square().sum()), count + len(rows)
             kept += rows.nbytes
-            self._outputs.append(rows if kept <= KEPT else None)
+            # a copy: the network may return part of something larger, or write into it again
+            self._outputs.append(rows.clone() if kept <= KEPT else None)
         # Σ‖f − f̄‖² = Σ‖f‖² − n‖f̄‖²
         self.spread = max(size - float(total.square().sum()) / max(count, 1), 0.0)
         # f̄ = 0 where it is the same for every example, or of another number of classes in each batch

@@ -195,20 +195,22 @@ def grid(width: int, shares: Iterable[float] = SHARES) -> list[int]:
     """The widths below `width` that stand for `shares` of it, ascending. Raises ValueError outside (0, 1]."""
     shares = list(shares)
     for share in shares:
-        if not 0 < share <= 1:
+        if not (isinstance(share, Real) and 0 < share <= 1):
             raise ValueError(f"shares of the width lie in (0, 1], got {share!r}")
     return sorted({max(1, round(share * width)) for share in shares} - {width})
 
 
 def wanted_widths(
-    state: State, shares: Iterable[float], widths: Mapping[str, Sequence[int]]
+    state: State, shares: float | Iterable[float], widths: Mapping[str, int | Sequence[int]]
 ) -> dict[str, list[int]]:
-    """The widths that are to be measured, by group; those of `widths` beside those of `shares`.
+    """The widths that are to be measured, by group; those of `widths` beside those of `shares`, one or more.
 
     Raises:
         ValueError: a group that does not exist or cannot be pruned, or a width that it cannot have.
     """
-    for name, asked in widths.items():
+    shares = shares if isinstance(shares, Iterable) else [shares]
+    beside = {name: one if isinstance(one, Iterable) else [one] for name, one in widths.items()}
+    for name, asked in beside.items():
         group = named_group(state.groups, name)
         if not group.prunable:
             raise ValueError(f"{name} is not prunable: {group.why_not}")
@@ -217,7 +219,7 @@ def wanted_widths(
                 raise ValueError(f"{name} has {group.width} units; it cannot get {width!r}")
     return {
         group.name: sorted(
-            {*grid(group.width, shares), *map(int, widths.get(group.name, ()))} - {group.width}
+            {*grid(group.width, shares), *map(int, beside.get(group.name, ()))} - {group.width}
         )
         for group in state.groups
         if group.prunable

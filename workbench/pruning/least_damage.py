@@ -207,6 +207,8 @@ def least_damage_widths(
     Returns:
         A width a group.
     """
+    if not allowed:
+        return []
     problem = _Problem(curves, allowed, cost, target)
     smallest = np.zeros(len(allowed), dtype=np.int64)
     starts = [*_priced(problem), _equal(problem), _greedy(curves, allowed, cost, target)]

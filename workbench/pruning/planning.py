@@ -66,6 +66,8 @@ def needed_of(
         return [_compared(state, group, streams) for group in each]
     found = [GroupBudget(group.name, group.width) for group in prunable]
     if rule == "damage" and damage is not None:
+        if any(damage.of(one.name).width != one.width for one in found):
+            raise ValueError("the network was changed while its damage was measured: plan again")
         return [replace(one, damage=damage.of(one.name).curve) for one in found]
     if rule == "shared":
         return [replace(one, eigenvalues=_eigenvalues(state, one.name)) for one in found]
@@ -161,7 +163,7 @@ def plan_for(
         damage: of each group alone, for the rule "damage".
 
     Raises:
-        ValueError: as `solve`; a reference that is not positive.
+        ValueError: as `solve`; a reference that is not positive; a damage of other widths.
         NotMeasuredError: the selection needs gradients that are not measured.
         Cancelled: `cancel` was set.
     """

@@ -45,13 +45,14 @@ STEP = 0.125  # of a group's width, in the first round
 LEAST_STEP = 0.03
 ERRORS = 2.0  # standard errors
 EXAMPLES = 2048  # on which plans are measured
+LONGEST = 1e9  # seconds
 FARTHEST = 1e9  # nats, or of the outputs
 
 
 def check_refine(seconds: float, rule: str, unit: str) -> None:
     """Raises ValueError where there is nothing that could be refined in so many `seconds`."""
     if isinstance(seconds, bool) or not isinstance(seconds, Real) or not seconds >= 0:
-        raise ValueError(f"refine= is a number of seconds, 0 for none; got {seconds!r}")
+        raise ValueError(f"refine must be a number of seconds, 0 or more; got {seconds!r}")
     if seconds and (rule != "damage" or unit == "seconds"):
         raise ValueError(
             "refine= measures plans of the rule 'damage' for parameters, macs or megabytes; got "
@@ -141,7 +142,8 @@ class Refining:
         cancel: Event | None = None,
     ):
         self.ground, self.state, self.way, self.reference = ground, state, way, reference
-        self.end, self.seconds = perf_counter() + seconds, seconds
+        self.seconds = min(float(seconds), LONGEST)
+        self.end = perf_counter() + self.seconds
         self.progress, self.cancel = progress, cancel
         self.names = [group.name for group in state.groups if group.prunable]
         if way.reconstruction == "original":  # the original runs once for all fits of all plans

@@ -841,8 +841,8 @@ class Session:
     @surviving("measuring damage", FEWER)
     def damage(
         self,
-        shares: Sequence[float] = SHARES,
-        widths: Mapping[str, Sequence[int]] | None = None,
+        shares: float | Sequence[float] = SHARES,
+        widths: Mapping[str, int | Sequence[int]] | None = None,
         *,
         scores: bool = False,
         examples: int = EXAMPLES,
