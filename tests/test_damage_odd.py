@@ -9,6 +9,7 @@ from torch import nn
 
 import workbench as wb
 from workbench.measure.outputs import Reference
+from workbench.pruning.damage import count_trials
 
 WAY = {"reconstruction": "none", "selection": "magnitude-l1"}
 X = torch.randn(64, 6, generator=torch.Generator().manual_seed(1))
@@ -242,3 +243,20 @@ def test_a_network_of_which_nothing_can_be_pruned():
     plan = session.plan(session.macs, rule="damage", refine=1)
     assert (plan.met, plan.widths) == (True, {})
     assert not session.plan(1, rule="damage", refine=1).met
+
+
+def test_what_is_measured_so_far_is_told_now_and_then_and_nothing_twice(monkeypatch):
+    session, kept = session_of(), []
+    session.subscribe(lambda event: kept.append((event, count_trials(session._state))))
+    session.damage(0.5)
+    assert kept == [("damage", 4)]  # three groups, and the network as it is
+    session.damage(0.5)
+    assert len(kept) == 1
+    session.damage(0.5, scores=True)
+    assert kept[1:] == [("damage", 7)]
+    monkeypatch.setattr("workbench.session.session.KEPT_EVERY", 0.0)
+    session.damage((0.25, 0.75))
+    counts = [count for _, count in kept[2:]]
+    assert counts == sorted(set(counts))
+    assert len(counts) > 3
+    assert counts[-1] == 13

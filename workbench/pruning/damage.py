@@ -343,6 +343,15 @@ def _left(start: float, done: int, total: int) -> str:
     return f", about {seconds:.0f} s left" if seconds < 90 else f", about {seconds / 60:.0f} min left"
 
 
+def count_trials(state: State) -> int:
+    """How many numbers were measured on this state, in whatever way, the scores too."""
+    measured = [one for one in list(state.damages.values()) if one.now is not None]
+    trials = [
+        trial for one in measured for each in list(one.trials.values()) for trial in list(each.values())
+    ]
+    return len(measured) + len(trials) + sum(not np.isnan(trial.score) for trial in trials)
+
+
 def forecast(state: State, wanted: Mapping[str, Sequence[int]], way: Way) -> tuple[int, float | None]:
     """How many trials of `wanted` are not measured yet, and their seconds by those that are; None by none."""
     kept = state.damages.get(way, Measured())

@@ -52,6 +52,7 @@ from workbench.pruning.damage import (
     SHARES,
     Damage,
     Way,
+    count_trials,
     damage_of,
     forecast,
     measure_damage,
@@ -127,6 +128,7 @@ SIMPLER = f"the reconstruction 'channel' or 'none', which runs no pass over the 
 TRAIN = (
     "train with a smaller batch (Tuning(batch=…), or the batch_size of your own DataLoader), without match"
 )
+KEPT_EVERY = 30.0  # seconds of measuring damage, after which those who listen hear of it
 GIVEN = "data of your own"  # what data is called that nobody named, in place of an example's
 PROCEDURES = ("simultaneous", "sequential")
 Widths = Mapping[str, int] | BudgetPlan
@@ -873,13 +875,24 @@ class Session:
         self._history.settle()
         state, ground = self._state, self._ground
         wanted = wanted_widths(state, shares, widths or {})
+        before, told = count_trials(state), perf_counter()
+
+        def heard(done: int, total: int | None, what: str) -> None:
+            nonlocal before, told
+            if perf_counter() - told >= KEPT_EVERY and count_trials(state) > before:
+                self._tell("damage")
+                before, told = count_trials(state), perf_counter()
+            if progress is not None:
+                progress(done, total, what)
+
         try:
             return measure_damage(
                 ground, state, wanted, way, lambda: self._reference(way.examples, progress, cancel),
-                self._scored(cancel) if scores and self.evaluation is not None else None, progress, cancel,
+                self._scored(cancel) if scores and self.evaluation is not None else None, heard, cancel,
             )  # fmt: skip
         finally:
-            self._tell("damage")
+            if count_trials(state) > before:
+                self._tell("damage")
 
     def damage_forecast(
         self,
