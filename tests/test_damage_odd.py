@@ -260,3 +260,29 @@ def test_what_is_measured_so_far_is_told_now_and_then_and_nothing_twice(monkeypa
     assert counts == sorted(set(counts))
     assert len(counts) > 3
     assert counts[-1] == 13
+
+
+def test_the_sequential_procedure_s_comes_back_too(tmp_path):
+    session = session_of(procedure="sequential")
+    session.commit(session.preview("conv1", width=4))
+    before = session.damage(0.5)
+    session.save(tmp_path)
+    opened = wb.Session.open(tmp_path, conv_net(), session.calibration)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Reference, "distance", None)
+        assert repr(opened.damage(0.5)) == repr(before)
+    opened.commit(opened.preview("conv2", width=4))
+    assert opened.damage(0.5).of("fc1").change != pytest.approx(before.of("fc1").change)
+
+
+def test_gradients_are_new_to_the_selection_by_them_alone(monkeypatch):
+    session = session_of()
+    session.measure_gradients()
+    greedy, _ = session.damage(0.5), session.damage(0.5, selection="taylor")
+    session.measure_gradients(loss=lambda outputs, targets: outputs[:, 0].square().mean())
+    seen, stock = [], Reference.distance
+    monkeypatch.setattr(Reference, "distance", lambda self, *args: seen.append(1) or stock(self, *args))
+    assert repr(session.damage(0.5)) == repr(greedy)
+    assert not seen
+    session.damage(0.5, selection="taylor")
+    assert len(seen) == 4

@@ -109,7 +109,8 @@ def refreshed(ground: Ground, state: State, progress: Progress | None, cancel: E
         source = ground.calibration if ground.training is None else ground.training
         taylor = measure_taylor(state.model, stale, source, ground.loss, progress, cancel)
         measured = {name: replace(one, taylor=taylor[name]) for name, one in measured.items()}
-    return replace(state, statistics=state.statistics.updated(measured), stale={}, problems={}, damages={})
+    # Damage is measured where nothing is stale: what is there was, of this network, before it was saved.
+    return replace(state, statistics=state.statistics.updated(measured), stale={}, problems={})
 
 
 def chosen(

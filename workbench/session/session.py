@@ -423,14 +423,14 @@ class Session:
             state = self._state
             source = self._learned_from(data)
             found = measure_taylor(state.model, state.groups, source, loss or self.loss, progress, cancel)
-            statistics = {
+            measured = {
                 name: replace(one, taylor=found[name])
                 for name, one in state.statistics.items()
                 if name in found
             }
-            self._history.amend(
-                replace(state, statistics=state.statistics.updated(statistics), problems={}, damages={})
-            )
+            statistics = state.statistics.updated(measured)
+            damages = {way: one for way, one in list(state.damages.items()) if way.selection != "taylor"}
+            self._history.amend(replace(state, statistics=statistics, problems={}, damages=damages))
         self._tell("measured")
 
     @surviving("looking at a spectrum", FORGET)
