@@ -101,6 +101,7 @@ def refined_plan(
         other = plan_for(
             state, state.model, rule, plan.target, plan.unit, limits, ground.example_input, way.options,
             way.lam,
+            progress=progress, cancel=cancel,
         )  # fmt: skip
         plans[rule] = other.widths
     refining = Refining(ground, state, way, reference, seconds, progress, cancel)
