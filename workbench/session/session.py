@@ -7,8 +7,8 @@ import threading
 import traceback
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
@@ -727,22 +727,16 @@ class Session:
         check_request(rule, asked, target, unit, limits)  # before what takes minutes
         check_refine(refine, rule, unit)
         self.remeasure(progress, cancel)
-        damage = None
-        if rule == "damage":
-            damage = self.damage(
-                theta=theta, selection=selection, reconstruction=reconstruction, lam=lam,
-                progress=progress, cancel=cancel,
-            )  # fmt: skip
+        how: dict[str, Any] = {**_how(options), "lam": lam}
+        damage = self.damage(**how, progress=progress, cancel=cancel) if rule == "damage" else None
         state = self._state.running()
         plan = plan_for(
             state, self._history.original.running().model, rule, target, unit, limits,
             self.example_input, options, lam, reference, damage, progress, cancel,
         )  # fmt: skip
-        if damage is None or not refine > 0 or not plan.met:
+        if damage is None or not refine or not plan.met:
             return plan
-        self._history.settle()
-        way = Way(theta, selection, reconstruction, lam, EXAMPLES)
-        outputs = self._reference(PLAN_EXAMPLES, progress, cancel)
+        way, outputs = Way(**how, examples=EXAMPLES), self._reference(PLAN_EXAMPLES, progress, cancel)
         return refined_plan(self._ground, state, plan, damage, limits, way, outputs, refine, progress, cancel)
 
     @surviving("committing a plan", SIMPLER)
@@ -875,6 +869,16 @@ class Session:
         self._history.settle()
         state, ground = self._state, self._ground
         wanted = wanted_widths(state, shares, widths or {})
+        score = self._scored(cancel) if scores and self.evaluation is not None else None
+        with self._telling_of_damage(state, progress) as heard:
+            return measure_damage(
+                ground, state, wanted, way, lambda: self._reference(way.examples, progress, cancel), score,
+                heard, cancel,
+            )  # fmt: skip
+
+    @contextmanager
+    def _telling_of_damage(self, state: State, progress: Progress | None) -> Iterator[Progress]:
+        """Within, by way of the progress, and at the end: those who listen hear of damage that is new."""
         before, told = count_trials(state), perf_counter()
 
         def heard(done: int, total: int | None, what: str) -> None:
@@ -886,10 +890,7 @@ class Session:
                 progress(done, total, what)
 
         try:
-            return measure_damage(
-                ground, state, wanted, way, lambda: self._reference(way.examples, progress, cancel),
-                self._scored(cancel) if scores and self.evaluation is not None else None, heard, cancel,
-            )  # fmt: skip
+            yield heard
         finally:
             if count_trials(state) > before:
                 self._tell("damage")
@@ -1489,6 +1490,11 @@ class Session:
 
     def _scored(self, cancel: Cancel | None) -> Callable[[nn.Module], float | None]:
         return lambda model: self._score(model, None, cancel)
+
+
+def _how(options: Options) -> dict[str, Any]:
+    """What a choice is made by, as arguments."""
+    return {name: getattr(options, name) for name in ("theta", "selection", "reconstruction")}
 
 
 def _end_of(line: Line, undone: bool) -> int:
