@@ -97,7 +97,7 @@ BAD = [
     ({}, "give a width"),
     ({"width": 3, "theta": 1.5}, "θ must be"),
     ({"width": 3, "theta": float("nan")}, "θ must be"),
-    ({"width": 3, "selection": "best"}, "greedy, leverage"),
+    ({"width": 3, "selection": "best"}, "greedy, greedy-swap, leverage"),
     ({"width": 3, "reconstruction": "magic"}, "channel, kernel, original, none"),
 ]
 
