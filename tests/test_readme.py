@@ -56,4 +56,5 @@ def test_the_commands_it_and_the_results_name_exist(readme, repository):
 
 def test_it_reads_in_a_few_minutes(readme):
     prose = re.sub(r"```.*?```", "", readme, flags=re.S)
-    assert len(prose.split()) < 1050
+    words = [word for word in prose.split() if re.search(r"\w", word)]  # the lines of tables are none
+    assert len(words) < 1050

@@ -11,6 +11,7 @@ import reconstructions
 import results
 import speed
 import swaps
+import tables
 from tables import RULES, Bench, Found
 
 from workbench.course.figure1 import read_figure1
@@ -39,8 +40,9 @@ def test_rebuilding_beats_magnitude_with_norms_re_estimated():
     assert channel[0] > magnitude[0] + 0.1
 
 
-def test_least_loss_per_cost_beats_equal_widths_by_magnitude_and_torch_pruning():
+def test_least_loss_per_cost_beats_equal_widths_by_magnitude_and_torch_pruning(monkeypatch):
     pytest.importorskip("torch_pruning")
+    monkeypatch.setattr(tables, "CALIBRATION", 512)
     _, found = budgets.scores("resnet20", images=500, steps=1)
     least = found["least loss per cost, greedy, `original` [beyond]"]
     assert least >= 0.85 * found["unpruned"]
@@ -57,6 +59,7 @@ def test_a_table_has_a_row_for_every_rule():
 
 def test_plans_of_measured_damage_are_scored_and_ranked(monkeypatch):
     monkeypatch.setattr(damage, "RATIOS", (3.0,))
+    monkeypatch.setattr(tables, "CALIBRATION", 256)
     monkeypatch.setitem(damage.SECONDS, "nn3-mnist", 3)
     table = damage.Table("nn3-mnist", images=500, epoch=0, found=Found([]))
     scores = {

@@ -102,6 +102,8 @@ def test_ways_are_compared_at_several_budgets(budget):
     budget.find("tab-compare").click()
     budget.find("compare-where").select_option("least")
     budget.find("compare-taylor").check()
+    for name in ("leverage", "random"):
+        budget.find(f"compare-{name}").uncheck()
     budget.find("compare-theta").focus()
     for _ in range(3):
         budget.page.keyboard.press("Shift+ArrowRight")

@@ -144,6 +144,7 @@ def test_export_asks_before_it_replaces(bench, files):
     bench.find("export-go").click()
     bench.find("replace").click()
     expect(bench.find("export-card")).to_be_hidden(timeout=PATIENCE)
+    settle(bench)
     assert (where / "model.pt2").stat().st_mtime_ns > written
 
 

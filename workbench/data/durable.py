@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -186,8 +187,9 @@ def locked(folder: Path, patience: float | None = None) -> Iterator[None]:
     `patience`: seconds to wait for another one. Raises FolderInUseError, OSError.
     """
     path = folder / LOCK
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise OSError(f"{path} is no file of a lock, but a link or something else: take it away")
+    with suppress(FileNotFoundError):  # looked at once: who leaves takes it away meanwhile
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise OSError(f"{path} is no file of a lock, but a link or something else: take it away")
     lock = FileLock(path)
     until = time.monotonic() + (PATIENCE if patience is None else patience)
     while not _acquired(lock, path):

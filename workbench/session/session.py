@@ -827,12 +827,11 @@ class Session:
         Stale moments are measured again first. Raises ValueError for a share outside (0, 1],
         NotMeasuredError, Cancelled.
         """
-        self.damage(
-            shares, scores=True, theta=theta, selection=selection, reconstruction=reconstruction, lam=lam,
-            progress=progress, cancel=cancel,
-        )  # fmt: skip
+        Options(theta, selection, reconstruction)
         way = Way(theta, selection, reconstruction, lam, EXAMPLES)
-        return sensitivity_of(self._state, way, shares, self.metric or "score", self.history[0].score)
+        state = self._ready_for_damage(progress, cancel)  # whoever commits meanwhile
+        self._damage_on(state, wanted_widths(state, shares, {}), way, True, progress, cancel)
+        return sensitivity_of(state, way, shares, self.metric or "score", self.history[0].score)
 
     @surviving("measuring damage", FEWER)
     def damage(
@@ -865,15 +864,32 @@ class Session:
         if not isinstance(examples, Integral) or examples < 1:
             raise ValueError(f"examples must be a whole number, 1 or more; got {examples!r}")
         way = Way(theta, selection, reconstruction, lam, int(examples))
+        state = self._ready_for_damage(progress, cancel)
+        return self._damage_on(
+            state, wanted_widths(state, shares, widths or {}), way, scores, progress, cancel
+        )
+
+    def _ready_for_damage(self, progress: Progress | None, cancel: Cancel | None) -> State:
+        """The present state, measured anew where it was stale. Raises NotMeasuredError, Cancelled."""
+        self._state.check_measured()
         self.remeasure(progress, cancel)
         self._history.settle()
-        state, ground = self._state, self._ground
-        wanted = wanted_widths(state, shares, widths or {})
+        return self._state
+
+    def _damage_on(
+        self,
+        state: State,
+        wanted: Mapping[str, Sequence[int]],
+        way: Way,
+        scores: bool,
+        progress: Progress | None,
+        cancel: Cancel | None,
+    ) -> Damage:
         score = self._scored(cancel) if scores and self.evaluation is not None else None
         with self._telling_of_damage(state, progress) as heard:
             return measure_damage(
-                ground, state, wanted, way, lambda: self._reference(way.examples, progress, cancel), score,
-                heard, cancel,
+                self._ground, state, wanted, way,
+                lambda: self._reference(way.examples, progress, cancel), score, heard, cancel,
             )  # fmt: skip
 
     @contextmanager
