@@ -1,11 +1,15 @@
 """Cancelled at any moment, an operation leaves the session to the bit; a day's work leaves nothing behind."""
 
+import importlib
 import random
 
+import ipywidgets
 import pytest
 from cancelling import CANCELLED, cancelled_once, moments_to_cancel
 from long_day import day, growth
-from surviving import planned_after
+from surviving import measured, planned_after
+
+from workbench.widgets.app import Workbench
 
 
 @pytest.mark.parametrize("name", CANCELLED)
@@ -22,3 +26,11 @@ def test_hours_of_work_leave_no_thread_and_no_file_open(tmp_path):
     _, threads, files = growth(day(6, tmp_path, 0))
     assert threads <= 0
     assert files <= 0
+
+
+def test_a_view_that_is_closed_leaves_no_widget(monkeypatch):
+    session, known = measured(), ipywidgets.Widget.__module__
+    registry = importlib.import_module(known)._instances
+    before = set(registry)
+    Workbench(session, autosave=False).close()
+    assert set(registry) == before

@@ -68,7 +68,7 @@ def test_plans_of_measured_damage_are_scored_and_ranked(monkeypatch):
     assert [*damage.RULES] == [*scores][: len(damage.RULES)]
     assert min(float(scores[rule]) for rule in damage.RULES) > 0.95
     plans = damage.Plans("nn3-mnist", Found([]))
-    text = plans.text(4)
+    text = plans.text(2)
     assert text.count("random plans") == 2
     assert "one step around it" in text
 

@@ -100,6 +100,13 @@ AREAS = {
 WAIT = 300.0  # seconds that a notebook run by a program waits for a measurement, before its cell ends
 
 
+def _let_go(widget: ipywidgets.DOMWidget) -> None:
+    """Close a widget with its layout, a widget too, which every list of them holds until it is closed."""
+    layout = widget.layout
+    widget.close()
+    layout.close()
+
+
 class Workbench(ipywidgets.Box):
     """The workbench on a session, or on a built-in example given by name; displays itself.
 
@@ -139,10 +146,12 @@ class Workbench(ipywidgets.Box):
     def close(self) -> None:
         """Take the view away, and let go of the session and of all threads."""
         if self.children:  # else it was never made whole
-            for panel in self.children[0].children:
-                panel.close()
-            self.state.close()
-        super().close()
+            grid = self.children[0]
+            for widget in (*grid.children, grid, self.state):
+                _let_go(widget)
+            layout = self.layout
+            super().close()
+            layout.close()
 
     def __repr__(self) -> str:
         return line_of(self._pictured())
