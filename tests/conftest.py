@@ -21,11 +21,11 @@ os.environ["WORKBENCH_AUTOSAVE"] = "off"
 torch.set_num_threads(1)
 
 
-WORKERS = 2  # for all tests: much of what they do is to wait for browsers, kernels and other processes
+WORKERS = 3  # for all tests: much of what they do is to wait for browsers, kernels and other processes
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Two for all tests, none for those that are named: these begin at once, and a debugger reaches them."""
+    """Three for all tests, none for those that are named: these begin at once, and a debugger reaches them."""
     return WORKERS if config.args_source is config.ArgsSource.TESTPATHS else 0
 
 
