@@ -25,7 +25,7 @@ WORKERS = 3  # for all tests: much of what they do is to wait for browsers, kern
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Three for all tests, none for those that are named: these begin at once, and a debugger reaches them."""
+    """Three for all tests, none for named ones: these begin at once, and a debugger reaches them."""
     return WORKERS if config.args_source is config.ArgsSource.TESTPATHS else 0
 
 

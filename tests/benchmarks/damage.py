@@ -1,7 +1,7 @@
 """Widths by every rule at the same cost, and how well each prediction ranks plans: on real networks.
 
-    python tests/benchmarks/damage.py resnet20 resnet56 vgg13-cifar10 nn3-mnist --images 10000 --write
-    python tests/benchmarks/damage.py resnet20 --random 100 --write
+    python tests/benchmarks/damage.py resnet20 nn3-mnist --write
+    python tests/benchmarks/damage.py nn3-mnist --random 100 --write
 
 Greedy selection and `original` reconstruction on 1,024 calibration images without labels, residual streams
 included. "Damage": the widths of the least sum of damages, measured of each group alone; "refined" has some
