@@ -220,7 +220,9 @@ class TestDownload:
         assert os.listdir(tmp_path) == ["a.tar"]
 
     @pytest.mark.parametrize(
-        "content", [b"no tar", tar_of({"other/file": b"x"}), tar_of({"in/a": b"x" * 9999})[:60]]
+        "content",
+        [b"no tar", tar_of({"other/file": b"x"}), tar_of({"in/a": b"x" * 9999})[:60]],
+        ids=["no archive", "another folder", "cut off"],  # the bytes have the time in them
     )
     def test_another_archive_is_refused(self, tmp_path, content):
         archive = tmp_path / "a.tar.gz"
