@@ -1,6 +1,10 @@
 """A few kills of real processes; the benchmark does hundreds."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import killed
+import robust
 
 
 def test_what_a_killed_process_said_to_be_saved_opens(tmp_path, monkeypatch):
@@ -12,3 +16,14 @@ def test_what_a_killed_process_said_to_be_saved_opens(tmp_path, monkeypatch):
     assert not [words for words in found if "LOST" in words]
     assert found["leftovers"] == 0
     assert "3 kills at random moments; no files left" in killed.table(found)
+
+
+def test_one_command_runs_every_part(monkeypatch):
+    ran = []
+    monkeypatch.setattr(robust.sys, "argv", ["robust.py", "--write"])
+    monkeypatch.setattr(
+        robust.subprocess, "run", lambda command, **_: ran.append(command) or SimpleNamespace(returncode=0)
+    )
+    assert robust.main() == 0
+    assert all(Path(command[1]).is_file() and command[-1] == "--write" for command in ran)
+    assert [Path(command[1]).name for command in ran] == ["killed.py", "survives.py", "fuzz.py"]
