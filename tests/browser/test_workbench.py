@@ -273,6 +273,7 @@ def test_enter_commits_and_control_z_undoes(bench):
     bench.find("lam-line").focus()
     bench.page.keyboard.press("Control+z")
     expect(bench.find("undo")).to_be_disabled(timeout=MEASURED)
+    settle(bench)
     assert bench.kernel("Out[1].session.position") == "0"
 
 
