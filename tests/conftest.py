@@ -16,6 +16,7 @@ if "WORKBENCH_DATA" not in os.environ and _shared.is_dir():
 
 # A workbench keeps its session in the person's own folder; where tests mean that, they name another.
 os.environ["WORKBENCH_AUTOSAVE"] = "off"
+os.environ["OMP_NUM_THREADS"] = "1"  # of kernels and other children: several at once wait for each other else
 
 # Small matrices on a shared machine: one thread is faster than two that wait for each other.
 torch.set_num_threads(1)

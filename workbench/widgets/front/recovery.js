@@ -66,9 +66,10 @@ export function offerBox(state, on) {
     box.hidden = !offers().length || !alive(state) || (!left && state.get("position") > 0);
     const key = JSON.stringify(offers());
     if (more.dataset.options !== key) {
-      const chosen = more.value;
+      const [chosen, before] = [more.value, [...more.options].map((one) => one.value)];
       more.replaceChildren(...offers().map((one) => h("option", { value: one.run }, one.words)));
-      if (offers().some((one) => one.run === chosen)) more.value = chosen;
+      const news = offers().length > 0 && !before.includes(offers()[0].run); // what was just left comes first
+      if (!news && offers().some((one) => one.run === chosen)) more.value = chosen;
       more.dataset.options = key;
     }
     paint();
