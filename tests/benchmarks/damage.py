@@ -15,7 +15,6 @@ from __future__ import annotations
 import copy
 import random
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,14 +25,12 @@ from scipy.stats import spearmanr
 from tables import RATIOS, Bench, Found
 from torch import nn
 
-import workbench as wb
 from workbench.fitting.norms import reestimate_norms
 from workbench.pruning.budget import Round
 from workbench.pruning.choice import DEFAULT_THETA
-from workbench.pruning.damage import EXAMPLES, Way
+from workbench.pruning.damage import Way
 from workbench.pruning.problem import BUDGET_LAM
-from workbench.pruning.refining import EXAMPLES as PLAN_EXAMPLES
-from workbench.pruning.refining import STEP, Refining
+from workbench.pruning.refining import PLAN_EXAMPLES, STEP, Refining
 
 WAY = {"reconstruction": "original"}
 SECONDS = {"resnet20": 900, "resnet56": 1800, "vgg13-cifar10": 900, "nn3-mnist": 60}  # of refining
@@ -81,17 +78,10 @@ class Table:
 
     def outside(self, ranking: str, ratio: float) -> nn.Module | None:
         """torch-pruning's largest network under the target, with norms re-estimated; None: it gets none."""
-        found, low, high = None, 0.0, 0.95
-        for _ in range(12):
-            middle = (low + high) / 2
-            model = torch_pruned(self.bench, middle, ranking == "isomorphic")
-            if wb.count_cost(model, self.session.example_input).macs > self.bench.whole / ratio:
-                low = middle
-            else:
-                high, found = middle, model
-        if found is None or not self.bench.normed:
-            return found
-        return reestimate_norms(found, self.bench.subject.calibration[0].split(256))
+        model, _ = self.bench.torch_pruning(self.bench.whole / ratio, ranking == "isomorphic") or (None, 0)
+        if model is None or not self.bench.normed:
+            return model
+        return reestimate_norms(model, self.bench.subject.calibration[0].split(256))
 
     def cell(self, rule: str, ratio: float) -> str:
         made: list[nn.Module | None] = []
@@ -128,26 +118,6 @@ class Table:
         return "\n".join(lines)
 
 
-def torch_pruned(bench: Bench, ratio: float, isomorphic: bool) -> nn.Module:
-    import torch_pruning
-
-    model = copy.deepcopy(bench.subject.model)
-    kept = [m for n, m in model.named_modules() if bench._is_stream(n, m)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch_pruning.pruner.BasePruner(
-            model,
-            bench.session.example_input[:1],
-            importance=torch_pruning.importance.GroupMagnitudeImportance(p=1),
-            global_pruning=True,
-            isomorphic=isomorphic,
-            pruning_ratio=ratio,
-            max_pruning_ratio=0.95,
-            ignored_layers=kept,
-        ).step()
-    return model.eval()
-
-
 def random_widths(groups: Mapping[str, int], draw: random.Random) -> dict[str, int]:
     """Widths around a common share of each group's own."""
     share = draw.uniform(0.3, 0.9)
@@ -171,7 +141,7 @@ class Plans:
         self.least = {one.name: one for one in self.session.budget_groups()}
         self.state = self.session._state.running()
         self.refining = Refining(
-            self.session._ground, self.state, Way(DEFAULT_THETA, "greedy", "original", BUDGET_LAM, EXAMPLES),
+            self.session._ground, self.state, Way(DEFAULT_THETA, "greedy", "original", BUDGET_LAM),
             self.session._reference(PLAN_EXAMPLES, None, None), seconds=1e9,
         )  # fmt: skip
 

@@ -128,12 +128,15 @@ class Bench:
         pairs = list(zip(inputs.split(128), labels.split(128), strict=True))
         return finetune(model, pairs, Tuning(epochs=1, rate=1e-3)).model
 
-    def torch_pruning(self, target: float) -> tuple[nn.Module, int] | None:
-        """torch-pruning's global L1 pruner at the largest network under the target; None: it gets none."""
+    def torch_pruning(self, target: float, isomorphic: bool = False) -> tuple[nn.Module, int] | None:
+        """torch-pruning's global L1 pruner at the largest network under the target; None: it gets none.
+
+        `isomorphic`: layers of one shape are ranked among themselves.
+        """
         low, high, best = 0.0, 0.95, None
         for _ in range(12):
             middle = (low + high) / 2
-            model = self._torch_pruned(middle)
+            model = self._torch_pruned(middle, isomorphic)
             macs = wb.count_cost(model, self.session.example_input).macs
             if macs > target:
                 low = middle
@@ -141,7 +144,7 @@ class Bench:
                 high, best = middle, (model, macs)
         return best
 
-    def _torch_pruned(self, ratio: float) -> nn.Module:
+    def _torch_pruned(self, ratio: float, isomorphic: bool) -> nn.Module:
         import torch_pruning
 
         model = copy.deepcopy(self.subject.model)
@@ -153,6 +156,7 @@ class Bench:
                 self.session.example_input[:1],
                 importance=torch_pruning.importance.GroupMagnitudeImportance(p=1),
                 global_pruning=True,
+                isomorphic=isomorphic,
                 pruning_ratio=ratio,
                 max_pruning_ratio=0.95,
                 ignored_layers=kept,

@@ -12,6 +12,8 @@ from notebook_page import NotebookPage, expect_measured, fresh_address, watch, w
 from playwright.sync_api import BrowserContext, Page, Playwright, sync_playwright
 from servers import Server
 
+from workbench.session.session import Session
+
 VIEWPORT = {"width": 1280, "height": 800}
 
 
@@ -101,3 +103,11 @@ def workbench_page(context: BrowserContext, lab: Server) -> Iterator[NotebookPag
     expect_measured(notebook.page)
     yield notebook
     notebook.close()
+
+
+@pytest.fixture(scope="module")
+def digits() -> Session:
+    """The same session in this process: the oracle for what the page shows."""
+    session = Session.example("digits-cnn")
+    session.measure()
+    return session

@@ -6,17 +6,7 @@ import pytest
 from layer_tab import MEASURED, expect_whole, relative_lam, settle
 from playwright.sync_api import expect
 
-from workbench.session.session import Session
-
 LIMIT = "setattr(__import__('workbench.pruning.problem').pruning.problem, 'SWAPS_WORK', {})"
-
-
-@pytest.fixture(scope="module")
-def digits():
-    """The same session in this process: the oracle for what the page shows."""
-    session = Session.example("digits-cnn")
-    session.measure()
-    return session
 
 
 @pytest.fixture(scope="module")

@@ -17,15 +17,6 @@ from notebook_page import SCREENSHOTS
 from playwright.sync_api import expect
 
 from workbench.course.glossary import glossary
-from workbench.session.session import Session
-
-
-@pytest.fixture(scope="module")
-def digits():
-    """The same session in this process: the oracle for what the page shows."""
-    session = Session.example("digits-cnn")
-    session.measure()
-    return session
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ beside it on ResNet-20: the divergence itself, its root, its 3/4th power, and ge
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from numbers import Integral, Real
@@ -162,7 +162,7 @@ class Way:
     selection: str
     reconstruction: str
     lam: float | None
-    examples: int
+    examples: int = EXAMPLES
 
     def __post_init__(self) -> None:
         """As plain numbers, which can be written. Raises ValueError for a λ that is none."""
@@ -358,10 +358,3 @@ def forecast(state: State, wanted: Mapping[str, Sequence[int]], way: Way) -> tup
     missing = sum(_is_missing(kept, name, w, None) for name, widths in wanted.items() for w in widths)
     took = [one.seconds for each in list(kept.trials.values()) for one in list(each.values()) if one.seconds]
     return missing, missing * float(np.mean(took)) if took else None
-
-
-def each_trial(damage: Damage) -> Iterator[tuple[str, Trial]]:
-    """Groups' names and trials, one after another."""
-    for group in damage.groups:
-        for one in group.trials:
-            yield group.name, one

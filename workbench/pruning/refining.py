@@ -44,7 +44,7 @@ from workbench.pruning.transitions import Ground, applied, refreshed
 STEP = 0.125  # of a group's width, in the first round
 LEAST_STEP = 0.03
 ERRORS = 2.0  # standard errors
-EXAMPLES = 2048  # on which plans are measured
+PLAN_EXAMPLES = 2048  # on which plans are measured
 LONGEST = 1e9  # seconds
 FARTHEST = 1e9  # nats, or of the outputs
 

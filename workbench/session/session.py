@@ -67,8 +67,7 @@ from workbench.pruning.planning import (
     predicted_losses,
 )
 from workbench.pruning.problem import BUDGET_LAM, NotMeasuredError, mean_spectrum
-from workbench.pruning.refining import EXAMPLES as PLAN_EXAMPLES
-from workbench.pruning.refining import check_refine, refined_plan
+from workbench.pruning.refining import PLAN_EXAMPLES, check_refine, refined_plan
 from workbench.pruning.state import Change, StaleMomentsError, State, Statistics
 from workbench.pruning.theory import (
     DRAWS,
@@ -736,7 +735,7 @@ class Session:
         )  # fmt: skip
         if damage is None or not refine or not plan.met:
             return plan
-        way, outputs = Way(**how, examples=EXAMPLES), self._reference(PLAN_EXAMPLES, progress, cancel)
+        way, outputs = Way(**how), self._reference(PLAN_EXAMPLES, progress, cancel)
         return refined_plan(self._ground, state, plan, damage, limits, way, outputs, refine, progress, cancel)
 
     @surviving("committing a plan", SIMPLER)
@@ -828,7 +827,7 @@ class Session:
         NotMeasuredError, Cancelled.
         """
         Options(theta, selection, reconstruction)
-        way = Way(theta, selection, reconstruction, lam, EXAMPLES)
+        way = Way(theta, selection, reconstruction, lam)
         state = self._ready_for_damage(progress, cancel)  # whoever commits meanwhile
         self._damage_on(state, wanted_widths(state, shares, {}), way, True, progress, cancel)
         return sensitivity_of(state, way, shares, self.metric or "score", self.history[0].score)
@@ -921,7 +920,7 @@ class Session:
         lam: float | None = BUDGET_LAM,
     ) -> tuple[int, float | None]:
         """How many networks `damage` has still to measure, and its seconds by those so far, or None."""
-        way = Way(theta, selection, reconstruction, lam, EXAMPLES)
+        way = Way(theta, selection, reconstruction, lam)
         return forecast(self._state, wanted_widths(self._state, shares, {}), way)
 
     @surviving("planning", FORGET)
@@ -953,7 +952,7 @@ class Session:
         if missing:
             raise NotMeasuredError(f"{missing} widths are not measured yet: call session.damage() first")
         state, biased = self._state, reconstruction == "original"
-        damage = damage_of(state, Way(theta, selection, reconstruction, lam, EXAMPLES))
+        damage = damage_of(state, Way(theta, selection, reconstruction, lam))
         memory = self.memory_cost(biased) if unit == "megabytes" else None
         limits = Limits(dict(locks or {}), minimum, multiple)
         whole = self.original_cost(unit)
