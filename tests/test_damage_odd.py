@@ -254,7 +254,7 @@ def test_what_is_measured_so_far_is_told_now_and_then_and_nothing_twice(monkeypa
     assert len(kept) == 1
     session.damage(0.5, scores=True)
     assert kept[1:] == [("damage", 7)]
-    monkeypatch.setattr("workbench.session.session.KEPT_EVERY", 0.0)
+    monkeypatch.setattr("workbench.session.damages.KEPT_EVERY", 0.0)
     session.damage((0.25, 0.75))
     counts = [count for _, count in kept[2:]]
     assert counts == sorted(set(counts))

@@ -1,127 +1,240 @@
-"""Measured damages as they are written with a session, and back."""
+"""What pruning does to the outputs, measured: of each group alone, of a plan, of the network as it stands."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from numbers import Integral
+from time import perf_counter
 
-import msgspec
-
-from workbench.pruning.choice import RECONSTRUCTIONS
-from workbench.pruning.damage import Measured, Trial, Way
+from workbench.data.progress import Progress
+from workbench.data.surviving import surviving
+from workbench.measure.halves import halves
+from workbench.measure.moments import measure_moments
+from workbench.measure.outputs import Distance, Reference
+from workbench.measure.reading import Reading, TaskLoss
+from workbench.pruning.budget import BudgetPlan
+from workbench.pruning.choice import DEFAULT_THETA
+from workbench.pruning.comparing import Sensitivity, sensitivity_of
+from workbench.pruning.damage import (
+    EXAMPLES,
+    SHARES,
+    Damage,
+    Way,
+    count_trials,
+    forecast,
+    measure_damage,
+    wanted_widths,
+)
+from workbench.pruning.planning import plan_changes
+from workbench.pruning.problem import BUDGET_LAM, mean_spectrum
 from workbench.pruning.state import State
-from workbench.session.history import History, Line
-from workbench.session.recipe import MOST_STEPS, MOST_UNITS
-from workbench.spectral.selection import SELECTIONS
+from workbench.pruning.transitions import Options
+from workbench.session.core import FEWER, SIMPLER, SMALLER, Cancel, Core
+from workbench.spectral.spectrum import Spectrum
 
-Triple = tuple[float, float, float]
-MOST_GROUPS, MOST_WIDTHS = 100_000, 10_000
-FARTHEST = 1e300
-
-
-class SavedTrial(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A `Trial`; what is NaN there is None."""
-
-    width: Annotated[int, msgspec.Meta(ge=0, le=MOST_UNITS)]
-    change: Triple
-    loss: float
-    divergence: Triple | None = None
-    score: float | None = None
-    seconds: float = 0.0
+KEPT_EVERY = 30.0  # seconds of measuring damage, after which those who listen hear of it
+Widths = Mapping[str, int] | BudgetPlan
 
 
-class SavedDamage(msgspec.Struct, frozen=True):
-    """What was measured in one way on the state at `position` of `branch`."""
+class Damages(Core):
+    """The part of a session that measures what pruning does to the outputs; nothing of it is committed."""
 
-    branch: str
-    position: Annotated[int, msgspec.Meta(ge=0, le=MOST_STEPS)]
-    theta: Annotated[float, msgspec.Meta(ge=0, le=1)]
-    selection: str
-    reconstruction: str
-    lam: Annotated[float, msgspec.Meta(gt=0)] | None
-    asked: Annotated[int, msgspec.Meta(ge=1)]
-    examples: Annotated[int, msgspec.Meta(ge=0)]
-    are_classes: bool
-    now: SavedTrial
-    trials: Annotated[
-        dict[str, Annotated[list[SavedTrial], msgspec.Meta(max_length=MOST_WIDTHS)]],
-        msgspec.Meta(max_length=MOST_GROUPS),
-    ]
+    @surviving("measuring both halves", SMALLER)
+    def half_spectra(
+        self, progress: Progress | None = None, cancel: Cancel | None = None
+    ) -> dict[str, tuple[Spectrum, Spectrum]]:
+        """The spectrum of every prunable group on the even and on the odd batches of the calibration data.
 
-    def __post_init__(self) -> None:
-        if self.selection not in SELECTIONS:
-            raise ValueError(f"unknown selection {self.selection!r}")
-        if self.reconstruction not in RECONSTRUCTIONS:
-            raise ValueError(f"unknown reconstruction {self.reconstruction!r}")
+        Half the distance between the two degrees of freedom is an error bar of N(λ). Measured on the network
+        whose moments the session has, the original or, under the sequential procedure, the present one.
+        Raises ValueError where there are no two batches; as `measure`.
+        """
+        self._state.check_measured()
+        self._history.settle()
+        ground, state = self._ground, self._state
+        model = ground.original.model if ground.simultaneous else state.running().model
+        groups = self._history.original.groups if ground.simultaneous else state.groups
+        found = [measure_moments(model, groups, half, progress, cancel) for half in halves(self.calibration)]
+        spectra = {}
+        for group in state.groups:
+            if group.prunable:
+                each = [one[group.name] for one in found]
+                if ground.simultaneous:
+                    each = [one.restrict(state.units[group.name]) for one in each]
+                spectra[group.name] = mean_spectrum(each[0].moments), mean_spectrum(each[1].moments)
+        return spectra
+
+    @surviving("looking at every group alone", FEWER)
+    def sensitivity(
+        self,
+        shares: Sequence[float] = (0.75, 0.5, 0.25),
+        *,
+        theta: float = DEFAULT_THETA,
+        selection: str = "greedy",
+        reconstruction: str = "channel",
+        lam: float | None = BUDGET_LAM,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+    ) -> Sensitivity:
+        """Each group alone at several shares of its width: scores, output losses and changes of the outputs;
+        nothing is committed, and what `damage` has measured of it is not measured again.
+
+        Stale moments are measured again first. Raises ValueError for a share outside (0, 1],
+        NotMeasuredError, Cancelled.
+        """
+        Options(theta, selection, reconstruction)
+        way = Way(theta, selection, reconstruction, lam)
+        state = self._ready_for_damage(progress, cancel)  # whoever commits meanwhile
+        self._damage_on(state, wanted_widths(state, shares, {}), way, True, progress, cancel)
+        return sensitivity_of(state, way, shares, self.metric or "score", self.history[0].score)
+
+    @surviving("measuring damage", FEWER)
+    def damage(
+        self,
+        shares: float | Sequence[float] = SHARES,
+        widths: Mapping[str, int | Sequence[int]] | None = None,
+        *,
+        scores: bool = False,
+        examples: int = EXAMPLES,
+        theta: float = DEFAULT_THETA,
+        selection: str = "greedy",
+        reconstruction: str = "channel",
+        lam: float | None = BUDGET_LAM,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+    ) -> Damage:
+        """What pruning each group alone does to the outputs, without labels **[beyond the paper]**.
+
+        Each group is cut to `shares` of its width and to its `widths` beside, by the choice that a plan makes
+        with these options, and the outputs on the first `examples` of the calibration data, in whole batches,
+        are set beside the original's (`measure.outputs`). Of several outputs that is the one that is scored:
+        groups which the others alone read do no damage, so lock them in a plan. `scores`: the score of each
+        too. What was measured on this state of the network is not measured again, and is in the answer; a
+        cancelled one keeps what it has.
+
+        Raises ValueError for bad input, NotMeasuredError, Cancelled. Nothing is committed.
+        """
+        self._state.check_measured()
+        Options(theta, selection, reconstruction)
+        if not isinstance(examples, Integral) or examples < 1:
+            raise ValueError(f"examples must be a whole number, 1 or more; got {examples!r}")
+        way = Way(theta, selection, reconstruction, lam, int(examples))
+        state = self._ready_for_damage(progress, cancel)
+        return self._damage_on(
+            state, wanted_widths(state, shares, widths or {}), way, scores, progress, cancel
+        )
+
+    def _ready_for_damage(self, progress: Progress | None, cancel: Cancel | None) -> State:
+        """The present state, measured anew where it was stale. Raises NotMeasuredError, Cancelled."""
+        self._state.check_measured()
+        self.remeasure(progress, cancel)
+        self._history.settle()
+        return self._state
+
+    def _damage_on(
+        self,
+        state: State,
+        wanted: Mapping[str, Sequence[int]],
+        way: Way,
+        scores: bool,
+        progress: Progress | None,
+        cancel: Cancel | None,
+    ) -> Damage:
+        score = self._scored(cancel) if scores and self.evaluation is not None else None
+        with self._telling_of_damage(state, progress) as heard:
+            return measure_damage(
+                self._ground, state, wanted, way,
+                lambda: self._reference(way.examples, progress, cancel), score, heard, cancel,
+            )  # fmt: skip
+
+    @contextmanager
+    def _telling_of_damage(self, state: State, progress: Progress | None) -> Iterator[Progress]:
+        """Within, by way of the progress, and at the end: those who listen hear of damage that is new."""
+        before, told = count_trials(state), perf_counter()
+
+        def heard(done: int, total: int | None, what: str) -> None:
+            nonlocal before, told
+            if perf_counter() - told >= KEPT_EVERY and count_trials(state) > before:
+                self._tell("damage")
+                before, told = count_trials(state), perf_counter()
+            if progress is not None:
+                progress(done, total, what)
+
+        try:
+            yield heard
+        finally:
+            if count_trials(state) > before:
+                self._tell("damage")
+
+    def damage_forecast(
+        self,
+        shares: Sequence[float] = SHARES,
+        *,
+        theta: float = DEFAULT_THETA,
+        selection: str = "greedy",
+        reconstruction: str = "channel",
+        lam: float | None = BUDGET_LAM,
+    ) -> tuple[int, float | None]:
+        """How many networks `damage` has still to measure, and its seconds by those so far, or None."""
+        way = Way(theta, selection, reconstruction, lam)
+        return forecast(self._state, wanted_widths(self._state, shares, {}), way)
+
+    @surviving("measuring the outputs", FEWER)
+    def output_change(self, progress: Progress | None = None, cancel: Cancel | None = None) -> Distance:
+        """How far the outputs of the present network are from the original's, on the calibration examples of
+        `damage`; measured once for every network **[beyond the paper]**.
+
+        Raises Cancelled.
+        """
+        self._history.settle()
+        return self._output_change(self._state, progress, cancel)
+
+    @surviving("trying a plan", SIMPLER)
+    def try_plan(
+        self,
+        plan: Widths,
+        *,
+        theta: float = DEFAULT_THETA,
+        selection: str = "greedy",
+        reconstruction: str = "channel",
+        reestimate: bool = False,
+        lam: float | None = BUDGET_LAM,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+    ) -> tuple[float | None, Distance]:
+        """Score of the network that `commit_plan` would leave, and the change of its outputs.
+
+        Nothing is committed. Raises ValueError for bad input, NotMeasuredError, Cancelled.
+        """
+        self._history.settle()
+        state = self._state
+        options = Options(theta, selection, reconstruction, reestimate)
+        for change in plan_changes(self._ground, state, widths_of(plan), options, lam, progress, cancel):
+            state = change.state
+        return self._score(state.model, progress, cancel), self._output_change(state, progress, cancel)
+
+    def _output_change(self, state: State, progress: Progress | None, cancel: Cancel | None) -> Distance:
+        found = self._output_changes.get(state.model)
+        if found is None:
+            reference = self._reference(EXAMPLES, progress, cancel)
+            found = self._output_changes[state.model] = reference.distance(state.running().model, cancel)
+        return found
+
+    def _reference(self, examples: int, progress: Progress | None, cancel: Cancel | None) -> Reference:
+        """The original's outputs on the first calibration examples, read as the targets say."""
+        original = self._history.original.running().model
+        return Reference(original, self.calibration, examples, self._output_reading(), progress, cancel)
+
+    def _output_reading(self) -> Reading | None:
+        """How the outputs are read where there are targets that say it."""
+        task = self.loss if isinstance(self.loss, TaskLoss) else TaskLoss(**self.asked)
+        for data in (self.calibration, self.training, self.evaluation):
+            if isinstance(data, Iterable):
+                with suppress(ValueError, TypeError):
+                    return task.reading(self._history.original.running().model, data, "calibration")
+        return None
 
 
-def saved_damages(lines: dict[str, Line], ends: dict[str, int]) -> list[SavedDamage]:
-    """All that was measured on states of `lines`, up to `ends`; what branches share is written once."""
-    found, seen = [], set()
-    for branch, line in lines.items():
-        for position in range(ends[branch] + 1):
-            damages = _damages_at(line, position)
-            if id(damages) not in seen:
-                seen.add(id(damages))
-                found += [
-                    _saved(branch, position, way, one)
-                    for way, one in list(damages.items())
-                    if one.now is not None
-                ]
-    return found
-
-
-def put_back(history: History, saved: Sequence[SavedDamage]) -> None:
-    """Give each state what was measured of it. Raises ValueError where one does not fit its groups."""
-    for one in saved:
-        line = history.branches.get(one.branch)
-        if line is None or one.position >= len(line.places):
-            raise ValueError(f"damage of step {one.position} of branch {one.branch!r}, which is not there")
-        widths = {g.name: g.width for g in _state_at(line, one.position).groups if g.prunable}
-        for name, trials in one.trials.items():
-            wrong = [t.width for t in trials if not 1 <= t.width < widths.get(name, 0)]
-            if wrong:
-                raise ValueError(f"damage of {name} at {wrong[0]} units, which it cannot be cut to")
-        way = Way(one.theta, one.selection, one.reconstruction, one.lam, one.asked)
-        found = {name: {t.width: _trial(t) for t in each} for name, each in one.trials.items()}
-        _damages_at(line, one.position)[way] = Measured(_trial(one.now), one.are_classes, one.examples, found)
-
-
-def _state_at(line: Line, position: int) -> State:
-    place = line.places[position]
-    state = place.state if place.state is not None else place.folded.rest if place.folded else None
-    assert state is not None
-    return state
-
-
-def _damages_at(line: Line, position: int) -> dict[Any, Any]:
-    return _state_at(line, position).damages
-
-
-def _saved(branch: str, position: int, way: Way, one: Measured) -> SavedDamage:
-    assert one.now is not None
-    trials = {name: [_written(t) for t in list(each.values())] for name, each in list(one.trials.items())}
-    return SavedDamage(
-        branch, position, way.theta, way.selection, way.reconstruction, way.lam, way.examples,
-        one.examples, one.are_classes, _written(one.now), trials,
-    )  # fmt: skip
-
-
-def _written(trial: Trial) -> SavedTrial:
-    divergence = trial.divergence if all(v == v for v in trial.divergence) else None
-    score = trial.score if trial.score == trial.score else None
-    return SavedTrial(trial.width, _finite(trial.change), trial.loss, divergence, score, trial.seconds)
-
-
-def _finite(values: Triple) -> Triple:
-    """Numbers that JSON has: outputs that are no numbers any more are as far away as can be."""
-    first, second, third = (v if abs(v) < FARTHEST else FARTHEST for v in values)
-    return first, second, third
-
-
-def _trial(saved: SavedTrial) -> Trial:
-    nan = float("nan")
-    return Trial(
-        saved.width, saved.change, saved.divergence or (nan, nan, nan), saved.loss,
-        nan if saved.score is None else saved.score, saved.seconds,
-    )  # fmt: skip
+def widths_of(widths: Widths) -> dict[str, int]:
+    return dict(widths.widths if isinstance(widths, BudgetPlan) else widths)

@@ -11,7 +11,6 @@ from typing import Any
 from torch import Tensor
 
 from workbench.network.tensors import same_bits
-from workbench.session.damages import SavedDamage
 from workbench.session.history import MAIN
 from workbench.session.recipe import (
     Asked,
@@ -23,6 +22,7 @@ from workbench.session.recipe import (
     read_steps,
     shortened,
 )
+from workbench.session.saved_damages import SavedDamage
 
 Tensors = Mapping[str, Tensor]
 MOST_BRANCHES = 10_000

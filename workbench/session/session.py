@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import copy
-import threading
-import traceback
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from numbers import Integral
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -27,48 +23,21 @@ from workbench.export.folder import Point, export
 from workbench.fitting.norms import has_running_statistics
 from workbench.measure.evaluation import evaluate, reading_for
 from workbench.measure.gradients import measure_taylor
-from workbench.measure.halves import halves
 from workbench.measure.moments import GroupStatistics, measure_moments
-from workbench.measure.outputs import Distance, Reference
 from workbench.measure.passes import example_count
 from workbench.measure.positions import Mask, Positions, with_mask
-from workbench.measure.reading import Reading, TaskLoss
+from workbench.measure.reading import TaskLoss
 from workbench.network.collecting import collecting_new_alone
 from workbench.network.copying import copied
 from workbench.network.cost import count_cost
-from workbench.network.cost_model import CostModel, Total
 from workbench.network.finding.elsewhere import Sizes
 from workbench.network.finding.proof import STAGES, take_apart
 from workbench.network.finding.staying import Staying
 from workbench.network.groups import UnitGroup, named_group
 from workbench.network.rebuilt.explicit import explicit
 from workbench.network.running import Inputs
-from workbench.network.tensors import give_back_memory, sharing_copy
-from workbench.pruning.budget import RULES, BudgetPlan, GroupBudget, Limits, check_request
 from workbench.pruning.choice import DEFAULT_THETA, Choice
-from workbench.pruning.comparing import Comparison, Sensitivity, compared, sensitivity_of
-from workbench.pruning.damage import (
-    EXAMPLES,
-    SHARES,
-    Damage,
-    Way,
-    count_trials,
-    damage_of,
-    forecast,
-    measure_damage,
-    wanted_widths,
-)
-from workbench.pruning.frontier import Frontier, frontier_of
-from workbench.pruning.planning import (
-    group_budgets,
-    memory_of,
-    plan_changes,
-    plan_for,
-    predicted_losses,
-)
-from workbench.pruning.problem import BUDGET_LAM, NotMeasuredError, mean_spectrum
-from workbench.pruning.refining import PLAN_EXAMPLES, check_refine, refined_plan
-from workbench.pruning.state import Change, StaleMomentsError, State, Statistics
+from workbench.pruning.state import StaleMomentsError, State, Statistics
 from workbench.pruning.theory import (
     DRAWS,
     LayerTheory,
@@ -86,23 +55,14 @@ from workbench.pruning.theory_sweeps import (
     loss_sweep,
     stretch_of,
 )
-from workbench.pruning.transitions import (
-    Ground,
-    Options,
-    applied,
-    chosen,
-    committed,
-    refitted,
-    refreshed,
-    tuned,
-)
+from workbench.pruning.transitions import Options, applied, chosen, committed, refitted, tuned
 from workbench.session import restoring, store
 from workbench.session.as_given import as_given
-from workbench.session.damages import SavedDamage, put_back, saved_damages
+from workbench.session.budgets import Budgets
+from workbench.session.core import FORGET, SIMPLER, SMALLER, Cancel
 from workbench.session.forms import as_taken
-from workbench.session.history import History, Line, Step
+from workbench.session.history import Line, Step
 from workbench.session.opening import Opening
-from workbench.session.place import Place
 from workbench.session.recipe import (
     Asked,
     RecipeError,
@@ -114,27 +74,21 @@ from workbench.session.recipe import (
     record_of,
 )
 from workbench.session.saved import Saved, SavedBranch
+from workbench.session.saved_damages import SavedDamage, put_back, saved_damages
 from workbench.spectral.moment import Moment
 from workbench.spectral.spectrum import Spectrum
 from workbench.tuning.finetuning import Loss, Report, Tuned, finetune
 from workbench.tuning.matching import Matching
 from workbench.tuning.settings import Tuning
 
-SMALLER = "give the data in smaller batches (a DataLoader with a smaller batch_size), or close other programs"
-FORGET = "forget branches that are no longer needed (drop), or close other notebooks and programs"
-FEWER = "take fewer groups or shares at a time, or give the data in smaller batches"
-SIMPLER = f"the reconstruction 'channel' or 'none', which runs no pass over the data; else {SMALLER}"
 TRAIN = (
     "train with a smaller batch (Tuning(batch=…), or the batch_size of your own DataLoader), without match"
 )
-KEPT_EVERY = 30.0  # seconds of measuring damage, after which those who listen hear of it
 GIVEN = "data of your own"  # what data is called that nobody named, in place of an example's
 PROCEDURES = ("simultaneous", "sequential")
-Widths = Mapping[str, int] | BudgetPlan
-Cancel = threading.Event
 
 
-class Session:
+class Session(Budgets):
     """Spectral pruning of one network, headless: everything that the widgets do.
 
     `calibration`: a tensor (n, …), a pair (inputs, targets), a dictionary of arguments, a DataLoader, or any
@@ -231,15 +185,6 @@ class Session:
         self._begin(state, first)
         opening.over(len(groups))
 
-    def _begin(self, state: State, first: Step) -> None:
-        """Nothing was done yet, and nobody listens."""
-        self._history = History(replace(state, problems={}, damages={}), first)
-        self._given_original: Callable[[], nn.Module | None] = lambda: None
-        self._lock = threading.RLock()
-        self._listeners: list[Callable[[str], Any]] = []
-        self._output_changes: weakref.WeakKeyDictionary[nn.Module, Distance] = weakref.WeakKeyDictionary()
-        self._place = Place()
-
     @classmethod
     def example(
         cls,
@@ -284,11 +229,6 @@ class Session:
         return model
 
     @property
-    def groups(self) -> tuple[UnitGroup, ...]:
-        """The unit groups of the present network, in the order in which it runs them."""
-        return self._state.groups
-
-    @property
     def stays(self) -> tuple[Staying, ...]:
         """The parameters that no group of units has, each with the reason why it stays as it is.
 
@@ -315,16 +255,6 @@ class Session:
         return self._state.cost.macs
 
     @property
-    def cost_model(self) -> CostModel:
-        """Parameters and MACs of the present network at any widths."""
-        state = self._state
-        return CostModel.of(state.model, state.groups, state.cost)
-
-    @property
-    def measured(self) -> bool:
-        return self._state.measured
-
-    @property
     def has_norms(self) -> bool:
         """Whether a norm keeps statistics of the data, which `reestimate` would measure anew."""
         return has_running_statistics(self._state.model)
@@ -340,16 +270,6 @@ class Session:
     def stale(self) -> dict[str, str]:
         """Groups whose moments are stale, with the reason in words. Empty under 'simultaneous'."""
         return dict(self._state.stale)
-
-    @property
-    def position(self) -> int:
-        """Which step of the history is the present one; 0 is the original."""
-        return self._history.position
-
-    @property
-    def history(self) -> tuple[Step, ...]:
-        """Every step, those that redo would bring back included."""
-        return self._history.steps
 
     @property
     def can_undo(self) -> bool:
@@ -391,18 +311,6 @@ class Session:
             self._history.amend(measured, replace(self.history[0], score=score, seconds=seconds))
         self._tell("measured")
 
-    @surviving("measuring again", SMALLER)
-    def remeasure(self, progress: Progress | None = None, cancel: Cancel | None = None) -> None:
-        """Measure the stale groups again, on the network as it stands. Raises as `measure` does."""
-        self._state.check_measured()
-        if not self._state.stale:
-            return  # without waiting for what runs
-        with self._lock:
-            if self._state.stale:  # else another has just done it
-                self._history.settle()
-                self._history.amend(refreshed(self._ground, self._state, progress, cancel))
-        self._tell("measured")
-
     @surviving("measuring gradients", SMALLER)
     def measure_gradients(
         self,
@@ -436,31 +344,6 @@ class Session:
     def spectrum(self, name: str) -> Spectrum:
         """The spectrum of the group's present units. Raises ValueError, NotMeasuredError."""
         return self._state.problem(name).spectrum
-
-    @surviving("measuring both halves", SMALLER)
-    def half_spectra(
-        self, progress: Progress | None = None, cancel: Cancel | None = None
-    ) -> dict[str, tuple[Spectrum, Spectrum]]:
-        """The spectrum of every prunable group on the even and on the odd batches of the calibration data.
-
-        Half the distance between the two degrees of freedom is an error bar of N(λ). Measured on the network
-        whose moments the session has, the original or, under the sequential procedure, the present one.
-        Raises ValueError where there are no two batches; as `measure`.
-        """
-        self._state.check_measured()
-        self._history.settle()
-        ground, state = self._ground, self._state
-        model = ground.original.model if ground.simultaneous else state.running().model
-        groups = self._history.original.groups if ground.simultaneous else state.groups
-        found = [measure_moments(model, groups, half, progress, cancel) for half in halves(self.calibration)]
-        spectra = {}
-        for group in state.groups:
-            if group.prunable:
-                each = [one[group.name] for one in found]
-                if ground.simultaneous:
-                    each = [one.restrict(state.units[group.name]) for one in each]
-                spectra[group.name] = mean_spectrum(each[0].moments), mean_spectrum(each[1].moments)
-        return spectra
 
     def moment(self, name: str, reader: int = 0) -> Moment:
         """The moment of the group's present units at one of its readers."""
@@ -644,394 +527,6 @@ class Session:
             lambda ground, state: [committed(ground, state, choice, progress, cancel)], progress, cancel, plan
         )
         return step
-
-    # Budgets
-
-    @surviving("planning", FORGET)
-    def budget_groups(
-        self,
-        remeasure: bool = True,
-        *,
-        theta: float = DEFAULT_THETA,
-        selection: str = "greedy",
-        lam: float | None = BUDGET_LAM,
-    ) -> list[GroupBudget]:
-        """What the budget rules know of every prunable group: losses by the choices that these options make.
-
-        Stale moments are measured again first, unless `remeasure` is False. Raises NotMeasuredError.
-        """
-        self._state.check_measured()
-        if remeasure:
-            self.remeasure()
-        return group_budgets(self._state, Options(theta, selection), lam)
-
-    def predicted_losses(
-        self,
-        widths: Mapping[str, int],
-        *,
-        theta: float = DEFAULT_THETA,
-        selection: str = "greedy",
-        lam: float | None = BUDGET_LAM,
-    ) -> dict[str, float]:
-        """Output loss of each group alone at its width in `widths`, exactly as `preview` says it."""
-        self._state.check_measured()
-        return predicted_losses(self._state, widths, Options(theta, selection), lam)
-
-    @surviving("planning", f"the rule 'equal', which looks at no spectrum; else {FORGET}")
-    def plan(
-        self,
-        target: float,
-        unit: str = "macs",
-        rule: str = "least",
-        *,
-        locks: Mapping[str, int] | None = None,
-        minimum: int = 1,
-        multiple: int = 1,
-        theta: float = DEFAULT_THETA,
-        selection: str = "greedy",
-        reconstruction: str = "channel",
-        lam: float | None = BUDGET_LAM,
-        reference: float | None = None,
-        refine: float = 0.0,
-        progress: Progress | None = None,
-        cancel: Cancel | None = None,
-    ) -> BudgetPlan:
-        """Widths of all prunable groups for a target (method.md §7); the network is not touched.
-
-        `target`: a number of "parameters", "macs", "seconds" of a forward pass over the example, or
-        "megabytes" (10⁶ bytes) of weights and buffers, and of the keys and values that a decoder keeps of the
-        example. `rule`: "equal", every group keeps the same share; "shared", ⌈N(λ)⌉ at one λ relative to the
-        trace; "least", least loss per cost; "damage", the least change of the outputs, for which `damage` is
-        measured first where it is not yet [both beyond the paper]. `locks`: widths that stay; `minimum`:
-        units that every group keeps; `multiple`: widths are multiples of it, or whole.
-
-        `theta`, `selection`, `lam` and `reconstruction` are what the plan is to be committed with, as for
-        `commit_plan`: the losses that the plan tells are of these choices; "original" gives a bias to readers
-        that have none, and these parameters count.
-
-        Seconds are measured: networks of the widths in question run in turn with the original, and the plan
-        says the interval. `reference`: what the original took when the target was set, so that another load
-        of the machine does not change what is asked for. Stale moments are measured again first.
-
-        `refine`: seconds in which the rule "damage" may measure plans: first those of all rules, the least
-        damaged of which goes on, then steps around it, while the damage falls. `BudgetPlan.rounds` says what
-        each won.
-
-        Raises ValueError for bad input, NotMeasuredError, Cancelled. A target that cannot be met is said in
-        the plan.
-        """
-        options = Options(theta, selection, reconstruction)  # raises ValueError for one that there is not
-        limits = Limits(dict(locks or {}), minimum, multiple)
-        asked = [GroupBudget(group.name, group.width) for group in self.groups if group.prunable]
-        check_request(rule, asked, target, unit, limits)  # before what takes minutes
-        check_refine(refine, rule, unit)
-        self.remeasure(progress, cancel)
-        how: dict[str, Any] = {**_how(options), "lam": lam}
-        damage = self.damage(**how, progress=progress, cancel=cancel) if rule == "damage" else None
-        state = self._state.running()
-        plan = plan_for(
-            state, self._history.original.running().model, rule, target, unit, limits,
-            self.example_input, options, lam, reference, damage, progress, cancel,
-        )  # fmt: skip
-        if damage is None or not refine or not plan.met:
-            return plan
-        way, outputs = Way(**how), self._reference(PLAN_EXAMPLES, progress, cancel)
-        return refined_plan(self._ground, state, plan, damage, limits, way, outputs, refine, progress, cancel)
-
-    @surviving("committing a plan", SIMPLER)
-    def commit_plan(
-        self,
-        widths: Widths,
-        *,
-        lam: float | None = BUDGET_LAM,
-        theta: float = DEFAULT_THETA,
-        selection: str = "greedy",
-        reconstruction: str = "channel",
-        reestimate: bool = False,
-        progress: Progress | None = None,
-        cancel: Cancel | None = None,
-    ) -> tuple[Step, ...]:
-        """Carry out widths for several groups, front to back; all of them are one step of undo.
-
-        `lam` is relative to each group's trace, by default the 1e-6 of the paper's Figure 1; None: it
-        follows from each width. The score is taken at the end; `reestimate` measures batch norms anew
-        there. Other options as for `preview`.
-
-        Raises ValueError for groups or widths that do not exist, Cancelled; then nothing has changed.
-        """
-        self._state.check_measured()
-        options = Options(theta, selection, reconstruction, reestimate)
-        return self._advance(
-            lambda ground, state: plan_changes(
-                ground, state, widths_of(widths), options, lam, progress, cancel
-            ),
-            progress,
-            cancel,
-            lambda count: self._plan_title(widths, count),
-        )
-
-    def _plan_title(self, widths: Widths, count: int) -> str:
-        number = 1 + len(
-            {step.plan for step in self._history.steps[: self._history.position + 1] if step.plan}
-        )
-        rule = f", {widths.rule}" if isinstance(widths, BudgetPlan) else ""
-        return f"plan {number}: {count} group{'s' * (count != 1)}{rule}"
-
-    # Comparing
-
-    @surviving("comparing", FEWER)
-    def compare(
-        self,
-        budgets: Widths | Sequence[Widths],
-        selections: Sequence[str] = ("greedy", "leverage", "random", "magnitude-l1"),
-        reconstructions: Sequence[str] = ("none", "channel"),
-        *,
-        reestimate: bool = False,
-        theta: float = DEFAULT_THETA,
-        lam: float | None = BUDGET_LAM,
-        progress: Progress | None = None,
-        cancel: Cancel | None = None,
-    ) -> Comparison:
-        """Score every selection with every reconstruction at the same widths; nothing is committed.
-
-        `budgets`: widths by group name, or plans, one or several. `reestimate`: for all or for none.
-        Raises ValueError for unknown names and where no group gets narrower, NotMeasuredError (also for
-        "taylor" before `measure_gradients`), Cancelled.
-        """
-        self._state.check_measured()
-        several = [budgets] if isinstance(budgets, (Mapping, BudgetPlan)) else list(budgets)
-        ways = [Options(theta, s, r, reestimate) for s in selections for r in reconstructions]
-        self._history.settle()
-        rows = compared(
-            self._ground, self._state, [widths_of(one) for one in several], ways, self._scored(cancel), lam,
-            progress, cancel,
-        )  # fmt: skip
-        return Comparison(self.metric or "score", self.history[0].score, tuple(rows))
-
-    @surviving("looking at every group alone", FEWER)
-    def sensitivity(
-        self,
-        shares: Sequence[float] = (0.75, 0.5, 0.25),
-        *,
-        theta: float = DEFAULT_THETA,
-        selection: str = "greedy",
-        reconstruction: str = "channel",
-        lam: float | None = BUDGET_LAM,
-        progress: Progress | None = None,
-        cancel: Cancel | None = None,
-    ) -> Sensitivity:
-        """Each group alone at several shares of its width: scores, output losses and changes of the outputs;
-        nothing is committed, and what `damage` has measured of it is not measured again.
-
-        Stale moments are measured again first. Raises ValueError for a share outside (0, 1],
-        NotMeasuredError, Cancelled.
-        """
-        Options(theta, selection, reconstruction)
-        way = Way(theta, selection, reconstruction, lam)
-        state = self._ready_for_damage(progress, cancel)  # whoever commits meanwhile
-        self._damage_on(state, wanted_widths(state, shares, {}), way, True, progress, cancel)
-        return sensitivity_of(state, way, shares, self.metric or "score", self.history[0].score)
-
-    @surviving("measuring damage", FEWER)
-    def damage(
-        self,
-        shares: float | Sequence[float] = SHARES,
-        widths: Mapping[str, int | Sequence[int]] | None = None,
-        *,
-        scores: bool = False,
-        examples: int = EXAMPLES,
-        theta: float = DEFAULT_THETA,
-        selection: str = "greedy",
-        reconstruction: str = "channel",
-        lam: float | None = BUDGET_LAM,
-        progress: Progress | None = None,
-        cancel: Cancel | None = None,
-    ) -> Damage:
-        """What pruning each group alone does to the outputs, without labels **[beyond the paper]**.
-
-        Each group is cut to `shares` of its width and to its `widths` beside, by the choice that a plan makes
-        with these options, and the outputs on the first `examples` of the calibration data, in whole batches,
-        are set beside the original's (`measure.outputs`). Of several outputs that is the one that is scored:
-        groups which the others alone read do no damage, so lock them in a plan. `scores`: the score of each
-        too. What was measured on this state of the network is not measured again, and is in the answer; a
-        cancelled one keeps what it has.
-
-        Raises ValueError for bad input, NotMeasuredError, Cancelled. Nothing is committed.
-        """
-        self._state.check_measured()
-        Options(theta, selection, reconstruction)
-        if not isinstance(examples, Integral) or examples < 1:
-            raise ValueError(f"examples must be a whole number, 1 or more; got {examples!r}")
-        way = Way(theta, selection, reconstruction, lam, int(examples))
-        state = self._ready_for_damage(progress, cancel)
-        return self._damage_on(
-            state, wanted_widths(state, shares, widths or {}), way, scores, progress, cancel
-        )
-
-    def _ready_for_damage(self, progress: Progress | None, cancel: Cancel | None) -> State:
-        """The present state, measured anew where it was stale. Raises NotMeasuredError, Cancelled."""
-        self._state.check_measured()
-        self.remeasure(progress, cancel)
-        self._history.settle()
-        return self._state
-
-    def _damage_on(
-        self,
-        state: State,
-        wanted: Mapping[str, Sequence[int]],
-        way: Way,
-        scores: bool,
-        progress: Progress | None,
-        cancel: Cancel | None,
-    ) -> Damage:
-        score = self._scored(cancel) if scores and self.evaluation is not None else None
-        with self._telling_of_damage(state, progress) as heard:
-            return measure_damage(
-                self._ground, state, wanted, way,
-                lambda: self._reference(way.examples, progress, cancel), score, heard, cancel,
-            )  # fmt: skip
-
-    @contextmanager
-    def _telling_of_damage(self, state: State, progress: Progress | None) -> Iterator[Progress]:
-        """Within, by way of the progress, and at the end: those who listen hear of damage that is new."""
-        before, told = count_trials(state), perf_counter()
-
-        def heard(done: int, total: int | None, what: str) -> None:
-            nonlocal before, told
-            if perf_counter() - told >= KEPT_EVERY and count_trials(state) > before:
-                self._tell("damage")
-                before, told = count_trials(state), perf_counter()
-            if progress is not None:
-                progress(done, total, what)
-
-        try:
-            yield heard
-        finally:
-            if count_trials(state) > before:
-                self._tell("damage")
-
-    def damage_forecast(
-        self,
-        shares: Sequence[float] = SHARES,
-        *,
-        theta: float = DEFAULT_THETA,
-        selection: str = "greedy",
-        reconstruction: str = "channel",
-        lam: float | None = BUDGET_LAM,
-    ) -> tuple[int, float | None]:
-        """How many networks `damage` has still to measure, and its seconds by those so far, or None."""
-        way = Way(theta, selection, reconstruction, lam)
-        return forecast(self._state, wanted_widths(self._state, shares, {}), way)
-
-    @surviving("planning", FORGET)
-    def frontier(
-        self,
-        unit: str = "macs",
-        rules: Sequence[str] = RULES,
-        *,
-        locks: Mapping[str, int] | None = None,
-        minimum: int = 1,
-        multiple: int = 1,
-        theta: float = DEFAULT_THETA,
-        selection: str = "greedy",
-        reconstruction: str = "channel",
-        lam: float | None = BUDGET_LAM,
-        check: Callable[[], None] = lambda: None,
-    ) -> Frontier:
-        """Plans of the least damage from the present cost to ten times fewer **[beyond the paper]**.
-
-        `rules`: "damage" is that line, the plans of others stand beside it at 1.5, 2, 3, 5 and 10 times
-        fewer than the original; else as for `plan`, in parameters, MACs or megabytes.
-        `check` is called before each plan; what it raises ends the work. Nothing is measured.
-
-        Raises NotMeasuredError where `damage` has not measured all that it measures by default.
-        """
-        missing, _ = self.damage_forecast(
-            theta=theta, selection=selection, reconstruction=reconstruction, lam=lam
-        )
-        if missing:
-            raise NotMeasuredError(f"{missing} widths are not measured yet: call session.damage() first")
-        state, biased = self._state, reconstruction == "original"
-        damage = damage_of(state, Way(theta, selection, reconstruction, lam))
-        memory = self.memory_cost(biased) if unit == "megabytes" else None
-        limits = Limits(dict(locks or {}), minimum, multiple)
-        whole = self.original_cost(unit)
-        return frontier_of(state, damage, unit, whole, limits, rules, biased, memory, check)
-
-    def memory_cost(self, biased: bool = False) -> Total:
-        """Megabytes of the present network at any widths; `biased`: readers of fewer units get a bias."""
-        state = self._state.running()
-        return memory_of(state, self.cost_model, self.example_input, biased)
-
-    def original_cost(self, unit: str) -> float:
-        """What the original costs, of which targets are shares: "macs", "parameters" or "megabytes".
-
-        Raises ValueError for another unit.
-        """
-        start = self.history[0]
-        if unit == "megabytes":
-            state = self._history.original.running()
-            model = CostModel.of(state.model, state.groups, state.cost)
-            return memory_of(state, model, self.example_input).whole
-        wholes = {"macs": start.macs, "parameters": start.parameters}
-        if unit not in wholes:
-            raise ValueError(f"the unit must be one of macs, parameters, megabytes; got {unit!r}")
-        return wholes[unit]
-
-    @surviving("measuring the outputs", FEWER)
-    def output_change(self, progress: Progress | None = None, cancel: Cancel | None = None) -> Distance:
-        """How far the outputs of the present network are from the original's, on the calibration examples of
-        `damage`; measured once for every network **[beyond the paper]**.
-
-        Raises Cancelled.
-        """
-        self._history.settle()
-        return self._output_change(self._state, progress, cancel)
-
-    @surviving("trying a plan", SIMPLER)
-    def try_plan(
-        self,
-        plan: Widths,
-        *,
-        theta: float = DEFAULT_THETA,
-        selection: str = "greedy",
-        reconstruction: str = "channel",
-        reestimate: bool = False,
-        lam: float | None = BUDGET_LAM,
-        progress: Progress | None = None,
-        cancel: Cancel | None = None,
-    ) -> tuple[float | None, Distance]:
-        """Score of the network that `commit_plan` would leave, and the change of its outputs.
-
-        Nothing is committed. Raises ValueError for bad input, NotMeasuredError, Cancelled.
-        """
-        self._history.settle()
-        state = self._state
-        options = Options(theta, selection, reconstruction, reestimate)
-        for change in plan_changes(self._ground, state, widths_of(plan), options, lam, progress, cancel):
-            state = change.state
-        return self._score(state.model, progress, cancel), self._output_change(state, progress, cancel)
-
-    def _output_change(self, state: State, progress: Progress | None, cancel: Cancel | None) -> Distance:
-        found = self._output_changes.get(state.model)
-        if found is None:
-            reference = self._reference(EXAMPLES, progress, cancel)
-            found = self._output_changes[state.model] = reference.distance(state.running().model, cancel)
-        return found
-
-    def _reference(self, examples: int, progress: Progress | None, cancel: Cancel | None) -> Reference:
-        """The original's outputs on the first calibration examples, read as the targets say."""
-        original = self._history.original.running().model
-        return Reference(original, self.calibration, examples, self._output_reading(), progress, cancel)
-
-    def _output_reading(self) -> Reading | None:
-        """How the outputs are read where there are targets that say it."""
-        task = self.loss if isinstance(self.loss, TaskLoss) else TaskLoss(**self.asked)
-        for data in (self.calibration, self.training, self.evaluation):
-            if isinstance(data, Iterable):
-                with suppress(ValueError, TypeError):
-                    return task.reading(self._history.original.running().model, data, "calibration")
-        return None
 
     # Fitting and training again
 
@@ -1417,100 +912,6 @@ class Session:
             restoring.restore(self._history, self._ground, branches, restoring.Told(progress, cancel))
             put_back(self._history, damages)
 
-    # Inside
-
-    @property
-    def _state(self) -> State:
-        return self._history.present
-
-    @property
-    def _ground(self) -> Ground:
-        return Ground(
-            self._history.original.running(),
-            self.calibration,
-            self.example_input,
-            self.procedure == "simultaneous",
-            self._calls,
-            self.training,
-            self.loss,
-        )
-
-    def _advance(
-        self,
-        work: Callable[[Ground, State], Iterable[Change]],
-        progress: Progress | None = None,
-        cancel: Cancel | None = None,
-        plan: str | Callable[[int], str] = "",
-        known: tuple[float | None, float] | None = None,
-    ) -> tuple[Step, ...]:
-        """Go on to what `work` makes of the present state, a step a change, and score the last one.
-
-        All of it or nothing, while nobody else changes the session. `plan`: what the steps are called
-        together, or a function of their number. `known`: score and seconds, where they are.
-        """
-        with self._lock:
-            self._history.check_free()
-            self._history.settle()
-            found: list[tuple[State, Step]] = []
-            start = perf_counter()
-            for change in work(self._ground, self._state):
-                cost, seconds = change.state.cost, perf_counter() - start
-                step = Step(
-                    change.label,
-                    change.choice,
-                    None,
-                    cost.parameters,
-                    cost.macs,
-                    seconds,
-                    tuning=change.tuning,
-                )
-                found.append((change.state, step))
-                start = perf_counter()
-            title = plan if isinstance(plan, str) else plan(len(found))
-            found = [(state, replace(step, plan=title)) for state, step in found]
-            state, last = found[-1]
-            if known is None:
-                known = self._score(state.model, progress, cancel), last.seconds + perf_counter() - start
-            found[-1] = state, replace(last, score=known[0], seconds=known[1])
-            self._history.push(found)
-        steps = tuple(step for _, step in found)
-        del found, state
-        if len(steps) > 1:
-            give_back_memory()
-        self._tell("history")
-        return steps
-
-    def _tell(self, event: str) -> None:
-        """What a listener fails with is told as a warning: the change was made, and others want to hear."""
-        for listener in list(self._listeners):
-            try:
-                listener(event)
-            except Exception as error:
-                where = "".join(traceback.format_exception(error))
-                warnings.warn(
-                    f"somebody who listens to the session failed at {event!r}; the session has changed all "
-                    f"the same. Its own words:\n{where}",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
-
-    def _score(
-        self, model: nn.Module, progress: Progress | None = None, cancel: Cancel | None = None
-    ) -> float | None:
-        if self.evaluation is None:
-            return None
-        # A copy, which nobody else watches meanwhile; a person's function may write into it.
-        copied = sharing_copy(model) if isinstance(self.evaluation, Iterable) else copy.deepcopy(model)
-        return evaluate(copied, self.evaluation, progress, cancel, reading=self._reading)
-
-    def _scored(self, cancel: Cancel | None) -> Callable[[nn.Module], float | None]:
-        return lambda model: self._score(model, None, cancel)
-
-
-def _how(options: Options) -> dict[str, Any]:
-    """What a choice is made by, as arguments."""
-    return {name: getattr(options, name) for name in ("theta", "selection", "reconstruction")}
-
 
 def _end_of(line: Line, undone: bool) -> int:
     """The last step that is saved."""
@@ -1521,10 +922,6 @@ def check_procedure(procedure: str) -> None:
     """Raises ValueError for an unknown one."""
     if procedure not in PROCEDURES:
         raise ValueError(f"the procedure must be one of {', '.join(PROCEDURES)}; got {procedure!r}")
-
-
-def widths_of(widths: Widths) -> dict[str, int]:
-    return dict(widths.widths if isinstance(widths, BudgetPlan) else widths)
 
 
 def session_for(

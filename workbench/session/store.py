@@ -35,10 +35,10 @@ from workbench.data.durable import (
 )
 from workbench.export.architecture import quoted
 from workbench.export.kinds import ARCHITECTURE, RECIPE, STORE, TENSORS, holds_export, holds_session
-from workbench.session.damages import SavedDamage
 from workbench.session.earlier import BRANCHES, files_of, read_earlier
 from workbench.session.recipe import RecipeError, read_recipe
 from workbench.session.saved import Saved, SavedBranch, check_branch, check_names, score_in
+from workbench.session.saved_damages import SavedDamage
 
 _EARLIER = re.compile(
     rf"({BRANCHES}/\d+/)?(model|moments|steps|tuned-\d+)\.safetensors|{BRANCHES}/\d+/recipe\.json"
