@@ -219,18 +219,7 @@ def solve(
     found = cost.total(widths)
     met = found <= target
     message = "" if met else f"{_said(target, unit)} cannot be met: the nearest is {_said(found, unit)}"
-    return BudgetPlan(
-        rule, unit, target, named, found, parameters, macs, met, message, lam, doubtful=not met,
-        change=change_at(groups, named),
-    )  # fmt: skip
-
-
-def change_at(groups: Sequence[GroupBudget], widths: Mapping[str, int]) -> float | None:
-    """Predicted relative squared change of the outputs at these widths: 1 − exp(−Σ_g D_g(w_g))."""
-    if any(group.damage is None for group in groups):
-        return None
-    total = sum(measured(group)[widths.get(group.name, group.width)] for group in groups)
-    return float(-np.expm1(-total))
+    return BudgetPlan(rule, unit, target, named, found, parameters, macs, met, message, lam, doubtful=not met)
 
 
 def measured(group: GroupBudget) -> np.ndarray:

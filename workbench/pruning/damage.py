@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import isfinite
 from numbers import Integral, Real
 from threading import Event
@@ -87,7 +88,7 @@ class GroupDamage:
         """Half the difference between the halves of the examples, of `change`, (k,)."""
         return np.array([abs(one.change[1] - one.change[2]) / 2 for one in self.trials])
 
-    @property
+    @cached_property
     def curve(self) -> np.ndarray:
         """D at every width 0 to m, (m+1,), never rising; 0 with all units.
 
@@ -139,12 +140,18 @@ class Damage:
     reconstruction: str
     lam: float | None
 
-    def with_now(self, change: float | None) -> float | None:
-        """A change of the network as it is now, together with what it has changed already."""
-        if change is None or not self.groups:
-            return change
-        # the decays add: 1 − exp(−D_now − ΣD)
-        return 1 - (1 - change) * float(np.exp(-decayed(self.groups[0].now.change[0])))
+    @property
+    def now(self) -> float:
+        """D_now, of the network as it stands; 0 for the original."""
+        return decayed(self.groups[0].now.change[0]) if self.groups else 0.0
+
+    def decay_at(self, widths: Mapping[str, int]) -> float:
+        """Σ_g D_g(w_g); a group that is not named keeps all its units."""
+        return sum(float(one.curve[widths.get(one.name, one.width)]) for one in self.groups)
+
+    def change_at(self, widths: Mapping[str, int]) -> float:
+        """Predicted relative squared change of the outputs: 1 − exp(−(D_now + Σ_g D_g(w_g)))."""
+        return float(-np.expm1(-(self.now + self.decay_at(widths))))
 
     def of(self, name: str) -> GroupDamage:
         """The group's. Raises ValueError listing the names."""

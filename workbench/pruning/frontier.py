@@ -4,19 +4,19 @@
 Once the damage of each group alone is measured (damage.py), a plan takes milliseconds. So plans are solved
 for a ladder of costs, and predict, against the original's outputs,
 
-    1 − exp(−(D_now + Σ_g D_g(w_g)))      D_now that of the present network, 0 for the original.
+    1 − exp(−(D_now + Σ_g D_g(w_g)))      `Damage.change_at`, D_now that of the present network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from workbench.network.cost_model import CostModel, Total
-from workbench.pruning.budget import RULES, BudgetPlan, GroupBudget, Limits, measured, solve
-from workbench.pruning.damage import Damage, decayed
+from workbench.pruning.budget import RULES, BudgetPlan, GroupBudget, Limits, solve
+from workbench.pruning.damage import Damage
 from workbench.pruning.planning import needed_of
 from workbench.pruning.state import State
 
@@ -32,7 +32,6 @@ class Frontier:
     Attributes:
         unit: of the cost.
         whole: the original's.
-        now: D_now, of the network as it stands.
         plans: by the rule "damage", the dearest first; none predicts more than one that costs less.
         others: by the other rules.
         damage: what the prediction is made of.
@@ -40,7 +39,6 @@ class Frontier:
 
     unit: str
     whole: float
-    now: float
     plans: tuple[BudgetPlan, ...]
     others: tuple[BudgetPlan, ...]
     damage: Damage
@@ -76,7 +74,8 @@ def frontier_of(
     """
     model = CostModel.of(state.model, state.groups, state.cost)
     budgets = needed_of(state, "damage", damage, None, None)
-    now = now_of(damage)
+    if not damage.groups:
+        raise ValueError("no damage is measured: session.damage() measures it")
 
     def at(rule: str, given: Sequence[GroupBudget], times: float) -> BudgetPlan:
         check()
@@ -93,32 +92,16 @@ def frontier_of(
         plans = [at(rule, given, float(times)) for times in ladder if times >= start]
         found["line" if rule == "damage" else "beside"] += [one for one in plans if one.met]
     line, beside = (
-        tuple(replace(one, change=change_of(budgets, one.widths, now)) for one in some)
-        for some in (_rising(found["line"], budgets), found["beside"])
+        tuple(replace(one, change=damage.change_at(one.widths)) for one in some)
+        for some in (_rising(found["line"], damage), found["beside"])
     )
-    return Frontier(unit, whole, now, line, beside, damage)
+    return Frontier(unit, whole, line, beside, damage)
 
 
-def change_of(budgets: Sequence[GroupBudget], widths: Mapping[str, int], now: float) -> float:
-    """1 − exp(−(D_now + Σ_g D_g(w_g)))."""
-    return float(-np.expm1(-(now + _sum(budgets, widths))))
-
-
-def now_of(damage: Damage) -> float:
-    """D_now. Raises ValueError where nothing was measured."""
-    if not damage.groups:
-        raise ValueError("no damage is measured: session.damage() measures it")
-    return decayed(damage.groups[0].now.change[0])
-
-
-def _sum(budgets: Sequence[GroupBudget], widths: Mapping[str, int]) -> float:
-    return sum(float(measured(one)[widths.get(one.name, one.width)]) for one in budgets)
-
-
-def _rising(plans: Sequence[BudgetPlan], budgets: Sequence[GroupBudget]) -> list[BudgetPlan]:
+def _rising(plans: Sequence[BudgetPlan], damage: Damage) -> list[BudgetPlan]:
     """Of `plans`, ascending in what they save, those that no cheaper one beats: the solver is no oracle."""
     kept: list[BudgetPlan] = []
     for plan in reversed(plans):
-        if not kept or _sum(budgets, plan.widths) < _sum(budgets, kept[-1].widths) - 1e-12:
+        if not kept or damage.decay_at(plan.widths) < damage.decay_at(kept[-1].widths) - 1e-12:
             kept.append(plan)
     return kept[::-1]

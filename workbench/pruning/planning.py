@@ -64,7 +64,7 @@ def needed_of(
         streams = _streams(state)
         each = _one_by_one(prunable, "planning, comparing groups", progress, cancel)
         return [_compared(state, group, streams) for group in each]
-    found = [GroupBudget(group.name, group.width) for group in prunable]
+    found = bare_budgets(prunable)
     if rule == "damage" and damage is not None:
         if any(damage.of(one.name).width != one.width for one in found):
             raise ValueError("the network was changed while its damage was measured: plan again")
@@ -72,6 +72,11 @@ def needed_of(
     if rule == "shared":
         return [replace(one, eigenvalues=_eigenvalues(state, one.name)) for one in found]
     return found
+
+
+def bare_budgets(groups: Iterable[UnitGroup]) -> list[GroupBudget]:
+    """Names and widths of the prunable ones of `groups`."""
+    return [GroupBudget(group.name, group.width) for group in groups if group.prunable]
 
 
 def _compared(state: State, group: UnitGroup, streams: Mapping[str, float]) -> GroupBudget:
@@ -182,7 +187,7 @@ def plan_for(
             state, original, lambda aim, times: solve(rule, budgets, model, aim, unit, limits, times, biased),
             float(target), example_input, reference, progress, cancel,
         )  # fmt: skip
-    change = plan.change if damage is None else damage.with_now(plan.change)
+    change = None if damage is None else damage.change_at(plan.widths)
     losses = predicted_losses(state, plan.widths, options, lam, progress, cancel)
     return replace(plan, losses=losses, change=change)
 

@@ -28,16 +28,14 @@ from workbench.measure.outputs import Reference
 from workbench.network.cost_model import CostModel, Total
 from workbench.pruning.budget import (
     BudgetPlan,
-    GroupBudget,
     Limits,
     Round,
     allowed_widths,
-    change_at,
     cost_in,
 )
 from workbench.pruning.damage import Damage, Way, choice_at
 from workbench.pruning.least_damage import least_damage_widths
-from workbench.pruning.planning import memory_of, plan_for, predicted_losses, walk
+from workbench.pruning.planning import bare_budgets, memory_of, plan_for, predicted_losses, walk
 from workbench.pruning.state import State
 from workbench.pruning.transitions import Ground, applied, refreshed
 
@@ -91,17 +89,12 @@ def refined_plan(
     biased = way.reconstruction == "original"
     memory = memory_of(state, model, ground.example_input, biased) if plan.unit == "megabytes" else None
     cost = cost_in(plan.unit, model, None, biased, memory)
-    groups = [
-        GroupBudget(one.name, one.width, damage=damage.of(one.name).curve)
-        for one in state.groups
-        if one.prunable
-    ]
+    groups = bare_budgets(state.groups)
     plans = {plan.rule: dict(plan.widths)}
     for rule in ("least", "equal", "shared"):
         other = plan_for(
             state, state.model, rule, plan.target, plan.unit, limits, ground.example_input, way.options,
-            way.lam,
-            progress=progress, cancel=cancel,
+            way.lam, progress=progress, cancel=cancel,
         )  # fmt: skip
         plans[rule] = other.widths
     refining = Refining(ground, state, way, reference, seconds, progress, cancel)
@@ -112,7 +105,7 @@ def refined_plan(
     losses = predicted_losses(state, widths, way.options, way.lam)
     return replace(
         plan, widths=widths, cost=found, parameters=parameters, macs=macs, losses=losses,
-        change=damage.with_now(change_at(groups, widths)), rounds=tuple(refining.rounds),
+        change=damage.change_at(widths), rounds=tuple(refining.rounds),
     )  # fmt: skip
 
 

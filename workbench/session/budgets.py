@@ -13,7 +13,14 @@ from workbench.pruning.choice import DEFAULT_THETA
 from workbench.pruning.comparing import Comparison, compared
 from workbench.pruning.damage import Way, damage_of
 from workbench.pruning.frontier import Frontier, frontier_of
-from workbench.pruning.planning import group_budgets, memory_of, plan_changes, plan_for, predicted_losses
+from workbench.pruning.planning import (
+    bare_budgets,
+    group_budgets,
+    memory_of,
+    plan_changes,
+    plan_for,
+    predicted_losses,
+)
 from workbench.pruning.problem import BUDGET_LAM, NotMeasuredError
 from workbench.pruning.refining import PLAN_EXAMPLES, check_refine, refined_plan
 from workbench.pruning.transitions import Options
@@ -100,8 +107,7 @@ class Budgets(Damages):
         """
         options = Options(theta, selection, reconstruction)  # raises ValueError for one that there is not
         limits = Limits(dict(locks or {}), minimum, multiple)
-        asked = [GroupBudget(group.name, group.width) for group in self.groups if group.prunable]
-        check_request(rule, asked, target, unit, limits)  # before what takes minutes
+        check_request(rule, bare_budgets(self.groups), target, unit, limits)  # before what takes minutes
         check_refine(refine, rule, unit)
         self.remeasure(progress, cancel)
         how: dict[str, Any] = {**_how(options), "lam": lam}

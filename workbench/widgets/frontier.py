@@ -218,7 +218,7 @@ def line_values(line: Frontier) -> dict[str, Any]:
         "names": names,
         "widths": [group.width for group in groups],
         "whole": line.whole,
-        "now": line.now,
+        "now": line.damage.now,
         "fewer": [line.whole / plan.cost for plan in line.plans],
         "changes": [plan.change for plan in line.plans],
         "plans": [[plan.widths[name] for name in names] for plan in line.plans],
