@@ -1,11 +1,13 @@
 """A few damaged files for each reader; the benchmark reads a hundred thousand."""
 
+import io
 import json
 import os
 import time
 from collections import Counter
 
 import fuzz
+import fuzz_covered
 import pytest
 from fuzz_mutations import HOSTILE
 from fuzz_readers import READERS, SEALED, Reader
@@ -102,3 +104,15 @@ def test_any_text_is_json_or_a_told_error(text, depth):
     except FileError as error:
         told = str(error)
     assert told.startswith("it ") or found == json.loads(wrapped)
+
+
+def test_an_input_of_the_guided_fuzzing_is_read_and_counted(tmp_path):
+    out = io.StringIO()
+    target = fuzz_covered.Target(READERS["npy"], tmp_path, out)
+    target.seeds(tmp_path / "seeds")
+    (real,) = (path.read_bytes() for path in (tmp_path / "seeds").iterdir())
+    for data in (real, real[:40], b""):
+        target(data)
+    assert [json.loads(line)[0] for line in out.getvalue().splitlines()] == [
+        "accepted", "documented", "documented",
+    ]  # fmt: skip

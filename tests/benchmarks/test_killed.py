@@ -24,6 +24,9 @@ def test_one_command_runs_every_part(monkeypatch):
     monkeypatch.setattr(
         robust.subprocess, "run", lambda command, **_: ran.append(command) or SimpleNamespace(returncode=0)
     )
+    monkeypatch.setattr(robust, "find_spec", lambda name: name == "atheris")
     assert robust.main() == 0
     assert all(Path(command[1]).is_file() and command[-1] == "--write" for command in ran)
-    assert [Path(command[1]).name for command in ran] == ["killed.py", "survives.py", "fuzz.py"]
+    assert [Path(command[1]).name for command in ran] == [
+        "killed.py", "survives.py", "fuzz.py", "fuzz_covered.py",
+    ]  # fmt: skip
