@@ -33,7 +33,7 @@ from workbench.pruning.problem import BUDGET_LAM
 from workbench.pruning.refining import PLAN_EXAMPLES, STEP, Refining
 
 WAY = {"reconstruction": "original"}
-SECONDS = {"resnet20": 900, "resnet56": 1800, "vgg13-cifar10": 900, "nn3-mnist": 60}  # of refining
+SECONDS = {"resnet20": 240, "resnet56": 300, "vgg13-cifar10": 240, "nn3-mnist": 60}  # of refining
 RULES = ("equal", "shared", "least", "damage", "refined")
 PRUNERS = ("global", "isomorphic")
 

@@ -54,7 +54,10 @@ class OpenElsewhereError(FolderInUseError):
 
     def __init__(self, brief: str, advice: str):
         super().__init__(f"{brief}: {advice}")
-        self.brief = brief
+        self.brief, self.advice = brief, advice
+
+    def __reduce__(self) -> tuple[type[OpenElsewhereError], tuple[str, str]]:
+        return type(self), (self.brief, self.advice)  # a process that gets it could not make it otherwise
 
 
 def expanded(path: str | Path) -> Path:

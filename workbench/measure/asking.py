@@ -24,7 +24,10 @@ class AmbiguousError(ValueError):
 
     def __init__(self, readings: str, options: str) -> None:
         super().__init__(f"{readings}: say which with {options}")
-        self.readings = readings
+        self.readings, self.options = readings, options
+
+    def __reduce__(self) -> tuple[type[AmbiguousError], tuple[str, str]]:
+        return type(self), (self.readings, self.options)  # a process that gets it could not make it otherwise
 
 
 def check_asked(metric: str | None, classes: str | None) -> None:

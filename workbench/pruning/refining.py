@@ -1,16 +1,16 @@
 """Rounds that measure whole plans **[beyond the paper]**: damages of single groups do not simply add.
 
-First the plan of each rule is carried out beside the network and its damage measured; the least damaged goes
-on. Each round then measures, around the plan so far, every group one step down and one step up, solves for
-the best steps with these numbers,
+First the plan of each rule is carried out beside the network and its damage measured; the one of the least
+goes on, by however little: none of them was chosen by these examples. Each round then measures, around the
+plan so far, every group one step down and one step up, solves for the best steps with these numbers,
 
     minimise  Σ_g Δ_g(s_g)   over steps s_g ∈ {down, stay, up}   subject to   cost ≤ target,
 
 and carries that out: where its damage is less it is the plan of the next round, else the steps are halved. It
 ends where no step wins any more, or after the seconds that were allowed.
 
-A plan takes another's place where its damage is less by more than chance: by twice the standard error of the
-difference, prediction by prediction.
+A round's steps are chosen by the examples that measure them. So its plan takes another's place only where its
+damage is less by more than chance: by twice the standard error of the difference, prediction by prediction.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ class Refining:
             seen.append(dict(widths))
             began = perf_counter()
             path = self._carried_out(widths, what)
-            kept = states is None or self._is_less(path, states)
+            kept = best is None or path.damage < best.measured
             one = Round(what, dict(widths), float("nan"), path.damage, kept, perf_counter() - began)
             self.rounds.append(one)
             if kept:
