@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -15,15 +14,13 @@ from typing import Any
 from workbench.data.durable import expanded
 from workbench.data.plain_json import parsed
 from workbench.data.progress import Progress, progress_on
-from workbench.measure.asking import CLASSES, METRICS, reworded
+from workbench.measure.asking import CLASSES, METRICS, NO_MASK, reworded
 from workbench.session.tables import SHARE, group_table, stays_table, summary
 
 MODEL_HELP = (
     "the original model: MODULE:FACTORY or FILE.py:FACTORY, a function or class called without arguments; "
     "torchvision:NAME, timm:NAME or transformers:NAME where that package is installed"
 )
-NO_MASK = "none"
-_MASK = re.compile(r"\bmask='?(False|[\w.]+)'?")
 DATA_HELP = (
     "a folder of images (a class a subfolder) or a .zip of one, an .npy, .npz or IDX file, or "
     "MODULE:FACTORY, a function that returns tensors, a DataLoader or a list of batches"
@@ -193,12 +190,12 @@ def _add_asked(data: Any) -> None:
 
 def _in_options(text: str) -> str:
     """`text` of an error with the options of Python's functions as they are typed at the command line."""
-    return _MASK.sub(lambda found: _as_typed("mask", found[1]), reworded(text, _as_typed))
+    return reworded(text, _as_typed)
 
 
 def _as_typed(option: str, value: str) -> str:
     """An option of Python's functions as it is typed at the command line."""
-    return f"--{option} {shlex.quote(NO_MASK if value == 'False' else value.replace('R²', 'R2'))}"
+    return f"--{option} {shlex.quote(value.replace('R²', 'R2'))}"
 
 
 def _options(text: str) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def settle(bench):
 def load(bench, **form):
     if not bench.find("load-card").is_visible():
         bench.find("load").click()
-    for key in ("model", "calibration", "evaluation", "size", "calibration_limit"):
+    for key in ("model", "calibration", "evaluation", "size", "calibration_limit", "mask"):
         bench.find(key).fill(form.get(key, ""))
     for key in ("metric", "classes"):
         bench.find(key).select_option(form.get(key, ""))

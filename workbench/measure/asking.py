@@ -13,7 +13,9 @@ METRICS = ("accuracy", "token accuracy", "pixel accuracy", "label accuracy", "R�
 COUNTED = METRICS[:3]  # right answers among classes, or of yes and no
 CLASSES = {"last": -1, "second": 1}  # where the classes lie among the axes of the outputs
 
-_OPTION = re.compile(r"\b(metric|classes)='([^']*)'")
+NO_MASK = "none"  # as a person writes that every position counts
+
+_OPTION = re.compile(r"\b(metric|classes|mask)=(?:'([^']*)'|(False)\b)")
 
 
 class AmbiguousError(ValueError):
@@ -41,11 +43,11 @@ def check_asked(metric: str | None, classes: str | None) -> None:
 
 
 def option_in(text: str) -> str:
-    """The option, "metric" or "classes", that an error asks for first; "" where it asks for none."""
+    """The option, "metric", "classes" or "mask", that an error asks for first; "" where it asks for none."""
     found = _OPTION.search(text)
     return found[1] if found else ""
 
 
 def reworded(text: str, say: Callable[[str, str], str]) -> str:
-    """`text` of an error with Python's `metric='…'` and `classes='…'` as `say(option, value)` has them."""
-    return _OPTION.sub(lambda found: say(found[1], found[2]), text)
+    """`text` of an error with Python's metric=, classes= and mask= as `say(option, value)` has them."""
+    return _OPTION.sub(lambda found: say(found[1], found[2] if found[3] is None else NO_MASK), text)

@@ -5,7 +5,11 @@ from __future__ import annotations
 from workbench.measure.asking import option_in, reworded
 from workbench.widgets.constants import CLASSES_WORDS, METRIC_WORDS
 
-_FIELDS = {"metric": ("Score", METRIC_WORDS), "classes": ("Classes on", CLASSES_WORDS)}
+_FIELDS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
+    "metric": ("Score", METRIC_WORDS),
+    "classes": ("Classes on", CLASSES_WORDS),
+    "mask": ("Padding mask", {}),
+}
 
 
 def in_fields(text: str) -> str:

@@ -16,7 +16,8 @@ function draw(state, el, on) {
   const fields = [
     model,
     entry("checkpoint", "Checkpoint, optional", "weights.safetensors or weights.pt", "The model's weights: a .safetensors file, or one that torch.save wrote", 6),
-    entry("options", "Factory's options, optional", '{"num_classes": 10}', "Keyword arguments of the factory, as JSON", 6),
+    entry("options", "Options, optional", '{"num_classes": 10}', "Keyword arguments of the model's factory, as JSON", 3),
+    entry("mask", "Padding mask, optional", "attention_mask", "The network's argument that says which positions count, where padding hides some; none: all count; empty: attention_mask, or a name that ends in padding_mask", 3),
     entry("calibration", "Calibration: the moments are measured on it", SOURCE, "", 8),
     entry("calibration_split", "part", "train", SPLIT_HINT, 2),
     entry("calibration_limit", "at most", "all", MOST_HINT, 2),
