@@ -8,13 +8,14 @@ import pytest
 import torch
 from labelled import TARGETS, session_of
 from networks import conv_net, images
+from scipy.spatial.distance import jensenshannon
 from silencing import silenced_outputs
 from torch import nn
 from torch.nn import functional
 
 import workbench as wb
 from workbench.data.progress import Cancelled
-from workbench.measure.outputs import Reference
+from workbench.measure.outputs import Reference, jensen_shannon
 from workbench.pruning.damage import decayed, grid
 
 WAY = {"reconstruction": "none", "selection": "magnitude-l1"}
@@ -207,14 +208,23 @@ def test_rounds_measure_plans_and_keep_the_least_damaged(reconstruction):
     kept = [one for one in plan.rounds if one.kept]
     assert plan.widths == kept[-1].widths
     assert all(a.measured > b.measured for a, b in itertools.pairwise(kept))  # each less than the last
-    before = outputs(session.model).log_softmax(1)
+    before = outputs(session.model).softmax(1)
     for one in plan.rounds:
         assert session.cost_model.total(one.widths, reconstruction == "original")[1] <= session.macs / 2
         session.commit_plan(one.widths, reconstruction=reconstruction)
-        after = outputs(session.model).log_softmax(1)
-        nats = functional.kl_div(after, before, reduction="batchmean", log_target=True)
-        assert one.measured == pytest.approx(float(nats), rel=1e-3)
+        after = outputs(session.model).softmax(1)
+        nats = (jensenshannon(after, before, axis=1) ** 2).mean()  # scipy's is the root of it
+        assert one.measured == pytest.approx(nats, rel=1e-3)
         session.undo()
+
+
+def test_what_is_shut_out_counts_nothing_and_nan_stays_nan():
+    logs = torch.tensor([[0.2, 0.8, 0.0], [0.5, 0.0, 0.5], [1.0, 0.0, 0.0]], dtype=torch.float64).log()
+    other = torch.tensor([[0.6, 0.4, 0.0], [0.1, 0.2, 0.7], [0.0, 1.0, 0.0]], dtype=torch.float64).log()
+    wanted = jensenshannon(logs.exp(), other.exp(), axis=1) ** 2
+    assert jensen_shannon(logs, other).numpy() == pytest.approx(wanted, abs=1e-12)
+    assert wanted[2] == pytest.approx(np.log(2))
+    assert bool(jensen_shannon(logs, other * torch.nan).isnan().all())
 
 
 def test_rounds_are_for_the_rule_damage_alone(session):

@@ -38,10 +38,15 @@ RULES = ("equal", "shared", "least", "damage", "refined")
 PRUNERS = ("global", "isomorphic")
 
 
+def widths_key(name: str, rule: str, ratio: float) -> str:
+    return f"damage: {name}, widths, {rule}, {ratio:g}"
+
+
 class Table:
     """Numbers of one network, kept in a file as they are found."""
 
-    def __init__(self, name: str, images: int, epoch: int, found: Found):
+    def __init__(self, name: str, images: int, epoch: int, found: Found, refines: bool = True):
+        self.refines = refines
         self.name, self.found, self.images, self.epoch = name, found, images, epoch
         self.bench = Bench(name, images, epoch)
         self.session = self.bench.session
@@ -54,7 +59,7 @@ class Table:
 
     def widths(self, rule: str, ratio: float) -> dict[str, int]:
         """The rule's widths at `ratio` times fewer MACs."""
-        key = f"damage: {self.name}, widths, {rule}, {ratio:g}"
+        key = widths_key(self.name, rule, ratio)
         if key not in self.found.numbers:
             refine = SECONDS[self.name] if rule == "refined" else 0
             plan = self.session.plan(
@@ -84,6 +89,13 @@ class Table:
         return reestimate_norms(model, self.bench.subject.calibration[0].split(256))
 
     def cell(self, rule: str, ratio: float) -> str:
+        """The score, and that after an epoch; a dash where there is no such network or it is not asked."""
+        if (
+            rule == "refined"
+            and not self.refines
+            and widths_key(self.name, rule, ratio) not in self.found.numbers
+        ):
+            return "–"
         made: list[nn.Module | None] = []
 
         def model() -> nn.Module | None:
@@ -209,6 +221,7 @@ def main() -> None:
     parser.add_argument("--epoch", type=int, default=0, help="training images of an epoch; 0: none")
     parser.add_argument("--random", type=int, default=0, help="so many random plans instead of the table")
     parser.add_argument("--found", type=Path, nargs="+", default=[], help="keeps numbers of a run")
+    parser.add_argument("--unrefined", action="store_true", help="refine nothing that is not found yet")
     options = parser.parse_args()
     torch.set_num_threads(1)
     for name in options.names:
@@ -218,7 +231,8 @@ def main() -> None:
                 f"plans-{name}", Plans(name, Found(options.found)).text(options.random), options.write
             )
         else:
-            table = Table(name, options.images, options.epoch, Found(options.found))
+            found = Found(options.found)
+            table = Table(name, options.images, options.epoch, found, not options.unrefined)
             results.show(f"damage-{name}", table.text(), options.write)
         print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
 

@@ -5,6 +5,12 @@ Two measures, each over the same examples (positions that a mask hides do not co
     change      Σ_i ‖f♯(x_i) − f(x_i)‖² / Σ_i ‖f(x_i) − f̄‖²          f̄ the mean of f over the predictions
     divergence  (1/n) Σ_i KL(p(x_i) ‖ p♯(x_i)) = (1/n) Σ_i Σ_c p_c (log p_c − log p♯_c)     in nats
 
+Whole plans are compared by the Jensen–Shannon divergence, with m = (p + p♯)/2,
+
+    ½ KL(p ‖ m) + ½ KL(p♯ ‖ m)        in nats, from 0 to log 2
+
+which no few predictions decide, as they do where p♯ is nearly 0 (Lin, 1991, 10.1109/18.61115).
+
 Outputs that are classes count up to a constant a prediction, which their probabilities do not tell: the mean
 over the classes is taken off both. A change of 1 is that of a network that always gives f̄.
 
@@ -128,26 +134,32 @@ class Reference:
         return Distance(np.array([whole[0], *change]), np.array([whole[1], *nats]))
 
     def of_each(self, model: nn.Module, cancel: Event | None = None) -> np.ndarray:
-        """The damage at each prediction, (n,), whose mean is `Distance.divergence[0]`, or `change[0]` of what
-        are no classes. Raises Cancelled."""
-        both = list(self._each(model, cancel))
+        """The damage at each prediction, (n,): the Jensen–Shannon divergence in nats of classes, else what
+        `Distance.change[0]` is the mean of. Raises Cancelled."""
         if self.are_classes:
-            return torch.cat([nats for _, nats in both]).numpy()
+            pairs = self._pairs(model, cancel)
+            shares = ([_log_shares(one, shut) for one in (before, after)] for before, after, shut in pairs)
+            return torch.cat([jensen_shannon(theirs, ours) for theirs, ours in shares]).numpy()
+        both = list(self._each(model, cancel))
         squares = torch.cat([change for change, _ in both]).numpy()
         return squares * len(squares) / (self.spread or 1.0)
 
     def _each(self, model: nn.Module, cancel: Event | None) -> Iterator[tuple[Tensor, Tensor]]:
         """Squared change and divergence at each prediction of each batch, (n,); 0 of what are no classes."""
+        for before, after, shut in self._pairs(model, cancel):
+            nats = torch.zeros(len(before), dtype=torch.float64)
+            if self.are_classes:
+                ours, theirs = (_log_shares(one, shut) for one in (after, before))
+                nats = (theirs.exp() * (theirs - ours)).masked_fill(shut, 0.0).sum(-1)
+            yield (after - before).square().sum(-1), nats
+
+    def _pairs(self, model: nn.Module, cancel: Event | None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Outputs of the original and of `model` for each batch, and what is shut, each (n, features)."""
         for index, kept in enumerate(self._outputs):
             _check(cancel)
             before = self._rows_of(self.original, index) if kept is None else kept
             shut = self._shut(before)
-            before, after = (self._compared(one, shut) for one in (before, self._rows_of(model, index)))
-            nats = torch.zeros(len(before), dtype=torch.float64)
-            if self.are_classes:
-                ours, theirs = (one.masked_fill(shut, -torch.inf).log_softmax(-1) for one in (after, before))
-                nats = (theirs.exp() * (theirs - ours)).masked_fill(shut, 0.0).sum(-1)
-            yield (after - before).square().sum(-1), nats
+            yield self._compared(before, shut), self._compared(self._rows_of(model, index), shut), shut
 
     def _shut(self, rows: Tensor) -> Tensor:
         """Which of the original's outputs are shut out, (n, features) bool."""
@@ -185,6 +197,19 @@ class Reference:
         counted = self._positions.of(inputs).counted(outputs, "Linear")
         rows = counted.reshape(-1, outputs.shape[-1])
         return self.reading.logits(rows) if self.are_classes and self.reading is not None else rows
+
+
+def jensen_shannon(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Σ_c ½ p_c (log p_c − log m_c) + ½ q_c (log q_c − log m_c), m = (p + q)/2, of (n, c): (n,)."""
+    middle = torch.logaddexp(ours, theirs) - np.log(2.0)
+    # 0 · log 0 = 0; what is NaN stays it
+    terms = [(one.exp() * (one - middle)).masked_fill(one.isneginf(), 0.0).sum(-1) for one in (ours, theirs)]
+    return (terms[0] + terms[1]) / 2
+
+
+def _log_shares(rows: Tensor, shut: Tensor) -> Tensor:
+    """log p of the classes that are open, −∞ of those shut, (n, classes)."""
+    return rows.masked_fill(shut, -torch.inf).log_softmax(-1)
 
 
 def _first(data: Iterable, most: int) -> list[Inputs]:

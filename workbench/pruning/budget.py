@@ -116,8 +116,8 @@ class Round:
         what: the rule whose plan it is, or the round.
         widths: by the group's name.
         predicted: the damage by what was known before, in the unit of `measured`; NaN where nothing was.
-        measured: of the outputs: the mean divergence in nats, or the relative squared change where they are
-            no classes.
+        measured: of the outputs: the mean Jensen–Shannon divergence in nats, 0 to log 2, or the relative
+            squared change where they are no classes.
         kept: whether it was the best so far.
         seconds: what it took.
     """

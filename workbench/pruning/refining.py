@@ -11,6 +11,9 @@ ends where no step wins any more, or after the seconds that were allowed.
 
 A round's steps are chosen by the examples that measure them. So its plan takes another's place only where its
 damage is less by more than chance: by twice the standard error of the difference, prediction by prediction.
+
+The damage of a whole plan is the Jensen–Shannon divergence of its answers (outputs.py): on ResNet-20 it
+ordered nine plans as their accuracy did; KL, which a few predictions decide, took the worse of two at 2×.
 """
 
 from __future__ import annotations
@@ -118,7 +121,7 @@ class Path:
 
     @property
     def damage(self) -> float:
-        """The mean divergence in nats, or the relative squared change of what are no classes."""
+        """The mean Jensen–Shannon divergence in nats; of what are no classes the relative squared change."""
         return float(self.of_each.mean())
 
 
