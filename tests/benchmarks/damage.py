@@ -125,7 +125,10 @@ class Table:
         ]
         for rule in (*RULES, *PRUNERS):
             title = f"torch-pruning, {rule}" if rule in PRUNERS else rule
-            lines.append(f"| {title} | " + " | ".join(self.cell(rule, r) for r in RATIOS) + " |")
+            cells = [self.cell(rule, r) for r in RATIOS]
+            if rule == "refined" and set(cells) == {"–"}:
+                continue
+            lines.append(f"| {title} | " + " | ".join(cells) + " |")
             print(lines[-1], flush=True)
         return "\n".join(lines)
 
