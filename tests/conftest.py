@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,11 @@ if "WORKBENCH_DATA" not in os.environ and _shared.is_dir():
 # A workbench keeps its session in the person's own folder; where tests mean that, they name another.
 os.environ["WORKBENCH_AUTOSAVE"] = "off"
 os.environ["OMP_NUM_THREADS"] = "1"  # of kernels and other children: several at once wait for each other else
+
+# Started in the background of a shell (`pytest &`), this process ignores Ctrl+C, and so would its children,
+# which tests end by it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Small matrices on a shared machine: one thread is faster than two that wait for each other.
 torch.set_num_threads(1)
