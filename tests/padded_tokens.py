@@ -8,6 +8,33 @@ import workbench as wb
 
 WIDTH, PAD = 8, 0
 
+# A file of one's own: a network, and data whose mask is found by its name, is named, or hides all.
+MASKED = """
+import torch
+from torch import nn
+
+SHOWN = torch.arange(6) < torch.tensor([[6], [3], [2], [1]])
+IDS = torch.randint(0, 9, (4, 6), generator=torch.Generator().manual_seed(0))
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.up, self.down = nn.Embedding(9, 5), nn.Linear(5, 7), nn.Linear(7, 3)
+
+    def forward(self, tokens, attention_mask=None, real=None):
+        return self.down(self.up(self.embed(tokens)).relu())
+
+def padded():
+    return [{"tokens": IDS, "attention_mask": SHOWN}]
+
+def named():
+    return [{"tokens": IDS, "real": SHOWN}]
+
+def hidden():
+    return [{"tokens": IDS, "attention_mask": torch.zeros(4, 6).bool()}]
+"""
+
 
 class Encoder(nn.Module):
     """Own attention and a feed-forward part, with the mask as transformers has it."""

@@ -3,41 +3,16 @@
 import json
 
 import pytest
+from padded_tokens import MASKED
 
 from workbench.cli import main
 from workbench.session.session import Session
-
-OWN = """
-import torch
-from torch import nn
-
-SHOWN = torch.arange(6) < torch.tensor([[6], [3], [2], [1]])
-IDS = torch.randint(0, 9, (4, 6), generator=torch.Generator().manual_seed(0))
-
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.embed, self.up, self.down = nn.Embedding(9, 5), nn.Linear(5, 7), nn.Linear(7, 3)
-
-    def forward(self, tokens, attention_mask=None, real=None):
-        return self.down(self.up(self.embed(tokens)).relu())
-
-def padded():
-    return [{"tokens": IDS, "attention_mask": SHOWN}]
-
-def named():
-    return [{"tokens": IDS, "real": SHOWN}]
-
-def hidden():
-    return [{"tokens": IDS, "attention_mask": torch.zeros(4, 6).bool()}]
-"""
 
 
 @pytest.fixture
 def own(tmp_path):
     path = tmp_path / "masked_net.py"
-    path.write_text(OWN)
+    path.write_text(MASKED)
     names = {name: f"{path}:{name}" for name in ("Net", "padded", "named", "hidden")}
     return lambda data: ["--model", names["Net"], "--calibration", names[data]]
 

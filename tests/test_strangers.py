@@ -77,13 +77,13 @@ def test_a_recipe_given_as_values_has_bounds_too(recipe):
     for name, value in (("lam", 10**400), ("width", 10**400), ("of", 10**5000)):
         values = json.loads(json.dumps(recipe))
         values["steps"][0][name] = value
-        refused(lambda values=values: read_recipe(values), "step 1 of the recipe", RecipeError)
+        assert refused(lambda values=values: read_recipe(values), "step 1 of the recipe", RecipeError)
     for name in ("steps", "epochs", "rate", "decay", "seed", "batch", "until"):
         values = json.loads(json.dumps(recipe))
         values["steps"] = [{"kind": "finetune", "tuning": {name: 10**5000}}]
-        refused(lambda values=values: read_recipe(values), "step 1 of the recipe", RecipeError)
-    refused(lambda: Tuning(decay=float("nan")), "decay must be >= 0", ValueError)
-    refused(
+        assert refused(lambda values=values: read_recipe(values), "step 1 of the recipe", RecipeError)
+    assert refused(lambda: Tuning(decay=float("nan")), "decay must be >= 0", ValueError)
+    assert refused(
         lambda: read_recipe(recipe | {"steps": [{"kind": "refit"}] * 10_001}), r"10,001 steps", RecipeError
     )
 
@@ -94,7 +94,7 @@ def test_the_deepest_that_is_read(depth):
     if depth <= DEEPEST:
         assert json.dumps(parsed(text, "it"), separators=(",", ":")) == text
     else:
-        refused(lambda: parsed(text, "it"), "more than 64 levels deep, in line 1")
+        assert refused(lambda: parsed(text, "it"), "more than 64 levels deep, in line 1")
 
 
 @pytest.mark.parametrize(
@@ -117,14 +117,14 @@ def test_branches_without_end(tmp_path):
     folder = save_earlier(further(first()), tmp_path / "saved")
     for count in (10**9, -1, 10**15, 1.5, "many", [1]):
         edited(folder / "recipe.json", branches=count)
-        refused(lambda: store.read(folder), "'branches' must be a number of branches", RecipeError)
+        assert refused(lambda: store.read(folder), "'branches' must be a number of branches", RecipeError)
 
 
 @pytest.mark.parametrize("score", [float("nan"), "0.5", [1.0], True])
 def test_scores_that_are_none(tmp_path, score):
     folder = save_earlier(first(), tmp_path / "saved")
     edited(folder / "recipe.json", original={"score": score})
-    refused(lambda: store.read(folder), r"recipe\.json.*score", RecipeError)
+    assert refused(lambda: store.read(folder), r"recipe\.json.*score", RecipeError)
 
 
 NAMES = {
@@ -157,16 +157,16 @@ def test_links_out_of_the_folder_pipes_and_devices_are_refused(kind, name, tmp_p
     path.rename(elsewhere)
     before = {one: one.stat().st_mtime_ns for one in (elsewhere, *elsewhere.rglob("*"))}
     path.symlink_to(elsewhere)
-    refused(call, f"{path.name} is, or lies behind, a link that leads out|{path.name}.*leads out")
+    assert refused(call, f"{path.name} is, or lies behind, a link that leads out|{path.name}.*leads out")
     path.unlink()
     assert {one: one.stat().st_mtime_ns for one in before} == before
     if elsewhere.is_dir():
         return
     os.mkfifo(path)
-    refused(call, f"{path.name}.*(is a pipe|is missing|no file)", (FileError, FileNotFoundError))
+    assert refused(call, f"{path.name}.*(is a pipe|is missing|no file)", (FileError, FileNotFoundError))
     path.unlink()
     path.symlink_to("/dev/zero")
-    refused(call, f"{path.name}.*is a device", (FileError, FileNotFoundError))
+    assert refused(call, f"{path.name}.*is a device", (FileError, FileNotFoundError))
     path.unlink()
     elsewhere.rename(path.with_name("beside"))
     path.symlink_to("beside")  # a link that stays in the folder
@@ -180,8 +180,8 @@ def test_files_of_others_behind_a_link_are_not_moved_or_removed(tmp_path):
     (other / "architecture.json").write_text("{}")
     (other / "thesis.txt").write_text("mine")
     (tmp_path / "own" / ".incoming-export").symlink_to(other)
-    refused(lambda: load_pruned(conv_net(), tmp_path / "own"), "link that leads out")
-    refused(lambda: small_session().export(tmp_path / "own"), "link that leads out", ValueError)
+    assert refused(lambda: load_pruned(conv_net(), tmp_path / "own"), "link that leads out")
+    assert refused(lambda: small_session().export(tmp_path / "own"), "link that leads out", ValueError)
     assert sorted(path.name for path in other.iterdir()) == ["architecture.json", "thesis.txt"]
 
 

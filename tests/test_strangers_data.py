@@ -56,14 +56,14 @@ def test_a_million_empty_tensors_of_torch(tmp_path):
         read_state_dict(path)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("w/data/0", bytes(1 << 24))
-    refused(lambda: read_state_dict(path), r"w\.pt is refused: its part 'w/data/0' is packed")
+    assert refused(lambda: read_state_dict(path), r"w\.pt is refused: its part 'w/data/0' is packed")
 
 
 def test_tensors_that_repeat_one_number_without_end(tmp_path):
     path = tmp_path / "w.pt"
     torch.save({"fc1.weight": torch.zeros(1).expand(10**12)}, path)
-    refused(lambda: read_state_dict(path), r"w\.pt: fc1\.weight claims 1,000,000,000,000 numbers")
-    refused(lambda: load_checkpoint(conv_net(), path), r"w\.pt: fc1\.weight claims")
+    assert refused(lambda: read_state_dict(path), r"w\.pt: fc1\.weight claims 1,000,000,000,000 numbers")
+    assert refused(lambda: load_checkpoint(conv_net(), path), r"w\.pt: fc1\.weight claims")
 
 
 @pytest.mark.parametrize(
@@ -109,8 +109,8 @@ def bomb(path, parts):
 
 def test_npz_bombs_are_not_unpacked(tmp_path):
     path = bomb(tmp_path / "x.npz", 24)
-    refused(lambda: load_data(path, limit=10), r"x\.npz.*'x\.npy'.* would unpack from [\d,]+ to 402,6")
-    refused(lambda: load_data(np.zeros((3, 2)), targets=path, limit=2), r"x\.npz.* would unpack")
+    assert refused(lambda: load_data(path, limit=10), r"x\.npz.*'x\.npy'.* would unpack from [\d,]+ to 402,6")
+    assert refused(lambda: load_data(np.zeros((3, 2)), targets=path, limit=2), r"x\.npz.* would unpack")
 
 
 @pytest.mark.parametrize("shape", [(10**12,), (10**12, 10**12), (-3,), (3, 10**12), (10**400,)])
@@ -122,13 +122,13 @@ def test_arrays_that_claim_any_shape(name, shape, tmp_path):
     else:
         with zipfile.ZipFile(tmp_path / name, "w") as archive:
             archive.writestr("x.npy", content)
-    refused(lambda: load_data(tmp_path / name, limit=10), rf"{name} is not a whole NumPy file")
+    assert refused(lambda: load_data(tmp_path / name, limit=10), rf"{name} is not a whole NumPy file")
 
 
 def test_a_zip_called_npy_is_refused(tmp_path):
     np.savez(tmp_path / "x.npz", x=np.zeros((3, 2)))
     (tmp_path / "x.npz").rename(tmp_path / "x.npy")
-    refused(lambda: load_data(tmp_path / "x.npy"), r"x\.npy holds Python objects or is no NumPy file")
+    assert refused(lambda: load_data(tmp_path / "x.npy"), r"x\.npy holds Python objects or is no NumPy file")
 
 
 def idx(count, content=b""):
@@ -141,15 +141,15 @@ def test_gzip_bombs_are_not_unpacked(tmp_path):
         file.write(idx(400_000))
         for _ in range(20):
             file.write(bytes(16 << 20))
-    refused(lambda: load_data(path, limit=10), r"ubyte\.gz, by its header .* would unpack from")
+    assert refused(lambda: load_data(path, limit=10), r"ubyte\.gz, by its header .* would unpack from")
     path.write_bytes(gzip.compress(idx(3) + bytes(32 << 20)))  # more than its header says
-    refused(lambda: load_data(path, limit=10), "has more than 2368 bytes")
+    assert refused(lambda: load_data(path, limit=10), "has more than 2368 bytes")
 
 
 def test_a_small_file_that_claims_all_is_told(tmp_path):
     path = tmp_path / "images-idx3-ubyte"
     path.write_bytes(idx(2**32 - 1))
-    refused(lambda: load_data(path, limit=10), "asks for")
+    assert refused(lambda: load_data(path, limit=10), "asks for")
     path.write_bytes(idx(5, bytes(5 * 784)))
     assert load_data(path, limit=3).inputs.shape == (3, 1, 28, 28)
 
@@ -158,31 +158,31 @@ def test_what_may_be_unpacked():
     check_unpacked("it", 200 << 20, 10, 4 << 30)
     check_unpacked("it", 3 << 30, 1 << 30, 4 << 30)
     for unpacked, packed in ((5 << 30, 5 << 30), (1 << 30, 1 << 20)):
-        refused(lambda a=unpacked, b=packed: check_unpacked("it", a, b, 4 << 30), "it would unpack")
+        assert refused(lambda a=unpacked, b=packed: check_unpacked("it", a, b, 4 << 30), "it would unpack")
 
 
 def test_packings_that_ask_for_memory_are_refused(tmp_path):
     for packing in (zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2):
         with zipfile.ZipFile(tmp_path / "p.zip", "w", packing) as archive:
             archive.writestr("a.png", png())
-        refused(lambda: load_data(tmp_path / "p.zip"), r"'a\.png' is packed by method")
+        assert refused(lambda: load_data(tmp_path / "p.zip"), r"'a\.png' is packed by method")
     with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
         archive.writestr("a.png", png())
         with pytest.warns(UserWarning, match="Duplicate"):
             archive.writestr("a.png", png())
-    refused(lambda: load_data(tmp_path / "p.zip"), r"'a\.png' is there twice")
+    assert refused(lambda: load_data(tmp_path / "p.zip"), r"'a\.png' is there twice")
 
 
 def test_an_image_of_endless_scans_is_refused(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"\xff\xd8" + b"\xff\xda\x00\x02" * 1000)
-    refused(lambda: load_data(tmp_path), r"a\.jpg in .* more than 200 scans")
+    assert refused(lambda: load_data(tmp_path), r"a\.jpg in .* more than 200 scans")
 
 
 def test_an_image_that_links_out_of_its_folder_is_refused(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "secret.png").write_bytes(png())
     (tmp_path / "photos" / "a.png").symlink_to(tmp_path / "secret.png")
-    refused(lambda: load_data(tmp_path / "photos"), r"a\.png .*link that leads out")
+    assert refused(lambda: load_data(tmp_path / "photos"), r"a\.png .*link that leads out")
     (tmp_path / "photos" / "a.png").unlink()
     (tmp_path / "photos" / "b.png").write_bytes(png())
     (tmp_path / "photos" / "c.png").symlink_to("b.png")
@@ -194,9 +194,9 @@ def test_an_image_that_links_out_of_its_folder_is_refused(tmp_path):
 def test_a_pickle_that_asks_for_places_without_end(tmp_path):
     path = tmp_path / "test_batch"
     path.write_bytes(b"\x80\x02}r" + struct.pack("<I", 1 << 30) + b".")
-    refused(lambda: read_cifar_batch(path), "test_batch.*at byte 3 it asks for more memory")
+    assert refused(lambda: read_cifar_batch(path), "test_batch.*at byte 3 it asks for more memory")
     path.write_bytes(pickle.dumps({b"data": 10**400}))
-    refused(lambda: read_cifar_batch(path), "test_batch")
+    assert refused(lambda: read_cifar_batch(path), "test_batch")
 
 
 ENDLESS = ("pipe", "/dev/zero", "/dev/urandom", "/dev/tty", "socket")
@@ -214,8 +214,8 @@ def test_no_reader_waits_for_what_is_no_file(what, tmp_path, capsys):
         path = what
     with server:
         for read in (read_recipe, read_tensors_of, read_state_dict, load_data, load_evaluation, read_cifar):
-            refused(lambda read=read: read(str(path)), "is a (pipe|device|socket), not a regular file")
-        refused(lambda: load_data(images(3), targets=str(path)), "is a (pipe|device|socket)")
+            assert refused(lambda read=read: read(str(path)), "is a (pipe|device|socket), not a regular file")
+        assert refused(lambda: load_data(images(3), targets=str(path)), "is a (pipe|device|socket)")
         assert main(["replay", str(path)]) == 2
         assert "not a regular file" in capsys.readouterr().err
 
@@ -232,10 +232,12 @@ def test_sparse_files_are_told_by_their_size(tmp_path):
     for name, read in (("recipe.json", read_recipe), ("test_batch", read_cifar)):
         with (tmp_path / name).open("wb") as file:
             file.truncate(1 << 40)
-        refused(lambda read=read, name=name: read(str(tmp_path / name)), "1,099,511,627,776 bytes; the limit")
+        assert refused(
+            lambda read=read, name=name: read(str(tmp_path / name)), "1,099,511,627,776 bytes; the limit"
+        )
     (tmp_path / "x.png").touch()
     os.truncate(tmp_path / "x.png", 1 << 40)
-    refused(lambda: load_data(tmp_path), r"x\.png.*the limit")
+    assert refused(lambda: load_data(tmp_path), r"x\.png.*the limit")
 
 
 def test_good_files_are_read_as_before(tmp_path):

@@ -14,7 +14,7 @@ from typing import Any
 from workbench.data.durable import expanded
 from workbench.data.plain_json import parsed
 from workbench.data.progress import Progress, progress_on
-from workbench.measure.asking import CLASSES, METRICS, NO_MASK, reworded
+from workbench.measure.asking import CLASSES, METRICS, mask_of, reworded
 from workbench.session.tables import SHARE, group_table, stays_table, summary
 
 MODEL_HELP = (
@@ -182,7 +182,7 @@ def _add_asked(data: Any) -> None:
     data.add_argument(
         "--mask",
         metavar="NAME|none",
-        type=lambda text: False if text == NO_MASK else text,
+        type=mask_of,
         help="the network's argument that says which positions count, where padding hides some; none: all "
         "count (default: attention_mask, or a name that ends in padding_mask, or as the recipe says)",
     )

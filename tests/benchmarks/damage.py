@@ -38,15 +38,11 @@ RULES = ("equal", "shared", "least", "damage", "refined")
 PRUNERS = ("global", "isomorphic")
 
 
-def widths_key(name: str, rule: str, ratio: float) -> str:
-    return f"damage: {name}, widths, {rule}, {ratio:g}"
-
-
 class Table:
     """Numbers of one network, kept in a file as they are found."""
 
-    def __init__(self, name: str, images: int, epoch: int, found: Found, refines: bool = True):
-        self.refines = refines
+    def __init__(self, name: str, images: int, epoch: int, found: Found, rules: tuple[str, ...] = RULES):
+        self.rules = rules
         self.name, self.found, self.images, self.epoch = name, found, images, epoch
         self.bench = Bench(name, images, epoch)
         self.session = self.bench.session
@@ -59,7 +55,7 @@ class Table:
 
     def widths(self, rule: str, ratio: float) -> dict[str, int]:
         """The rule's widths at `ratio` times fewer MACs."""
-        key = widths_key(self.name, rule, ratio)
+        key = f"damage: {self.name}, widths, {rule}, {ratio:g}"
         if key not in self.found.numbers:
             refine = SECONDS[self.name] if rule == "refined" else 0
             plan = self.session.plan(
@@ -89,13 +85,7 @@ class Table:
         return reestimate_norms(model, self.bench.subject.calibration[0].split(256))
 
     def cell(self, rule: str, ratio: float) -> str:
-        """The score, and that after an epoch; a dash where there is no such network or it is not asked."""
-        if (
-            rule == "refined"
-            and not self.refines
-            and widths_key(self.name, rule, ratio) not in self.found.numbers
-        ):
-            return "–"
+        """The score, and that after an epoch; a dash where there is no such network."""
         made: list[nn.Module | None] = []
 
         def model() -> nn.Module | None:
@@ -123,12 +113,9 @@ class Table:
             "| widths by | " + " | ".join(f"{r:g}×" for r in RATIOS) + " |",
             "|---|" + "---:|" * len(RATIOS),
         ]
-        for rule in (*RULES, *PRUNERS):
+        for rule in (*self.rules, *PRUNERS):
             title = f"torch-pruning, {rule}" if rule in PRUNERS else rule
-            cells = [self.cell(rule, r) for r in RATIOS]
-            if rule == "refined" and set(cells) == {"–"}:
-                continue
-            lines.append(f"| {title} | " + " | ".join(cells) + " |")
+            lines.append(f"| {title} | " + " | ".join(self.cell(rule, r) for r in RATIOS) + " |")
             print(lines[-1], flush=True)
         return "\n".join(lines)
 
@@ -144,7 +131,7 @@ def random_widths(groups: Mapping[str, int], draw: random.Random) -> dict[str, i
 
 @dataclass
 class Plans:
-    """Random plans of one network: their measured divergence, and what is predicted for them."""
+    """Random plans of one network: their measured damage (Jensen–Shannon), and what is predicted for them."""
 
     name: str
     found: Found
@@ -171,7 +158,7 @@ class Plans:
         groups = self.damage.groups
         return {
             "change, measured of each group alone": sum(g.curve[widths[g.name]] for g in groups),
-            "divergence, measured of each group alone": sum(
+            "KL divergence, measured of each group alone": sum(
                 g.divergence_curve[widths[g.name]] for g in groups
             ),
             "decay of the rule 'least'": sum(self.least[n].decay[w] for n, w in widths.items()),
@@ -208,7 +195,7 @@ class Plans:
                 self.around(count, random.Random(1), 2.0),
             ),
         ):
-            parts += [f"`{self.name}`, {title}: rank correlation of the measured divergence with", ""]
+            parts += [f"`{self.name}`, {title}: rank correlation of the measured damage with", ""]
             parts += ["| predicted by | |", "|---|---:|"]
             for kind in rows[0][1]:
                 value = spearmanr([m for m, _ in rows], [p[kind] for _, p in rows])[0]
@@ -224,7 +211,7 @@ def main() -> None:
     parser.add_argument("--epoch", type=int, default=0, help="training images of an epoch; 0: none")
     parser.add_argument("--random", type=int, default=0, help="so many random plans instead of the table")
     parser.add_argument("--found", type=Path, nargs="+", default=[], help="keeps numbers of a run")
-    parser.add_argument("--unrefined", action="store_true", help="refine nothing that is not found yet")
+    parser.add_argument("--unrefined", action="store_true", help="leave the row of refined plans out")
     options = parser.parse_args()
     torch.set_num_threads(1)
     for name in options.names:
@@ -234,8 +221,8 @@ def main() -> None:
                 f"plans-{name}", Plans(name, Found(options.found)).text(options.random), options.write
             )
         else:
-            found = Found(options.found)
-            table = Table(name, options.images, options.epoch, found, not options.unrefined)
+            rules = RULES[:-1] if options.unrefined else RULES
+            table = Table(name, options.images, options.epoch, Found(options.found), rules)
             results.show(f"damage-{name}", table.text(), options.write)
         print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
 

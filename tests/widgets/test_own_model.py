@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+from padded_tokens import MASKED
 from states import PATIENCE, idle, message
 from torch import nn
 
@@ -35,19 +36,6 @@ class Square(nn.Module):
 
     def forward(self, x):
         return self.body(x).unflatten(1, (5, 5))
-
-class Padded(nn.Module):
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(7)
-        self.embed, self.up, self.down = nn.Embedding(9, 5), nn.Linear(5, 7), nn.Linear(7, 3)
-
-    def forward(self, tokens, attention_mask=None, real=None):
-        return self.down(self.up(self.embed(tokens)).relu())
-
-def padded():
-    shown = torch.arange(6) < torch.tensor([[6], [3], [2], [1]])
-    return [{"tokens": torch.arange(24).reshape(4, 6) % 9, "attention_mask": shown, "real": torch.ones(4, 6)}]
 """
 
 
@@ -81,19 +69,22 @@ class TestOwnModel:
         assert float(inputs.min()) < -1.9
 
     @pytest.mark.parametrize(
-        ("mask", "count"), [("", 12), ("none", 24), ("real", 24), ("attention_mask", 12)]
+        ("data", "mask", "count"),
+        [("padded", "", 12), ("padded", "none", 24), ("named", "", 24), ("named", "real", 12)],
     )
-    def test_the_mask_is_what_the_form_says(self, mask, count, state, files):
-        form = {"model": "nets.py:Padded", "calibration": "nets.py:padded", "mask": mask}
+    def test_the_mask_is_what_the_form_says(self, data, mask, count, state, files):
+        (files / "masked_net.py").write_text(MASKED)
+        form = {"model": "masked_net.py:Net", "calibration": f"masked_net.py:{data}", "mask": mask}
         idle(message(state, "load_own", form=form))
         assert state.error == ""
         assert state.session.moment("up").count == count
 
     def test_a_mask_that_is_not_there_is_said_of_its_field(self, state, files):
-        form = {"model": "nets.py:Padded", "calibration": "nets.py:padded", "mask": "padding"}
+        (files / "masked_net.py").write_text(MASKED)
+        form = {"model": "masked_net.py:Net", "calibration": "masked_net.py:padded", "mask": "padding"}
         idle(message(state, "load_own", form=form))
         assert state.error.startswith("Padding mask: ")
-        assert "it has tokens, attention_mask, real" in state.error
+        assert "it has tokens, attention_mask" in state.error
         assert "mask=" not in state.error
         assert state.error_at == "load"
 

@@ -42,6 +42,11 @@ def check_asked(metric: str | None, classes: str | None) -> None:
         )
 
 
+def mask_of(text: str) -> str | bool:
+    """`mask` of Session as a person writes it: an argument's name, or False for `NO_MASK`."""
+    return False if text == NO_MASK else text
+
+
 def option_in(text: str) -> str:
     """The option, "metric", "classes" or "mask", that an error asks for first; "" where it asks for none."""
     found = _OPTION.search(text)

@@ -10,7 +10,7 @@ from typing import Any
 from workbench.data.loading import load_data, load_evaluation
 from workbench.data.models import load_model
 from workbench.data.plain_json import parsed
-from workbench.measure.asking import CLASSES, METRICS, NO_MASK
+from workbench.measure.asking import CLASSES, METRICS, mask_of
 from workbench.session.session import Session
 from workbench.widgets.jobs import Reporter
 from workbench.widgets.wording import field_for, in_fields
@@ -90,7 +90,7 @@ def own_session(form: Mapping[str, Any], procedure: str, progress: Reporter) -> 
             training=learned_from,
             metric=metric,
             classes=classes,
-            mask=mask_of(texts["mask"]),
+            mask=mask_of(texts["mask"]) if texts["mask"] else None,
             progress=progress,
         )
 
@@ -127,11 +127,6 @@ def _asked(texts: Mapping[str, str]) -> tuple[str | None, str | None]:
     metric = read("Score", texts["metric"], _one_of(METRICS), f"one of {', '.join(METRICS)}")
     classes = read("Classes on", texts["classes"], _one_of(tuple(CLASSES)), f"one of {', '.join(CLASSES)}")
     return metric, classes
-
-
-def mask_of(text: str) -> str | bool | None:
-    """`mask` of Session: an argument's name, False where "none" is written, None for an empty field."""
-    return False if text == NO_MASK else text or None
 
 
 def _part(texts: Mapping[str, str], data: str) -> dict[str, Any]:
