@@ -30,7 +30,7 @@ function draw(state, el, on) {
     entry("training", "Training, optional: fine-tuning learns from it", "the same forms; empty: the calibration data", "Data with targets; also for the Taylor criterion", 8),
     entry("training_split", "part", "train", SPLIT_HINT, 2),
     entry("training_limit", "at most", "all", MOST_HINT, 2),
-    entry("size", "Images: size", "224 or 224x160", "Resize the shorter side to this, or to height x width", 2),
+    entry("size", "Images: size", "224", "Resize the shorter side to this, or to height x width, such as 224x160", 2),
     entry("crop", "crop", "224", "Cut this square, or height x width, out of the centre", 2),
     entry("mean", "mean", "0.485, 0.456, 0.406", "Subtract this; pixels are 0 to 1. A number, or one a channel", 4),
     entry("std", "std", "0.229, 0.224, 0.225", "Divide by this; a number, or one a channel", 4),
