@@ -13,7 +13,9 @@ A round's steps are chosen by the examples that measure them. So its plan takes 
 damage is less by more than chance: by twice the standard error of the difference, prediction by prediction.
 
 The damage of a whole plan is the Jensen–Shannon divergence of its answers (outputs.py): on ResNet-20 it
-ordered nine plans as their accuracy did; KL, which a few predictions decide, took the worse of two at 2×.
+ordered nine plans as their accuracy did; KL, which a few predictions decide, took the worse of two at 2×. On
+images that were learned it tells less: VGG-13, on its training images, takes equal widths, which are up to
+2.4 points behind on test images.
 """
 
 from __future__ import annotations
