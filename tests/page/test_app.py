@@ -4,7 +4,7 @@ from reading_pages import values_of
 from sessions import conv_session
 
 import workbench
-from workbench.page.app import PageState, Workbench
+from workbench.page.app import Workbench
 from workbench.widgets.modules import joined
 
 
@@ -15,7 +15,7 @@ def written(state, **rest):
 
 
 def test_the_button_writes_a_page_asks_before_it_replaces_and_says_where(tmp_path):
-    state = PageState(conv_session(name="my/net"))
+    state = Workbench(conv_session(name="my/net"))
     assert state.pages
     state = written(state, folder=str(tmp_path / "new" / "folder"), replace=False)
     (file,) = (tmp_path / "new" / "folder").iterdir()
@@ -34,12 +34,12 @@ def test_the_button_writes_a_page_asks_before_it_replaces_and_says_where(tmp_pat
 
 def test_a_folder_that_is_a_file_is_told_on_the_card(tmp_path):
     (tmp_path / "file").write_text("mine")
-    state = written(PageState(conv_session()), folder=str(tmp_path / "file"), replace=False)
+    state = written(Workbench(conv_session()), folder=str(tmp_path / "file"), replace=False)
     assert (state.error_at, "is a file: name a folder" in state.error) == ("export", True)
     assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_the_public_workbench_has_the_button():
     assert workbench.Workbench is Workbench
-    assert isinstance(Workbench(conv_session()).state, PageState)
-    assert '"page"' in joined("export.js")
+    assert Workbench._esm == joined("workbench.js")
+    assert '"page"' in Workbench._esm

@@ -5,15 +5,20 @@ from __future__ import annotations
 import re
 import threading
 
+import anywidget
+import comm
 import numpy as np
 import pytest
 import torch
+from ipywidgets.widgets import widget
 from states import PATIENCE, failing, idle, message, small_session
 from torch import nn
 
 from workbench.session.session import Session
-from workbench.widgets.app import AREAS, Workbench
+from workbench.widgets import modules
+from workbench.widgets.app import Workbench
 from workbench.widgets.page_values import read_session, with_procedure
+from workbench.widgets.picture import PICTURED
 from workbench.widgets.state import FRONT, WorkbenchState
 
 
@@ -302,27 +307,68 @@ def test_a_network_with_nothing_to_prune_is_measured_all_the_same():
 
 
 class TestWorkbench:
-    def test_panels_share_one_state(self, session):
+    def test_it_is_one_widget_with_one_model(self, session):
+        before = set(widget._instances)
         workbench = Workbench(session)
-        (grid,) = workbench.children
-        for panel, kind in zip(grid.children, AREAS.values(), strict=True):
-            assert isinstance(panel, kind)
-        assert {panel.state for panel in grid.children} == {workbench.state}
+        new = {model: one for model, one in widget._instances.items() if model not in before}
+        assert set(new) == {workbench.model_id, workbench.layout.model_id}
+        assert isinstance(workbench, anywidget.AnyWidget)
+        assert workbench.state is workbench
         assert workbench.session is session
         assert "small" in repr(workbench)
-        idle(workbench.state)
+        idle(workbench)
+
+    def test_closing_it_leaves_no_model_and_no_comm(self, session):
+        comms = comm.get_comm_manager().comms
+        before = set(widget._instances), set(comms)
+        workbench = idle(Workbench(session))
+        own = comms[workbench.model_id], comms[workbench.layout.model_id]
+        workbench.close()
+        assert (set(widget._instances), set(comms)) == before
+        assert all(one._closed for one in own)
+        workbench.close()
+        with pytest.raises(TypeError):
+            Workbench([1])  # which its __del__ closes
+        assert (set(widget._instances), set(comms)) == before
+
+    def test_one_model_holds_all_that_a_saved_notebook_shows(self, session):
+        workbench = idle(Workbench(session))
+        stored = {name for name, one in workbench.get_state().items() if "IPY_MODEL_" in str(one)[:20]}
+        assert stored == {"layout"}
+        assert {*PICTURED, "_esm", "_css"} <= workbench.get_state().keys()
+
+    def test_each_has_a_key_of_its_own(self, session):
+        assert Workbench(session).key != Workbench(session).key
+
+    def test_what_a_tab_needs_is_computed_while_any_view_stands_on_it(self, session):
+        workbench = idle(Workbench(session))
+        assert workbench.losses_of != workbench.revision
+        workbench.set_state({"tab": "budget", "tabs": ["budget"]})
+        assert idle(workbench).losses_of == workbench.revision
+        workbench.set_state({"tab": "layer"})  # another view's last choice: the first still stands there
+        session.commit(session.preview(workbench.selected, width=5))
+        assert idle(workbench).losses_of == workbench.revision
+        workbench.set_state({"tabs": []})
+        session.undo()
+        assert idle(workbench).losses_of != workbench.revision
 
     def test_wrong_argument_is_named(self):
         with pytest.raises(TypeError, match="list"):
             Workbench([1])
 
-    @pytest.mark.parametrize("panel", AREAS.values())
-    def test_modules_are_joined_whole(self, panel):
-        text = panel._esm
+    def test_the_module_is_joined_whole(self):
+        text = Workbench._esm
         assert text.count("export default") == 1
         assert not re.search(r"^\s*import ", text, re.M)
         names = re.findall(r"^(?:async )?(?:function|const|let) (\w+)", text, re.M)
         assert len(names) == len(set(names))
+
+    def test_the_module_asks_of_its_model_what_every_host_of_anywidgets_has(self):
+        asked = re.findall(r"\bmodel\.(\w+)\(", modules.source("viewstate.js"))
+        assert {*asked} == {"get", "set", "on", "off", "save_changes", "send"}
+        assert not re.search(r"widget_manager|comm_live_update\b.*model", Workbench._esm)
+        for file in {path.name for path in FRONT.glob("*.js")} - {"viewstate.js", "workbench.js"}:
+            assert not re.search(r"\bmodel\.(get|set|on|off|save_changes|send)\b", modules.source(file)), file
 
     def test_nothing_is_fetched_from_elsewhere(self):
         for file in [*FRONT.glob("*.js"), *FRONT.glob("*.css")]:

@@ -14,7 +14,6 @@ from workbench.session.session import Session
 from workbench.widgets import app
 from workbench.widgets.folders import folder_for, plain
 from workbench.widgets.jobs import Delivery, Reporter
-from workbench.widgets.state import WorkbenchState
 from workbench.widgets.traits import synced
 
 
@@ -55,10 +54,5 @@ class Pages(t.HasTraits):
         self._start("page", "writing a page", work)
 
 
-class PageState(Pages, WorkbenchState):
-    """The state with all its parts."""
-
-
-class Workbench(app.Workbench):
+class Workbench(Pages, app.Workbench):
     __doc__ = app.Workbench.__doc__
-    state_class = PageState

@@ -14,7 +14,6 @@ from typing import Any
 from workbench.widgets.picture import PICTURED, VIEW, line_of, picture_of
 
 STATE = "application/vnd.jupyter.widget-state+json"
-REFERENCE = "IPY_MODEL_"
 
 
 def keep_picture(model: dict[str, Any], **_: Any) -> None:
@@ -30,7 +29,7 @@ def keep_picture(model: dict[str, Any], **_: Any) -> None:
         return
     models = notebook.get("metadata", {}).get("widgets", {}).get(STATE, {}).get("state", {})
     for data in _outputs(notebook):
-        values = _shown(models, data[VIEW].get("model_id", ""))
+        values = _values(models.get(data[VIEW].get("model_id", ""), {}))
         if values is None:
             continue
         data["text/plain"] = line_of(values)
@@ -47,16 +46,8 @@ def _outputs(notebook: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 yield output["data"]
 
 
-def _shown(models: Mapping[str, Any], name: str) -> dict[str, Any] | None:
-    """What the workbench of this model_id shows; None where it is another widget, or is not stored."""
-    state = models.get(name, {}).get("state", {})
-    if "state" in state:  # a panel: all of them share one
-        return _values(models.get(_id(state["state"]), {}))
-    first = next(iter(state.get("children") or ()), None)
-    return _shown(models, _id(first)) if first is not None else None
-
-
 def _values(model: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the workbench of this model shows; None where it is another widget, or is not stored."""
     values = dict(model.get("state", {}))
     for buffer in model.get("buffers", ()):
         if len(buffer["path"]) == 1:
@@ -64,10 +55,6 @@ def _values(model: Mapping[str, Any]) -> dict[str, Any] | None:
     values = {name: values[name] or b"" if name in ("spectra", "curve") else values[name]
               for name in PICTURED if name in values}  # fmt: skip
     return values if len(values) == len(PICTURED) else None
-
-
-def _id(reference: str) -> str:
-    return str(reference).removeprefix(REFERENCE)
 
 
 class _Values(dict):

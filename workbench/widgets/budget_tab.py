@@ -60,7 +60,7 @@ class Budgets(t.HasTraits):
     session: Session | None
     revision: Any
     measured: Any
-    tab: Any
+    _looks_at: Callable[[str], bool]
     theta: Any
     selection: Any
     reconstruction: Any
@@ -156,7 +156,7 @@ class Budgets(t.HasTraits):
             "locks": [name for name in locks if name in present],
         }
 
-    @t.observe("tab", "widths")
+    @t.observe("tab", "tabs", "widths")
     def _on_tab(self, change: dict) -> None:
         self._ask_losses()
 
@@ -172,7 +172,7 @@ class Budgets(t.HasTraits):
         """The losses at every width, in the background, once they are looked at."""
         session, wanted = self.session, self._wanted_losses()
         known = self.losses_of == self.revision
-        looked_at = self.tab == "budget" and self.measured
+        looked_at = self._looks_at("budget") and self.measured
         if session is not None and looked_at and not (known and self._losses_for == wanted):
             self._losses.submit(lambda: self._find_losses(session, wanted, STILL if known else 0.0))
 

@@ -52,7 +52,7 @@ class Frontiers(t.HasTraits):
     revision: Any
     position: Any
     measured: Any
-    tab: Any
+    _looks_at: Callable[[str], bool]
     goal: Any
     locks: Any
     widths: Any
@@ -109,7 +109,7 @@ class Frontiers(t.HasTraits):
     def _ways(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in WAYS}
 
-    @t.observe("tab", "theta", "selection", "reconstruction", "goal", "locks", "widths")
+    @t.observe("tab", "tabs", "theta", "selection", "reconstruction", "goal", "locks", "widths")
     def _on_settings(self, change: dict) -> None:
         self._ask_frontier()
 
@@ -128,7 +128,7 @@ class Frontiers(t.HasTraits):
     def _ask_frontier(self) -> None:
         """The frontier for the present settings, in the background, once it is looked at."""
         session, wanted = self.session, self._wanted_line()
-        if session is None or not self.measured or self.tab != "budget" or wanted == self._line_for:
+        if session is None or not self.measured or not self._looks_at("budget") or wanted == self._line_for:
             return
         self._line_for = wanted
         self._lines.submit(lambda: self._find_line(session, wanted))

@@ -7,13 +7,13 @@ network comes from the session, in worker threads, and reaches the traits on the
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import anywidget
-import ipywidgets
 import traitlets as t
 
 from workbench.course.glossary import page_glossary
@@ -50,12 +50,6 @@ from workbench.widgets.tune_tab import Tunings
 LOOK_EVERY = 0.02  # seconds between two looks at what workers have brought
 
 
-class Panel(anywidget.AnyWidget):
-    """A view of the shared state; subclasses bring the module that draws it."""
-
-    state = t.Instance(ipywidgets.Widget).tag(sync=True, **ipywidgets.widget_serialization)
-
-
 def shown(session: Session) -> dict[str, Any]:
     """Every trait that a session decides, where it is shown for the first time."""
     return read_session(session) | {"learns": learning_values(session)}
@@ -80,13 +74,16 @@ class WorkbenchState(
     eigenvalues of all groups, and `layers` says where each group's lie in it; `curve` is 4 rows of float64:
     widths, input, output and combined loss. `stays` is what is in no group: a line, and (tensor, numbers,
     why) of each; `sizes` of input: a line, and in words. `revision` counts the session's changes: the same
-    `position` may be another network, after an undo and another commit.
+    `position` may be another network, after an undo and another commit. A view has a tab of its own: `tab` is
+    the one chosen last, which a new view begins with, `tabs` those that any view stands on.
     """
 
     _esm = "export default {};"
     _css = (FRONT / "workbench.css").read_text(encoding="utf-8")
 
+    key = synced(t.Unicode)  # of this model alone
     tab = synced(t.Unicode, "layer")
+    tabs = synced(t.List)
     name = synced(t.Unicode)
     folder = synced(t.Unicode)
     data_name = synced(t.Unicode)
@@ -133,7 +130,10 @@ class WorkbenchState(
 
     def __init__(self, session: Session | str, autosave: bool | str | Path = True):
         super().__init__(
-            examples=list(example_names()), unavailable=unavailable_formats(), glossary=page_glossary()
+            key=uuid.uuid4().hex,
+            examples=list(example_names()),
+            unavailable=unavailable_formats(),
+            glossary=page_glossary(),
         )
         self.session: Session | None = None
         self._deliver = Delivery()
@@ -183,6 +183,9 @@ class WorkbenchState(
             else:
                 busy.wait(LOOK_EVERY)
         return False
+
+    def _looks_at(self, tab: str) -> bool:
+        return tab in {self.tab, *self.tabs}
 
     # Choosing --------------------------------------------------------------------------------------
 
@@ -329,13 +332,16 @@ class WorkbenchState(
         self._look_back(session)
 
     def close(self) -> None:
-        """Let go of the session and of all threads; what runs is cancelled."""
-        if hasattr(self, "_leave"):  # else it was never made whole
-            self._leave_session()
-            self._let_go(self._behind)
-            for worker in self._workers:
-                worker.stop(0)
+        """Take the view away, and let go of the session and of all threads; what runs is cancelled."""
+        if not hasattr(self, "_leave"):  # it was never made whole
+            return super().close()
+        self._leave_session()
+        self._let_go(self._behind)
+        for worker in self._workers:
+            worker.stop(0)
+        layout = self.layout
         super().close()
+        layout.close()  # a widget too, which every list of them holds until it is closed
 
     def _leave_session(self) -> None:
         if self._leave is not None:

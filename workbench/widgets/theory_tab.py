@@ -41,7 +41,7 @@ class Theories(t.HasTraits):
     theory_of = synced(t.Unicode, AT_LAM)
     samples = synced(t.Int, 0)
 
-    tab: Any
+    _looks_at: Callable[[str], bool]
     session: Session | None
     measured: Any
     selected: Any
@@ -67,7 +67,7 @@ class Theories(t.HasTraits):
         self._stretched = -1
         return {"theory": {}, "network_theory": {}, "loss_sweep": {}, "stretch": {}, "samples": 0}
 
-    @t.observe("tab", "selected", "lam", "width", "theta", "selection", "reconstruction", "theory_of")
+    @t.observe("tab", "tabs", "selected", "lam", "width", "theta", "selection", "reconstruction", "theory_of")
     def _on_theory(self, change: dict) -> None:
         self._ask_theory()
 
@@ -78,7 +78,7 @@ class Theories(t.HasTraits):
     def _ask_theory(self) -> None:
         """What the tab shows now, in the background, while it is looked at; a newer request replaces it."""
         session, wanted = self.session, self._wanted_theory()
-        if session is None or self.tab != "theory" or not self.measured:
+        if session is None or not self._looks_at("theory") or not self.measured:
             return
         if self._theory_asked == (session, wanted):
             return

@@ -5,7 +5,7 @@ import {
 } from "./constants.js";
 import { costAt, memoryAt, widthsAt } from "./cost.js";
 import {
-  THIN, clamp, h, setText, setAttributes, setOff, scientific, count, percent, panel, eigenvaluesOf, alive, busy,
+  THIN, clamp, h, setText, setAttributes, setOff, scientific, count, percent, eigenvaluesOf, alive, busy,
   send, update, optionsOf, errorBox,
 } from "./shared.js";
 import { typedEntry, slider, menu } from "./controls.js";
@@ -47,7 +47,7 @@ function plannedWords(state, widths, parameters) {
 }
 const inMegabytes = (value, withUnit = true) => `${value.toPrecision(value < 999.5 ? 3 : 4)}${withUnit ? `${THIN}MB` : ""}`;
 
-function draw(state, el, on) {
+export function drawBudget(state, el, on) {
   const goal = (values) => update(state, { goal: { ...state.get("goal"), ...values } });
   const setWidths = (widths, rest = {}) => {
     const names = state.get("budget").names;
@@ -184,5 +184,3 @@ function draw(state, el, on) {
 }
 
 const named = (state) => Object.fromEntries(widthsOf(state).map((width, i) => [state.get("budget").names[i], width]));
-
-export default panel(draw);

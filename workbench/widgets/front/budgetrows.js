@@ -1,7 +1,7 @@
 // The rows of the budget: a group each, with its spectrum, width, lock, share of the cost and predicted loss.
 
 import { traceOf, degreesOfFreedom } from "./math.js";
-import { clamp, h, setText, setName, percent, fixed, numbers, eigenvaluesOf, update } from "./shared.js";
+import { clamp, h, setText, focusIn, setName, percent, fixed, numbers, eigenvaluesOf, update } from "./shared.js";
 import { spark } from "./sparkline.js";
 import { typedEntry, slider } from "./controls.js";
 
@@ -83,7 +83,8 @@ export function budgetList(state, on, set, lossesNow = lossesOf) {
     clearTimeout(later);
     later = 0;
     const top = list.scrollTop;
-    const held = list.contains(document.activeElement) ? document.activeElement.dataset.testid : "";
+    const focus = focusIn(list);
+    const held = list.contains(focus) ? focus.dataset.testid : "";
     const text = rows.find((row) => row.typed.dataset.testid === held)?.typed.handOver() ?? null;
     const layers = layersOf(state);
     rows = layers.every(Boolean) && state.get("measured") ? layers.map((layer, i) => budgetRow(state, layer, i, set)) : [];

@@ -32,7 +32,7 @@ export function card(state, el, on, { name, title, sub, body, submitText, submit
   const heading = h("h3", { class: "wbw-heading" }, title, h("span", { class: "wbw-sub" }, sub));
   const go = h("button", { type: "submit", class: "wbw-button wbw-primary", "data-testid": `${name}-go` }, submitText);
   const close = () => {
-    if (state.wbwCard !== name) return;
+    if (state.card !== name) return;
     if (state.get("error") && state.get("error_at") === name) update(state, { error: "" });
     showCard(state, "");
   };
@@ -47,7 +47,7 @@ export function card(state, el, on, { name, title, sub, body, submitText, submit
   el.append(form);
 
   on("card", () => {
-    const shown = state.wbwCard === name;
+    const shown = state.card === name;
     if (shown === !el.hidden) return;
     el.hidden = !shown;
     if (shown) form.querySelector("input:not(:disabled)").focus({ preventScroll: true });
@@ -68,7 +68,7 @@ export function card(state, el, on, { name, title, sub, body, submitText, submit
   let told = state.get("error");
   on("error error_at", () => {
     const error = state.get("error_at") === name ? state.get("error") : "";
-    if (error && error !== told && state.wbwCard !== name) showCard(state, name);
+    if (error && error !== told && state.card !== name) showCard(state, name);
     told = error;
   });
   return { form, close };

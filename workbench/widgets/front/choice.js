@@ -3,7 +3,7 @@
 import { LAM_MIN, LAM_MAX, FIT_LAM, FITTED, LED_BY_LAM, NEEDS_LABELS, RECONSTRUCTIONS, SELECTIONS, SWAPPED } from "./constants.js";
 import { degreesOfFreedom, suggestedWidth, guaranteedWidth } from "./math.js";
 import {
-  THIN, clamp, h, setText, setOff, setName, power, scientific, count, percent, freedomText, score, points, signed, panel, layerOf,
+  THIN, clamp, h, setText, setOff, setName, power, scientific, count, percent, freedomText, score, points, signed, layerOf,
   eigenvaluesOf, lamOf, alive, busy, send, CHOSEN, requestOf, isCurrent, update, setLam, setWidth, errorBox,
 } from "./shared.js";
 import { typedEntry, slider, menu } from "./controls.js";
@@ -115,7 +115,7 @@ function paintSwaps(state, node) {
   setText(node, short);
 }
 
-function draw(state, el, on) {
+export function drawChoice(state, el, on) {
   const m = () => Math.max(eigenvaluesOf(state).length, 1);
   const lamSlider = slider("lam-slider", "λ relative to the trace, on a log scale", (value) => setLam(state, 10 ** value), 0.05, () => 10);
   const widthSlider = slider("width-slider", "width", (value) => setWidth(state, value), 1, () => Math.max(1, Math.round(m() / 10)));
@@ -205,5 +205,3 @@ function draw(state, el, on) {
     setOff(attempt, why || !state.get("metric"), why || "There is no evaluation data");
   });
 }
-
-export default panel(draw);

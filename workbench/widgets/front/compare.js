@@ -5,7 +5,7 @@ import {
 } from "./constants.js";
 import { costAt } from "./cost.js";
 import {
-  clamp, h, setText, setAttributes, setOff, count, percent, trimmed, panel, alive, busy, send, update,
+  clamp, h, setText, setAttributes, setOff, count, percent, trimmed, alive, busy, send, update,
   optionsOf, errorBox,
 } from "./shared.js";
 import { slider } from "./controls.js";
@@ -32,7 +32,7 @@ function wayBoxes(state, on, key, options, caption) {
   return { boxes, node: h("fieldset", { class: "wbw-ways" }, h("legend", { class: "wbw-caption" }, caption), ...boxes.map((box) => box.node)) };
 }
 
-function draw(state, el, on) {
+export function drawCompare(state, el, on) {
   const at = h("p", { class: "wbw-hint", "data-testid": "compare-at" });
   const way = (values) => update(state, { ways: { ...state.get("ways"), ...values } });
   const where = h("select", { class: "wbw-select", "data-testid": "compare-where", "aria-label": "at which widths", onchange: () => way({ at: where.value }) },
@@ -118,5 +118,3 @@ function draw(state, el, on) {
     staleSweep.hidden = !state.get("sweep").groups || state.get("sweep").revision === state.get("revision");
   });
 }
-
-export default panel(draw);

@@ -1,10 +1,10 @@
 // Where the pruned network goes: exported for use without this package, or saved as a session to go on with.
 
 import { FORMATS } from "./constants.js";
-import { h, setText, panel, send, update } from "./shared.js";
+import { h, setText, send, update } from "./shared.js";
 import { entry, checkBox, plainButton, card } from "./cards.js";
 
-function draw(state, el, on) {
+export function drawExport(state, el, on) {
   const folder = entry("folder", "Folder, from the notebook's own", "");
   const boxes = FORMATS.map(([name, label, hint]) => checkBox(name, label, hint));
   boxes[0].input.checked = true;
@@ -67,8 +67,6 @@ function draw(state, el, on) {
     const fresh = asked && question.hidden;
     question.hidden = !asked;
     setText(words, asked ?? "");
-    if (fresh && state.wbwCard === "export") keep.focus({ preventScroll: true });
+    if (fresh && state.card === "export") keep.focus({ preventScroll: true });
   });
 }
-
-export default panel(draw);

@@ -2,7 +2,7 @@
 
 import { PROCEDURES } from "./constants.js";
 import {
-  clamp, h, setText, setOff, count, percent, score, points, signed, seconds, panel, alive, busy, send, showCard,
+  clamp, h, setText, setOff, count, percent, score, points, signed, seconds, alive, busy, send, showCard,
   errorBox,
 } from "./shared.js";
 import { tabList } from "./tabs.js";
@@ -41,30 +41,6 @@ function select(testid, label, choose) {
   return node;
 }
 
-// Keys that act anywhere in the workbench; the rest is kept from JupyterLab, whose shortcuts would
-// otherwise insert cells while a number is typed.
-function keys(state) {
-  return (event) => {
-    const undo = (event.ctrlKey || event.metaKey) && !event.altKey && event.key.toLowerCase() === "z";
-    const modified = event.ctrlKey || event.metaKey || event.altKey || (event.shiftKey && event.key === "Enter");
-    if (event.key === "Escape" && state.wbwCard) {
-      showCard(state, "");
-    } else if (undo && event.target.matches("input:not([type=range], [type=checkbox])")) {
-      // The entry's own undo.
-    } else if (undo) {
-      event.preventDefault();
-      const command = event.shiftKey ? "redo" : "undo";
-      if (!busy(state) && state.get(`can_${command}`)) send(state, command);
-    } else if (modified) return;
-    else if (event.key === "Enter" && !event.target.closest("button, select, input[type=number], input[type=text], a, form")) {
-      event.preventDefault();
-      const commit = { layer: "commit", budget: "commit-all" }[state.get("tab")];
-      if (!event.repeat && commit) event.currentTarget.querySelector(`[data-testid="${commit}"]`)?.click();
-    }
-    event.stopPropagation();
-  };
-}
-
 function progressLine(state, on) {
   const bar = h("span", { class: "wbw-bar-fill" });
   const text = h("span", { class: "wbw-status-text" });
@@ -73,7 +49,7 @@ function progressLine(state, on) {
     h("div", { class: "wbw-bar wbw-progress" }, bar), cancel);
   let since = 0;
   const paint = () => {
-    const { what = state.wbwSent && "starting", done, total, elapsed = 0 } = state.get("progress");
+    const { what = state.shared.sent && "starting", done, total, elapsed = 0 } = state.get("progress");
     line.classList.toggle("wbw-working", Boolean(what));
     line.classList.toggle("wbw-endless", Boolean(what) && !total);
     if (!what) text.title = state.get("notice");
@@ -93,7 +69,7 @@ function progressLine(state, on) {
   return line;
 }
 
-function draw(state, el, on) {
+export function drawHeader(state, el, on) {
   const model = select("model-select", "model", (name) => send(state, "load", { name }));
   const procedure = select("procedure-select", "procedure", (name) => send(state, "set_procedure", { name }));
   const data = h("span", { class: "wbw-data" });
@@ -157,27 +133,5 @@ function draw(state, el, on) {
     const why = !alive(state) ? "This needs a running kernel" : state.get("measured") ? "" : "Nothing is measured yet";
     setOff(out, why, why);
   });
-  on("card", () => [load, out].forEach((one) => one.setAttribute("aria-expanded", state.wbwCard === one.dataset.testid)));
-  rootOf(el, on, (root) => {
-    const handler = keys(state);
-    root.setAttribute("data-testid", "workbench");
-    root.setAttribute("aria-label", "Spectral Pruning Workbench");
-    on("tab", () => (root.dataset.tab = state.get("tab")));
-    root.addEventListener("keydown", handler);
-    on.end(() => root.removeEventListener("keydown", handler));
-  });
+  on("card", () => [load, out].forEach((one) => one.setAttribute("aria-expanded", state.card === one.dataset.testid)));
 }
-
-// The box around the panels: a panel is drawn before it is put into its box.
-function rootOf(el, on, found) {
-  let frame = 0;
-  const look = () => {
-    const root = el.closest(".wbw-root");
-    if (root) found(root);
-    else frame = requestAnimationFrame(look);
-  };
-  look();
-  on.end(() => cancelAnimationFrame(frame));
-}
-
-export default panel(draw);

@@ -1,6 +1,6 @@
 // The history: score against cost, a point a step, and the list of steps with a way back to each.
 
-import { h, setText, setName, reveal, count, score, panel, alive, busy, send, update } from "./shared.js";
+import { h, setText, setName, reveal, count, score, alive, busy, send, update } from "./shared.js";
 import { COSTS, waysPlot } from "./historyplot.js";
 
 // Steps in order, those committed as one plan together: [{ plan, steps: [{ step, index }] }].
@@ -14,7 +14,7 @@ function runs(steps) {
   return found;
 }
 
-function draw(state, el, on) {
+export function drawHistory(state, el, on) {
   const holder = h("div", { class: "wbw-plot" });
   const list = h("ol", { class: "wbw-steps", "aria-label": "steps" });
   const hint = h("p", { class: "wbw-empty" }, "Each commit becomes a line here, and a point of the plot.");
@@ -78,5 +78,3 @@ function draw(state, el, on) {
   on("history position metric branch branches cost_axis", paint);
   on("progress kernel", off);
 }
-
-export default panel(draw);

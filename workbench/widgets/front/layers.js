@@ -2,7 +2,7 @@
 
 import { degreesOfFreedom, suggestedWidth } from "./math.js";
 import {
-  THIN, clamp, h, setText, setOff, setName, reveal, panel, layerOf, eigenvaluesOf, lamOf, alive, busy, send, update,
+  THIN, clamp, h, setText, focusIn, setOff, setName, reveal, layerOf, eigenvaluesOf, lamOf, alive, busy, send, update,
 } from "./shared.js";
 import { spark } from "./sparkline.js";
 import { staysLine, sizesLine } from "./stays.js";
@@ -35,7 +35,7 @@ function standing(layer, selected, width) {
   return previewing ? ["previewing", `previewing ${width}`] : ["untouched", "untouched"];
 }
 
-function draw(state, el, on) {
+export function drawLayers(state, el, on) {
   const list = h("ul", { class: "wbw-list", role: "listbox", "aria-label": "unit groups" });
   const foot = h("div", { class: "wbw-foot" });
   const remeasure = h("button", { class: "wbw-button wbw-wide", "data-testid": "remeasure", onclick: () => send(state, state.get("measured") ? "remeasure" : "measure") });
@@ -84,7 +84,7 @@ function draw(state, el, on) {
   };
   on("layers spectra", () => {
     const layers = state.get("layers") ?? [];
-    const held = list.contains(document.activeElement);
+    const held = list.contains(focusIn(list));
     const top = list.scrollTop;
     rows = layers.map((layer) => row(layer, state));
     list.replaceChildren(...rows.map((one) => one.node));
@@ -109,5 +109,3 @@ function draw(state, el, on) {
     setText(empty, busy(state) ? "The groups appear here when the model is loaded." : "No model is loaded.");
   });
 }
-
-export default panel(draw);

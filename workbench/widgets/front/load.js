@@ -1,7 +1,7 @@
 // A model and data of one's own. The kernel reads the form (load_form.py); the present model stays until then.
 
 import { METRICS, CLASSES } from "./constants.js";
-import { h, panel, send } from "./shared.js";
+import { h, send } from "./shared.js";
 import { entry, pick, checkBox, card } from "./cards.js";
 
 const BY_NAME = /^\s*(torchvision|timm|transformers):/;
@@ -9,7 +9,7 @@ const SOURCE = "folder or .zip of images, .npy, .npz, IDX file, or module:factor
 const SPLIT_HINT = "Its subfolder or part, such as train or test";
 const MOST_HINT = "So many examples, drawn by a fixed seed; empty: all";
 
-function draw(state, el, on) {
+export function drawLoad(state, el, on) {
   const model = entry("model", "Model", "package.module:factory, path/to/file.py:factory, torchvision:resnet18, timm:…, transformers:…",
     "A function or class that is called without arguments, or a model of torchvision, timm or transformers where that package is installed", 10);
   const pretrained = checkBox("pretrained", "pretrained");
@@ -64,9 +64,7 @@ function draw(state, el, on) {
     for (const { input, label } of fields) {
       const meant = words && words.startsWith(`${label.split(/[:,] ?/)[0]}:`) && label[0] === label[0].toUpperCase();
       input.toggleAttribute("aria-invalid", meant);
-      if (meant && state.wbwCard === "load") input.focus({ preventScroll: true });
+      if (meant && state.card === "load") input.focus({ preventScroll: true });
     }
   });
 }
-
-export default panel(draw);

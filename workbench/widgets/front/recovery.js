@@ -1,6 +1,6 @@
 // Earlier sessions that may be taken up again, above the areas; and the question before a page is left.
 
-import { h, setText, setOff, alive, busy, send } from "./shared.js";
+import { h, setText, focusIn, setOff, alive, busy, send } from "./shared.js";
 
 const DOUBLE = 500; // milliseconds within which two clicks are one
 
@@ -26,7 +26,7 @@ export function offerBox(state, on) {
   let asked = ""; // the run that is to go, until that is said twice
   let since = 0;
   const ask = (run) => {
-    const back = asked && !run && box.contains(document.activeElement);
+    const back = asked && !run && box.contains(focusIn(box));
     asked = run;
     since = performance.now();
     paint();
@@ -50,7 +50,7 @@ export function offerBox(state, on) {
     const why = !alive(state) ? "This needs a running kernel" : busy(state) ? "Something is running: see above" : "";
     setOff(away, why, why);
     // The first measuring makes way for it: what is taken up was measured already.
-    const makesWay = alive(state) && !state.wbwSent && !state.get("measured") && state.get("progress").command === "measure";
+    const makesWay = alive(state) && !state.shared.sent && !state.get("measured") && state.get("progress").command === "measure";
     setOff(takeUp, why && !makesWay, makesWay ? "Instead of measuring it once more" : why);
     setOff(notNow, !alive(state), why);
     setOff(discard, why || one?.held, why || one?.held);

@@ -44,6 +44,8 @@ export function setName(node, text = "") {
   node.classList.add("wbw-cut");
   node.replaceChildren(...flexible, ...(rest ? [h("span", { class: "wbw-end" }, rest)] : []));
 }
+// What has the focus where `node` is: a host may draw it into a tree of its own, whose host the document names.
+export const focusIn = (node) => node.getRootNode().activeElement ?? null;
 // Scrolls `row` into sight in its own list; scrollIntoView would move the page too. `top`: what a head covers.
 export function reveal(list, row, top = 0) {
   if (!row) return;
@@ -91,7 +93,8 @@ export function seconds(value) {
 }
 
 // ---- the shared state -------------------------------------------------------------------------------
-// What subscribes to `state`: on("lam width", paint) paints at once, and at most once a frame after a change of
+// The state is a plain model: of one view of the workbench (viewstate.js), or of a page without a kernel
+// (stillstate.js). What subscribes to it: on("lam width", paint) paints at once, and at most once a frame after a change of
 // what it names; on.end(finish) adds what else ends with the view. `watch(el)`: a hand that reaches for a field
 // in `el` is not left with what the last frame drew; what waits for the next one is painted first. Returns on,
 // watch, and what ends all of it.
@@ -125,20 +128,6 @@ export function subscriber(state) {
   };
   return { on, watch, end: () => ends.forEach((end) => end()) };
 }
-// A panel is made by panel(draw); draw(state, el, on) builds it and registers its repaints, which end with the view.
-export function panel(draw) {
-  return {
-    async render({ model, el }) {
-      const state = await model.widget_manager.get_model(model.get("state").replace("IPY_MODEL_", ""));
-      const { on, watch, end } = subscriber(state);
-      watch(el);
-      el.classList.add("wbw-panel");
-      draw(state, el, on);
-      return end;
-    },
-  };
-}
-
 const VIEWS = new WeakMap();
 export function numbers(view) {
   // The bytes may start at any offset of a larger message, where a Float64Array cannot: hence the copy.
@@ -155,22 +144,21 @@ export function eigenvaluesOf(state, layer = layerOf(state)) {
 }
 export const lamOf = (state, eigenvalues) => state.get("lam") * traceOf(eigenvalues);
 export const alive = (state) => state.comm_live !== false;
-export const busy = (state) => Boolean(state.wbwSent || state.get("progress").what);
+export const busy = (state) => Boolean(state.shared.sent || state.get("progress").what);
 
 // A command to the kernel. The page counts as busy from here until the kernel answers, so that a second
 // click finds nothing to press. That is kept beside the traits: a set trait would go to the kernel too.
 const BESIDE = ["cancel", "save", "put_off"]; // heard while something runs, and no work of their own on the page
 export function send(state, command, rest = {}) {
   if (!BESIDE.includes(command)) {
-    state.wbwSent = true;
+    state.shared.sent = true; // until the kernel's answer: viewstate.js
     state.trigger("change:progress");
-    state.once("change:progress change:error", () => (state.wbwSent = false));
   }
   try {
-    if (state.wbwTimer) tell(state);
+    if (state.shared.timer) tell(state);
     state.send({ command, ...rest });
   } catch {
-    state.wbwSent = false;
+    state.shared.sent = false;
     state.set({ error: "The kernel does not answer: restart it and run the cell again.", error_at: "header" });
   }
 }
@@ -193,18 +181,18 @@ export function isCurrent(state, answer) {
 // an older value would undo one that is still held back here.
 const TELL_EVERY = 100; // milliseconds
 function tell(state) {
-  clearTimeout(state.wbwTimer);
-  state.wbwTimer = 0;
-  state.wbwTold = performance.now();
+  clearTimeout(state.shared.timer);
+  state.shared.timer = 0;
+  state.shared.told = performance.now();
   state.save_changes();
 }
 export function update(state, values) {
   // Of what is told together, `seen` is the kernel's word at the first move (hearing.py).
-  state.set(state.wbwTimer ? values : { ...values, seen: state.get("said") });
+  state.set(state.shared.timer ? values : { ...values, seen: state.get("said") });
   const echoed = Object.keys(values).some((name) => !AHEAD.includes(name));
-  const wait = TELL_EVERY - (performance.now() - (state.wbwTold ?? -TELL_EVERY));
+  const wait = TELL_EVERY - (performance.now() - (state.shared.told ?? -TELL_EVERY));
   if (echoed || wait <= 0) tell(state);
-  else if (!state.wbwTimer) state.wbwTimer = setTimeout(() => tell(state), wait);
+  else if (!state.shared.timer) state.shared.timer = setTimeout(() => tell(state), wait);
 }
 export function setLam(state, relative) {
   const lam = clamp(relative, LAM_MIN, LAM_MAX);
@@ -232,10 +220,10 @@ export function arrowSteps(event, coarse) {
 
 // Opens the card `name` (cards.js), or closes it where it is open; "" closes any. The focus returns.
 export function showCard(state, name) {
-  if (!state.wbwCard) state.wbwFrom = document.activeElement;
-  state.wbwCard = state.wbwCard === name ? "" : name;
+  if (!state.card) state.from = focusIn(state.place);
+  state.card = state.card === name ? "" : name;
   state.trigger("change:card");
-  if (!state.wbwCard) state.wbwFrom?.focus({ preventScroll: true });
+  if (!state.card) state.from?.focus({ preventScroll: true });
 }
 
 // An error in words, where the hand is; `place` is "header", "choice", or the name of a card.

@@ -1,9 +1,9 @@
 // The spectrum: eigenvalues with the λ line, the share of each that is kept, N(λ), losses.
 
-import { h, setText, setName, panel, layerOf, busy } from "./shared.js";
+import { h, setText, setName, layerOf, busy } from "./shared.js";
 import { spectrumViews, titled } from "./spectrumviews.js";
 
-function draw(state, el, on) {
+export function drawSpectrum(state, el, on) {
   const plots = spectrumViews(state, on);
   const sub = h("span", { class: "wbw-sub" });
   const name = h("span", { class: "wbw-name" });
@@ -30,5 +30,3 @@ function draw(state, el, on) {
       : busy(state) ? "The spectrum appears here when the moments are measured." : "Nothing is measured yet.");
   });
 }
-
-export default panel(draw);

@@ -24,6 +24,7 @@ export function stillState(values) {
   const heard = new Map();
   const state = {
     comm_live: false,
+    shared: { sent: false, timer: 0 },
     get: (name) => held[name],
     set(name, value) {
       const given = typeof name === "string" ? { [name]: value } : name;
@@ -33,10 +34,6 @@ export function stillState(values) {
     },
     on: (names, hear) => names.split(" ").forEach((name) => heard.set(name, [...(heard.get(name) ?? []), hear])),
     off: (names, hear) => names.split(" ").forEach((name) => heard.set(name, (heard.get(name) ?? []).filter((one) => one !== hear))),
-    once(names, hear) {
-      const first = () => (state.off(names, first), hear());
-      state.on(names, first);
-    },
     trigger: (name) => (heard.get(name) ?? []).forEach((hear) => hear()),
     save_changes: () => {},
     send: () => {},

@@ -3,7 +3,7 @@
 import { AS_COMMITTED, AT_LAM, LAM_MIN, LAM_MAX } from "./constants.js";
 import { biasAndVariance, degreesOfFreedom, guaranteedWidth, traceOf } from "./math.js";
 import {
-  h, setText, setAttributes, setName, count, scientific, percent, freedomText, panel, layerOf, eigenvaluesOf, setLam, update,
+  h, setText, setAttributes, setName, count, scientific, percent, freedomText, layerOf, eigenvaluesOf, setLam, update,
   CHOSEN, errorBox,
 } from "./shared.js";
 import { typedEntry, slider } from "./controls.js";
@@ -156,7 +156,7 @@ function networkHalf(state, on) {
   return node;
 }
 
-function draw(state, el, on) {
+export function drawTheory(state, el, on) {
   const lam = slider("theory-lam", "λ relative to the trace", (exponent) => setLam(state, 10 ** exponent), 0.05, () => 10);
   const text = h("span", { class: "wbw-set" });
   setAttributes(el, { role: "tabpanel", "aria-label": "Theory" });
@@ -170,5 +170,3 @@ function draw(state, el, on) {
     setText(text, scientific(state.get("lam")));
   });
 }
-
-export default panel(draw);

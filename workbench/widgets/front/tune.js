@@ -2,7 +2,7 @@
 
 import { AMOUNTS, SETTINGS } from "./constants.js";
 import {
-  clamp, h, s, setText, setAttributes, setOff, count, percent, trimmed, score, panel, alive, busy, send, update,
+  clamp, h, s, setText, focusIn, setAttributes, setOff, count, percent, trimmed, score, alive, busy, send, update,
   errorBox,
 } from "./shared.js";
 import { linearTicks, scale, tickTexts, axes, plot } from "./axes.js";
@@ -44,7 +44,7 @@ function sharesOf(state) {
 }
 const whole = (share) => trimmed(percent(share));
 
-function draw(state, el, on) {
+export function drawTune(state, el, on) {
   const form = (values) => update(state, { tuning: { ...state.get("tuning"), ...values } });
   const change = (key) => (event) => form({ [key]: event.target.value.trim() });
   const amount = entry("amount", "train for", SETTINGS.amount, "", 4);
@@ -101,7 +101,7 @@ function draw(state, el, on) {
   on("tuning tab learns", () => {
     const settings = state.get("tuning");
     const shares = sharesOf(state);
-    for (const { key, input } of entries) if (document.activeElement !== input) input.value = settings[key];
+    for (const { key, input } of entries) if (focusIn(input) !== input) input.value = settings[key];
     unit.value = settings.unit;
     flips.checked = settings.flips;
     distill.paint(shares.outputs);
@@ -140,5 +140,3 @@ function draw(state, el, on) {
     setOff(refit, waiting || !pruned, waiting || "Nothing is pruned yet");
   });
 }
-
-export default panel(draw);

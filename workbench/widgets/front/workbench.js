@@ -1,0 +1,46 @@
+// The workbench: one view of one model, its panels in their places.
+
+import { h, subscriber } from "./shared.js";
+import { viewState } from "./viewstate.js";
+import { keys } from "./keys.js";
+import { drawHeader } from "./header.js";
+import { drawLayers } from "./layers.js";
+import { drawSpectrum } from "./spectrum.js";
+import { drawChoice } from "./choice.js";
+import { drawBudget } from "./budget.js";
+import { drawCompare } from "./compare.js";
+import { drawTune } from "./tune.js";
+import { drawTheory } from "./theory.js";
+import { drawHistory } from "./history.js";
+import { drawLoad } from "./load.js";
+import { drawExport } from "./export.js";
+
+const AREAS = [
+  ["header", drawHeader], ["layers", drawLayers], ["spectrum", drawSpectrum], ["choice", drawChoice], ["budget", drawBudget],
+  ["compare", drawCompare], ["tune", drawTune], ["theory", drawTheory], ["history", drawHistory], ["load", drawLoad], ["export", drawExport],
+];
+
+// Draws into `el` and returns what ends the view. Each panel is built by its draw(state, el, on), which registers
+// its repaints.
+function render({ model, el }) {
+  const state = viewState(model, el);
+  const { on, watch, end } = subscriber(state);
+  const grid = h("div", { class: "wbw-grid-areas" });
+  const root = h("div", { class: "wbw-root", "data-testid": "workbench", "aria-label": "Spectral Pruning Workbench", onkeydown: keys(state) }, grid);
+  on("tab", () => (root.dataset.tab = state.get("tab")));
+  el.classList.add("wbw-host");
+  el.append(root);
+  watch(root);
+  for (const [area, draw] of AREAS) {
+    const panel = h("div", { class: `wbw-panel wbw-${area}` });
+    grid.append(panel);
+    draw(state, panel, on);
+  }
+  return () => {
+    end();
+    state.end();
+    root.remove();
+  };
+}
+
+export default { render };
