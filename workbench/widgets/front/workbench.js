@@ -3,6 +3,7 @@
 import { h, subscriber } from "./shared.js";
 import { viewState } from "./viewstate.js";
 import { keys } from "./keys.js";
+import { followHost } from "./theme.js";
 import { drawHeader } from "./header.js";
 import { drawLayers } from "./layers.js";
 import { drawSpectrum } from "./spectrum.js";
@@ -31,6 +32,7 @@ function render({ model, el }) {
   el.classList.add("wbw-host");
   el.append(root);
   watch(root);
+  followHost(root, on);
   for (const [area, draw] of AREAS) {
     const panel = h("div", { class: `wbw-panel wbw-${area}` });
     grid.append(panel);
