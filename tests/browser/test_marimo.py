@@ -1,4 +1,4 @@
-"""marimo, whose hosts give an anywidget a plain model and a tree of its own: the workbench is shown and works."""
+"""marimo gives an anywidget a plain model and a tree of its own: the workbench is shown there, and works."""
 
 import re
 import socket
@@ -9,8 +9,6 @@ import pytest
 from notebook_page import screenshot, watch
 from playwright.sync_api import expect
 from tabs import PATIENCE
-
-from workbench.session.session import Session
 
 NOTEBOOK = """import marimo
 
