@@ -61,19 +61,26 @@ export function plot(holder, on, redraw, attributes = {}) {
 // Dragging on `target`, with the pointer captured: move([x, y]) in the svg's own units.
 export function draggable(target, svg, move, grabbed = () => {}) {
   let dragging = false;
+  // Where the plot stands is asked when the hand takes hold and after a scroll, not at each move: whatever was
+  // written since the last frame would be laid out before the answer, and then once more.
+  let corner = null;
+  const stale = () => (corner = null);
+  const watching = (what) => ["scroll", "resize"].forEach((event) => window[what](event, stale, { capture: true }));
   const where = (event) => {
-    const corner = svg.getBoundingClientRect();
+    corner ??= svg.getBoundingClientRect();
     const units = svg.viewBox.baseVal.width / corner.width;
     return [(event.clientX - corner.left) * units, (event.clientY - corner.top) * units];
   };
   target.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
     dragging = true;
+    stale();
+    watching("addEventListener");
     target.setPointerCapture(event.pointerId);
     event.preventDefault();
     grabbed();
     move(where(event));
   });
   target.addEventListener("pointermove", (event) => dragging && move(where(event)));
-  for (const end of ["pointerup", "pointercancel"]) target.addEventListener(end, () => (dragging = false));
+  for (const end of ["pointerup", "pointercancel"]) target.addEventListener(end, () => ((dragging = false), watching("removeEventListener")));
 }

@@ -2,11 +2,10 @@
 
 import { traceOf, degreesOfFreedom } from "./math.js";
 import { clamp, h, setText, focusIn, setName, percent, fixed, numbers, eigenvaluesOf, update } from "./shared.js";
+import { rowPainter } from "./sight.js";
 import { spark } from "./sparkline.js";
 import { typedEntry, slider } from "./controls.js";
 
-const ROW = 28; // pixels, as in the style sheet, where no row was laid out yet
-const REST = 80; // milliseconds
 const LOSS_DECADES = 4; // the loss bar is logarithmic, from 0.01 % to all
 
 export const layersOf = (state) => {
@@ -60,7 +59,7 @@ function budgetRow(state, layer, index, set) {
     setText(loss, left !== null ? percent(left) : losses === null ? "…" : "–");
     bar.style.width = left > 0 ? `${clamp(100 * (1 + Math.log10(left) / LOSS_DECADES), 0, 100)}%` : "0";
   };
-  return { node, paint, typed };
+  return { node, index, paint, typed };
 }
 
 // The list with its head, and what stays in one line below. `set(index, width)` moves one group; `lossesNow(state)`
@@ -77,11 +76,14 @@ export function budgetList(state, on, set, lossesNow = lossesOf) {
   const summary = h("summary", {});
   const reasons = h("ul", {});
   const rest = h("details", { class: "wbw-rest", "data-testid": "budget-rest" }, summary, reasons);
-  let [rows, latest, later, height] = [[], null, 0, 0];
+  let [rows, latest] = [[], null];
   const made = { list, built: () => {} };
+  const painter = rowPainter(list, on, (row) => {
+    const { names, widths, total, lam, losses, locks } = latest;
+    const i = row.index;
+    row.paint(widths[i], lam, total.shares[i], total, losses && losses[i], locks.has(names[i]));
+  });
   on("layers budget spectra measured", () => {
-    clearTimeout(later);
-    later = 0;
     const top = list.scrollTop;
     const focus = focusIn(list);
     const held = list.contains(focus) ? focus.dataset.testid : "";
@@ -93,33 +95,18 @@ export function budgetList(state, on, set, lossesNow = lossesOf) {
     setText(summary, `${others.length} more ${others.length === 1 ? "stays" : "stay"}: ${others.map((layer) => layer.name).join(", ")}`);
     reasons.replaceChildren(...others.map((layer) => h("li", {}, h("b", {}, layer.name), ` ${layer.why_not}`)));
     list.replaceChildren(heads, ...rows.map((row) => row.node), h("li", { class: "wbw-rest-row" }, rest));
+    painter.of(rows);
     list.scrollTop = top;
     const heir = held && [...list.querySelectorAll("[data-testid]")].find((node) => node.dataset.testid === held);
     if (heir && text !== null) heir.takeOver(text);
     else heir?.focus?.({ preventScroll: true });
     made.built(); // a listener of its own might have had its turn before the rows were there
   });
-  // The rows in sight are painted at once, the others when the hand rests: sixty rows take longer than a frame.
-  const paintRows = (from, to) => {
-    const { widths, total, lam, losses, locks } = latest;
-    for (let i = from; i < to; i++) rows[i].paint(widths[i], lam, total.shares[i], total, losses && losses[i], locks.has(state.get("budget").names[i]));
-  };
-  const inSight = () => {
-    height ||= rows[0].node.offsetHeight;
-    const each = height || ROW;
-    const first = clamp(Math.floor(list.scrollTop / each), 0, rows.length); // the head covers a row's height
-    return [first, clamp(first + Math.ceil(list.clientHeight / each), 0, rows.length)];
-  };
-  const paintRest = () => ((later = 0), paintRows(0, rows.length));
   const paint = (widths, total) => {
-    latest = { widths, total, lam: state.get("budget_lam"), losses: lossesNow(state), locks: new Set(state.get("locks")) };
-    const [from, to] = inSight();
+    const names = state.get("budget").names;
+    latest = { names, widths, total, lam: state.get("budget_lam"), losses: lossesNow(state), locks: new Set(state.get("locks")) };
     list.classList.toggle("wbw-losses-lag", !latest.losses);
-    paintRows(from, to);
-    clearTimeout(later);
-    later = to - from < rows.length ? setTimeout(paintRest, REST) : 0;
+    painter.paint();
   };
-  list.addEventListener("scroll", () => later && (clearTimeout(later), paintRest()));
-  on.end(() => clearTimeout(later));
   return Object.assign(made, { paint, filled: () => rows.length > 0 });
 }

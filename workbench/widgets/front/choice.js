@@ -188,11 +188,12 @@ export function drawChoice(state, el, on) {
     const change = mine && answer.change !== null ? ` (${state.get("metric").endsWith("accuracy") ? points(answer.change) : signed(answer.change)})` : "";
     setText(tried, mine ? `${state.get("metric")} with this choice ${score(answer.score)}${change}, nothing kept` : useOfLam(state)[1]);
   });
+  const fields = [...el.querySelectorAll("input, select")];
   on("layers selected spectra progress kernel width metric norms", () => {
     const layer = layerOf(state);
     const usable = Boolean(layer?.prunable && layer.count);
     el.classList.toggle("wbw-stale", Boolean(layer?.stale));
-    el.querySelectorAll("input, select").forEach((node) => (node.disabled = !usable));
+    for (const node of fields) node.disabled = !usable;
     const norms = state.get("norms");
     if (!norms) reestimate.disabled = true;
     setText(reestimateNote, norms ? "" : "no batch norm here");

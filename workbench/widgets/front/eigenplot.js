@@ -9,13 +9,21 @@ const STRIP = 38; // height of the strip whose filled area is N(λ)
 const GRIP = 146; // width of the handle on the λ line
 const HARD_STOPS = 128; // up to this many eigenvalues each bar has its own colour, above it they are sampled
 
+// The least share of the trace that counts for the axis; remembered, since every move asks for it.
+const LEAST = new WeakMap();
+function leastOf(eigenvalues) {
+  if (!LEAST.has(eigenvalues)) {
+    const trace = traceOf(eigenvalues);
+    let least = 1;
+    for (const mu of eigenvalues) if (mu > 1e-12 * trace) least = Math.min(least, mu / trace);
+    LEAST.set(eigenvalues, least);
+  }
+  return LEAST.get(eigenvalues);
+}
+
 // The lower end of the axis, an exponent of 10: a decade under the least eigenvalue of all, and never above λ.
 export function bottomFor(state, spectra = [eigenvaluesOf(state)]) {
-  let least = 1;
-  for (const eigenvalues of spectra) {
-    const trace = traceOf(eigenvalues);
-    for (const mu of eigenvalues) if (mu > 1e-12 * trace) least = Math.min(least, mu / trace);
-  }
+  const least = Math.min(1, ...spectra.map(leastOf));
   const natural = clamp(Math.floor(Math.log10(least)) - 1, -10, -4);
   return Math.min(natural, Math.floor(Math.log10(state.get("lam")) + 1e-9));
 }
@@ -89,7 +97,10 @@ export function eigenPlot(state, on) {
     const lam = lamOf(state, eigenvalues);
     const N = degreesOfFreedom(eigenvalues, lam);
     handle.at(at.y(Math.log10(state.get("lam"))));
-    at.stops.forEach(({ stop, index }) => stop.setAttribute("stop-opacity", (eigenvalues[index] / (eigenvalues[index] + lam) || 0).toFixed(3)));
+    for (const one of at.stops) {
+      const share = Math.round(100 * (eigenvalues[one.index] / (eigenvalues[one.index] + lam) || 0));
+      if (one.share !== share) one.stop.setAttribute("stop-opacity", (one.share = share) / 100);
+    }
     stripKept.setAttribute("d", bars(eigenvalues, at.x, (mu) => at.share(mu / (mu + lam) || 0), at.strip));
     area.setAttribute("d", `M${at.box.left} ${at.strip - STRIP}H${at.x(N).toFixed(2)}V${at.strip}`);
     const words = at.box.right - at.box.left > 300 ? "filled area = N(λ)" : "N(λ)";

@@ -4,6 +4,7 @@ import { degreesOfFreedom, suggestedWidth } from "./math.js";
 import {
   THIN, clamp, h, setText, focusIn, setOff, setName, reveal, layerOf, eigenvaluesOf, lamOf, alive, busy, send, update,
 } from "./shared.js";
+import { rowPainter } from "./sight.js";
 import { spark } from "./sparkline.js";
 import { staysLine, sizesLine } from "./stays.js";
 
@@ -17,7 +18,7 @@ function row(layer, state) {
   const mark = h("span", { class: "wbw-mark", "aria-hidden": "true" });
   const now = h("span", { class: "wbw-widths" });
   const note = h("span", { class: "wbw-note" });
-  const bar = h("span", { class: "wbw-bar-fill" });
+  const bar = h("span", { class: "wbw-bar-fill wbw-scaled" });
   const share = h("span", { class: "wbw-share" });
   const node = h("li", { class: "wbw-layer", role: "option", "data-testid": `layer-${layer.name}`, tabindex: "-1" },
     mark, name, now,
@@ -63,9 +64,10 @@ export function drawLayers(state, el, on) {
     choose(rows[clamp(at + step, 0, rows.length - 1)].layer.name, true);
   });
 
-  const paint = () => {
+  // Which group is chosen and what stands beside it; the widths of the others move with a step alone.
+  const mark = () => {
     const selected = state.get("selected");
-    for (const { node, note, now, bar, share, layer } of rows) {
+    for (const { node, note, now, layer } of rows) {
       const chosen = layer.name === selected;
       const [kind, words] = standing(layer, chosen, state.get("width"));
       node.setAttribute("aria-selected", chosen);
@@ -75,13 +77,15 @@ export function drawLayers(state, el, on) {
       note.title = layer.prunable ? `${unitsOf(layer)}: ${words}` : words;
       now.title = unitsOf(layer);
       setText(now, layer.width < layer.original ? `${layer.original} → ${layer.width}` : `${layer.width}`);
-      const eigenvalues = eigenvaluesOf(state, layer);
-      if (!layer.prunable || !eigenvalues.length) continue;
-      const part = degreesOfFreedom(eigenvalues, lamOf(state, eigenvalues)) / eigenvalues.length;
-      bar.style.width = `${100 * part}%`;
-      setText(share, `${Math.round(100 * part)}${THIN}%`);
     }
   };
+  const shares = rowPainter(list, on, ({ bar, share, layer }) => {
+    const eigenvalues = eigenvaluesOf(state, layer);
+    if (!layer.prunable || !eigenvalues.length) return;
+    const part = degreesOfFreedom(eigenvalues, lamOf(state, eigenvalues)) / eigenvalues.length;
+    bar.style.transform = `scaleX(${part.toFixed(4)})`;
+    setText(share, `${Math.round(100 * part)}${THIN}%`);
+  });
   on("layers spectra", () => {
     const layers = state.get("layers") ?? [];
     const held = list.contains(focusIn(list));
@@ -89,7 +93,9 @@ export function drawLayers(state, el, on) {
     rows = layers.map((layer) => row(layer, state));
     list.replaceChildren(...rows.map((one) => one.node));
     empty.hidden = layers.length > 0;
-    paint();
+    mark();
+    shares.of(rows);
+    shares.paint();
     list.scrollTop = top;
     if (held) rows.find((one) => one.layer.name === state.get("selected"))?.node.focus({ preventScroll: true });
   });
@@ -103,7 +109,8 @@ export function drawLayers(state, el, on) {
     if (unmeasured) setText(staleNote, "The groups are not measured yet.");
     else if (stale.length) setText(staleNote, `${stale.length === 1 ? `${stale[0].name} was` : `${stale.length} groups were`} ${stale[0].stale}`);
   });
-  on("lam width selected", paint);
+  on("width selected", mark);
+  on("lam", shares.paint);
   on("progress kernel error", () => {
     setOff(remeasure, busy(state) || !alive(state));
     setText(empty, busy(state) ? "The groups appear here when the model is loaded." : "No model is loaded.");

@@ -3,19 +3,29 @@
 
 import { COUNT_TOLERANCE } from "./constants.js";
 
+// What was found last of a spectrum, which nothing changes: several panels ask for the same within a frame.
+const TRACES = new WeakMap();
+const LAST_FREEDOM = new WeakMap();
+
 export function traceOf(eigenvalues) {
-  let total = 0;
+  let total = TRACES.get(eigenvalues);
+  if (total !== undefined) return total;
+  total = 0;
   for (let j = eigenvalues.length - 1; j >= 0; j--) total += eigenvalues[j];
+  TRACES.set(eigenvalues, total);
   return total;
 }
 
 // N(λ) = Σ_j μ_j / (μ_j + λ)
 export function degreesOfFreedom(eigenvalues, lam) {
+  const last = LAST_FREEDOM.get(eigenvalues);
+  if (last?.lam === lam) return last.total;
   let total = 0;
   for (let j = eigenvalues.length - 1; j >= 0; j--) {
     const mu = eigenvalues[j];
     if (mu > 0) total += mu / (mu + lam);
   }
+  LAST_FREEDOM.set(eigenvalues, { lam, total });
   return total;
 }
 

@@ -21,7 +21,11 @@ export const s = (tag, attributes, ...children) =>
   fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
 
 export function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text;
+  const only = node.firstChild;
+  // Another text in the same node costs less than another node.
+  if (only?.nodeType === Node.TEXT_NODE && !only.nextSibling) {
+    if (only.data !== text) only.data = text;
+  } else if (node.textContent !== text) node.textContent = text;
 }
 export function setAttributes(node, attributes) {
   for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
@@ -66,7 +70,7 @@ export function count(value) {
   if (value === null || value === undefined) return "–";
   const size = Math.abs(value);
   const [scale, unit] = size >= 999.5e6 ? [1e9, "G"] : size >= 999.5e3 ? [1e6, "M"] : size >= 9999.5 ? [1e3, "k"] : [1, ""];
-  if (!unit) return Math.round(value).toLocaleString("en").replaceAll(",", THIN);
+  if (!unit) return String(Math.round(value)).replace(/\B(?=(?:\d{3})+$)/g, THIN);
   const scaled = value / scale;
   return scaled.toFixed(Math.abs(scaled) < 9.995 ? 2 : Math.abs(scaled) < 999.5 ? 1 : 0) + THIN + unit;
 }
@@ -101,32 +105,40 @@ export function seconds(value) {
 export function subscriber(state) {
   const ends = [];
   const waiting = new Set();
+  let frame = 0;
+  // All of a view is painted in one go, so that the browser styles and lays it out once a frame.
+  const now = () => {
+    cancelAnimationFrame(frame);
+    frame = 0;
+    const due = [...waiting];
+    waiting.clear();
+    for (const paint of due) {
+      try {
+        paint();
+      } catch (error) {
+        reportError(error); // one panel's; the others are painted
+      }
+    }
+  };
   const on = (names, paint) => {
-    let frame = 0;
-    const now = () => {
-      cancelAnimationFrame(frame);
-      frame = 0;
-      waiting.delete(now);
-      paint();
-    };
     const later = () => {
+      waiting.add(paint);
       if (!frame) frame = requestAnimationFrame(now);
-      waiting.add(now);
     };
     const events = names.split(" ").map((name) => (name === "kernel" ? "comm_live_update" : `change:${name}`));
     events.forEach((event) => state.on(event, later));
-    ends.push(() => (cancelAnimationFrame(frame), waiting.delete(now), events.forEach((event) => state.off(event, later))));
+    ends.push(() => (waiting.delete(paint), events.forEach((event) => state.off(event, later))));
     paint();
   };
   on.end = (finish) => ends.push(finish);
   const watch = (el) => {
-    const catchUp = (event) => event.target.matches?.("input, select") && [...waiting].forEach((now) => now());
+    const catchUp = (event) => event.target.matches?.("input, select") && waiting.size && now();
     for (const reach of ["pointerdown", "focusin", "keydown"]) {
       el.addEventListener(reach, catchUp, { capture: true });
       on.end(() => el.removeEventListener(reach, catchUp, { capture: true }));
     }
   };
-  return { on, watch, end: () => ends.forEach((end) => end()) };
+  return { on, watch, end: () => (cancelAnimationFrame(frame), ends.forEach((end) => end())) };
 }
 const VIEWS = new WeakMap();
 export function numbers(view) {
@@ -137,10 +149,16 @@ export function numbers(view) {
   }
   return VIEWS.get(view);
 }
+const PARTS = new WeakMap(); // of all spectra, each by its place: what is remembered of one stays with it
 export const layerOf = (state, name = state.get("selected")) => (state.get("layers") ?? []).find((layer) => layer.name === name);
 export function eigenvaluesOf(state, layer = layerOf(state)) {
   if (!layer) return new Float64Array(0);
-  return numbers(state.get("spectra")).subarray(layer.offset, layer.offset + layer.count);
+  const all = numbers(state.get("spectra"));
+  if (!PARTS.has(all)) PARTS.set(all, new Map());
+  const parts = PARTS.get(all);
+  const key = `${layer.offset} ${layer.count}`;
+  if (!parts.has(key)) parts.set(key, all.subarray(layer.offset, layer.offset + layer.count));
+  return parts.get(key);
 }
 export const lamOf = (state, eigenvalues) => state.get("lam") * traceOf(eigenvalues);
 export const alive = (state) => state.comm_live !== false;
@@ -176,10 +194,11 @@ export function isCurrent(state, answer) {
   const request = answer?.request;
   return Boolean(request) && request.group === state.get("selected") && REQUEST.every((key) => request[key] === state.get(key));
 }
-// The page follows every move at once; the kernel hears of the latest ten times a second, since its answers
-// to each would take the frames from the drag. Of traits that the kernel echoes it hears at once: the echo of
+// The page follows every move at once; the kernel hears of the first, then of the latest three times a second and
+// when the hand rests: its answers, and what JupyterLab shows of a busy kernel, would take the frames from the drag. Of traits that the kernel echoes it hears at once: the echo of
 // an older value would undo one that is still held back here.
-const TELL_EVERY = 100; // milliseconds
+const TELL_EVERY = 300; // milliseconds
+const AT_REST = 60; // milliseconds without a move
 function tell(state) {
   clearTimeout(state.shared.timer);
   state.shared.timer = 0;
@@ -190,9 +209,11 @@ export function update(state, values) {
   // Of what is told together, `seen` is the kernel's word at the first move (hearing.py).
   state.set(state.shared.timer ? values : { ...values, seen: state.get("said") });
   const echoed = Object.keys(values).some((name) => !AHEAD.includes(name));
-  const wait = TELL_EVERY - (performance.now() - (state.shared.told ?? -TELL_EVERY));
-  if (echoed || wait <= 0) tell(state);
-  else if (!state.shared.timer) state.shared.timer = setTimeout(() => tell(state), wait);
+  const now = performance.now();
+  const wait = TELL_EVERY - (now - (state.shared.told ?? -TELL_EVERY));
+  if (echoed || wait <= 0) return tell(state);
+  clearTimeout(state.shared.timer);
+  state.shared.timer = setTimeout(() => tell(state), Math.min(wait, AT_REST));
 }
 export function setLam(state, relative) {
   const lam = clamp(relative, LAM_MIN, LAM_MAX);
