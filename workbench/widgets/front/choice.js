@@ -13,7 +13,7 @@ function readout(state, name, caption, term, hint) {
   const value = h("output", { class: "wbw-number", "data-testid": `readout-${name}` });
   const under = h("span", { class: "wbw-caption" }, caption);
   const node = h("div", { class: "wbw-readout", title: hint },
-    h("div", { class: "wbw-readout-line" }, value, question(state, term, caption)), under);
+    h("div", { class: "wbw-readout-line" }, h("div", { class: "wbw-number-place" }, value), question(state, term, caption)), under);
   return { node, under, paint: (number, text, exact = number) => {
     value.dataset.value = number === null ? "" : exact;
     setText(value, number === null ? "–" : text);
@@ -144,8 +144,8 @@ export function drawChoice(state, el, on) {
   el.append(
     h("h3", { class: "wbw-heading" }, heading, name),
     h("div", { class: "wbw-controls" },
-      h("div", {}, h("div", { class: "wbw-row" }, h("span", { class: "wbw-symbol" }, "λ"), lamUse, lamText), lamSlider),
-      h("div", {}, h("div", { class: "wbw-row wbw-middle" }, h("span", { class: "wbw-symbol" }, "Width"),
+      h("div", { class: "wbw-moved" }, h("div", { class: "wbw-row" }, h("span", { class: "wbw-symbol" }, "λ"), lamUse, lamText), lamSlider),
+      h("div", { class: "wbw-moved" }, h("div", { class: "wbw-row wbw-middle" }, h("span", { class: "wbw-symbol" }, "Width"),
         h("label", { class: "wbw-check", title: "The width follows N(λ), and λ follows the width" }, follow, "follows N(λ)"), ofText, widthInput), widthSlider),
       h("div", { class: "wbw-row wbw-middle", title: "θ weighs the losses: 1 is the input loss alone, 0 the output loss alone" },
         h("span", { class: "wbw-symbol" }, "θ"), thetaSlider, thetaText),

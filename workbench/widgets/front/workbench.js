@@ -21,6 +21,8 @@ const AREAS = [
   ["compare", drawCompare], ["tune", drawTune], ["theory", drawTheory], ["history", drawHistory], ["load", drawLoad], ["export", drawExport],
 ];
 
+const CONTAINED = new Set(["layers", "spectrum", "history"]); // what λ and its answers move
+
 // Draws into `el` and returns what ends the view. Each panel is built by its draw(state, el, on), which registers
 // its repaints.
 function render({ model, el }) {
@@ -36,7 +38,8 @@ function render({ model, el }) {
   for (const [area, draw] of AREAS) {
     const panel = h("div", { class: `wbw-panel wbw-${area}` });
     grid.append(panel);
-    draw(state, panel, on);
+    if (CONTAINED.has(area)) panel.append(h("div", { class: "wbw-inside" }));
+    draw(state, panel.firstChild ?? panel, on);
   }
   return () => {
     end();
