@@ -7,7 +7,7 @@ import { linearTicks, decadeTicks, scale, axes, plot, draggable } from "./axes.j
 
 const STRIP = 38; // height of the strip whose filled area is N(λ)
 const GRIP = 146; // width of the handle on the λ line
-const HARD_STOPS = 128; // up to this many eigenvalues each bar has its own colour, above it they are sampled
+const SHARES_SEEN = 25; // steps of a bar's filling
 
 // The least share of the trace that counts for the axis; remembered, since every move asks for it.
 const LEAST = new WeakMap();
@@ -28,16 +28,38 @@ export function bottomFor(state, spectra = [eigenvaluesOf(state)]) {
   return Math.min(natural, Math.floor(Math.log10(state.get("lam")) + 1e-9));
 }
 
-function bars(eigenvalues, x, yOf, base) {
+// Where the bars stand: one an eigenvalue, or one a pixel where there are more; what no move of λ changes.
+function columnsOf(m, x) {
   const gap = x(2) - x(1) > 4 ? 1 : 0;
-  let path = "";
-  const columns = Math.min(eigenvalues.length, Math.ceil(x(eigenvalues.length) - x(0)));
-  for (let i = 0; i < columns; i++) {
-    const j = Math.floor((i * eigenvalues.length) / columns);
-    const [from, to] = [x(j), x(Math.floor(((i + 1) * eigenvalues.length) / columns)) - gap];
-    path += `M${from.toFixed(2)} ${base}V${yOf(eigenvalues[j]).toFixed(2)}H${to.toFixed(2)}V${base}Z`;
-  }
-  return path;
+  const count = Math.min(m, Math.ceil(x(m) - x(0)));
+  return Array.from({ length: count }, (_, i) => {
+    const [index, next] = [Math.floor((i * m) / count), Math.floor(((i + 1) * m) / count)];
+    return { index, left: x(index).toFixed(2), right: (x(next) - gap).toFixed(2) };
+  });
+}
+const barsOf = (columns, eigenvalues, yOf, base) =>
+  columns.map(({ index, left, right }) => `M${left} ${base}V${yOf(eigenvalues[index]).toFixed(2)}H${right}V${base}Z`);
+
+// Bars filled by the share of each that is kept, in steps that no eye tells apart. The shares fall from the first to
+// the last, so that a step is a run of bars, and a move of λ draws those runs anew that have other ends.
+function filledBars() {
+  const steps = Array.from({ length: SHARES_SEEN }, (_, i) => s("path", { class: "wbw-kept", "fill-opacity": (i + 1) / SHARES_SEEN }));
+  let [bars, ends] = [[], []];
+  return {
+    node: s("g", { "data-testid": "kept-bars" }, ...steps),
+    of: (next) => ([bars, ends] = [next, []]),
+    paint: (shareOf) => {
+      let from = 0;
+      for (let i = steps.length - 1; i >= 0; i--) {
+        let to = from;
+        while (to < bars.length && Math.round(SHARES_SEEN * shareOf(to)) > i) to++;
+        const at = from === to ? "" : `${from} ${to}`;
+        if (ends[i] !== at) steps[i].setAttribute("d", bars.slice(from, to).join(""));
+        ends[i] = at;
+        from = to;
+      }
+    },
+  };
 }
 
 // The λ line, a slider: across(box) lays it over a plot, at(y) puts it in its place; drags(…) lets a hand move it
@@ -77,11 +99,9 @@ export function lamHandle(state) {
 
 export function eigenPlot(state, on) {
   const holder = h("div", { class: "wbw-plot wbw-eigenplot" });
-  const id = `wbw-share-${Math.random().toString(36).slice(2)}`;
-  const gradient = s("linearGradient", { id, gradientUnits: "userSpaceOnUse" });
   const grid = s("g");
   const lost = s("path", { class: "wbw-lost" });
-  const kept = s("path", { fill: `url(#${id})` });
+  const kept = filledBars();
   const stripLost = s("path", { class: "wbw-lost" });
   const stripKept = s("path", { class: "wbw-kept" });
   const area = s("path", { class: "wbw-area" });
@@ -97,30 +117,15 @@ export function eigenPlot(state, on) {
     const lam = lamOf(state, eigenvalues);
     const N = degreesOfFreedom(eigenvalues, lam);
     handle.at(at.y(Math.log10(state.get("lam"))));
-    for (const one of at.stops) {
-      const share = Math.round(100 * (eigenvalues[one.index] / (eigenvalues[one.index] + lam) || 0));
-      if (one.share !== share) one.stop.setAttribute("stop-opacity", (one.share = share) / 100);
-    }
-    stripKept.setAttribute("d", bars(eigenvalues, at.x, (mu) => at.share(mu / (mu + lam) || 0), at.strip));
+    const shareOf = (mu) => mu / (mu + lam) || 0;
+    kept.paint((i) => shareOf(eigenvalues[at.columns[i].index]));
+    stripKept.setAttribute("d", barsOf(at.columns, eigenvalues, (mu) => at.share(shareOf(mu)), at.strip).join(""));
     area.setAttribute("d", `M${at.box.left} ${at.strip - STRIP}H${at.x(N).toFixed(2)}V${at.strip}`);
     const words = at.box.right - at.box.left > 300 ? "filled area = N(λ)" : "N(λ)";
     const inside = at.x(N) < at.box.right - 150;
     setAttributes(areaLabel, { x: inside ? at.box.right - 6 : at.x(N) - 8, y: at.strip - STRIP / 2 + 4 });
     areaLabel.classList.toggle("wbw-on-kept", !inside);
     setText(areaLabel, `${words} = ${freedomText(N)}`);
-  };
-  const stopsFor = (m) => {
-    const each = m <= HARD_STOPS;
-    const samples = each ? m : 96;
-    const stops = [];
-    for (let i = 0; i < samples; i++) {
-      const index = each ? i : Math.round((i * (m - 1)) / (samples - 1));
-      for (const offset of each ? [i / m, (i + 1) / m] : [(index + 0.5) / m]) {
-        stops.push({ index, stop: s("stop", { offset, class: "wbw-kept-stop" }) });
-      }
-    }
-    gradient.replaceChildren(...stops.map((one) => one.stop));
-    return stops;
   };
   const redraw = () => {
     const eigenvalues = eigenvaluesOf(state);
@@ -131,8 +136,8 @@ export function eigenPlot(state, on) {
     const strip = height - 34;
     const box = { left: 52, right: width - 14, top: 11, bottom: strip - STRIP - 11 };
     const bottom = bottomFor(state);
-    at = { box, strip, bottom, x: scale(0, m, box.left, box.right), y: scale(bottom, 0, box.bottom, box.top),
-      share: scale(0, 1, strip, strip - STRIP), stops: stopsFor(m) };
+    const x = scale(0, m, box.left, box.right);
+    at = { box, strip, bottom, x, columns: columnsOf(m, x), y: scale(bottom, 0, box.bottom, box.top), share: scale(0, 1, strip, strip - STRIP) };
     const most = Math.max(3, Math.floor((box.bottom - box.top) / 20));
     axes(grid, box, [], decadeTicks(bottom, 0, most).map((e) => [at.y(e), e ? power(e) : "1"]));
     grid.append(s("text", { class: "wbw-tick", x: box.left - 6, y: strip - STRIP + 8, "text-anchor": "end" }, "1"),
@@ -143,17 +148,16 @@ export function eigenPlot(state, on) {
     }
     grid.append(s("text", { class: "wbw-title-x", x: (box.left + box.right) / 2, y: height - 4, "text-anchor": "middle" }, "number of eigenvalues, largest first"));
     const yOf = (mu) => at.y(clamp(Math.log10(Math.max(mu / trace, 1e-30)), bottom, 0));
-    const shape = bars(eigenvalues, at.x, yOf, box.bottom);
-    lost.setAttribute("d", shape);
-    kept.setAttribute("d", shape);
-    stripLost.setAttribute("d", bars(eigenvalues, at.x, () => strip - STRIP, strip));
-    setAttributes(gradient, { x1: box.left, x2: box.right, y1: 0, y2: 0 });
+    const bars = barsOf(at.columns, eigenvalues, yOf, box.bottom);
+    lost.setAttribute("d", bars.join(""));
+    kept.of(bars);
+    stripLost.setAttribute("d", barsOf(at.columns, eigenvalues, () => strip - STRIP, strip).join(""));
     setAttributes(surface, { x: box.left, y: box.top, width: box.right - box.left, height: box.bottom - box.top });
     handle.across(box);
     place();
   };
   const view = plot(holder, on, redraw, { "aria-label": "eigenvalues of the selected group", "data-testid": "spectrum-plot" });
-  view.svg.append(s("defs", {}, gradient), grid, lost, kept, stripLost, stripKept, area, areaLabel, surface, handle.node);
+  view.svg.append(grid, lost, kept.node, stripLost, stripKept, area, areaLabel, surface, handle.node);
   handle.drags([surface, handle.node], view.svg, () => at);
   return { holder, place, redraw };
 }

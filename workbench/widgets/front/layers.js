@@ -64,20 +64,23 @@ export function drawLayers(state, el, on) {
     choose(rows[clamp(at + step, 0, rows.length - 1)].layer.name, true);
   });
 
-  // Which group is chosen and what stands beside it; the widths of the others move with a step alone.
-  const mark = () => {
-    const selected = state.get("selected");
-    for (const { node, note, now, layer } of rows) {
-      const chosen = layer.name === selected;
-      const [kind, words] = standing(layer, chosen, state.get("width"));
-      node.setAttribute("aria-selected", chosen);
-      node.tabIndex = chosen ? 0 : -1;
-      node.dataset.mark = kind;
-      setText(note, kind === "stale" ? words : `${kindOf(layer)} · ${words}`);
-      note.title = layer.prunable ? `${unitsOf(layer)}: ${words}` : words;
-      now.title = unitsOf(layer);
-      setText(now, layer.width < layer.original ? `${layer.original} → ${layer.width}` : `${layer.width}`);
-    }
+  // What stands beside a group: of the one that is chosen it moves with the width, of the others with a step alone.
+  let marked = "";
+  const mark = ({ node, note, now, layer }) => {
+    const chosen = layer.name === state.get("selected");
+    const [kind, words] = standing(layer, chosen, state.get("width"));
+    node.setAttribute("aria-selected", chosen);
+    node.tabIndex = chosen ? 0 : -1;
+    node.dataset.mark = kind;
+    setText(note, kind === "stale" ? words : `${kindOf(layer)} · ${words}`);
+    note.title = layer.prunable ? `${unitsOf(layer)}: ${words}` : words;
+    now.title = unitsOf(layer);
+    setText(now, layer.width < layer.original ? `${layer.original} → ${layer.width}` : `${layer.width}`);
+  };
+  const markChosen = () => {
+    const before = marked;
+    marked = state.get("selected");
+    rows.filter(({ layer }) => layer.name === marked || layer.name === before).forEach(mark);
   };
   const shares = rowPainter(list, on, ({ bar, share, layer }) => {
     const eigenvalues = eigenvaluesOf(state, layer);
@@ -93,7 +96,8 @@ export function drawLayers(state, el, on) {
     rows = layers.map((layer) => row(layer, state));
     list.replaceChildren(...rows.map((one) => one.node));
     empty.hidden = layers.length > 0;
-    mark();
+    rows.forEach(mark);
+    marked = state.get("selected");
     shares.of(rows);
     shares.paint();
     list.scrollTop = top;
@@ -109,7 +113,7 @@ export function drawLayers(state, el, on) {
     if (unmeasured) setText(staleNote, "The groups are not measured yet.");
     else if (stale.length) setText(staleNote, `${stale.length === 1 ? `${stale[0].name} was` : `${stale.length} groups were`} ${stale[0].stale}`);
   });
-  on("width selected", mark);
+  on("width selected", markChosen);
   on("lam", shares.paint);
   on("progress kernel error", () => {
     setOff(remeasure, busy(state) || !alive(state));
