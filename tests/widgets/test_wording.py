@@ -23,7 +23,7 @@ ELSEWHERE = ("cli.py", "serve", "course", "plots", "page", "widgets/modules.py",
 OPTION = re.compile(r"\b[a-z_]+=(?!=)(?:'[^']*'|[\d,]*\d|True|False|…|(?=[\s);,]|$))")
 CALL = re.compile(r"\bsession\.[a-z_]+\(|\bSession\.save\b|\bTuning\(")
 # Written into a Python program, and said of it.
-IN_PYTHON = re.compile(r"\b(mask|example_input|formats)=('[^']*'|False|)? ?in Python|Session\.export\(")
+IN_PYTHON = re.compile(r"\b(example_input|formats)=('[^']*'|False|)? ?in Python|Session\.export\(")
 
 
 def spoken(node: ast.AST) -> str:

@@ -24,12 +24,12 @@ OPTIONS = {
     "refine": "refine for",
     "take_over": "Take over",
     "replace": "Replace",
+    "mask": "Padding mask",
     # Of sessions that were made in Python alone, and are so said of it.
-    "mask": "mask",
     "example_input": "example_input",
     "formats": "formats",
 }
-IN_PYTHON = ("mask", "example_input", "formats")
+IN_PYTHON = ("example_input", "formats")
 _SHOWN = {"'default'": "", "True": "", "'values'": "R²", "1": "100 %"}  # values that the field says otherwise
 _OPTION = re.compile(rf"\b({'|'.join(OPTIONS)})=('[^']*'|[\d,]*\d|True|False|(?=\W|$))")
 
