@@ -162,7 +162,7 @@ def test_stopped_without_a_score_the_last_network_counts():
     assert done.stopped
     assert not same(weights(session), before)
     step = session.history[-1]
-    assert step.label == f"fine-tuned, stopped at step {done.steps} of 4000 steps"
+    assert step.label == f"fine-tuned, stopped after {done.steps} of 4000 steps"
     again = replay(session.recipe, conv_net(), (images(64), TARGETS))
     assert same(weights(again), weights(session))
 

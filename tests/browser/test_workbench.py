@@ -124,13 +124,18 @@ def test_the_width_sets_lam_while_it_follows_and_is_free_when_not(bench, digits)
     assert relative_lam(bench) == lam
 
 
-def test_a_width_beyond_the_rank_follows_no_lam(bench, digits):
+def test_a_width_beyond_the_rank_waits_for_lam_and_is_told(bench, digits):
     assert digits.spectrum("conv1").rank < 32
     bench.find("width-input").fill("32")
     bench.find("width-input").press("Tab")
     drawn(bench)
-    expect(bench.find("follow")).not_to_be_checked()
+    assert bench.find("follow").evaluate("box => [box.checked, box.indeterminate]") == [True, True]
     assert bench.find("width-input").input_value() == "32"
+    bench.find("width-input").fill("9999")
+    bench.find("width-input").press("Enter")
+    expect(bench.find("width-of")).to_have_text("≤\u202f32")
+    assert bench.find("follow").evaluate("box => [box.checked, box.indeterminate]") == [True, True]
+    assert bench.kernel("(Out[1].state.width, Out[1].state.follow)") == "(32, True)"
 
 
 def test_control_z_in_the_entry_is_the_entrys_own(bench):

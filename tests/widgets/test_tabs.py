@@ -8,7 +8,7 @@ import torch
 from states import idle, message, small_session
 
 from workbench.pruning.problem import BUDGET_LAM
-from workbench.widgets.budget_tab import target_of
+from workbench.widgets.budget_tab import as_read, target_of
 from workbench.widgets.state import WorkbenchState
 
 
@@ -148,7 +148,8 @@ class TestBudget:
         [
             ("1,234,500.5", 1234500.5),
             (".5 M", 5e5),
-            ("3.", 3.0),
+            ("3000.", 3000.0),
+            ("101", 101.0),
             ("1.2 M", 1.2e6),
             ("1,300", 1300),
             ("7k", 7000),
@@ -158,6 +159,24 @@ class TestBudget:
     def test_targets_in_numbers(self, session, text, number):
         assert target_of(session, text, "macs") == pytest.approx(number)
         assert target_of(session, "12.5", "ms") == pytest.approx(0.0125)
+
+    @pytest.mark.parametrize("unit", ["macs", "parameters"])
+    @pytest.mark.parametrize(("text", "share"), [("0.5", 0.5), (".25", 0.25), ("0.999", 0.999)])
+    def test_a_part_of_one_is_a_share_and_is_shown_as_one(self, session, text, share, unit):
+        whole = {"macs": session.macs, "parameters": session.parameters}[unit]
+        assert target_of(session, text, unit) == pytest.approx(share * whole)
+        assert target_of(session, as_read(text, unit), unit) == pytest.approx(share * whole)
+        assert as_read(text, unit).endswith("%")
+        assert as_read(text, "ms") == text
+
+    @pytest.mark.parametrize("text", ["2", "50", "1", "100", "3."])
+    def test_a_few_macs_are_asked_about_and_nothing_moves(self, state, session, text):
+        state.widths = {"0": 9}
+        goal = {"target": text, "unit": "macs"}
+        idle(message(state, "plan", rule="least", goal=goal, locks=[], widths={"0": 9}))
+        assert "did you mean" in state.error
+        assert f"{float(text):g} %" in state.error
+        assert (state.error_at, state.widths, state.planned) == ("budget", {"0": 9}, {})
 
     def test_plan_is_committed_and_undone_as_one(self, state, session):
         goal = {"target": "2x", "unit": "macs"}
@@ -201,6 +220,38 @@ class TestBranches:
         assert [(one["name"], len(one["steps"])) for one in state.branches] == [("main", 1), ("narrow", 2)]
         idle(message(state, "drop", name="narrow"))
         assert [one["name"] for one in state.branches] == ["main"]
+
+    def test_what_is_planned_is_of_its_branch(self, state, session):
+        state.widths = planned = {"0": 9, "2": 7}
+        idle(message(state, "fork", name="wide"))
+        assert state.widths == planned  # it begins where the other is
+        state.widths, state.locks = {"0": 20}, ["0"]
+        idle(message(state, "switch", name="main"))
+        assert (state.widths, state.locks) == (planned, [])
+        options = {"theta": 0.3, "selection": "greedy", "reconstruction": "none", "reestimate": False}
+        idle(message(state, "commit_plan", widths=planned, options=options, revision=state.revision))
+        idle(message(state, "switch", name="wide"))
+        assert (state.widths, state.locks, state.budget["widths"]) == ({"0": 20}, ["0"], [23, 17, 13])
+        idle(message(state, "switch", name="main"))
+        assert (state.widths, state.locks, state.budget["widths"]) == (planned, [], [9, 7, 13])
+
+    def test_a_branch_that_nothing_is_planned_on_keeps_all_its_units(self, state, session):
+        idle(message(state, "fork", name="wide"))
+        goal = {"target": "60 %", "unit": "macs"}
+        idle(message(state, "plan", rule="least", goal=goal, locks=[], widths={}))
+        plan = state.widths
+        assert plan
+        assert state.planned
+        state.follow = False
+        state.width = 5
+        idle(message(state, "switch", name="main"))
+        assert (state.widths, state.planned) == ({}, {})
+        idle(state)
+        assert state.width != 5  # set by hand on the other branch
+        idle(message(state, "switch", name="wide"))
+        assert (state.widths, state.planned["rule"]) == (plan, "least")
+        idle(message(state, "commit_plan", widths=plan, options={}, revision=state.revision))
+        assert session.history[-1].plan.endswith("least")
 
     def test_a_name_in_use_is_refused_in_words(self, state):
         idle(message(state, "fork", name="main"))

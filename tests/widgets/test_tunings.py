@@ -69,12 +69,16 @@ class TestTunings:
     @pytest.mark.parametrize(
         ("wrong", "words"),
         [
-            ({"amount": "few"}, "number of epochs must be a number"),
+            ({"amount": "few"}, "train for: the number of epochs must be a number"),
             ({"amount": "1.5", "unit": "steps"}, "number of steps must be a whole number"),
-            ({"rate": ""}, "rate must be a number"),
-            ({"rate": "-1"}, "rate must be a positive number"),
-            ({"distill": "2"}, "distill is a share"),
-            ({"amount": "inf"}, "epochs must be 100,000 or less"),
+            ({"rate": ""}, "learning rate must be a number"),
+            ({"rate": "-1"}, "learning rate must be a positive number"),
+            ({"distill": "2"}, "the share of the original's outputs is a share"),
+            ({"amount": "inf"}, "train for: epochs must be 100,000 or less"),
+            ({"amount": "1e99"}, "train for: epochs must be 100,000 or less"),
+            ({"amount": "1e99", "unit": "steps"}, "train for: the number of steps must be a whole number"),
+            ({"rate": "1e99"}, "learning rate must be 1,000,000 or less, got 1e+99"),
+            ({"batch": "1e99"}, "batch must be a whole number"),
             ({"unit": "weeks"}, "epochs or steps"),
         ],
     )

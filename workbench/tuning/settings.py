@@ -61,7 +61,7 @@ class Tuning:
         for name, most in LARGEST.items():
             value = getattr(self, name)
             if isinstance(value, (int, float)) and value > most:
-                raise ValueError(f"{name} must be {most:,} or less, got {_short(value)}")
+                raise ValueError(f"{name} must be {most:,.0f} or less, got {_short(value)}")
         if isinstance(self.seed, int) and not -(1 << 63) <= self.seed < 1 << 64:
             raise ValueError(f"the seed must have 64 bits at most, got {_short(self.seed)}")
         if self.steps is not None and (not isinstance(self.steps, int) or self.steps < 1):
@@ -96,7 +96,11 @@ class Tuning:
         """How long it goes, in words."""
         number, what = (self.steps, "step") if self.steps else (self.epochs, "epoch")
         whole = f"{number:g} {what}{'s' * (number != 1)}"
-        return whole if self.until is None else f"stopped at step {self.until} of {whole}"
+        if self.until is None:
+            return whole
+        # Steps and epochs do not stand in one sentence: nobody knows here how many steps an epoch has.
+        done = f"of {whole}" if self.steps else "step" + "s" * (self.until != 1)
+        return f"stopped after {self.until} {done}"
 
     @property
     def labels(self) -> float:

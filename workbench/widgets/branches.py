@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import traitlets as t
@@ -25,6 +25,11 @@ class Branches(t.HasTraits):
 
     _current: Any
     _start: Callable[..., None]
+
+    def _switches(self, values: Mapping[str, Any]) -> bool:
+        """Whether `values` are of another branch than is shown; one just made goes on with what is set."""
+        branch = values.get("branch", self.branch)
+        return branch != self.branch and branch in {one["name"] for one in self.branches}
 
     def fork(self, name: str) -> None:
         """Go on from here on a new branch; the present one is kept as it is."""

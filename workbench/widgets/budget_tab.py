@@ -21,12 +21,15 @@ from workbench.widgets.constants import (
     RULE_WORDS,
     SESSION_UNITS,
     START_LAM,
+    UNIT_WORDS,
 )
 from workbench.widgets.jobs import Delivery, Reporter, Worker
 from workbench.widgets.traits import synced
 
 STILL = 0.2  # seconds in which no width moves, before the losses are computed for those that are set
+FEW = 100  # parameters or MACs that no network is left with: who writes so few means a share
 SCALES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
+_NOTHING: dict[str, Any] = {"widths": {}, "locks": [], "planned": {}}  # planned
 # A number, which may have commas between its thousands and nowhere else, and what it counts in.
 TARGET = re.compile(r"((?:[1-9]\d{0,2}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+)\s*([%x×]|[kKmMgG])?")
 
@@ -58,6 +61,7 @@ class Budgets(t.HasTraits):
     goal = synced(t.Dict, GOAL).tag(echo_update=False)
 
     session: Session | None
+    branch: Any
     revision: Any
     measured: Any
     _looks_at: Callable[[str], bool]
@@ -69,11 +73,13 @@ class Budgets(t.HasTraits):
     _set: Callable[[dict], None]
     _fail: Callable[[str, BaseException], None]
     _start: Callable[..., None]
+    _switches: Callable[[Mapping[str, Any]], bool]
 
     def _begin_budgets(self) -> None:
         self._losses = Worker("workbench-losses", newest_only=True)
         self._losses_for: tuple | None = None
         self._plan: BudgetPlan | None = None
+        self._plans: dict[str, tuple[dict, BudgetPlan | None]] = {}  # of branches that were left, by name
 
     def plan(
         self,
@@ -111,7 +117,11 @@ class Budgets(t.HasTraits):
             )
             progress(1, 1, "planning")  # ends here where it was cancelled
             self._plan = found
-            values = {"widths": dict(found.widths), "planned": plan_values(found), "goal": wanted}
+            values = {
+                "widths": dict(found.widths),
+                "planned": plan_values(found),
+                "goal": wanted | {"target": as_read(str(wanted["target"]), unit)},
+            }
             if found.lam is not None:
                 values["budget_lam"] = found.lam
             self._deliver(lambda: self._set(values))
@@ -142,18 +152,25 @@ class Budgets(t.HasTraits):
 
     def _no_plan(self) -> dict:
         """Values for another session, of which nothing is planned."""
-        self._plan = None
-        return {"widths": {}, "locks": [], "planned": {}}
+        self._plan, self._plans = None, {}
+        return _NOTHING
 
     def _fitting(self, values: Mapping[str, Any]) -> dict:
-        """The planned widths within the groups' present ones, which `values` brings."""
+        """The planned widths within the groups' present ones, which `values` brings, with their branch."""
         budget = values["budget"]
+        branch = values.get("branch", self.branch)
+        if branch != self.branch and "widths" not in values:
+            self._plans[self.branch] = ({name: getattr(self, name) for name in _NOTHING}, self._plan)
+            if self._switches(values):
+                planned, self._plan = self._plans.get(branch, (_NOTHING, None))
+                values = {**values, **planned}
         present = dict(zip(budget["names"], budget["widths"], strict=True))
         widths = values.get("widths", self.widths)
         locks = values.get("locks", self.locks)
         return {
             "widths": {name: min(width, present[name]) for name, width in widths.items() if name in present},
             "locks": [name for name in locks if name in present],
+            "planned": values.get("planned", self.planned),
         }
 
     @t.observe("tab", "tabs", "widths")
@@ -271,9 +288,18 @@ def target_of(session: Session, text: str, unit: str) -> float:
     """The number of parameters or MACs, the seconds or megabytes, that a person means.
 
     `text`: "50 %" or "2x" less, of the original; "1.2 M"; milliseconds for the unit "ms", megabytes for "mb".
+    Of parameters and MACs a part of one is a share: "0.5" is "50 %". A few of them are asked about.
     Raises ValueError.
     """
     return _asked(session, text, unit)[0]
+
+
+def as_read(text: str, unit: str) -> str:
+    """A target as the field shows it once it is read: "0.5" as "50 %"."""
+    found = TARGET.fullmatch(text.strip())
+    if not found or found[2] or unit in ("ms", "mb") or not 0 < float(found[1].replace(",", "")) < 1:
+        return text
+    return f"{100 * float(found[1]):.6g} %"
 
 
 def _asked(session: Session, text: str, unit: str) -> tuple[float, float | None]:
@@ -287,6 +313,13 @@ def _asked(session: Session, text: str, unit: str) -> tuple[float, float | None]
         raise ValueError(
             f"the target must be a number such as {such} or a share such as 50 % or 2x, with a point before "
             f"decimals; got {text!r}"
+        )
+    if not mark and unit not in small and number <= FEW:
+        if number < 1:
+            return session.original_cost(SESSION_UNITS.get(unit, unit)) * number, None
+        raise ValueError(
+            f"did you mean {number:g} % or {number:g}x of the original? {text.strip()} alone would be a "
+            f"number of {UNIT_WORDS.get(unit, unit)}: write %, x, k or M behind it"
         )
     if mark in SCALES:
         return number * SCALES[mark] / (1000 if unit == "ms" else 1), None

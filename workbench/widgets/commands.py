@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from workbench.data.durable import OpenElsewhereError
 from workbench.data.progress import Cancelled
 from workbench.session.session import Session
-from workbench.widgets.folders import folder_for, in_the_way
+from workbench.widgets.folders import folder_for, in_the_way, said_of
 from workbench.widgets.jobs import Delivery, Reporter, Worker, in_words
 from workbench.widgets.load_form import own_session
 from workbench.widgets.page_values import preview_of, with_procedure
@@ -160,13 +160,14 @@ class Commands:
         def work() -> None:
             how = "failed"
             try:
-                where = folder_for(session.name, folder)
-                if not take_over:  # asked before what is there, which its answer answers too
-                    session.check_free(where)
-                if self._may_write(where, replace or take_over, "save"):
-                    self._note(f"Saving in {where} …")
-                    session.save(where, take_over=take_over)
-                    self._note(f"Session saved in {where}")
+                with said_of(folder):
+                    where = folder_for(session.name, folder)
+                    if not take_over:  # asked before what is there, which its answer answers too
+                        session.check_free(where)
+                    if self._may_write(where, replace or take_over, "save"):
+                        self._note(f"Saving in {where} …")
+                        session.save(where, take_over=take_over)
+                        self._note(f"Session saved in {where}")
                 how = "done"
             except OpenElsewhereError as error:
                 self._ask_to_take_over(error.brief)
@@ -190,10 +191,13 @@ class Commands:
 
         def work(progress: Reporter, cancel: threading.Event) -> None:
             session, kinds = self._current, tuple(formats)
-            where = folder_for(session.name, folder)
-            if self._may_write(where, replace, "export", kinds):
-                written = session.export(where, formats=kinds, progress=progress, cancel=cancel, replace=True)
-                self._note(f"Exported to {where}: {', '.join(Path(file).name for file in written)}")
+            with said_of(folder):
+                where = folder_for(session.name, folder)
+                if self._may_write(where, replace, "export", kinds):
+                    written = session.export(
+                        where, formats=kinds, progress=progress, cancel=cancel, replace=True
+                    )
+                    self._note(f"Exported to {where}: {', '.join(Path(file).name for file in written)}")
 
         self._start("export", "exporting", work)
 

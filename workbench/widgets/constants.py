@@ -7,6 +7,7 @@ from typing import Any
 
 from workbench.pruning.choice import DEFAULT_THETA, RECONSTRUCTIONS
 from workbench.pruning.damage import SHARES as DAMAGE_SHARES
+from workbench.pruning.problem import BUDGET_LAM
 from workbench.pruning.theory_sweeps import LAMS
 from workbench.session.session import PROCEDURES
 from workbench.spectral.bounds import COUNT_TOLERANCE
@@ -67,7 +68,7 @@ SELECTION_WORDS = {
     "reader-l2": ("reader's columns, L2", "reader-l2", ""),
     "apoz": ("APoZ", "apoz", ""),
     "mean-activation": ("mean activation", "mean", ""),
-    "taylor": ("Taylor", "taylor", "Activation × gradient of the loss; needs labels"),
+    "taylor": ("Taylor", "taylor", "Activation × gradient of the training loss; needs labels"),
 }
 RECONSTRUCTION_WORDS = {
     "channel": ("Â, the paper's", "Â", "The reader takes the lost units' part through the kept ones"),
@@ -91,7 +92,7 @@ RULE_WORDS = {
     "least": (
         "Least loss",
         "least loss per cost [beyond]",
-        "Units go one at a time where the loss rises least for the cost saved [beyond the paper]",
+        "Units go one at a time where the output loss rises least for the cost saved [beyond the paper]",
     ),
     "damage": (
         "Least damage",
@@ -128,6 +129,7 @@ def page_constants() -> dict[str, Any]:
         "LAM_MIN": LAM_MIN,
         "LAM_MAX": LAM_MAX,
         "FIT_LAM": FIT_LAM,
+        "BUDGET_LAM": BUDGET_LAM,
         "COUNT_TOLERANCE": COUNT_TOLERANCE,
         "REQUEST": REQUEST,
         "OPTIONS": OPTIONS,

@@ -9,6 +9,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from workbench.data.progress import Cancelled
 from workbench.widgets.wording import field_for, in_fields
@@ -112,7 +113,32 @@ def in_words(error: BaseException) -> str:
         )
     expected = isinstance(error, (ValueError, RuntimeError, OSError))
     words = str(error) if expected and str(error) else f"{type(error).__name__}: {error}"
-    return f"{in_fields(words)} (on the Load card)" if field_for(words) else words
+    return f"{in_fields(words)} (on the Load card)" if field_for(words) else in_fields(words)
+
+
+def waited_for(work: Callable[[], Any], check: Callable[[], Any], every: float = 0.05) -> Any:
+    """What `work` gives, which tells no progress: a network that does not answer, a person's own code.
+
+    It runs in a thread of its own. What `check`, called every so many seconds, raises ends the waiting at
+    once: the thread is then left behind, and what it brings is dropped.
+    """
+    ended = threading.Event()
+    found: dict[str, Any] = {}
+
+    def run() -> None:
+        try:
+            found["value"] = work()
+        except BaseException as error:  # SystemExit too, which a person's code may raise
+            found["error"] = error
+        finally:
+            ended.set()
+
+    threading.Thread(target=run, name="workbench-waited-for", daemon=True).start()
+    while not ended.wait(every):
+        check()
+    if "error" in found:
+        raise found["error"]
+    return found["value"]
 
 
 class Delivery:

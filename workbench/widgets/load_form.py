@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from workbench.data.models import load_model
 from workbench.data.plain_json import parsed
 from workbench.measure.asking import CLASSES, METRICS, mask_of
 from workbench.session.session import Session
-from workbench.widgets.jobs import Reporter
+from workbench.widgets.jobs import Reporter, waited_for
 from workbench.widgets.wording import field_for, in_fields
 
 FIELDS = (
@@ -55,14 +56,17 @@ def own_session(form: Mapping[str, Any], procedure: str, progress: Reporter) -> 
     metric, classes = _asked(texts)
     look = _look(texts)
     parts = {data: _part(texts, data) for data in ("calibration", "evaluation", "training")}
-    progress(0, None, f"loading {short_name(name)}")
+    loading = f"loading {short_name(name)}"
+    progress(0, None, loading)
     with _about("Checkpoint" if texts["checkpoint"] else "Model", name, texts["checkpoint"]):
-        model = load_model(
+        make = partial(
+            load_model,
             name,
             weights="default" if form.get("pretrained") else None,
             checkpoint=texts["checkpoint"] or None,
             options=options,
         )
+        model = waited_for(make, lambda: progress(0, None, loading))
     progress(0, None, "reading the calibration data")
     with _about("Calibration", calibration):
         measured_on = load_data(calibration, **look, **parts["calibration"], progress=progress)

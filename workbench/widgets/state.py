@@ -361,11 +361,13 @@ class WorkbenchState(
         names = [layer["name"] for layer in values["layers"]]
         if values.get("selected", self.selected) not in names:
             values = values | {"selected": (names or [""])[0]}
-        fresh = fresh or not self.measured  # then no width was set by hand
+        # Then no width was set by hand, for this network at least.
+        switched = self._switches(values)
+        fresh = fresh or not self.measured or switched
         before, shown_before = {layer["name"]: layer["width"] for layer in self.layers}, self.selected
         self._set(values | self._fitting(values) | {"revision": self.revision + 1})
         now = {layer["name"]: layer["width"] for layer in self.layers}.get(self.selected, 0)
-        if now < before.get(self.selected, 0) and values["position"] > 0:
+        if now < before.get(self.selected, 0) and values["position"] > 0 and not switched:
             # Just committed: all of its units are kept until a person moves something, so that a second
             # Enter does not prune again.
             self._set({"width": now})

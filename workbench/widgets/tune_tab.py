@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
 
 import traitlets as t
@@ -16,6 +16,7 @@ from workbench.widgets.budget_tab import whole
 from workbench.widgets.constants import AMOUNTS, SETTINGS
 from workbench.widgets.jobs import Delivery, Reporter
 from workbench.widgets.traits import synced
+from workbench.widgets.wording import of_settings
 
 
 class Tunings(t.HasTraits):
@@ -111,6 +112,16 @@ class Tunings(t.HasTraits):
         self._pause.clear()
 
 
+@contextmanager
+def _about_fields() -> Iterator[None]:
+    """Errors within that begin with a setting begin with its field."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(of_settings(str(error))) from error
+
+
+@_about_fields()
 def tuning_of(form: Mapping[str, Any]) -> Tuning:
     """The settings that the form's texts mean. Raises ValueError, in words."""
     amount = str(form["amount"])

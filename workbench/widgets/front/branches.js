@@ -1,6 +1,6 @@
 // The branches: a menu in the header; a new one's name, and whether one is to go, are asked in the same place.
 
-import { h, setOff, setName, alive, busy, send } from "./shared.js";
+import { h, setText, setOff, alive, busy, send } from "./shared.js";
 
 const NEW = "\u0000new"; // no branch is called so
 const DROP = "\u0000drop"; // before the name of the one that is to go
@@ -38,7 +38,8 @@ export function branchMenu(state, on) {
     label.hidden = Boolean(branch);
     question.dataset.name = branch;
     menu.value = state.get("branch");
-    setName(words, `Drop ${branch}?`);
+    setText(words, `Drop ${branch}?`);
+    words.title = words.textContent;
     (branch ? keep : menu).focus({ preventScroll: true });
   };
   question.addEventListener("keydown", (event) => event.key === "Escape" && (event.stopPropagation(), dropping("")));

@@ -10,6 +10,7 @@ import {
 } from "./shared.js";
 import { typedEntry, slider, menu } from "./controls.js";
 import { layersOf, widthsOf, budgetList } from "./budgetrows.js";
+import { widthUndo } from "./widthundo.js";
 import { frontierView, measuresFirst } from "./frontier.js";
 
 const RULE_NAMES = Object.fromEntries(RULES.map(([rule, , name]) => [rule, name]));
@@ -47,6 +48,9 @@ function plannedWords(state, widths, parameters) {
 }
 const inMegabytes = (value, withUnit = true) => `${value.toPrecision(value < 999.5 ? 3 : 4)}${withUnit ? `${THIN}MB` : ""}`;
 
+// A least width as typed, or the one before where it is no number of units.
+const leastOf = (text, before) => (Number.isFinite(Number(text)) && text ? String(Math.max(1, Math.round(Number(text)))) : String(before));
+
 export function drawBudget(state, el, on) {
   const goal = (values) => update(state, { goal: { ...state.get("goal"), ...values } });
   const setWidths = (widths, rest = {}) => {
@@ -76,7 +80,7 @@ export function drawBudget(state, el, on) {
   const lamText = h("span", { class: "wbw-set" });
   const field = (key, label, hint, ...options) => {
     const shown = () => state.get("goal")[key];
-    const change = (text) => goal({ [key]: text });
+    const change = (text) => goal({ [key]: key === "minimum" ? leastOf(text, shown()) : text });
     const input = options.length
       ? h("select", { class: "wbw-select", "data-testid": `goal-${key}`, "aria-label": label, onchange: () => change(input.value) }, ...options.map(([value, text]) => h("option", { value }, text)))
       : typedEntry({ type: "text", class: "wbw-select", "data-testid": `goal-${key}`, spellcheck: "false", autocomplete: "off" }, shown, change);
@@ -117,7 +121,7 @@ export function drawBudget(state, el, on) {
     setWidths(names.map((name, i) => wanted[name] ?? before[i]), fewer ? { goal: { ...state.get("goal"), target: `${(Math.floor(100 * fewer) / 100).toFixed(2)}x` } } : {});
   });
   const rail = h("div", { class: "wbw-rail" },
-    h("h3", { class: "wbw-heading" }, "Plan for all groups"),
+    h("h3", { class: "wbw-heading" }, "Plan for all groups", widthUndo(state, on, el)),
     h("div", { class: "wbw-controls" },
       h("div", { class: "wbw-row wbw-middle wbw-one-lam", title: "One λ for all groups, relative to Tr Σ" }, h("span", { class: "wbw-symbol" }, "λ"), h("span", { class: "wbw-caption" }, "for all"), lamSlider, lamText),
       h("div", { class: "wbw-goal" }, ...fields.map((one) => one.node)),

@@ -1,11 +1,13 @@
 // The rows of the budget: a group each, with its spectrum, width, lock, share of the cost and predicted loss.
 
+import { BUDGET_LAM } from "./constants.js";
 import { traceOf, degreesOfFreedom } from "./math.js";
-import { clamp, h, setText, focusIn, setName, percent, fixed, numbers, eigenvaluesOf, update } from "./shared.js";
+import { clamp, h, setText, focusIn, setName, power, percent, fixed, numbers, eigenvaluesOf, update } from "./shared.js";
 import { rowPainter } from "./sight.js";
 import { spark } from "./sparkline.js";
-import { typedEntry, slider } from "./controls.js";
+import { beyond, typedEntry, slider } from "./controls.js";
 
+const PRUNING_LAM = `the λ at which Commit all prunes, ${power(Math.log10(BUDGET_LAM))} Tr Σ; that of the tab Layer is at the λ set there`;
 const LOSS_DECADES = 4; // the loss bar is logarithmic, from 0.01 % to all
 
 export const layersOf = (state) => {
@@ -37,13 +39,25 @@ function budgetRow(state, layer, index, set) {
     } });
   const range = slider(`budget-slider-${name}`, `width of ${name}`, (value) => set(index, value), 1, () => Math.max(1, Math.round(m / 10)));
   const typed = typedEntry({ type: "number", class: "wbw-entry", min: 1, max: m, "data-testid": `budget-width-${name}`, "aria-label": `width of ${name}` },
-    () => String(widthsOf(state)[index] ?? ""), (text) => text && set(index, Number(text)), () => `${state.get("name")}: ${state.get("budget").names?.[index]}`);
+    () => String(widthsOf(state)[index] ?? ""), (text) => {
+      if (!text) return;
+      set(index, Number(text));
+      refused = { text: beyond(Number(text), m), at: widthsOf(state)[index] };
+      sayOf(refused.at);
+    }, () => `${state.get("name")}: ${state.get("budget").names?.[index]}`);
+  let refused = { text: "", at: 0 }; // what a typed width went past, while the one that was taken stands
+  const of = h("span", { class: "wbw-of", title: `A width from 1 to ${m}`, "data-testid": `budget-of-${name}` });
+  const sayOf = (width) => {
+    if (refused.at !== width) refused = { text: "", at: 0 };
+    setText(of, refused.text || `of ${m}`);
+    of.classList.toggle("wbw-unmet", Boolean(refused.text));
+  };
   const cell = (testid) => h("span", { class: "wbw-cell", "data-testid": testid && `${testid}-${name}` });
   const [freedom, parameters, macs, loss] = [cell("budget-N"), cell("budget-parameters"), cell("budget-macs"), cell("budget-loss")];
   const bar = h("span", { class: "wbw-bar-fill" });
   const node = h("li", { class: "wbw-budget-row", "data-testid": `budget-row-${name}` },
     h("label", { class: "wbw-lock" }, lock), title, spark(eigenvaluesOf(state, layer)), freedom, range, typed,
-    h("span", { class: "wbw-of" }, `of ${m}`), parameters, macs, h("span", { class: "wbw-bar wbw-loss-bar" }, bar), loss);
+    of, parameters, macs, h("span", { class: "wbw-bar wbw-loss-bar" }, bar), loss);
   if (layer.stale) node.classList.add("wbw-stale-row");
   const paint = (width, lam, share, total, losses, locked) => {
     const eigenvalues = eigenvaluesOf(state, layer);
@@ -51,6 +65,7 @@ function budgetRow(state, layer, index, set) {
     setText(freedom, fixed(N, N < 99.95 ? 1 : 0));
     range.paint(1, m, width, String(width));
     typed.paint();
+    sayOf(width);
     lock.checked = locked;
     range.disabled = typed.disabled = locked;
     setText(parameters, percent(share.parameters / total.parameters));
@@ -68,11 +83,11 @@ export function budgetList(state, on, set, lossesNow = lossesOf) {
   const head = (text, hint, kind = "wbw-cell") => h("span", { class: kind, title: hint }, text);
   const list = h("ul", { class: "wbw-budget-list", "aria-label": "widths of all groups" });
   const heads = h("li", { class: "wbw-budget-row wbw-steps-head", "aria-hidden": "true" },
-    head("lock", "Neither λ nor a rule moves a locked group", ""), head("group", "", ""), head("spectrum", "", ""), head("N(λ)", "Degrees of freedom at the λ for all"),
+    head("lock", "Neither λ nor a rule moves a locked group", ""), head("group", "", ""), head("spectrum", "", ""), head("N(λ)", "Degrees of freedom at the λ for all, which is set at the right"),
     head("width", "", ""), h("span", {}), h("span", {}),
     head("param.", "Part of the plan's parameters that lie in the layers that make these units"),
     head("MACs", "Part of the plan's MACs that the layers take that make these units"),
-    head("loss", "Predicted output loss of this group alone, relative to keeping none. The bar is logarithmic, from 0.01 % to all", ""), h("span", {}));
+    head("output loss", `Predicted output loss of this group alone, relative to keeping none, at ${lossesNow === lossesOf ? PRUNING_LAM : "the nearest λ that was computed"}. The bar is logarithmic, from 0.01 % to all`, "wbw-loss-head"), h("span", {}));
   const summary = h("summary", {});
   const reasons = h("ul", {});
   const rest = h("details", { class: "wbw-rest", "data-testid": "budget-rest" }, summary, reasons);

@@ -6,7 +6,7 @@ import {
   THIN, clamp, h, setText, setOff, setName, power, scientific, count, percent, freedomText, score, points, signed, layerOf,
   eigenvaluesOf, lamOf, alive, busy, send, CHOSEN, requestOf, isCurrent, update, setLam, setWidth, errorBox,
 } from "./shared.js";
-import { typedEntry, slider, menu } from "./controls.js";
+import { beyond, typedEntry, slider, menu } from "./controls.js";
 import { question } from "./glossary.js";
 
 function readout(state, name, caption, term, hint) {
@@ -31,8 +31,8 @@ function readouts(state) {
     guaranteed: one("guaranteed", "guaranteed", "guaranteed width", ""),
   };
   const fromKernel = {
-    input_loss: one("input-loss", "input loss", "input loss", "Relative to keeping no unit"),
-    output_loss: one("output-loss", "output loss", "output loss", "Relative to keeping no unit"),
+    input_loss: one("input-loss", "input loss", "input loss", "At this width and this λ, relative to keeping no unit"),
+    output_loss: one("output-loss", "output loss", "output loss", "At this width and this λ, relative to keeping no unit"),
     predicted_error: one("error", "error, bound", "predicted error", ""),
     parameters_saved: one("params-saved", "param. saved", "parameters", "Parameters that this choice takes away"),
     macs_saved: one("macs-saved", "MACs saved", "MACs", "Multiply–accumulates that this choice takes away, an example"),
@@ -42,7 +42,10 @@ function readouts(state) {
 
 function paintInPage(state, inPage) {
   const eigenvalues = eigenvaluesOf(state);
-  if (!eigenvalues.length) return Object.values(inPage).forEach((one) => one.paint(null));
+  if (!eigenvalues.length) {
+    setText(inPage.guaranteed.under, "guaranteed");
+    return Object.values(inPage).forEach((one) => one.paint(null));
+  }
   const lam = lamOf(state, eigenvalues);
   const N = degreesOfFreedom(eigenvalues, lam);
   const share = N / eigenvalues.length;
@@ -51,9 +54,12 @@ function paintInPage(state, inPage) {
   const suggested = suggestedWidth(eigenvalues, lam);
   inPage.width.paint(suggested, count(suggested));
   const guaranteed = guaranteedWidth(N);
-  inPage.guaranteed.paint(guaranteed, count(guaranteed));
-  inPage.guaranteed.node.classList.toggle("wbw-beyond", guaranteed > eigenvalues.length);
-  inPage.guaranteed.node.title = `5 N log(80 N): so many units sampled from the leverage scores carry the theorem's error bound${guaranteed > eigenvalues.length ? "; more than the group has, so here it promises nothing" : ""}`;
+  const beyondAll = guaranteed > eigenvalues.length;
+  const [text, m] = [count(guaranteed), count(eigenvalues.length)];
+  inPage.guaranteed.paint(guaranteed, beyondAll ? `${text} > ${text.length + m.length < 8 ? m : "m"}` : text);
+  setText(inPage.guaranteed.under, beyondAll ? "no guarantee" : "guaranteed");
+  inPage.guaranteed.node.classList.toggle("wbw-beyond", beyondAll);
+  inPage.guaranteed.node.title = `5 N log(80 N): so many units sampled from the leverage scores carry the theorem's error bound${beyondAll ? "; more than the group has, so here it promises nothing" : ""}`;
 }
 
 function paintFromKernel(state, fromKernel, box) {
@@ -122,11 +128,44 @@ export function drawChoice(state, el, on) {
   const thetaSlider = slider("theta-slider", "θ", (value) => update(state, { theta: clamp(Math.round(value * 100) / 100, 0, 1) }), 0.01, () => 10);
   const lamText = h("span", { class: "wbw-set" });
   const thetaText = h("span", { class: "wbw-set" });
+  const has = () => Boolean(layerOf(state)?.prunable && layerOf(state).count); // a width to choose
+  let refused = { text: "", at: "" }; // what a typed width went past, while the one that was taken stands
+  const at = () => `${state.get("name")}: ${state.get("selected")} ${state.get("width")}`;
   const widthInput = typedEntry({ type: "number", class: "wbw-entry", min: 1, "data-testid": "width-input", "aria-label": "width" },
-    () => String(state.get("width")), (text) => text && setWidth(state, Number(text)), () => `${state.get("name")}: ${state.get("selected")}`);
-  const ofText = h("span", { class: "wbw-caption" });
-  const follow = h("input", { type: "checkbox", "data-testid": "follow",
-    onchange: () => (update(state, { follow: follow.checked }), follow.checked && setLam(state, state.get("lam"))) });
+    () => (has() ? String(state.get("width")) : ""), (text) => {
+      if (!text) return;
+      const said = beyond(Number(text), m());
+      setWidth(state, Number(text));
+      refused = { text: said, at: at() };
+      paintWidth();
+    }, () => `${state.get("name")}: ${state.get("selected")}`);
+  const ofText = h("span", { class: "wbw-caption", "data-testid": "width-of", "aria-live": "polite" });
+  const followText = h("span", {}, "follows N(λ)");
+  // Half ticked: the width is another one than N(λ)'s until λ is moved, as after a commit.
+  const follow = h("input", { type: "checkbox", "data-testid": "follow", onchange: () => {
+    const wanted = follow.checked || waits;
+    update(state, { follow: wanted });
+    if (wanted) setLam(state, state.get("lam"));
+    else paintWidth();
+  } });
+  let waits = false;
+  const paintWidth = () => {
+    const width = state.get("width");
+    const eigenvalues = eigenvaluesOf(state);
+    if (has()) widthSlider.paint(1, m(), width, String(width));
+    else widthSlider.paint(0, 1, 0, "none");
+    widthInput.max = m();
+    widthInput.paint();
+    const said = refused.at === at() ? refused.text : "";
+    setText(ofText, has() ? said || `of ${m()}` : "");
+    ofText.classList.toggle("wbw-unmet", Boolean(said));
+    waits = has() && state.get("follow") && width !== suggestedWidth(eigenvalues, lamOf(state, eigenvalues));
+    follow.checked = state.get("follow");
+    follow.indeterminate = waits;
+    setText(followText, waits ? "waits for λ" : "follows N(λ)");
+    followText.parentNode.title = waits ? "The width is another one than N(λ)'s; it follows again as soon as λ is moved. Press to let it follow now"
+      : "The width follows N(λ), and λ follows the width";
+  };
   const selection = menu(state, "selection", "select", "selection", SELECTIONS);
   const swaps = h("span", { class: "wbw-caption wbw-swaps", "data-testid": "swaps", hidden: true });
   const reconstruction = menu(state, "reconstruction", "reconstruct", "reconstruction", RECONSTRUCTIONS);
@@ -146,7 +185,7 @@ export function drawChoice(state, el, on) {
     h("div", { class: "wbw-controls" },
       h("div", { class: "wbw-moved" }, h("div", { class: "wbw-row" }, h("span", { class: "wbw-symbol" }, "λ"), lamUse, lamText), lamSlider),
       h("div", { class: "wbw-moved" }, h("div", { class: "wbw-row wbw-middle" }, h("span", { class: "wbw-symbol" }, "Width"),
-        h("label", { class: "wbw-check", title: "The width follows N(λ), and λ follows the width" }, follow, "follows N(λ)"), ofText, widthInput), widthSlider),
+        h("label", { class: "wbw-check" }, follow, followText), ofText, widthInput), widthSlider),
       h("div", { class: "wbw-row wbw-middle", title: "θ weighs the losses: 1 is the input loss alone, 0 the output loss alone" },
         h("span", { class: "wbw-symbol" }, "θ"), thetaSlider, thetaText),
       h("div", { class: "wbw-menus" }, selection.label, reconstruction.label),
@@ -159,14 +198,9 @@ export function drawChoice(state, el, on) {
     lamSlider.paint(Math.log10(LAM_MIN), Math.log10(LAM_MAX), Math.log10(lam), scientific(lam));
     setText(lamText, scientific(lam));
     lamText.dataset.value = lam;
-    const width = state.get("width");
-    widthSlider.paint(1, m(), width, String(width));
-    widthInput.max = m();
-    widthInput.paint();
-    setText(ofText, eigenvaluesOf(state).length ? `of ${m()}` : "");
+    paintWidth();
     thetaSlider.paint(0, 1, state.get("theta"), String(state.get("theta")));
     setText(thetaText, state.get("theta").toFixed(2));
-    follow.checked = state.get("follow");
     selection.node.paint(state.get("selection"));
     reconstruction.node.paint(state.get("reconstruction"));
     reestimate.checked = state.get("reestimate");

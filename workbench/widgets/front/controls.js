@@ -1,6 +1,6 @@
 // Controls of several panels: entries, sliders and menus.
 
-import { clamp, h, setText, setAttributes, update, arrowSteps } from "./shared.js";
+import { THIN, clamp, h, setText, setAttributes, update, arrowSteps } from "./shared.js";
 
 // A field to type into. What is typed stays until it is entered, by Enter or by leaving the field, and goes to
 // the `owner` that it was typed for (the group, say) or nowhere. `enter(text)` carries it out; `shown()` is
@@ -28,6 +28,7 @@ export function typedEntry(attributes, shown, enter, owner = () => "") {
     // The caret would stand somewhere in the new number, and a digit be added to it instead of replacing it.
     if (node.matches(":focus")) node.select();
   };
+  node.isTyped = isTyped;
   // What is being typed moves on to the field that takes this one's place.
   node.handOver = () => {
     const text = isTyped() ? node.value : null;
@@ -43,6 +44,9 @@ export function typedEntry(attributes, shown, enter, owner = () => "") {
   return node;
 }
 
+// Which end of what a group can have a typed width went past: its sign and number, "" for neither.
+export const beyond = (wanted, m) => (wanted > m ? `≤${THIN}${m}` : wanted < 1 ? `≥${THIN}1` : "");
+
 export function slider(testid, label, change, step, coarse) {
   const input = h("input", { type: "range", class: "wbw-slider", step: "any", "data-testid": testid, "aria-label": label,
     oninput: () => change(Number(input.value)) });
@@ -52,9 +56,12 @@ export function slider(testid, label, change, step, coarse) {
     input.value = clamp(Number(input.value) + steps * step, Number(input.min), Number(input.max)); // the next key may come before the next frame
     change(Number(input.value));
   });
+  let painted = ""; // the same value is another part of another range
   input.paint = (low, high, value, text) => {
-    if (input.min !== String(low) || input.max !== String(high)) setAttributes(input, { min: low, max: high });
-    if (Number(input.value) === value && input.getAttribute("aria-valuetext") === text) return;
+    const wanted = `${low} ${high} ${value} ${text}`;
+    if (painted === wanted && Number(input.value) === value) return;
+    painted = wanted;
+    setAttributes(input, { min: low, max: high });
     input.setAttribute("aria-valuetext", text);
     input.value = value;
     input.style.setProperty("--wbw-part", `${(100 * (value - low)) / Math.max(high - low, 1e-9)}%`);

@@ -41,6 +41,11 @@ function select(testid, label, choose) {
   return node;
 }
 
+// What Cancel leaves, where that is not nothing: the words of the button, and what they mean.
+const KEEPS = {
+  finetune: ["Stop, keep best", "End now; the best network so far becomes a step"],
+  measure_damage: ["Stop, keep measured", "End now; what is measured so far is kept, and measured no more"],
+};
 function progressLine(state, on) {
   const bar = h("span", { class: "wbw-bar-fill" });
   const text = h("span", { class: "wbw-status-text" });
@@ -49,7 +54,10 @@ function progressLine(state, on) {
     h("div", { class: "wbw-bar wbw-progress" }, bar), cancel);
   let since = 0;
   const paint = () => {
-    const { what = state.shared.sent && "starting", done, total, elapsed = 0 } = state.get("progress");
+    const { what = state.shared.sent && "starting", done, total, elapsed = 0, command } = state.get("progress");
+    const [label, left] = KEEPS[command] ?? ["Cancel", "Stop what runs; nothing of it is kept"];
+    setText(cancel, label);
+    cancel.title = left;
     line.classList.toggle("wbw-working", Boolean(what));
     line.classList.toggle("wbw-endless", Boolean(what) && !total);
     if (!what) text.title = state.get("notice");

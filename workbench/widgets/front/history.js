@@ -1,6 +1,6 @@
 // The history: score against cost, a point a step, and the list of steps with a way back to each.
 
-import { h, setText, setName, reveal, count, score, alive, busy, send, update } from "./shared.js";
+import { h, setText, setStep, reveal, count, score, alive, busy, send, update } from "./shared.js";
 import { COSTS, waysPlot } from "./historyplot.js";
 
 // Steps in order, those committed as one plan together: [{ plan, steps: [{ step, index }] }].
@@ -38,7 +38,7 @@ export function drawHistory(state, el, on) {
   };
   const named = (text) => {
     const name = h("span", { class: "wbw-name" });
-    setName(name, text);
+    setStep(name, text);
     return name;
   };
   // A plan is one line, that of its last step, which has the score; a triangle unfolds the steps before it.

@@ -50,6 +50,16 @@ export function setName(node, text = "") {
 }
 // What has the focus where `node` is: a host may draw it into a tree of its own, whose host the document names.
 export const focusIn = (node) => node.getRootNode().activeElement ?? null;
+// The name of a step is cut at its end: in its middle, numbers would run together. Of a group's step the group's
+// name bends, and what was done to it stays.
+export function setStep(node, text) {
+  const [, group, widths] = text.match(/^(\S+)( \d+ → .*)$/) ?? [];
+  setName(node, group);
+  node.classList.toggle("wbw-cut", Boolean(group));
+  if (group) node.append(h("span", {}, widths));
+  else node.textContent = text;
+  node.dataset.name = node.title = text;
+}
 // Scrolls `row` into sight in its own list; scrollIntoView would move the page too. `top`: what a head covers.
 export function reveal(list, row, top = 0) {
   if (!row) return;
@@ -227,9 +237,8 @@ export function setWidth(state, wanted) {
   const width = clamp(Math.round(wanted), 1, eigenvalues.length);
   if (!state.get("follow")) return update(state, { width });
   const trace = traceOf(eigenvalues);
-  const lam = clamp(lamForWidth(eigenvalues, width) / trace, LAM_MIN, LAM_MAX);
-  // Beyond the rank no λ has this width: then it follows no longer.
-  update(state, suggestedWidth(eigenvalues, lam * trace) === width ? { width, lam } : { width, follow: false });
+  // Beyond the rank no λ has this width, and it is the least one that stands for it.
+  update(state, { width, lam: clamp(lamForWidth(eigenvalues, width) / trace, LAM_MIN, LAM_MAX) });
 }
 // Fine and coarse steps with the arrow keys; returns the number of fine steps, 0 for other keys.
 export function arrowSteps(event, coarse) {

@@ -1,6 +1,6 @@
 // The history of a page: score against cost, a point a step, and the steps.
 
-import { h, setText, setName, count, score } from "./shared.js";
+import { h, setText, setStep, count, score } from "./shared.js";
 import { COSTS, waysPlot } from "./historyplot.js";
 
 export function historyPanel(state, on) {
@@ -10,7 +10,7 @@ export function historyPanel(state, on) {
   const cell = (text) => h("span", { class: "wbw-cell" }, text);
   const item = (step, index) => {
     const name = h("span", { class: "wbw-name" });
-    setName(name, step.label);
+    setStep(name, step.label);
     const words = index === position ? "now" : index > position ? "undone" : "";
     return h("li", { class: `wbw-step${index === position ? " wbw-here" : ""}${index > position ? " wbw-undone" : ""}`, "data-testid": `history-item-${index}` },
       h("span", { class: "wbw-step-name" }, name), cell(score(step.score)), cell(count(step.parameters)), cell(count(step.macs)), h("span", { class: "wbw-caption" }, words));

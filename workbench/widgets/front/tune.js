@@ -22,7 +22,7 @@ function coursePlot(state, on, holder, title, valueOf) {
     if (!width || !points.length) return;
     const values = points.map(([, value]) => value);
     const spread = Math.max(Math.max(...values) - Math.min(...values), title === "score" ? 0.01 : 1e-6);
-    const [low, high] = [title === "loss" ? 0 : Math.min(...values) - 0.12 * spread, Math.max(...values) + 0.12 * spread];
+    const [low, high] = [title === "training loss" ? 0 : Math.min(...values) - 0.12 * spread, Math.max(...values) + 0.12 * spread];
     const box = { left: 52, right: width - 16, top: 8, bottom: height - 34 };
     const [x, y] = [scale(0, total, box.left, box.right), scale(low, high, box.bottom, box.top)];
     const yTicks = linearTicks(low, high, Math.max(3, Math.floor((box.bottom - box.top) / 26)));
@@ -31,7 +31,7 @@ function coursePlot(state, on, holder, title, valueOf) {
     line.setAttribute("d", points.map(([step, value], i) => `${i ? "L" : "M"}${x(step).toFixed(1)} ${y(value).toFixed(1)}`).join(""));
     if (title === "score") dots.append(...points.map(([step, value]) => s("circle", { class: "wbw-dot", cx: x(step), cy: y(value), r: 4.5 }, s("title", {}, score(value)))));
   };
-  const view = plot(holder, on, redraw, { "aria-label": `${title} against step`, "data-testid": `tune-${title}` });
+  const view = plot(holder, on, redraw, { "aria-label": `${title} against step`, "data-testid": `tune-${title.split(" ").at(-1)}` });
   view.svg.append(grid, line, dots);
   return redraw;
 }
@@ -80,23 +80,23 @@ export function drawTune(state, el, on) {
   // These are heard while the run goes on, so they are sent past what counts as busy.
   const signal = (command) => state.send({ command });
   const pause = h("button", { class: "wbw-button", "data-testid": "tune-pause", onclick: () => signal(state.get("tuned").how === "paused" ? "go_on_tuning" : "pause_tuning") }, "Pause");
-  const stop = h("button", { class: "wbw-button", "data-testid": "tune-stop", "data-hint": "End now; the best network so far becomes a step, as with Cancel in the header", onclick: () => signal("cancel") }, "Stop");
+  const stop = h("button", { class: "wbw-button", "data-testid": "tune-stop", "data-hint": "End now; the best network so far becomes a step, as with the same button in the header", onclick: () => signal("cancel") }, "Stop, keep best");
   const refit = h("button", { class: "wbw-button", "data-testid": "refit", "data-hint": "Beyond the paper: all layers around pruned groups, writers too, once more to the original's outputs by least squares; no labels, no steps", onclick: () => send(state, "refit") }, "Refit by least squares");
   const [lossHolder, scoreHolder] = [h("div", { class: "wbw-plot" }), h("div", { class: "wbw-plot" })];
-  const empty = h("p", { class: "wbw-empty" }, "Fine-tuning goes on from the network as it is now. Loss and score appear here while it runs; the best network found becomes a step of the history, and Undo takes it back.");
+  const empty = h("p", { class: "wbw-empty" }, "Fine-tuning goes on from the network as it is now. Training loss and score appear here while it runs; the best network found becomes a step of the history, and Undo takes it back.");
   const chip = h("span", { class: "wbw-sub", "data-testid": "tune-how", role: "status" });
-  const [lossTitle, scoreTitle] = [h("h4", {}, "Loss"), h("h4", {}, "Score")];
+  const [lossTitle, scoreTitle] = [h("h4", {}, "Training loss"), h("h4", {}, "Score")];
   const plots = h("div", { class: "wbw-tune-plots" }, lossTitle, lossHolder, scoreTitle, scoreHolder);
   setAttributes(el, { role: "tabpanel", "aria-label": "Fine-tune" });
   el.append(
     h("div", { class: "wbw-compare-form wbw-tune-form" }, h("h3", { class: "wbw-heading" }, "Fine-tune"),
       h("div", { class: "wbw-controls" }, data,
         h("div", { class: "wbw-fields" }, amount.node, h("label", { class: "wbw-field", style: "grid-column: span 4" }, h("span", { class: "wbw-caption" }, "\u00a0"), unit), batch.node, rate.node, shifts.node, mirror),
-        h("div", { class: "wbw-row wbw-follows" }, h("span", {}, "The loss follows")), 
+        h("div", { class: "wbw-row wbw-follows" }, h("span", {}, "The training loss follows")), 
         h("div", { class: "wbw-row" }, h("span", { class: "wbw-caption" }, "the labels"), labelled), distill.node, match.node, only),
       h("div", { class: "wbw-deeds" }, errorBox(state, on, "tune"), h("div", { class: "wbw-buttons wbw-three" }, start, pause, stop), refit)),
     h("div", { class: "wbw-tune-course" }, h("h3", { class: "wbw-heading" }, "Course", chip), empty, plots));
-  const redraws = [coursePlot(state, on, lossHolder, "loss", (one) => one[2]), coursePlot(state, on, scoreHolder, "score", (one) => one[3])];
+  const redraws = [coursePlot(state, on, lossHolder, "training loss", (one) => one[2]), coursePlot(state, on, scoreHolder, "score", (one) => one[3])];
 
   on("tuning tab learns", () => {
     const settings = state.get("tuning");
