@@ -150,7 +150,7 @@ class Changes:
             return told
         parts = [f"{self.lost:,} right → wrong", f"{self.won:,} wrong → right"]
         if self.other:
-            parts.append(f"{self.other:,} from one wrong answer to another")
+            parts.append(f"{self.other:,} wrong → wrong")
         return f"{told}: {', '.join(parts)}"
 
 

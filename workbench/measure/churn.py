@@ -7,9 +7,15 @@ from collections import Counter
 import numpy as np
 
 from workbench.measure.answers import BatchAnswers
-from workbench.measure.changes import CLASSES, LABELS, VALUES, YES_NO, ByClass, Changes, Confusion
+from workbench.measure.changes import CLASSES, LABELS, VALUES, ByClass, Changes, Confusion
 
 NOTICED = 0.01  # of the targets' spread, from which on an error has changed
+
+
+class OtherOrderError(ValueError):
+    """The data gave other examples, or these in another order, at its second pass."""
+
+
 OTHER_ORDER = (
     "the data gave other examples at its second pass, so answers cannot be set beside each other: give it in "
     "one order (a DataLoader with shuffle=False and no random augmentation)"
@@ -20,7 +26,7 @@ class Comparing:
     """Adds up, batch by batch, what changed between two networks' answers."""
 
     def __init__(self, kind: str | None = None) -> None:
-        """`kind`: "labels" for yes or no to several labels an example; else it is as the answers are."""
+        """`kind`: "labels" for yes or no to several labels an example, "yes-no" to one; None: as it seems."""
         self._kind = kind
         self._rows: dict[str, list[np.ndarray]] = {}
         self._classes = np.zeros((5, 0), dtype=np.int64)
@@ -33,14 +39,12 @@ class Comparing:
         """Two networks' answers to the same batch. Raises ValueError where they are of other examples."""
         same = before.answer.shape == after.answer.shape and (before.target is None) == (after.target is None)
         if not same or not np.array_equal(_or_none(before.target), _or_none(after.target), equal_nan=True):
-            raise ValueError(OTHER_ORDER)
+            raise OtherOrderError(OTHER_ORDER)
         self.labelled = self.labelled and after.target is not None
         self.examples += len(after.answer)
         self.answers += int(after.counted.sum())
         if after.classes:
-            self._kind = self._kind or (
-                YES_NO if after.margin is not None and after.classes == 2 else CLASSES
-            )
+            self._kind = self._kind or CLASSES
             self._add_classes(before, after)
         else:
             self._kind = VALUES

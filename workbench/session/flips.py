@@ -11,7 +11,7 @@ from torch import nn
 from workbench.data.progress import Progress
 from workbench.data.surviving import surviving
 from workbench.measure.answers import Answers, BatchAnswers, OnceMore, Seen, batch_answers, pass_over
-from workbench.measure.changes import LABELS, Changes
+from workbench.measure.changes import LABELS, YES_NO, Changes
 from workbench.measure.churn import Comparing
 from workbench.measure.evaluation import evaluate
 from workbench.measure.reading import Reading, TaskLoss
@@ -233,8 +233,9 @@ class Flips(Core):
 
 
 def _comparing(reading: Reading | None) -> Comparing:
-    several = reading is not None and reading.kind == "yes-no" and reading.name == "label accuracy"
-    return Comparing(LABELS if several else None)
+    if reading is None or reading.kind != "yes-no":
+        return Comparing()
+    return Comparing(LABELS if reading.name == "label accuracy" else YES_NO)
 
 
 def _counted(see: Any) -> Seen:

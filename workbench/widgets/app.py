@@ -82,6 +82,12 @@ class ExportCard(Panel):
     _esm = joined("export.js")
 
 
+class FlipsCard(Panel):
+    """Which examples changed, by what was tried or by a step; open when asked for."""
+
+    _esm = joined("flips.js")
+
+
 AREAS = {
     "header": Header,
     "layers": Layers,
@@ -94,6 +100,7 @@ AREAS = {
     "history": History,
     "load": LoadCard,
     "export": ExportCard,
+    "flips": FlipsCard,
 }
 
 

@@ -8,6 +8,7 @@ import {
 } from "./shared.js";
 import { typedEntry, slider, menu } from "./controls.js";
 import { question } from "./glossary.js";
+import { flipsLink } from "./flipslink.js";
 
 function readout(state, name, caption, term, hint) {
   const value = h("output", { class: "wbw-number", "data-testid": `readout-${name}` });
@@ -139,6 +140,7 @@ function draw(state, el, on) {
   const attempt = h("button", { class: "wbw-button", "data-testid": "try", "data-hint": "Score with this choice; nothing is kept", onclick: () => send(state, "try_choice", { request: requestOf(state) }) }, "Try");
   const commit = h("button", { class: "wbw-button wbw-primary", "data-testid": "commit", "data-hint": "Make the network smaller (Enter)", onclick: () => send(state, "commit", { request: requestOf(state) }) }, "Commit");
   const tried = h("p", { class: "wbw-hint", "data-testid": "score-try", "aria-live": "polite" });
+  const flips = flipsLink(state, "choice");
   const heading = h("span", {});
   const name = h("span", { class: "wbw-name" });
   el.append(
@@ -152,7 +154,7 @@ function draw(state, el, on) {
       h("div", { class: "wbw-menus" }, selection.label, reconstruction.label),
       h("div", { class: "wbw-row wbw-middle wbw-under-menus" }, reestimateRow, swaps)),
     h("div", { class: "wbw-readouts" }, ...Object.values(inPage).map((one) => one.node), lagging),
-    h("div", { class: "wbw-deeds" }, errorBox(state, on, "choice"), h("div", { class: "wbw-buttons" }, attempt, commit), tried));
+    h("div", { class: "wbw-deeds" }, errorBox(state, on, "choice"), h("div", { class: "wbw-buttons" }, attempt, commit), tried, flips.node));
 
   on("lam width theta follow selection reconstruction reestimate selected spectra layers", () => {
     const lam = state.get("lam");
@@ -184,10 +186,12 @@ function draw(state, el, on) {
     const mine = answer.request && isCurrent(state, answer);
     const stale = layerOf(state)?.stale;
     tried.dataset.value = mine ? answer.score : "";
+    flips.paint(mine ? answer.flips : null);
     if (stale) return setText(tried, `${state.get("selected")} was ${stale}: measure again.`);
     const change = mine && answer.change !== null ? ` (${state.get("metric").endsWith("accuracy") ? points(answer.change) : signed(answer.change)})` : "";
     setText(tried, mine ? `${state.get("metric")} with this choice ${score(answer.score)}${change}, nothing kept` : useOfLam(state)[1]);
   });
+  on("progress kernel", flips.off);
   on("layers selected spectra progress kernel width metric norms", () => {
     const layer = layerOf(state);
     const usable = Boolean(layer?.prunable && layer.count);
