@@ -1,10 +1,9 @@
 """Which examples changed, in the browser: beside Try and each step, by class, confusion and picture."""
 
-import json
 import re
 
 import pytest
-from layer_tab import put_off
+from layer_tab import OVERFLOW, put_off
 from own_networks import OVERLAPPING
 from playwright.sync_api import expect
 from tabs import PATIENCE, set_width, settle, to_budget
@@ -36,15 +35,8 @@ def bench(workbench_page):
     return workbench_page
 
 
-def told(bench):
-    return json.loads(
-        bench.kernel("__import__('json').dumps(Out[1].state.flips)").strip("'").replace("\\\\", "\\")
-    )
-
-
 def counts(text):
     """(changed, right → wrong, wrong → right, wrong → wrong) in a line."""
-    text = text.replace("\u00a0", " ")
     whole = int(re.match(r"(\d+) answers? changed", text)[1])
     parts = [
         int(found[1]) if (found := re.search(rf"(\d+) {words}", text)) else 0
@@ -61,17 +53,18 @@ def tried(bench, width):
     bench.find("try").click()
     expect(bench.find("flips-choice")).to_be_visible(timeout=PATIENCE)
     settle(bench)
-    return counts(bench.find("flips-choice").inner_text())
+    assert bench.page.evaluate(OVERFLOW) == {"cut": [], "wide": [], "clipped": []}
+    return counts(bench.find("flips-choice").get_attribute("data-line"))
 
 
 def test_a_try_says_which_before_anything_is_kept(bench, digits):
     whole, lost, won, other = tried(bench, 8)
-    found = digits.changes(digits.preview("conv1", width=8, lam=None))
     lam = float(bench.kernel("Out[1].state.lam"))
     trace = digits.spectrum("conv1").trace
     found = digits.changes(digits.preview("conv1", width=8, lam=lam * trace))
     assert (lost, won, other) == (found.lost, found.won, found.other)
     assert whole == lost + won + other > 10
+    expect(bench.find("flips-choice")).to_have_text(f"{lost} right → wrong, {won} wrong → right")
     bench.find("flips-choice").click()
     expect(bench.find("flips-card")).to_be_visible()
     expect(bench.find("flips-line")).to_contain_text(f"{whole} answers changed", timeout=PATIENCE)

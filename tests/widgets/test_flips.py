@@ -147,6 +147,10 @@ class TestTheCard:
         assert state.error == ""
         assert state.tried["score"] == pytest.approx(session.try_choice(session.preview("0", width=4)))
         assert state.tried["flips"] == {}
+        idle(message(state, "commit", request=state.request()))
+        assert (state.error, state.position, state.history[1]["flips"]) == ("", 1, None)
+        idle(message(state, "show_flips", of=1, against="before", pick="all", count=24))
+        assert "other examples at its second pass" in state.error
         state.close()
 
 

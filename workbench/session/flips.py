@@ -12,7 +12,7 @@ from workbench.data.progress import Progress
 from workbench.data.surviving import surviving
 from workbench.measure.answers import Answers, BatchAnswers, OnceMore, Seen, batch_answers, pass_over
 from workbench.measure.changes import LABELS, YES_NO, Changes
-from workbench.measure.churn import Comparing
+from workbench.measure.churn import OTHER_ORDER, Comparing, OtherOrderError
 from workbench.measure.evaluation import evaluate
 from workbench.measure.reading import Reading, TaskLoss
 from workbench.network.running import batch_length
@@ -130,8 +130,8 @@ class Flips(Core):
     def flip_counts(self, position: int) -> tuple[int, int, int] | None:
         """(right → wrong, wrong → right, otherwise changed) by a step, against the one before.
 
-        None at the original, and where a pass over the data would be needed to know it. Raises ValueError for
-        a step that there is not.
+        None at the original, where a pass over the data would be needed to know it, and where the data came
+        in another order each time. Raises ValueError for a step that there is not.
         """
         line = self._history.line
         base = _base(line, position, BEFORE)
@@ -140,7 +140,10 @@ class Flips(Core):
             return None
         known = after.counts.get(before)
         if known is None:
-            found = self._side_by_side(before, after).found()
+            try:
+                found = self._side_by_side(before, after).found()
+            except OtherOrderError:
+                return None
             known = after.counts[before] = (found.lost, found.won, found.other)
         return known
 
@@ -222,6 +225,8 @@ class Flips(Core):
 
     def _side_by_side(self, before: Answers, after: Answers) -> Comparing:
         comparing = _comparing(after.reading)
+        if len(before.batches) != len(after.batches):
+            raise OtherOrderError(OTHER_ORDER)
         for one, other in zip(before.batches, after.batches, strict=True):
             assert one is not None
             assert other is not None
@@ -258,7 +263,7 @@ def _of_batch(
     if kept is not None:
         return kept
     if again is None:
-        raise ValueError("the data gave more batches at its second pass than at the first")
+        raise OtherOrderError(OTHER_ORDER)
     return again(inputs, targets)
 
 

@@ -189,7 +189,9 @@ function draw(state, el, on) {
     flips.paint(mine ? answer.flips : null);
     if (stale) return setText(tried, `${state.get("selected")} was ${stale}: measure again.`);
     const change = mine && answer.change !== null ? ` (${state.get("metric").endsWith("accuracy") ? points(answer.change) : signed(answer.change)})` : "";
-    setText(tried, mine ? `${state.get("metric")} with this choice ${score(answer.score)}${change}, nothing kept` : useOfLam(state)[1]);
+    const whole = mine ? `${state.get("metric")} with this choice ${score(answer.score)}${change}, nothing kept` : useOfLam(state)[1];
+    tried.title = mine ? whole : "";
+    setText(tried, mine && answer.flips?.line ? `${score(answer.score)}${change}, nothing kept` : whole); // one line, above that of the answers
   });
   on("progress kernel", flips.off);
   on("layers selected spectra progress kernel width metric norms", () => {

@@ -13,19 +13,25 @@ export function openFlips(state, of, against = FLIPS_AGAINST[0][0], pick = "all"
 // No line breaks between a number and what it counts.
 export const unbroken = (line) => line.replace(/(\d) (?=right|wrong)/g, "$1\u00a0").replaceAll(" → ", "\u00a0→\u00a0");
 
+// As short as a line of a rail must be; the whole sentence stands on hover and on the card.
+const inShort = ({ line = "", lost, won }) => unbroken(lost || won ? `${lost} right → wrong, ${won} wrong → right` : line);
+
 export function flipsLink(state, of) {
-  const node = h("button", { type: "button", class: "wbw-flips-link", "data-testid": `flips-${of}`, "aria-haspopup": "dialog", hidden: true,
-    "data-hint": "Which examples changed: by class, confusions, pictures. Nothing is kept", onclick: () => busy(state) || !alive(state) || openFlips(state, of) });
+  const node = h("button", { type: "button", class: "wbw-flips-link", "data-testid": `flips-${of}`, "aria-haspopup": "dialog", hidden: true, onclick: () => busy(state) || !alive(state) || openFlips(state, of) });
+  const off = () => {
+    const why = !alive(state) ? "This needs a running kernel" : busy(state) ? "Something is running: see above" : "";
+    node.setAttribute("aria-disabled", Boolean(why)); // it keeps the focus, to which the card returns it
+    node.title = why || node.dataset.hint;
+  };
   return {
     node,
+    off,
     paint: (flips) => {
       node.hidden = !flips?.line;
-      setText(node, unbroken(flips?.line ?? ""));
-    },
-    off: () => {
-      const why = !alive(state) ? "This needs a running kernel" : busy(state) ? "Something is running: see above" : "";
-      node.setAttribute("aria-disabled", Boolean(why)); // it keeps the focus, to which the card returns it
-      node.title = why || node.dataset.hint;
+      node.dataset.line = flips?.line ?? "";
+      node.dataset.hint = `${node.dataset.line}: see which, by class, confusion and example. Nothing is kept`;
+      setText(node, inShort(flips ?? {}));
+      off();
     },
   };
 }
