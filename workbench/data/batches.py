@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from workbench.data.arrays import as_tensor
+from workbench.data.legend import NOTHING_KNOWN, Legend, legend_of
 from workbench.data.randomness import each_of
 from workbench.network.running import batch_length, mapped, tensors_of
 
@@ -28,7 +29,7 @@ class Batches:
 
     `inputs` is (n, …), or several such tensors in a tuple or by name in a dictionary; `targets` (n, …) or
     None; the last batch may be smaller. ``len()`` is the number of batches, `.examples` is n. `mask_rule`
-    says which positions count, see `measure.positions`.
+    says which positions count, see `measure.positions`; `legend` how a person reads examples.
 
     Raises ValueError where the lengths differ, there is no example, or `batch_size` is below 1.
     """
@@ -37,6 +38,7 @@ class Batches:
     targets: Tensor | None = None
     batch_size: int = BATCH_SIZE
     mask_rule: Any = None
+    legend: Legend = NOTHING_KNOWN
     draws_nothing: ClassVar[bool] = True  # iterating, for `each_of`
 
     def __post_init__(self) -> None:
@@ -97,6 +99,7 @@ class Rewritten:
 
     def __init__(self, data: Iterable, form: Callable[[int, Any], Any] | None = None, mask_rule: Any = None):
         self._data, self._form, self.mask_rule = data, form, mask_rule
+        self.legend = legend_of(data)
 
     def __iter__(self) -> Iterator[Any]:
         for index, batch in enumerate(self._data):

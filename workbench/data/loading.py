@@ -25,6 +25,7 @@ from workbench.data.factories import (
 )
 from workbench.data.image_trees import open_tree
 from workbench.data.images import Look, as_inputs, check_memory, moved_pixels, normalised, read_images
+from workbench.data.legend import Legend
 from workbench.data.progress import Progress
 from workbench.network.running import mapped, tensors_of
 
@@ -190,7 +191,14 @@ def _from_tree(path: Path, wishes: _Wishes) -> Batches:
         chosen = subset(len(tree.names), targets, wishes.limit, wishes.seed)
         pixels = read_images(tree, chosen.tolist(), wishes.look, wishes.progress)
     inputs = as_inputs(pixels, replace(wishes.look, size=None, crop=None))  # sizes are as wished already
-    return Batches(inputs, None if targets is None else targets[chosen], wishes.batch_size)
+    classes = tree.classes if wishes.targets is None and tree.labels is not None else ()
+    legend = _legend(wishes.look, tuple(classes))
+    return Batches(inputs, None if targets is None else targets[chosen], wishes.batch_size, legend=legend)
+
+
+def _legend(look: Look, classes: tuple[str, ...] = ()) -> Legend:
+    """Of bytes that became inputs as `look` says."""
+    return Legend(classes, look.mean, look.std or (1.0,))
 
 
 def _from_arrays(inputs: Any, targets: Any, wishes: _Wishes) -> Batches:
@@ -212,13 +220,15 @@ def _from_arrays(inputs: Any, targets: Any, wishes: _Wishes) -> Batches:
     images = _as_images(values)
     values = _changed(values, wishes.look) if images is None else as_inputs(images, wishes.look)
     _check_finite(values, "input")
-    return Batches(values, given, wishes.batch_size)
+    legend = Legend() if images is None else _legend(wishes.look)
+    return Batches(values, given, wishes.batch_size, legend=legend)
 
 
 def _from_batches(batches: Batches, wishes: _Wishes) -> Batches:
     """Batches that are there already, or several inputs in a tuple or a dictionary."""
     if isinstance(batches.inputs, Tensor):
-        return _from_arrays(batches.inputs, batches.targets, wishes)
+        found = _from_arrays(batches.inputs, batches.targets, wishes)
+        return replace(found, legend=batches.legend) if wishes.look == Look() else found
     if wishes.look != Look() or wishes.split is not None:
         raise ValueError(
             "size, crop, mean, std and split do not apply to several inputs: prepare them before"

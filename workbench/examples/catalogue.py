@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from workbench.data.batches import Batches
 from workbench.data.checkpoints import load_checkpoint
+from workbench.data.legend import Legend
 from workbench.data.progress import Progress
 from workbench.data.randomness import OwnRandomness
 from workbench.examples.architectures import NN3, VGG13, DigitsCNN, DigitsViT, RowRNN
@@ -234,7 +235,9 @@ def prepare(spec: ExampleSpec, images: Images) -> Batches:
     order = torch.randperm(len(images), generator=generator)
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (spec.mean, spec.std))
     inputs = images.pixels[order].float().sub_(mean).div_(std)  # (x − mean)/std   (n, channels, h, w)
-    return Batches(inputs, images.labels[order])
+    white = float(images.pixels.max()) or 1.0  # 16 of scikit-learn's digits, else 255
+    in_ones = (tuple(value / white for value in values) for values in (spec.mean, spec.std))
+    return Batches(inputs, images.labels[order], legend=Legend(images.classes, *in_ones))
 
 
 def weights_file(name: str) -> Path:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from workbench.data.batches import as_batches, split_batch
 from workbench.data.progress import Cancelled, Progress
 from workbench.data.randomness import batch_count, each_of
+from workbench.measure.answers import Seen
 from workbench.measure.intake import Intake
 from workbench.measure.positions import Positions
 from workbench.measure.reading import OWN, NotFiniteError, Reading, read
@@ -30,6 +31,7 @@ def evaluate(
     metric: str | None = None,
     classes: str | None = None,
     reading: Reading | None = None,
+    seen: Seen | None = None,
 ) -> float:
     """Score `model` on its task.
 
@@ -49,6 +51,7 @@ def evaluate(
         metric: one of `asking.METRICS`, the names above, where the targets would be read otherwise.
         classes: "last" or "second", the axis of the outputs along which the classes lie.
         reading: how the targets are read, where that is known already.
+        seen: told of each batch's outputs, for what is to be learned of them in the same pass.
 
     Returns:
         The score; higher is better.
@@ -61,7 +64,7 @@ def evaluate(
         if _is_function(evaluation):
             return _own_score(evaluation(model))
         found = reading or read(model, evaluation, metric, classes)
-        return _score_batches(model, evaluation, found, progress, cancel)
+        return _score_batches(model, evaluation, found, progress, cancel, seen)
 
 
 def reading_for(
@@ -88,7 +91,12 @@ def _own_score(score: Any) -> float:
 
 
 def _score_batches(
-    model: nn.Module, data: Any, reading: Reading, progress: Progress | None, cancel: Event | None
+    model: nn.Module,
+    data: Any,
+    reading: Reading,
+    progress: Progress | None,
+    cancel: Event | None,
+    seen: Seen | None = None,
 ) -> float:
     data = as_batches(data, "evaluation")
     total, intake, positions = batch_count(data), Intake(model), Positions.of_data(model, data)
@@ -118,6 +126,8 @@ def _score_batches(
                 f"evaluation batch {index} (inputs {shape_of(inputs)}, targets {tuple(targets.shape)}) "
                 f"does not fit the model: {one_line(error)}"
             ) from error
+        if seen is not None:
+            seen(index, inputs, outputs, targets)
         count += batch_length(inputs)
         if progress is not None:
             progress(index + 1, total, f"scoring, {count} examples")

@@ -80,7 +80,7 @@ class Reading:
             numbers, wanted = self._yes_no(outputs, targets)
             hits = (numbers > (0.5 if self.probabilities else 0.0)) == (wanted > 0.5)
         else:
-            scores, classes = self._classes(outputs, targets)
+            scores, classes = self.scores_and_classes(outputs, targets)
             counted = classes != IGNORED
             hits = scores.argmax(1)[counted] == classes[counted]
         return torch.tensor([float(hits.sum()), float(hits.numel())], dtype=torch.float64)
@@ -91,7 +91,7 @@ class Reading:
             return targets.numel()
         if self.kind == "yes-no":
             return self._yes_no(outputs, targets)[0].numel()
-        return int((self._classes(outputs, targets)[1] != IGNORED).sum())
+        return int((self.scores_and_classes(outputs, targets)[1] != IGNORED).sum())
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The loss of this reading, a scalar, the mean over what counts; 0 where nothing does.
@@ -108,7 +108,7 @@ class Reading:
             if self.probabilities:
                 return functional.binary_cross_entropy(numbers, wanted.to(numbers.dtype))
             return functional.binary_cross_entropy_with_logits(numbers, wanted.to(numbers.dtype))
-        scores, classes = self._classes(self.logits(outputs), targets)
+        scores, classes = self.scores_and_classes(self.logits(outputs), targets)
         if not bool((classes != IGNORED).any()):
             return outputs.sum() * 0
         return functional.cross_entropy(scores, classes, ignore_index=IGNORED)
@@ -131,7 +131,7 @@ class Reading:
         found, wanted = (one.double().reshape(len(outputs), -1) for one in both)
         return found, wanted
 
-    def _classes(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def scores_and_classes(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Scores (answers, classes), and the class of each answer, IGNORED where it does not count."""
         if self.kind == "one-hot":
             targets = like(outputs, targets)

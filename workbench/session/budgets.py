@@ -25,7 +25,8 @@ from workbench.pruning.problem import BUDGET_LAM, NotMeasuredError
 from workbench.pruning.refining import PLAN_EXAMPLES, check_refine, refined_plan
 from workbench.pruning.transitions import Options
 from workbench.session.core import FEWER, FORGET, SIMPLER, Cancel
-from workbench.session.damages import Damages, Widths, widths_of
+from workbench.session.damages import Damages
+from workbench.session.flips import Widths, widths_of
 from workbench.session.history import Step
 
 

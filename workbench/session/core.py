@@ -16,6 +16,7 @@ from torch import nn
 
 from workbench.data.progress import Progress
 from workbench.data.surviving import surviving
+from workbench.measure.answers import Answers, Seen
 from workbench.measure.evaluation import evaluate
 from workbench.measure.outputs import Distance
 from workbench.measure.reading import Reading
@@ -26,6 +27,7 @@ from workbench.network.tensors import give_back_memory, sharing_copy
 from workbench.pruning.state import Change, State
 from workbench.pruning.transitions import Ground, refreshed
 from workbench.session.history import History, Step
+from workbench.session.kept_answers import KeptAnswers
 from workbench.session.place import Place
 from workbench.tuning.finetuning import Loss
 
@@ -57,6 +59,7 @@ class Core:
         self._lock = threading.RLock()
         self._listeners: list[Callable[[str], Any]] = []
         self._output_changes: weakref.WeakKeyDictionary[nn.Module, Distance] = weakref.WeakKeyDictionary()
+        self._answers = KeptAnswers()
         self._place = Place()
 
     @property
@@ -146,10 +149,13 @@ class Core:
             title = plan if isinstance(plan, str) else plan(len(found))
             found = [(state, replace(step, plan=title)) for state, step in found]
             state, last = found[-1]
+            answers = self._new_answers() if known is None else None
             if known is None:
-                known = self._score(state.model, progress, cancel), last.seconds + perf_counter() - start
+                score = self._score(state.model, progress, cancel, answers)
+                known = score, last.seconds + perf_counter() - start
             found[-1] = state, replace(last, score=known[0], seconds=known[1])
             self._history.push(found)
+            self._answers.keep(found[-1][1], answers)
         steps = tuple(step for _, step in found)
         del found, state
         if len(steps) > 1:
@@ -171,14 +177,26 @@ class Core:
                     stacklevel=2,
                 )
 
+    def _new_answers(self) -> Answers | None:
+        """Where scoring leaves the answers; None where it is no pass over data."""
+        return Answers(self._reading) if isinstance(self.evaluation, Iterable) else None
+
     def _score(
-        self, model: nn.Module, progress: Progress | None = None, cancel: Cancel | None = None
+        self,
+        model: nn.Module,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+        answers: Answers | None = None,
     ) -> float | None:
         if self.evaluation is None:
             return None
         # A copy, which nobody else watches meanwhile; a person's function may write into it.
         copied = sharing_copy(model) if isinstance(self.evaluation, Iterable) else copy.deepcopy(model)
-        return evaluate(copied, self.evaluation, progress, cancel, reading=self._reading)
+        seen: Seen | None = None if answers is None else answers.see
+        score = evaluate(copied, self.evaluation, progress, cancel, reading=self._reading, seen=seen)
+        if answers is not None:
+            answers.score = score
+        return score
 
     def _scored(self, cancel: Cancel | None) -> Callable[[nn.Module], float | None]:
         return lambda model: self._score(model, None, cancel)

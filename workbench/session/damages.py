@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from numbers import Integral
 from time import perf_counter
+
+from torch import nn
 
 from workbench.data.progress import Progress
 from workbench.data.surviving import surviving
 from workbench.measure.halves import halves
 from workbench.measure.moments import measure_moments
 from workbench.measure.outputs import Distance, Reference
-from workbench.measure.reading import Reading, TaskLoss
-from workbench.pruning.budget import BudgetPlan
+from workbench.network.tensors import sharing_copy
 from workbench.pruning.choice import DEFAULT_THETA
 from workbench.pruning.comparing import Sensitivity, sensitivity_of
 from workbench.pruning.damage import (
@@ -26,18 +27,17 @@ from workbench.pruning.damage import (
     measure_damage,
     wanted_widths,
 )
-from workbench.pruning.planning import plan_changes
 from workbench.pruning.problem import BUDGET_LAM, mean_spectrum
 from workbench.pruning.state import State
 from workbench.pruning.transitions import Options
-from workbench.session.core import FEWER, SIMPLER, SMALLER, Cancel, Core
+from workbench.session.core import FEWER, SIMPLER, SMALLER, Cancel
+from workbench.session.flips import Flips, Widths
 from workbench.spectral.spectrum import Spectrum
 
 KEPT_EVERY = 30.0  # seconds of measuring damage, after which those who listen hear of it
-Widths = Mapping[str, int] | BudgetPlan
 
 
-class Damages(Core):
+class Damages(Flips):
     """The part of a session that measures what pruning does to the outputs; nothing of it is committed."""
 
     @surviving("measuring both halves", SMALLER)
@@ -181,14 +181,20 @@ class Damages(Core):
         return forecast(self._state, wanted_widths(self._state, shares, {}), way)
 
     @surviving("measuring the outputs", FEWER)
-    def output_change(self, progress: Progress | None = None, cancel: Cancel | None = None) -> Distance:
-        """How far the outputs of the present network are from the original's, on the calibration examples of
-        `damage`; measured once for every network **[beyond the paper]**.
+    def output_change(
+        self,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+        *,
+        model: nn.Module | None = None,
+    ) -> Distance:
+        """How far the outputs of the present network, or of `model`, are from the original's, on the
+        calibration examples of `damage`; measured once for every network **[beyond the paper]**.
 
         Raises Cancelled.
         """
         self._history.settle()
-        return self._output_change(self._state, progress, cancel)
+        return self._output_change(self._state.model if model is None else model, progress, cancel)
 
     @surviving("trying a plan", SIMPLER)
     def try_plan(
@@ -207,34 +213,18 @@ class Damages(Core):
 
         Nothing is committed. Raises ValueError for bad input, NotMeasuredError, Cancelled.
         """
-        self._history.settle()
-        state = self._state
         options = Options(theta, selection, reconstruction, reestimate)
-        for change in plan_changes(self._ground, state, widths_of(plan), options, lam, progress, cancel):
-            state = change.state
-        return self._score(state.model, progress, cancel), self._output_change(state, progress, cancel)
+        state = self._planned(plan, options, lam, progress, cancel)
+        return self._score(state.model, progress, cancel), self._output_change(state.model, progress, cancel)
 
-    def _output_change(self, state: State, progress: Progress | None, cancel: Cancel | None) -> Distance:
-        found = self._output_changes.get(state.model)
+    def _output_change(self, model: nn.Module, progress: Progress | None, cancel: Cancel | None) -> Distance:
+        found = self._output_changes.get(model)
         if found is None:
             reference = self._reference(EXAMPLES, progress, cancel)
-            found = self._output_changes[state.model] = reference.distance(state.running().model, cancel)
+            found = self._output_changes[model] = reference.distance(sharing_copy(model), cancel)
         return found
 
     def _reference(self, examples: int, progress: Progress | None, cancel: Cancel | None) -> Reference:
         """The original's outputs on the first calibration examples, read as the targets say."""
         original = self._history.original.running().model
         return Reference(original, self.calibration, examples, self._output_reading(), progress, cancel)
-
-    def _output_reading(self) -> Reading | None:
-        """How the outputs are read where there are targets that say it."""
-        task = self.loss if isinstance(self.loss, TaskLoss) else TaskLoss(**self.asked)
-        for data in (self.calibration, self.training, self.evaluation):
-            if isinstance(data, Iterable):
-                with suppress(ValueError, TypeError):
-                    return task.reading(self._history.original.running().model, data, "calibration")
-        return None
-
-
-def widths_of(widths: Widths) -> dict[str, int]:
-    return dict(widths.widths if isinstance(widths, BudgetPlan) else widths)

@@ -253,7 +253,11 @@ class History:
         places = list(line.places)
         places[self.position] = Place(state, None if before is None else folded(before, state, choice))
         self._pin(places, self.position + 1)
-        self._put(replace(line, places=tuple(places)), given)
+        steps = list(line.steps)
+        steps[self.position] = replace(
+            steps[self.position]
+        )  # another object: what is known of it is of before
+        self._put(replace(line, places=tuple(places), steps=tuple(steps)), given)
 
     def _pin(self, places: list[Place], position: int) -> None:
         """What was folded onto a state that is replaced is made whole before."""

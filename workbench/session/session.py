@@ -55,7 +55,7 @@ from workbench.pruning.theory_sweeps import (
     loss_sweep,
     stretch_of,
 )
-from workbench.pruning.transitions import Options, applied, chosen, committed, refitted, tuned
+from workbench.pruning.transitions import Options, chosen, committed, refitted, tuned
 from workbench.session import restoring, store
 from workbench.session.as_given import as_given
 from workbench.session.budgets import Budgets
@@ -302,13 +302,15 @@ class Session(Budgets):
                 raise ValueError("moments belong to the original network: reset before measuring them anew")
             state, start = self._state, perf_counter()
             found = measure_moments(state.running().model, state.groups, self.calibration, progress, cancel)
-            score = self._score(state.model, progress, cancel)
+            answers = self._new_answers()
+            score = self._score(state.model, progress, cancel, answers)
             measured = replace(
                 state, statistics=Statistics(found), stale={}, problems={}, damages={}, measured=True
             )
             self._output_changes.clear()
             seconds = perf_counter() - start
             self._history.amend(measured, replace(self.history[0], score=score, seconds=seconds))
+            self._answers.keep(self.history[0], answers)
         self._tell("measured")
 
     @surviving("measuring gradients", SMALLER)
@@ -410,14 +412,6 @@ class Session(Budgets):
     ) -> float | None:
         """The score that the network would have with `choice`; nothing is kept. Raises as `commit` does."""
         return self._score(self.pruned(choice, progress, cancel), progress, cancel)
-
-    @surviving("trying a choice", SIMPLER)
-    def pruned(
-        self, choice: Choice, progress: Progress | None = None, cancel: Cancel | None = None
-    ) -> nn.Module:
-        """The network that `choice` would make, a copy; the session stays. Raises as `commit` does."""
-        self._history.settle()
-        return applied(self._ground, self._state, choice, progress, cancel).model
 
     # What the theory says
 

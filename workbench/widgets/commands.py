@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from workbench.data.durable import OpenElsewhereError
 from workbench.data.progress import Cancelled
 from workbench.session.session import Session
+from workbench.widgets.flips import CHOICE
 from workbench.widgets.folders import folder_for, in_the_way, said_of
 from workbench.widgets.jobs import Delivery, Reporter, Worker, in_words
 from workbench.widgets.load_form import own_session
@@ -66,6 +67,7 @@ class Commands:
     _doing: Callable[[str, str], None]
     _choice: tuple[dict, Any] | None
     _go_on_to_the_end: Callable[[], None]
+    _tried_with: Callable[..., tuple[float | None, dict[str, Any]]]
 
     def _begin(self) -> None:
         self._cancels: list[threading.Event] = []
@@ -113,15 +115,20 @@ class Commands:
         self._start("set_procedure", f"switching to the {name} procedure", work)
 
     def try_choice(self, request: dict | None = None) -> None:
-        """The score with the choice of `request` (by default the present one); nothing is kept."""
+        """Score, and which answers change, with the choice of `request`, by default the present one.
+
+        Nothing is kept.
+        """
         request = self.request() if request is None else request
 
         def work(progress: Reporter, cancel: threading.Event) -> None:
             session = self._current
-            score = session.try_choice(self._choose(session, request), progress=progress, cancel=cancel)
+            model = session.pruned(self._choose(session, request), progress, cancel)
+            title = f"{request['group']} at {request['width']} units, tried"
+            score, flips = self._tried_with(session, CHOICE, title, model, progress, cancel)
             now = session.history[session.position].score
             change = None if score is None or now is None else score - now
-            answer = {"request": request, "score": score, "change": change}
+            answer = {"request": request, "score": score, "change": change, "flips": flips}
             self._deliver(lambda: self.set_trait("tried", answer))
 
         self._start("try_choice", "scoring the choice", work)

@@ -52,6 +52,8 @@ SETTINGS: dict[str, Any] = {
     "flips": False, "shifts": "0",
 }  # fmt: skip
 AMOUNTS = ("epochs", "steps")
+FLIPS_AGAINST = (("before", "against the step before"), ("original", "against the original"))
+FLIPS_PAGE = 24  # examples that changed, shown at once, and how many more each time
 
 # Words of the menus and buttons: what stands there, what it is called elsewhere, and its hint.
 SELECTION_WORDS = {
@@ -157,6 +159,8 @@ def page_constants() -> dict[str, Any]:
         "SWAPPED": SWAPPED,
         "SETTINGS": SETTINGS,
         "AMOUNTS": AMOUNTS,
+        "FLIPS_AGAINST": FLIPS_AGAINST,
+        "FLIPS_PAGE": FLIPS_PAGE,
         "METRICS": [[name, *words] for name, words in METRIC_WORDS.items()],
         "CLASSES": [[name, *words] for name, words in CLASSES_WORDS.items()],
         "FORMATS": [[name, *words] for name, words in FORMAT_WORDS.items()],

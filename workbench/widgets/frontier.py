@@ -18,6 +18,7 @@ from workbench.pruning.problem import NotMeasuredError
 from workbench.session.session import Session
 from workbench.widgets.budget_tab import limits_of, need_gradients
 from workbench.widgets.constants import OPTIONS, SESSION_UNITS
+from workbench.widgets.flips import PLAN
 from workbench.widgets.jobs import Delivery, Reporter, Worker
 from workbench.widgets.traits import synced
 
@@ -61,6 +62,7 @@ class Frontiers(t.HasTraits):
     _set: Callable[[dict], None]
     _fail: Callable[[str, BaseException], None]
     _start: Callable[..., None]
+    _tried_with: Callable[..., tuple[float | None, dict[str, Any]]]
 
     def _begin_frontiers(self) -> None:
         self._lines = Worker("workbench-frontier", newest_only=True)
@@ -79,7 +81,7 @@ class Frontiers(t.HasTraits):
     def try_plan(
         self, widths: Mapping[str, int], options: Mapping[str, Any], revision: int | None = None
     ) -> None:
-        """Score and change of the outputs with these widths; nothing is kept."""
+        """Score, change of the outputs, and which answers change, with these widths; nothing is kept."""
         wanted = dict(widths)
         ways = {name: options.get(name, getattr(self, name)) for name in OPTIONS}
 
@@ -88,10 +90,12 @@ class Frontiers(t.HasTraits):
             if revision is not None and revision != self.revision:
                 raise ValueError("the network has changed since these widths were shown; look again")
             need_gradients(session, [ways["selection"]], progress, cancel)
-            score, found = session.try_plan(wanted, **ways, progress=progress, cancel=cancel)
+            model = session.planned(wanted, **ways, progress=progress, cancel=cancel)
+            score, flips = self._tried_with(session, PLAN, "the plan, tried", model, progress, cancel)
+            found = session.output_change(progress, cancel, model=model)
             answer = {
                 "revision": self.revision, "widths": wanted, "score": score, "change": _told(found),
-                "ways": {name: ways[name] for name in OPTIONS},
+                "ways": {name: ways[name] for name in OPTIONS}, "flips": flips,
             }  # fmt: skip
             self._deliver(lambda: self._set({"tried_plan": answer}))
 

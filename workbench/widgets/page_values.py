@@ -73,7 +73,10 @@ def read_session(session: Session) -> dict[str, Any]:
         "sizes": {"line": sizes_line(session), "words": str(session.sizes)},
         "budget": cost_terms(session),
         "spectra": b"".join(spectra),
-        "history": [step_values(step) for step in session.history],
+        "history": [
+            step_values(step) | {"flips": session.flip_counts(index)}
+            for index, step in enumerate(session.history)
+        ],
         **branch_values(session),
         "position": session.position,
         "can_undo": session.can_undo,

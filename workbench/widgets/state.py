@@ -30,6 +30,7 @@ from workbench.widgets.budget_tab import Budgets, need_gradients
 from workbench.widgets.commands import Commands
 from workbench.widgets.compare_tab import Comparisons
 from workbench.widgets.constants import LAM_MAX, LAM_MIN, NEEDS_LABELS, REQUEST, START_LAM
+from workbench.widgets.flips import Flips
 from workbench.widgets.folders import unavailable_formats
 from workbench.widgets.frontier import Frontiers
 from workbench.widgets.hearing import Hearing
@@ -63,6 +64,7 @@ class WorkbenchState(
     Comparisons,
     Tunings,
     Theories,
+    Flips,
     Recovery,
     Hearing,
     anywidget.AnyWidget,
@@ -79,7 +81,7 @@ class WorkbenchState(
     """
 
     _esm = "export default {};"
-    _css = (FRONT / "workbench.css").read_text(encoding="utf-8")
+    _css = "".join((FRONT / f"{name}.css").read_text(encoding="utf-8") for name in ("workbench", "flips"))
 
     key = synced(t.Unicode)  # of this model alone
     tab = synced(t.Unicode, "layer")
@@ -144,6 +146,7 @@ class WorkbenchState(
         self._begin_comparisons()
         self._begin_tunings()
         self._begin_theories()
+        self._begin_flips()
         self._begin_recovery(autosave)
         self._previews = Worker("workbench-previews", newest_only=True)
         self._leave: Callable[[], None] | None = None
@@ -324,7 +327,7 @@ class WorkbenchState(
         if not values["norms"]:
             values = values | {"reestimate": False}
         empty: dict = {"preview": {}, "tried": {}} | self._no_plan() | self._no_comparison() | {"tuned": {}}
-        empty |= self._no_theory() | self._no_frontier()
+        empty |= self._no_theory() | self._no_frontier() | self._no_flips()
         self._apply(values | empty, fresh=True)
         self._keep(session, how or {}, after, screen)
         if screen:

@@ -11,7 +11,8 @@ import {
 import { typedEntry, slider, menu } from "./controls.js";
 import { layersOf, widthsOf, budgetList } from "./budgetrows.js";
 import { widthUndo } from "./widthundo.js";
-import { frontierView, measuresFirst } from "./frontier.js";
+import { frontierView, measuresFirst, triedNow } from "./frontier.js";
+import { flipsLink } from "./flipslink.js";
 
 const RULE_NAMES = Object.fromEntries(RULES.map(([rule, , name]) => [rule, name]));
 const UNIT_NAMES = Object.fromEntries(UNITS);
@@ -114,6 +115,7 @@ export function drawBudget(state, el, on) {
     onclick: () => send(state, "commit_plan", { widths: named(state), options: optionsOf(state), revision: state.get("revision") }) }, "Commit all");
   const tryAll = h("button", { class: "wbw-button", "data-testid": "try-all", "data-hint": "Score, and how far the outputs are from the original's, with these widths; nothing is kept",
     onclick: () => send(state, "try_plan", { widths: named(state), options: optionsOf(state), revision: state.get("revision") }) }, "Try");
+  const flips = flipsLink(state, "plan");
   const empty = h("p", { class: "wbw-empty", "data-testid": "budget-empty" });
   const frontier = frontierView(state, on, (wanted, fewer) => {
     const names = state.get("budget").names;
@@ -128,7 +130,7 @@ export function drawBudget(state, el, on) {
       h("div", { class: "wbw-rules" }, ...rules, refining), h("div", { class: "wbw-said" }, message, rounds)),
     h("div", { class: "wbw-totals" }, ...totals.map((one) => one.node)),
     h("div", { class: "wbw-controls" }, selection.label, reconstruction.label, h("label", { class: "wbw-check" }, reestimate, "re-estimate norms")),
-    h("div", { class: "wbw-deeds" }, errorBox(state, on, "budget"), h("div", { class: "wbw-buttons wbw-threefold" }, all, tryAll, commit)));
+    h("div", { class: "wbw-deeds" }, errorBox(state, on, "budget"), h("div", { class: "wbw-buttons wbw-threefold" }, all, tryAll, commit), flips.node));
   const body = h("div", { class: "wbw-budget-body" }, rows.list, frontier.node);
   setAttributes(el, { role: "tabpanel", "aria-label": "Budget" });
   el.append(empty, body, rail);
@@ -149,6 +151,7 @@ export function drawBudget(state, el, on) {
     } else totals[0].paint(budget.original[0], budget.parameters, total.parameters);
     totals[1].paint(budget.original[1], budget.macs, total.macs);
     frontier.paint(widths, total);
+    flips.paint(triedNow(state, widths)?.flips);
     const [words, met, won = ""] = plannedWords(state, widths, total.parameters);
     setText(message, words);
     setText(rounds, won);
@@ -174,6 +177,7 @@ export function drawBudget(state, el, on) {
   rows.built = () => (show(), paint());
   on("widths budget_lam locks losses losses_of revision planned tab theta selection reconstruction goal frontier memory outputs tried_plan", paint);
   on("progress", show);
+  on("progress kernel", flips.off);
   on("progress kernel widths budget revision norms unmeasured frontier", () => {
     const waiting = !alive(state) ? "This needs a running kernel" : busy(state) ? "Something is running: see above" : "";
     const first = measuresFirst(state.get("unmeasured"));

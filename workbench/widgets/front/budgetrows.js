@@ -2,7 +2,8 @@
 
 import { BUDGET_LAM } from "./constants.js";
 import { traceOf, degreesOfFreedom } from "./math.js";
-import { clamp, h, setText, focusIn, setName, power, percent, fixed, numbers, eigenvaluesOf, update } from "./shared.js";
+import { clamp, h, setText, focusIn, power, percent, fixed, numbers, eigenvaluesOf, update } from "./shared.js";
+import { setName } from "./names.js";
 import { rowPainter } from "./sight.js";
 import { spark } from "./sparkline.js";
 import { beyond, typedEntry, slider } from "./controls.js";

@@ -3,11 +3,13 @@
 import { LAM_MIN, LAM_MAX, FIT_LAM, FITTED, LED_BY_LAM, NEEDS_LABELS, RECONSTRUCTIONS, SELECTIONS, SWAPPED } from "./constants.js";
 import { degreesOfFreedom, suggestedWidth, guaranteedWidth } from "./math.js";
 import {
-  THIN, clamp, h, setText, setOff, setName, power, scientific, count, percent, freedomText, score, points, signed, layerOf,
+  THIN, clamp, h, setText, setOff, power, scientific, count, percent, freedomText, score, points, signed, layerOf,
   eigenvaluesOf, lamOf, alive, busy, send, CHOSEN, requestOf, isCurrent, update, setLam, setWidth, errorBox,
 } from "./shared.js";
+import { setName } from "./names.js";
 import { beyond, typedEntry, slider, menu } from "./controls.js";
 import { question } from "./glossary.js";
+import { flipsLink } from "./flipslink.js";
 
 function readout(state, name, caption, term, hint) {
   const value = h("output", { class: "wbw-number", "data-testid": `readout-${name}` });
@@ -178,6 +180,7 @@ export function drawChoice(state, el, on) {
   const attempt = h("button", { class: "wbw-button", "data-testid": "try", "data-hint": "Score with this choice; nothing is kept", onclick: () => send(state, "try_choice", { request: requestOf(state) }) }, "Try");
   const commit = h("button", { class: "wbw-button wbw-primary", "data-testid": "commit", "data-hint": "Make the network smaller (Enter)", onclick: () => send(state, "commit", { request: requestOf(state) }) }, "Commit");
   const tried = h("p", { class: "wbw-hint", "data-testid": "score-try", "aria-live": "polite" });
+  const flips = flipsLink(state, "choice");
   const heading = h("span", {});
   const name = h("span", { class: "wbw-name" });
   el.append(
@@ -191,7 +194,7 @@ export function drawChoice(state, el, on) {
       h("div", { class: "wbw-menus" }, selection.label, reconstruction.label),
       h("div", { class: "wbw-row wbw-middle wbw-under-menus" }, reestimateRow, swaps)),
     h("div", { class: "wbw-readouts" }, ...Object.values(inPage).map((one) => one.node), lagging),
-    h("div", { class: "wbw-deeds" }, errorBox(state, on, "choice"), h("div", { class: "wbw-buttons" }, attempt, commit), tried));
+    h("div", { class: "wbw-deeds" }, errorBox(state, on, "choice"), h("div", { class: "wbw-buttons" }, attempt, commit), tried, flips.node));
 
   on("lam width theta follow selection reconstruction reestimate selected spectra layers", () => {
     const lam = state.get("lam");
@@ -218,10 +221,14 @@ export function drawChoice(state, el, on) {
     const mine = answer.request && isCurrent(state, answer);
     const stale = layerOf(state)?.stale;
     tried.dataset.value = mine ? answer.score : "";
+    flips.paint(mine ? answer.flips : null);
     if (stale) return setText(tried, `${state.get("selected")} was ${stale}: measure again.`);
     const change = mine && answer.change !== null ? ` (${state.get("metric").endsWith("accuracy") ? points(answer.change) : signed(answer.change)})` : "";
-    setText(tried, mine ? `${state.get("metric")} with this choice ${score(answer.score)}${change}, nothing kept` : useOfLam(state)[1]);
+    const whole = mine ? `${state.get("metric")} with this choice ${score(answer.score)}${change}, nothing kept` : useOfLam(state)[1];
+    tried.title = mine ? whole : "";
+    setText(tried, mine && answer.flips?.line ? `${score(answer.score)}${change}, nothing kept` : whole); // one line, above that of the answers
   });
+  on("progress kernel", flips.off);
   const fields = [...el.querySelectorAll("input, select")];
   on("layers selected spectra progress kernel width metric norms", () => {
     const layer = layerOf(state);

@@ -1,6 +1,7 @@
 // The sensitivity map: rows are groups, columns shares of the width kept; the stronger the colour, the more harm.
 
-import { THIN, h, setName, percent, trimmed } from "./shared.js";
+import { THIN, h, percent, trimmed } from "./shared.js";
+import { setName } from "./names.js";
 
 const TOO_WIDE = 9.995; // of a change, above which a cell has no room for it
 const share2 = (value) => (value > TOO_WIDE ? ">999%" : value < 0.0005 ? "<.1%" : `${(100 * value).toFixed(value < 0.0995 ? 1 : 0)}${THIN}%`);

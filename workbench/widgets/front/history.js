@@ -1,7 +1,9 @@
 // The history: score against cost, a point a step, and the list of steps with a way back to each.
 
-import { h, setText, setStep, reveal, count, score, alive, busy, send, update } from "./shared.js";
+import { h, setText, reveal, count, score, alive, busy, send, update } from "./shared.js";
+import { setStep } from "./names.js";
 import { COSTS, waysPlot } from "./historyplot.js";
+import { stepFlips } from "./flipslink.js";
 
 // Steps in order, those committed as one plan together: [{ plan, steps: [{ step, index }] }].
 function runs(steps) {
@@ -34,7 +36,7 @@ export function drawHistory(state, el, on) {
       index > position ? "forward to here" : "back to here");
     const kind = `wbw-step${here ? " wbw-here" : ""}${index > position ? " wbw-undone" : ""}${inner ? " wbw-inner" : ""}`;
     return h("li", { class: kind, "data-testid": `history-item-${index}`, "aria-current": here ? "step" : null },
-      h("span", { class: "wbw-step-name" }, more, name), ...cells(step), here ? h("span", { class: "wbw-caption wbw-now" }, "now") : back);
+      h("span", { class: "wbw-step-name" }, more, name), ...cells(step), stepFlips(state, step, index), here ? h("span", { class: "wbw-caption wbw-now" }, "now") : back);
   };
   const named = (text) => {
     const name = h("span", { class: "wbw-name" });
@@ -64,7 +66,7 @@ export function drawHistory(state, el, on) {
     unscored.hidden = Boolean(state.get("metric")) || !steps.length;
     axis.hidden = !unscored.hidden;
     const head = h("li", { class: "wbw-step wbw-steps-head", "aria-hidden": "true" }, h("span", {}, "step"), h("span", { class: "wbw-cell" }, metric),
-      h("span", { class: "wbw-cell" }, "parameters"), h("span", { class: "wbw-cell" }, "MACs"), h("span", {}));
+      h("span", { class: "wbw-cell" }, "parameters"), h("span", { class: "wbw-cell" }, "MACs"), h("span", { class: "wbw-cell", title: "Right → wrong and wrong → right, against the step before" }, "answers"), h("span", {}));
     const items = runs(steps).flatMap((run) => (run.plan ? planItems(run, position) : [item(run.steps[0], named(run.steps[0].step.label), position)]));
     list.replaceChildren(head, ...items);
     reveal(list, list.querySelector("[aria-current]"), head.offsetHeight);

@@ -2,8 +2,9 @@
 
 import { degreesOfFreedom, suggestedWidth } from "./math.js";
 import {
-  THIN, clamp, h, setText, focusIn, setOff, setName, reveal, layerOf, eigenvaluesOf, lamOf, alive, busy, send, update,
+  THIN, clamp, h, setText, focusIn, setOff, reveal, layerOf, eigenvaluesOf, lamOf, alive, busy, send, update,
 } from "./shared.js";
+import { setName } from "./names.js";
 import { rowPainter } from "./sight.js";
 import { spark } from "./sparkline.js";
 import { staysLine, sizesLine } from "./stays.js";

@@ -1,7 +1,8 @@
 // Several spectra on one axis under one λ: their lines, N(λ) of each, and the curves N(λ) over λ.
 
 import { traceOf, degreesOfFreedom } from "./math.js";
-import { clamp, h, s, setText, setName, setAttributes, power, freedomText, eigenvaluesOf, lamOf, setLam } from "./shared.js";
+import { clamp, h, s, setText, setAttributes, power, freedomText, eigenvaluesOf, lamOf, setLam } from "./shared.js";
+import { setName } from "./names.js";
 import { linearTicks, decadeTicks, scale, axes, plot, draggable } from "./axes.js";
 import { bottomFor, lamHandle } from "./eigenplot.js";
 import { freedomAxes, freedomPath } from "./curves.js";

@@ -35,31 +35,8 @@ export function setOff(button, off, why) {
   button.title = off && why ? why : (button.dataset.hint ?? "");
 }
 
-// A name that is cut where there is no room for it: whole numbers between dots and its end stay, since they
-// tell 'encoder.layers.28.linear1' from its neighbours.
-export function setName(node, text = "") {
-  if (node.dataset.name === text) return;
-  node.dataset.name = node.title = text;
-  const dot = text.lastIndexOf(".");
-  const end = dot > 0 ? dot : text.length > 16 ? text.length - 8 : text.length;
-  const parts = text.slice(0, end).split(/((?:^|\.)\d+(?=\.|$))/).filter(Boolean);
-  const flexible = parts.map((part) => h("span", { class: /^\.?\d+$/.test(part) ? null : "wbw-bends" }, part));
-  const rest = text.slice(end);
-  node.classList.add("wbw-cut");
-  node.replaceChildren(...flexible, ...(rest ? [h("span", { class: "wbw-end" }, rest)] : []));
-}
 // What has the focus where `node` is: a host may draw it into a tree of its own, whose host the document names.
 export const focusIn = (node) => node.getRootNode().activeElement ?? null;
-// The name of a step is cut at its end: in its middle, numbers would run together. Of a group's step the group's
-// name bends, and what was done to it stays.
-export function setStep(node, text) {
-  const [, group, widths] = text.match(/^(\S+)( \d+ → .*)$/) ?? [];
-  setName(node, group);
-  node.classList.toggle("wbw-cut", Boolean(group));
-  if (group) node.append(h("span", {}, widths));
-  else node.textContent = text;
-  node.dataset.name = node.title = text;
-}
 // Scrolls `row` into sight in its own list; scrollIntoView would move the page too. `top`: what a head covers.
 export function reveal(list, row, top = 0) {
   if (!row) return;

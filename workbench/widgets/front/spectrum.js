@@ -1,6 +1,7 @@
 // The spectrum: eigenvalues with the λ line, the share of each that is kept, N(λ), losses.
 
-import { h, setText, setName, layerOf, busy } from "./shared.js";
+import { h, setText, layerOf, busy } from "./shared.js";
+import { setName } from "./names.js";
 import { spectrumViews, titled } from "./spectrumviews.js";
 
 export function drawSpectrum(state, el, on) {

@@ -1,6 +1,7 @@
 // The history of a page: score against cost, a point a step, and the steps.
 
-import { h, setText, setStep, count, score } from "./shared.js";
+import { h, setText, count, score } from "./shared.js";
+import { setStep } from "./names.js";
 import { COSTS, waysPlot } from "./historyplot.js";
 
 export function historyPanel(state, on) {

@@ -1,6 +1,7 @@
 // The groups of a page, a row each: its name, its width, its spectrum as a shape, and N(λ)/m at the present λ.
 
-import { THIN, clamp, h, setText, setName, reveal, layerOf, eigenvaluesOf } from "./shared.js";
+import { THIN, clamp, h, setText, reveal, layerOf, eigenvaluesOf } from "./shared.js";
+import { setName } from "./names.js";
 import { spark } from "./sparkline.js";
 import { freedomOf, choose } from "./stilllinks.js";
 

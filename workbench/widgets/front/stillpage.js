@@ -1,6 +1,7 @@
 // A session as a page of its own: every layer, one λ, widths and totals, the history and what the numbers are.
 
-import { clamp, h, setText, setName, score, subscriber, layerOf, eigenvaluesOf } from "./shared.js";
+import { clamp, h, setText, score, subscriber, layerOf, eigenvaluesOf } from "./shared.js";
+import { setName } from "./names.js";
 import { suggestedWidth, traceOf } from "./math.js";
 import { stillState } from "./stillstate.js";
 import { linkWidths } from "./stilllinks.js";

@@ -3,9 +3,10 @@
 import { AS_COMMITTED, AT_LAM, LAM_MIN, LAM_MAX } from "./constants.js";
 import { biasAndVariance, degreesOfFreedom, guaranteedWidth, traceOf } from "./math.js";
 import {
-  h, setText, setAttributes, setName, count, scientific, percent, freedomText, layerOf, eigenvaluesOf, setLam, update,
+  h, setText, setAttributes, count, scientific, percent, freedomText, layerOf, eigenvaluesOf, setLam, update,
   CHOSEN, errorBox,
 } from "./shared.js";
+import { setName } from "./names.js";
 import { typedEntry, slider } from "./controls.js";
 import { biasPlot, lossSweepPlot, samplesOf, spectraOf } from "./theoryplots.js";
 

@@ -15,10 +15,12 @@ import { drawTheory } from "./theory.js";
 import { drawHistory } from "./history.js";
 import { drawLoad } from "./load.js";
 import { drawExport } from "./export.js";
+import { drawFlips } from "./flips.js";
 
 const AREAS = [
   ["header", drawHeader], ["layers", drawLayers], ["spectrum", drawSpectrum], ["choice", drawChoice], ["budget", drawBudget],
   ["compare", drawCompare], ["tune", drawTune], ["theory", drawTheory], ["history", drawHistory], ["load", drawLoad], ["export", drawExport],
+  ["flips", drawFlips],
 ];
 
 const CONTAINED = new Set(["layers", "spectrum", "history"]); // what λ and its answers move
