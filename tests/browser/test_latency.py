@@ -1,7 +1,8 @@
-"""How fast λ answers, from the mouse to the painted read-out, in the page and through the kernel; and what work a
-move is for the browser, by its own counters."""
+"""How fast λ answers, from the mouse to the painted read-out, in the page and through the kernel; and what work
+a move is for the browser, by its own counters."""
 
 import statistics
+from collections import Counter
 
 import pytest
 from painting import PAINTED, script_seconds, traced, whole
@@ -113,7 +114,7 @@ def test_a_move_of_lam_is_one_style_and_one_layout_of_what_moved(workbench_page,
     assert [one for frame in frames for one in frame["forced"] if "blob:" in one] == []
     for work in ("UpdateLayoutTree", "Layout"):
         drawn = [len(frame[work]) for frame in frames if frame[work]]
-        import collections; print(m, groups, work, collections.Counter(drawn), sum(whole(f) for f in moved), len(moved), script, script_of_digits, sum(len(f["forced"]) for f in frames))
+        print(m, groups, work, Counter(drawn), sum(whole(one) for one in moved), len(moved), script)
     # JupyterLab lays out its page where a kernel becomes busy and idle; our moves no more than their boxes.
     assert sum(whole(frame) for frame in moved) <= 0.3 * len(moved)
     assert script <= 2 * script_of_digits

@@ -50,7 +50,7 @@ function plannedWords(state, widths, parameters) {
 const inMegabytes = (value, withUnit = true) => `${value.toPrecision(value < 999.5 ? 3 : 4)}${withUnit ? `${THIN}MB` : ""}`;
 
 // A least width as typed, or the one before where it is no number of units.
-const leastOf = (text, before) => (Number.isFinite(Number(text)) && text ? String(Math.max(1, Math.round(Number(text)))) : String(before));
+const leastUnits = (text, before) => (Number.isFinite(Number(text)) && text ? String(Math.max(1, Math.round(Number(text)))) : String(before));
 
 export function drawBudget(state, el, on) {
   const goal = (values) => update(state, { goal: { ...state.get("goal"), ...values } });
@@ -81,7 +81,7 @@ export function drawBudget(state, el, on) {
   const lamText = h("span", { class: "wbw-set" });
   const field = (key, label, hint, ...options) => {
     const shown = () => state.get("goal")[key];
-    const change = (text) => goal({ [key]: key === "minimum" ? leastOf(text, shown()) : text });
+    const change = (text) => goal({ [key]: key === "minimum" ? leastUnits(text, shown()) : text });
     const input = options.length
       ? h("select", { class: "wbw-select", "data-testid": `goal-${key}`, "aria-label": label, onchange: () => change(input.value) }, ...options.map(([value, text]) => h("option", { value }, text)))
       : typedEntry({ type: "text", class: "wbw-select", "data-testid": `goal-${key}`, spellcheck: "false", autocomplete: "off" }, shown, change);
