@@ -27,6 +27,7 @@ export function flipsLink(state, of) {
     node,
     off,
     paint: (flips) => {
+      if (!flips?.line && node.hidden) return; // at each move of λ
       node.hidden = !flips?.line;
       node.dataset.line = flips?.line ?? "";
       node.dataset.hint = `${node.dataset.line}: see which, by class, confusion and example. Nothing is kept`;

@@ -24,7 +24,7 @@ function row(layer, state) {
   const node = h("li", { class: "wbw-layer", role: "option", "data-testid": `layer-${layer.name}`, tabindex: "-1" },
     mark, name, now,
     h("span", { class: "wbw-kind" }, note),
-    layer.prunable ? h("span", { class: "wbw-eigen" }, spark(eigenvaluesOf(state, layer)), h("span", { class: "wbw-bar" }, bar), share) : null);
+    layer.prunable ? h("span", { class: "wbw-eigen" }, spark(eigenvaluesOf(state, layer)), h("span", { class: "wbw-bar" }, bar), h("span", { class: "wbw-share-place" }, share)) : null);
   return { node, note, now, bar, share, layer };
 }
 

@@ -27,8 +27,9 @@ export function setText(node, text) {
     if (only.data !== text) only.data = text;
   } else if (node.textContent !== text) node.textContent = text;
 }
+// What is so already is not written again, which would cost the browser its style.
 export function setAttributes(node, attributes) {
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  for (const [key, value] of Object.entries(attributes)) if (node.getAttribute(key) !== String(value)) node.setAttribute(key, value);
 }
 export function setOff(button, off, why) {
   button.disabled = Boolean(off);
