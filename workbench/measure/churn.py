@@ -18,7 +18,7 @@ class OtherOrderError(ValueError):
 
 OTHER_ORDER = (
     "the data gave other examples at its second pass, so answers cannot be set beside each other: give it in "
-    "one order (a DataLoader with shuffle=False and no random augmentation)"
+    "one order (a DataLoader that neither shuffles nor augments at random)"
 )
 
 

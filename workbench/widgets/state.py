@@ -140,13 +140,8 @@ class WorkbenchState(
         self.session: Session | None = None
         self._deliver = Delivery()
         self._begin()
-        self._begin_hearing()
-        self._begin_budgets()
-        self._begin_frontiers()
-        self._begin_comparisons()
-        self._begin_tunings()
-        self._begin_theories()
-        self._begin_flips()
+        for part in ("hearing", "budgets", "frontiers", "comparisons", "tunings", "theories", "flips"):
+            getattr(self, f"_begin_{part}")()
         self._begin_recovery(autosave)
         self._previews = Worker("workbench-previews", newest_only=True)
         self._leave: Callable[[], None] | None = None
