@@ -199,23 +199,62 @@ def test_the_rule_meets_its_target_and_says_what_is_committed(unit, reconstructi
     assert plan.cost <= whole[unit] / 2
 
 
+def in_halves(procedure="sequential"):
+    batches = list(zip(images(64).split(32), TARGETS.split(32), strict=True))
+    session = wb.Session(conv_net(), batches, procedure=procedure)
+    session.measure()
+    return session
+
+
+def crossed(session, commit):
+    """Mean Jensen–Shannon divergence, on either half of the data, of networks pruned by the other alone."""
+    nats = []
+    for fitted, others in itertools.permutations(session.calibration):
+        half = wb.Session(conv_net(), [fitted], procedure=session.procedure)
+        half.measure()
+        commit(half)
+        with torch.no_grad():
+            wanted, found = (model(others[0]).double().softmax(1) for model in (conv_net(), half.model))
+        nats.append((jensenshannon(found, wanted, axis=1) ** 2).mean())  # scipy's is the root of it
+    return np.mean(nats)
+
+
 @pytest.mark.parametrize("reconstruction", ["channel", "original"])
 def test_rounds_measure_plans_and_keep_the_least_damaged(reconstruction):
-    session = session_of()
+    session = in_halves()
     plan = session.plan(session.macs / 2, rule="damage", refine=60, minimum=2, reconstruction=reconstruction)
     assert plan.met
     assert plan.rounds[0].what == "damage"
     kept = [one for one in plan.rounds if one.kept]
     assert plan.widths == kept[-1].widths
     assert all(a.measured > b.measured for a, b in itertools.pairwise(kept))  # each less than the last
-    before = outputs(session.model).softmax(1)
     for one in plan.rounds:
         assert session.cost_model.total(one.widths, reconstruction == "original")[1] <= session.macs / 2
-        session.commit_plan(one.widths, reconstruction=reconstruction)
-        after = outputs(session.model).softmax(1)
-        nats = (jensenshannon(after, before, axis=1) ** 2).mean()  # scipy's is the root of it
+        nats = crossed(session, lambda half, w=one.widths: half.commit_plan(w, reconstruction=reconstruction))
         assert one.measured == pytest.approx(nats, rel=1e-3)
-        session.undo()
+
+
+@pytest.mark.parametrize("procedure", ["sequential", "simultaneous"])
+def test_a_plan_on_a_pruned_network_is_fitted_to_halves_of_what_its_procedure_measures(procedure):
+    session, way = in_halves(procedure), {"selection": "magnitude-l1"}
+
+    def cut(one):
+        one.commit(one.preview("conv2", width=9, reconstruction="none", **way))
+
+    cut(session)
+    plan = session.plan(0.7 * session.macs, rule="damage", refine=1, **way)
+    nats = crossed(session, lambda half: (cut(half), half.commit_plan(plan.rounds[0].widths, **way)))
+    assert plan.rounds[0].measured == pytest.approx(nats, rel=1e-3)
+
+
+def test_data_that_has_no_halves_measures_plans_on_itself():
+    session = session_of()
+    plan = session.plan(session.macs / 2, rule="damage", refine=1)
+    before = outputs(session.model).softmax(1)
+    session.commit_plan(plan.rounds[0].widths)
+    after = outputs(session.model).softmax(1)
+    nats = (jensenshannon(after, before, axis=1) ** 2).mean()
+    assert plan.rounds[0].measured == pytest.approx(nats, rel=1e-3)
 
 
 def test_what_is_shut_out_counts_nothing_and_nan_stays_nan():

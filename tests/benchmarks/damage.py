@@ -30,7 +30,7 @@ from workbench.pruning.budget import Round
 from workbench.pruning.choice import DEFAULT_THETA
 from workbench.pruning.damage import Way
 from workbench.pruning.problem import BUDGET_LAM
-from workbench.pruning.refining import PLAN_EXAMPLES, STEP, Refining
+from workbench.pruning.refining import STEP, Refining
 
 WAY = {"reconstruction": "original"}
 SECONDS = {"resnet20": 240, "resnet56": 300, "vgg13-cifar10": 240, "nn3-mnist": 60}  # of refining
@@ -141,16 +141,13 @@ class Plans:
         self.session = self.bench.session
         self.damage = self.session.damage(**WAY)
         self.least = {one.name: one for one in self.session.budget_groups()}
-        self.state = self.session._state.running()
-        self.refining = Refining(
-            self.session._ground, self.state, Way(DEFAULT_THETA, "greedy", "original", BUDGET_LAM),
-            self.session._reference(PLAN_EXAMPLES, None, None), seconds=1e9,
-        )  # fmt: skip
+        sides = self.session._sides(self.session._state.running(), None, None)
+        self.refining = Refining(sides, Way(DEFAULT_THETA, "greedy", "original", BUDGET_LAM), seconds=1e9)
 
     def measured(self, key: str, widths: dict[str, int]) -> float:
         key = f"random: {self.name}, {key}"
         if key not in self.found.numbers:
-            self.found.keep(key, self.refining.walked(self.state, widths).damage)
+            self.found.keep(key, self.refining.walked(self.refining.state, widths).damage)
         return self.found.numbers[key]  # type: ignore[return-value]
 
     def predicted(self, widths: dict[str, int]) -> dict[str, float]:
@@ -176,7 +173,7 @@ class Plans:
         plan = self.session.plan(self.bench.whole / ratio, rule="damage", **WAY).widths
         allowed = [list(range(1, one.width + 1)) for one in self.damage.groups]
         steps = self.refining.steps_of(plan, allowed, STEP)
-        path = self.refining.walked(self.state, plan)
+        path = self.refining.walked(self.refining.state, plan)
         best = Round("damage", plan, float("nan"), path.damage, True, 0.0)
         changes = self.refining.around(best, path, steps, 1) or {}
         rows = []

@@ -22,7 +22,7 @@ from workbench.pruning.planning import (
     predicted_losses,
 )
 from workbench.pruning.problem import BUDGET_LAM, NotMeasuredError
-from workbench.pruning.refining import PLAN_EXAMPLES, check_refine, refined_plan
+from workbench.pruning.refining import check_refine, refined_plan
 from workbench.pruning.transitions import Options
 from workbench.session.core import FEWER, FORGET, SIMPLER, Cancel
 from workbench.session.damages import Damages
@@ -120,8 +120,10 @@ class Budgets(Damages):
         )  # fmt: skip
         if damage is None or not refine or not plan.met:
             return plan
-        way, outputs = Way(**how), self._reference(PLAN_EXAMPLES, progress, cancel)
-        return refined_plan(self._ground, state, plan, damage, limits, way, outputs, refine, progress, cancel)
+        sides = self._sides(state, progress, cancel)
+        return refined_plan(
+            self._ground, state, plan, damage, limits, Way(**how), sides, refine, progress, cancel
+        )
 
     @surviving("committing a plan", SIMPLER)
     def commit_plan(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from numbers import Integral
 from time import perf_counter
@@ -28,6 +28,7 @@ from workbench.pruning.damage import (
     wanted_widths,
 )
 from workbench.pruning.problem import BUDGET_LAM, mean_spectrum
+from workbench.pruning.refining import PLAN_EXAMPLES, Side, sides_of
 from workbench.pruning.state import State
 from workbench.pruning.transitions import Options
 from workbench.session.core import FEWER, SIMPLER, SMALLER, Cancel
@@ -224,7 +225,18 @@ class Damages(Flips):
             found = self._output_changes[model] = reference.distance(sharing_copy(model), cancel)
         return found
 
-    def _reference(self, examples: int, progress: Progress | None, cancel: Cancel | None) -> Reference:
-        """The original's outputs on the first calibration examples, read as the targets say."""
-        original = self._history.original.running().model
-        return Reference(original, self.calibration, examples, self._output_reading(), progress, cancel)
+    def _reference(
+        self, examples: int, progress: Progress | None, cancel: Cancel | None, data: Iterable | None = None
+    ) -> Reference:
+        """The original's outputs on the first examples of `data`, by default the calibration data, read as
+        the targets say."""
+        original, given = self._history.original.running().model, self.calibration if data is None else data
+        return Reference(original, given, examples, self._output_reading(), progress, cancel)
+
+    def _sides(self, state: State, progress: Progress | None, cancel: Cancel | None) -> tuple[Side, ...]:
+        """Where whole plans are measured: on one half of the calibration data those fitted to the other."""
+
+        def reference(data: Iterable) -> Reference:
+            return self._reference(PLAN_EXAMPLES, progress, cancel, data)
+
+        return sides_of(self._ground, state, reference, progress, cancel)
