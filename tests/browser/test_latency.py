@@ -1,5 +1,7 @@
-"""How fast λ answers, from the mouse to the painted read-out, in the page and through the kernel; what work a move
-is for the browser, by its own counters."""
+"""How fast λ answers, from the mouse to the painted read-out, in the page and through the kernel.
+
+And what work a move is for the browser, by its own counters.
+"""
 
 import statistics
 
@@ -87,8 +89,8 @@ def test_dragging_lam_repaints_within_a_frame(workbench_page, capsys):
     assert min(ratios) <= TO_THE_KERNEL
 
 
-# JupyterLab lays out its page where a kernel becomes busy and idle: for as long as the browser's work is counted,
-# the page tells the kernel nothing.
+# JupyterLab lays out its page where a kernel becomes busy and idle: while the browser's work is counted, the page
+# tells the kernel nothing.
 ALONE = """() => {
   const { kernel } = window.jupyterapp.shell.currentWidget.sessionContext.session;
   kernel.sendShellMessage = () => ({ done: new Promise(() => {}), dispose() {} });
