@@ -89,7 +89,7 @@ def test_dragging_lam_repaints_within_a_frame(workbench_page, capsys):
     assert min(ratios) <= TO_THE_KERNEL
 
 
-# JupyterLab lays out its page where a kernel becomes busy and idle: while the browser's work is counted, the page
+# JupyterLab lays out its page where a kernel becomes busy and idle: while work is counted, the page
 # tells the kernel nothing.
 ALONE = """() => {
   const { kernel } = window.jupyterapp.shell.currentWidget.sessionContext.session;
