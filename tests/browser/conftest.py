@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from chromium import FLAGS, NoChromiumError, find_chromium
+from front_modules import modules_page
 from notebook_page import NotebookPage, expect_measured, fresh_address, watch, write_notebook
 from playwright.sync_api import BrowserContext, Page, Playwright, sync_playwright
 from servers import Server
@@ -103,6 +104,15 @@ def workbench_page(context: BrowserContext, lab: Server) -> Iterator[NotebookPag
     expect_measured(notebook.page)
     yield notebook
     notebook.close()
+
+
+@pytest.fixture(scope="module")
+def modules(context: BrowserContext) -> Iterator[Page]:
+    """A page that serves the modules of front/ as they are, one for all tests of a file."""
+    page = modules_page(context)
+    yield page
+    assert page.errors == []
+    page.close()
 
 
 @pytest.fixture(scope="module")

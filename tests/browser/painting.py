@@ -42,7 +42,7 @@ def traced(page: Page, act: Callable[[], None]) -> list[dict[str, Any]]:
     """What the browser did in each frame while `act` ran.
 
     Each frame has the events of style and layout that its drawing took, by name, and `forced`: the addresses
-    of the scripts that asked for a style or a layout before the frame was drawn.
+    of the scripts that asked for a style or a layout before the frame was drawn; `all`: these and those.
     """
     events: list[dict[str, Any]] = []
     ended: list[bool] = []
@@ -61,20 +61,28 @@ def traced(page: Page, act: Callable[[], None]) -> list[dict[str, Any]]:
 def _by_frame(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     threads = {(one["pid"], one["tid"]) for one in events if one["name"] == "FireAnimationFrame"}
     frames: list[dict[str, Any]] = []
-    frame: dict[str, Any] = {"forced": [], **{name: [] for name in WORK}}
+    frame: dict[str, Any] = {"forced": [], "all": [], **{name: [] for name in WORK}}
     for event in events:
         if (event["pid"], event["tid"]) not in threads or event["ph"] not in ("X", "B"):
             continue
         if event["name"] == "Commit":
             frames.append(frame)
-            frame = {"forced": [], **{name: [] for name in WORK}}
+            frame = {"forced": [], "all": [], **{name: [] for name in WORK}}
         elif event["name"] in WORK:
+            frame["all"].append(event)
             stack = event["args"].get("beginData", {}).get("stackTrace")
             if stack:
                 frame["forced"].append(" ".join(one["url"] for one in stack))
             else:
                 frame[event["name"]].append(event)
-    return frames
+    return [*frames, frame] if frame["all"] else frames
+
+
+def amount(frames: list[dict[str, Any]]) -> tuple[int, int]:
+    """How many elements got a style in `frames`, asked for or not, and how many boxes were laid out."""
+    done = [event["args"] for frame in frames for event in frame["all"]]
+    styled = sum(args.get("elementCount", 0) for args in done)
+    return styled, sum(args["beginData"].get("dirtyObjects", 0) for args in done if "beginData" in args)
 
 
 def whole(frame: dict[str, Any]) -> bool:

@@ -1,13 +1,12 @@
 """The page's arithmetic, run as the modules it is, equals Python's: spectra, widths, costs, roundings."""
 
-import json
 import math
 import random
 
 import numpy as np
 import pytest
 import torch
-from notebook_page import watch
+from front_modules import ADDRESS, FILES, run
 
 from workbench.network.cost_model import CostModel, Term, Total
 from workbench.pruning.budget import GroupBudget, Limits, widths_at
@@ -19,39 +18,6 @@ from workbench.spectral.bounds import (
 )
 from workbench.spectral.spectrum import Spectrum
 from workbench.widgets.frontier import memory_values
-from workbench.widgets.modules import CONSTANTS, FRONT, source
-
-ADDRESS = "http://127.0.0.1/front/"
-FILES = sorted([*(path.name for path in FRONT.glob("*.js")), CONSTANTS])
-
-
-@pytest.fixture(scope="module")
-def modules(context):
-    """A page at ADDRESS where every file of front/ is served as it is; nothing else is answered."""
-    page = watch(context.new_page())
-
-    def answer(route):
-        file = route.request.url.removeprefix(ADDRESS)
-        if file in FILES:
-            route.fulfill(body=source(file), content_type="text/javascript")
-        else:
-            route.fulfill(body="<!doctype html><title>modules</title>", content_type="text/html")
-
-    page.route("http://127.0.0.1/**", answer)
-    page.goto(ADDRESS)
-    yield page
-    assert page.errors == []
-    page.close()
-
-
-def run(page, file, body, cases):
-    """What `body`, with the names of the module `file` under `m`, returns for every case."""
-    script = (
-        "async ([file, cases]) => { const m = await import(file); return JSON.parse(cases).map((one) => {"
-        + body
-        + "}); }"
-    )
-    return page.evaluate(script, [ADDRESS + file, json.dumps(cases)])
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -11,6 +11,13 @@ export function linearTicks(low, high, most, whole = false) {
   for (let value = Math.ceil(low / step) * step; value <= high + step * 1e-9; value += step) ticks.push(Number(value.toPrecision(12)));
   return ticks;
 }
+// The same, but never fewer than three, which alone say how an axis runs.
+export function threeTicks(low, high, most, whole = false) {
+  for (let n = Math.max(most, 2); ; n++) {
+    const ticks = linearTicks(low, high, n, whole);
+    if (ticks.length >= 3 || n > most + 20) return ticks;
+  }
+}
 export function decadeTicks(low, high, most) {
   const step = Math.max(1, Math.ceil((high - low) / most));
   const ticks = [];
@@ -58,8 +65,9 @@ export function plot(holder, on, redraw, attributes = {}) {
   on.end(() => observer.disconnect());
   return { svg, size };
 }
-// Dragging on `target`, with the pointer captured: move([x, y]) in the svg's own units.
-export function draggable(target, svg, move, grabbed = () => {}) {
+// Dragging on `target`, with the pointer captured: move([x, y]) in the svg's own units, after grabbed() and before
+// released().
+export function draggable(target, svg, move, grabbed = () => {}, released = () => {}) {
   let dragging = false;
   // Where the plot stands is asked when the hand takes hold and after a scroll, not at each move: whatever was
   // written since the last frame would be laid out before the answer, and then once more.
@@ -82,5 +90,10 @@ export function draggable(target, svg, move, grabbed = () => {}) {
     move(where(event));
   });
   target.addEventListener("pointermove", (event) => dragging && move(where(event)));
-  for (const end of ["pointerup", "pointercancel"]) target.addEventListener(end, () => ((dragging = false), watching("removeEventListener")));
+  for (const end of ["pointerup", "pointercancel"]) target.addEventListener(end, () => {
+    if (!dragging) return;
+    dragging = false;
+    watching("removeEventListener");
+    released();
+  });
 }

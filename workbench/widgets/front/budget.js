@@ -131,7 +131,7 @@ export function drawBudget(state, el, on) {
     h("div", { class: "wbw-totals" }, ...totals.map((one) => one.node)),
     h("div", { class: "wbw-controls" }, selection.label, reconstruction.label, h("label", { class: "wbw-check" }, reestimate, "re-estimate norms")),
     h("div", { class: "wbw-deeds" }, errorBox(state, on, "budget"), h("div", { class: "wbw-buttons wbw-threefold" }, all, tryAll, commit), flips.node));
-  const body = h("div", { class: "wbw-budget-body" }, rows.list, frontier.node);
+  const body = h("div", { class: "wbw-budget-body" }, ...rows.tools, rows.list, frontier.node);
   setAttributes(el, { role: "tabpanel", "aria-label": "Budget" });
   el.append(empty, body, rail);
 

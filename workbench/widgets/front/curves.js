@@ -2,10 +2,11 @@
 
 import { traceOf, degreesOfFreedom } from "./math.js";
 import {
-  clamp, h, s, setText, setAttributes, power, freedomText, numbers, layerOf, eigenvaluesOf, lamOf, isCurrent, setLam,
-  setWidth, arrowSteps,
+  clamp, h, s, setText, setAttributes, power, freedomText, numbers, layerOf, eigenvaluesOf, lamOf, isCurrent, setWidth,
+  arrowSteps,
 } from "./shared.js";
 import { linearTicks, decadeTicks, scale, axes, plot, draggable } from "./axes.js";
+import { lamDrag, endKey } from "./lamhand.js";
 
 const LOSSES = [["combined", 3], ["input", 1], ["output", 2]]; // name, row of the curve's bytes
 
@@ -60,7 +61,8 @@ export function freedomPlot(state, on, bottomOf) {
   };
   const view = plot(holder, on, redraw, { "aria-label": "degrees of freedom against λ" });
   view.svg.append(grid, curve, drop, handle, label);
-  draggable(view.svg, view.svg, ([x]) => at && setLam(state, 10 ** at.x.invert(clamp(x, at.box.left, at.box.right))));
+  const drag = lamDrag(state, () => at && { scale: at.x, bottom: at.bottom }, ([x]) => x);
+  draggable(view.svg, view.svg, drag.move, drag.grabbed, drag.released);
   return { holder, place, redraw };
 }
 
@@ -134,6 +136,8 @@ export function lossPlot(state, on) {
   view.svg.append(grid, lines, waiting, mark);
   draggable(view.svg, view.svg, ([x]) => at && setWidth(state, at.x.invert(x)), () => mark.focus({ preventScroll: true }));
   mark.addEventListener("keydown", (event) => {
+    const end = endKey(event);
+    if (end) return setWidth(state, end < 0 ? 1 : (at?.m ?? 1));
     const steps = arrowSteps(event, Math.max(1, Math.round((at?.m ?? 1) / 10)));
     if (steps) setWidth(state, state.get("width") + steps);
   });

@@ -2,8 +2,9 @@
 
 import { LAM_MIN, LAM_MAX } from "./constants.js";
 import { traceOf, degreesOfFreedom } from "./math.js";
-import { clamp, h, s, setText, setAttributes, power, scientific, freedomText, eigenvaluesOf, lamOf, setLam, arrowSteps } from "./shared.js";
+import { clamp, h, s, setText, setAttributes, power, scientific, freedomText, eigenvaluesOf, lamOf } from "./shared.js";
 import { linearTicks, decadeTicks, scale, axes, plot, draggable } from "./axes.js";
+import { heldBottom, lamDrag, lamKeys } from "./lamhand.js";
 
 const STRIP = 38; // height of the strip whose filled area is N(λ)
 const GRIP = 146; // width of the handle on the λ line
@@ -21,11 +22,12 @@ function leastOf(eigenvalues) {
   return LEAST.get(eigenvalues);
 }
 
-// The lower end of the axis, an exponent of 10: a decade under the least eigenvalue of all, and never above λ.
+// The lower end of the axis, an exponent of 10: a decade under the least eigenvalue of all, and never above λ; nor,
+// while a hand holds λ, above where it was.
 export function bottomFor(state, spectra = [eigenvaluesOf(state)]) {
   const least = Math.min(1, ...spectra.map(leastOf));
   const natural = clamp(Math.floor(Math.log10(least)) - 1, -10, -4);
-  return Math.min(natural, Math.floor(Math.log10(state.get("lam")) + 1e-9));
+  return Math.min(natural, heldBottom(state), Math.floor(Math.log10(state.get("lam")) + 1e-9));
 }
 
 // Where the bars stand: one an eigenvalue, or one a pixel where there are more; what no move of λ changes.
@@ -84,15 +86,10 @@ export function lamHandle(state) {
     setText(value, `λ = ${text}`);
   };
   const drags = (targets, svg, scaleOf) => {
-    const drag = ([, y]) => {
-      const to = scaleOf();
-      if (to) setLam(state, 10 ** clamp(to.y.invert(y), to.bottom, 0));
-    };
-    for (const target of targets) draggable(target, svg, drag, () => node.focus({ preventScroll: true }));
-    node.addEventListener("keydown", (event) => {
-      const steps = arrowSteps(event, 10);
-      if (steps) setLam(state, state.get("lam") * 10 ** (0.05 * steps));
-    });
+    const drag = lamDrag(state, () => scaleOf() && { scale: scaleOf().y, bottom: scaleOf().bottom }, ([, y]) => y);
+    const grabbed = () => (node.focus({ preventScroll: true }), drag.grabbed());
+    for (const target of targets) draggable(target, svg, drag.move, grabbed, drag.released);
+    node.addEventListener("keydown", (event) => lamKeys(state, event));
   };
   return { node, across, at, drags };
 }

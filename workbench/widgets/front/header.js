@@ -5,6 +5,7 @@ import {
   clamp, h, setText, setOff, count, percent, score, points, signed, seconds, alive, busy, send, showCard,
   errorBox,
 } from "./shared.js";
+import { projectorButton } from "./projector.js";
 import { tabList } from "./tabs.js";
 import { branchMenu } from "./branches.js";
 import { offerBox, keptLine, askBeforeLeaving } from "./recovery.js";
@@ -93,7 +94,7 @@ export function drawHeader(state, el, on) {
   const out = opener("export", "Export…", "Export the pruned network; save the session, or open one");
   const error = errorBox(state, on, "header");
   el.append(
-    h("div", { class: "wbw-top" }, h("h2", { class: "wbw-title" }, "Spectral Pruning Workbench"), tabList(state, on), branchMenu(state, on), progressLine(state, on)),
+    h("div", { class: "wbw-top" }, h("h2", { class: "wbw-title" }, "Spectral Pruning Workbench"), tabList(state, on), branchMenu(state, on), progressLine(state, on), projectorButton(state, on)),
     h("div", { class: "wbw-bottom" },
       h("div", { class: "wbw-what" },
         h("label", { class: "wbw-field" }, h("span", { class: "wbw-caption" }, "model", data), model),

@@ -1,9 +1,11 @@
 // The history: score against cost, a point a step, and the list of steps with a way back to each.
 
-import { h, setText, reveal, count, score, alive, busy, send, update } from "./shared.js";
+import { h, setText, reveal, count, score, alive, busy, send, update, CHOSEN } from "./shared.js";
 import { setStep } from "./names.js";
 import { COSTS, waysPlot } from "./historyplot.js";
 import { stepFlips } from "./flipslink.js";
+import { triedPoints } from "./triedpoint.js";
+import { moveAmong } from "./listkeys.js";
 
 // Steps in order, those committed as one plan together: [{ plan, steps: [{ step, index }] }].
 function runs(steps) {
@@ -26,7 +28,9 @@ export function drawHistory(state, el, on) {
   const title = h("h3", { class: "wbw-heading" }, "History", sub, axis);
   const unscored = h("p", { class: "wbw-empty" }, "There is no score: it takes evaluation data.");
   el.append(h("div", { class: "wbw-history-plot" }, title, unscored, holder), h("div", { class: "wbw-history-list" }, list, hint));
-  const ways = waysPlot(state, on, holder, () => state.get("cost_axis"));
+  let attempts = [];
+  const ways = waysPlot(state, on, holder, () => state.get("cost_axis"), () => attempts);
+  moveAmong(list, "button:not(.wbw-fold)");
   const opened = new Set(); // plans that are unfolded
 
   const cells = (step) => [score(step.score), count(step.parameters), count(step.macs)].map((text) => h("span", { class: "wbw-cell" }, text));
@@ -71,6 +75,14 @@ export function drawHistory(state, el, on) {
     list.replaceChildren(head, ...items);
     reveal(list, list.querySelector("[aria-current]"), head.offsetHeight);
     off();
+    attempts = triedPoints(state);
+    ways.redraw();
+  };
+  // A move of λ or of a width draws the plot anew only where it takes a point away or brings it back.
+  const paintTried = () => {
+    const found = triedPoints(state);
+    if (!found.length && !attempts.length) return;
+    attempts = found;
     ways.redraw();
   };
   const off = () => {
@@ -78,5 +90,6 @@ export function drawHistory(state, el, on) {
     list.querySelectorAll(".wbw-button").forEach((button) => (button.disabled = waiting));
   };
   on("history position metric branch branches cost_axis", paint);
+  on(`tried tried_plan widths ${CHOSEN}`, paintTried);
   on("progress kernel", off);
 }

@@ -2,6 +2,7 @@
 // otherwise insert cells while a number is typed.
 
 import { busy, send, showCard } from "./shared.js";
+import { project } from "./projector.js";
 
 export function keys(state) {
   return (event) => {
@@ -9,6 +10,8 @@ export function keys(state) {
     const modified = event.ctrlKey || event.metaKey || event.altKey || (event.shiftKey && event.key === "Enter");
     if (event.key === "Escape" && state.card) {
       showCard(state, "");
+    } else if (event.key === "Escape" && state.projected && !event.currentTarget.querySelector(":popover-open")) {
+      project(state, false);
     } else if (undo && event.target.matches("input:not([type=range], [type=checkbox])")) {
       // The entry's own undo.
     } else if (undo) {

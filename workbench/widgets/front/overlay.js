@@ -1,9 +1,10 @@
 // Several spectra on one axis under one λ: their lines, N(λ) of each, and the curves N(λ) over λ.
 
 import { traceOf, degreesOfFreedom } from "./math.js";
-import { clamp, h, s, setText, setAttributes, power, freedomText, eigenvaluesOf, lamOf, setLam } from "./shared.js";
+import { h, s, setText, setAttributes, power, freedomText, eigenvaluesOf, lamOf } from "./shared.js";
 import { setName } from "./names.js";
 import { linearTicks, decadeTicks, scale, axes, plot, draggable } from "./axes.js";
+import { lamDrag } from "./lamhand.js";
 import { bottomFor, lamHandle } from "./eigenplot.js";
 import { freedomAxes, freedomPath } from "./curves.js";
 
@@ -85,7 +86,8 @@ export function freedomCurves(state, on) {
   const view = plot(holder, on, redraw, { "aria-label": "degrees of freedom of every spectrum against λ" });
   points.append(...dots);
   view.svg.append(grid, drop, lines, points);
-  draggable(view.svg, view.svg, ([x]) => at && setLam(state, 10 ** at.x.invert(clamp(x, at.box.left, at.box.right))));
+  const drag = lamDrag(state, () => at && { scale: at.x, bottom: at.bottom }, ([x]) => x);
+  draggable(view.svg, view.svg, drag.move, drag.grabbed, drag.released);
   on("lam", place);
   return holder;
 }

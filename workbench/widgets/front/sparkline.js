@@ -18,5 +18,5 @@ function sparkline(eigenvalues) {
   return `${path}L${width} ${height}Z`;
 }
 
-export const spark = (eigenvalues) => s("svg", { class: "wbw-spark", width: SPARK.width, height: SPARK.height, "aria-hidden": "true" },
+export const spark = (eigenvalues) => s("svg", { class: "wbw-spark", width: SPARK.width, height: SPARK.height, viewBox: `0 0 ${SPARK.width} ${SPARK.height}`, preserveAspectRatio: "none", "aria-hidden": "true" },
   s("path", { d: sparkline(eigenvalues) }));

@@ -2,6 +2,7 @@
 
 import { h, setText, layerOf, busy } from "./shared.js";
 import { setName } from "./names.js";
+import { plotChoice } from "./projector.js";
 import { spectrumViews, titled } from "./spectrumviews.js";
 
 export function drawSpectrum(state, el, on) {
@@ -14,7 +15,7 @@ export function drawSpectrum(state, el, on) {
     h("div", { class: "wbw-pair" },
       titled("Degrees of freedom N(λ)", plots.freedom), titled("Loss left, relative to keeping none", plots.losses)));
   const heading = h("span", {});
-  el.append(h("h3", { class: "wbw-heading" }, heading, name, sub, chip), body, empty);
+  el.append(h("h3", { class: "wbw-heading" }, heading, name, sub, chip, plotChoice(state, on, body)), body, empty);
 
   on("spectra layers selected progress measured", () => {
     const layer = layerOf(state);

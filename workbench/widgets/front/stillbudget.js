@@ -34,7 +34,7 @@ export function totals(state, on) {
 
 export function budgetPanel(state, on) {
   const outputs = () => layersOf(state).map((layer) => pathOf(state, layer)?.output);
-  const rows = budgetList(state, on, (index, width) => setOne(state, index, width), outputs);
+  const rows = budgetList(state, on, (index, width) => setOne(state, index, width), { lossesNow: outputs, limit: Infinity });
   const node = h("div", { class: "wbw-still-budget" }, rows.list);
   let seen = true; // what nobody sees is not painted while λ is dragged
   const paint = () => {

@@ -2,8 +2,9 @@
 
 import { LAM_MIN, SWEPT_LAMS } from "./constants.js";
 import { biasAndVariance } from "./math.js";
-import { clamp, h, s, setAttributes, power, scientific, layerOf, eigenvaluesOf, setLam, arrowSteps } from "./shared.js";
+import { clamp, h, s, setAttributes, power, scientific, layerOf, eigenvaluesOf } from "./shared.js";
 import { decadeTicks, scale, axes, plot, draggable } from "./axes.js";
+import { lamDrag, lamKeys } from "./lamhand.js";
 
 const FIRST = Math.log10(SWEPT_LAMS[0]);
 const LAST = Math.log10(SWEPT_LAMS.at(-1));
@@ -66,11 +67,9 @@ function overLam(state, on, { label, testid, title, lams, lines }) {
   };
   const view = plot(holder, on, redraw, { "aria-label": label });
   view.svg.append(grid, drawn, handle);
-  draggable(view.svg, view.svg, ([x]) => at && setLam(state, 10 ** at.x.invert(clamp(x, at.box.left, at.box.right))), () => handle.focus({ preventScroll: true }));
-  handle.addEventListener("keydown", (event) => {
-    const steps = arrowSteps(event, 10);
-    if (steps) setLam(state, state.get("lam") * 10 ** (0.05 * steps));
-  });
+  const drag = lamDrag(state, () => at && { scale: at.x, bottom: FIRST }, ([x]) => x);
+  draggable(view.svg, view.svg, drag.move, () => (handle.focus({ preventScroll: true }), drag.grabbed()), drag.released);
+  handle.addEventListener("keydown", (event) => lamKeys(state, event));
   on("lam", place);
   return { holder, redraw, drawn };
 }

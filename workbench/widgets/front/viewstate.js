@@ -2,7 +2,7 @@
 // save_changes, send), with what the view has of its own, its tab and its open card, and `shared`, what the views
 // of one model have in common beside the traits.
 
-const VIEWS_OWN = new Set(["change:tab", "change:card"]);
+const VIEWS_OWN = new Set(["change:tab", "change:card", "change:projected"]);
 const WITHOUT_WORK = "layer"; // the one that the kernel computes nothing for
 const BY_KEY = new Map(); // by the model's `key`: some hosts load this module once for several models
 
@@ -13,12 +13,19 @@ function sharedBy(key) {
 
 // Tells the kernel which tabs somebody looks at, here or in another page, which keeps its own in the same list.
 function tellTabs(model, shared, left = "") {
-  const here = [...shared.views].map((view) => view.get("tab")).filter((tab) => tab !== WITHOUT_WORK);
+  const here = [...shared.views].flatMap((view) => [view.get("tab"), view.also]).filter((tab) => tab && tab !== WITHOUT_WORK);
   const before = model.get("tabs") ?? [];
   const now = [...new Set([...before.filter((tab) => tab !== left), ...here])].sort();
   if (String(now) === String(before)) return false;
   model.set("tabs", now);
   return true;
+}
+
+export function lookAlso(state, tab) {
+  if (!state.shared.views || state.also === tab) return;
+  const left = state.also;
+  state.also = tab;
+  if (tellTabs(state, state.shared, left)) state.save_changes();
 }
 
 export function viewState(model, el) {
@@ -29,6 +36,9 @@ export function viewState(model, el) {
     shared,
     place: el,
     card: "",
+    projected: false,
+    plot: "spectrum", // that is projected
+    also: "", // a tab that the view needs the kernel's work for without standing on it
     // A Jupyter host marks the element of a view without a kernel; others have none that could go.
     get comm_live() {
       return !el.classList.contains("jupyter-widgets-disconnected");

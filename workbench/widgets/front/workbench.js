@@ -16,6 +16,9 @@ import { drawHistory } from "./history.js";
 import { drawLoad } from "./load.js";
 import { drawExport } from "./export.js";
 import { drawFlips } from "./flips.js";
+import { useRoom } from "./room.js";
+import { projectorMode } from "./projector.js";
+import { MANY_GROUPS } from "./arrange.js";
 
 const AREAS = [
   ["header", drawHeader], ["layers", drawLayers], ["spectrum", drawSpectrum], ["choice", drawChoice], ["budget", drawBudget],
@@ -43,6 +46,8 @@ function render({ model, el }) {
     if (CONTAINED.has(area)) panel.append(h("div", { class: "wbw-inside" }));
     draw(state, panel.firstChild ?? panel, on);
   }
+  on("layers", () => grid.classList.toggle("wbw-large", (state.get("layers") ?? []).length > MANY_GROUPS));
+  projectorMode(state, root, on, useRoom(root, grid.firstChild, on));
   return () => {
     end();
     state.end();
