@@ -1,5 +1,5 @@
-"""How fast λ answers, from the mouse to the painted read-out, in the page and through the kernel; and what work
-a move is for the browser, by its own counters."""
+"""How fast λ answers, from the mouse to the painted read-out, in the page and through the kernel; and what
+work a move is for the browser, by its own counters."""
 
 import statistics
 

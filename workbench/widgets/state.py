@@ -42,8 +42,10 @@ from workbench.widgets.page_values import (
     preview_of,
     preview_values,
     read_session,
+    scored_values,
 )
 from workbench.widgets.recovery import Recovery
+from workbench.widgets.scoring import Scoring
 from workbench.widgets.theory_tab import Theories
 from workbench.widgets.traits import synced
 from workbench.widgets.tune_tab import Tunings
@@ -58,6 +60,7 @@ def shown(session: Session) -> dict[str, Any]:
 
 class WorkbenchState(
     Commands,
+    Scoring,
     Branches,
     Budgets,
     Frontiers,
@@ -81,7 +84,9 @@ class WorkbenchState(
     """
 
     _esm = "export default {};"
-    _css = "".join((FRONT / f"{name}.css").read_text(encoding="utf-8") for name in ("workbench", "flips"))
+    _css = "".join(
+        (FRONT / f"{name}.css").read_text(encoding="utf-8") for name in ("workbench", "flips", "loops")
+    )
 
     key = synced(t.Unicode)  # of this model alone
     tab = synced(t.Unicode, "layer")
@@ -326,7 +331,12 @@ class WorkbenchState(
             values = values | {"selected": usable[0]}
         if not values["norms"]:
             values = values | {"reestimate": False}
-        empty: dict = {"preview": {}, "tried": {}} | self._no_plan() | self._no_comparison() | {"tuned": {}}
+        empty: dict = (
+            {"preview": {}, "tried": {}}
+            | self._no_plan()
+            | self._no_comparison()
+            | {"tuned": {}, "scoring": {}}
+        )
         empty |= self._no_theory() | self._no_frontier() | self._no_flips()
         self._apply(values | empty, fresh=True)
         self._keep(session, how or {}, after, screen)
@@ -355,6 +365,10 @@ class WorkbenchState(
     def _changed(self, session: Session, event: str) -> None:
         if event == "damage":  # the network is what it was
             self._deliver(lambda: self._more_damage(session))
+            return
+        if event == "scored":  # likewise
+            scored = scored_values(session)
+            self._deliver(lambda: self._set(scored) if session is self.session else None)
             return
         values = read_session(session)
         self._deliver(lambda: self._apply(values) if session is self.session else None)
