@@ -1,11 +1,20 @@
 """What the screen finds is taken over by a press: a way to prune from a comparison, a width from the map."""
 
 import ast
+import io
 import json
+import re
+import statistics
 import time
+import xml.etree.ElementTree as ET
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
+from layer_tab import drag_lam_to
 from notebook_page import SESSION
+from own_networks import NETS
+from painting import PAINTED
 from playwright.sync_api import expect
 from tabs import CUT, PATIENCE, set_width, settle, to_budget
 
@@ -146,3 +155,135 @@ def test_the_kernels_interrupt_ends_what_runs_in_the_background_and_a_cell_as_ev
     settle(compare)
     compare.page.evaluate(interrupt)  # where nothing runs it is ignored, as ever
     assert compare.kernel("1 + 1") == "2"
+
+
+def shown_pixels(bench, locator):
+    """A plot as it stands on the screen, in RGB."""
+    return read_png(locator.screenshot(animations="disabled"))
+
+
+def read_png(content):
+    return plt.imread(io.BytesIO(content), format="png")[..., :3]
+
+
+def test_a_plot_is_saved_as_it_looks_in_the_light_theme(compare, tmp_path, context):
+    page, names = compare.page, []
+    compare.find("tab-layer").click()
+    compare.find("layer-conv2").click()
+    settle(compare)
+    plot = compare.find("spectrum-plot")
+    page.mouse.move(5, 5)
+    expect(plot.locator("xpath=../div[contains(@class, 'wbw-plot-files')]")).to_have_css("opacity", "0")
+    light = shown_pixels(compare, plot)
+    compare.theme("JupyterLab Dark")
+    page.wait_for_timeout(300)
+    box = plot.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 20)
+    compare.screenshot("plot-files-dark")
+    for kind in ("svg", "png"):
+        button = plot.locator("xpath=..").get_by_test_id(f"save-{kind}")
+        with page.expect_download() as download:
+            button.focus()
+            page.keyboard.press("Enter")
+        names.append(download.value.suggested_filename)
+        download.value.save_as(tmp_path / f"plot.{kind}")
+    expect(compare.find("progress")).to_contain_text("Saved as digits-cnn-conv2-spectrum.png")
+    assert names == ["digits-cnn-conv2-spectrum.svg", "digits-cnn-conv2-spectrum.png"]
+    compare.theme("JupyterLab Light")
+    text = (tmp_path / "plot.svg").read_text()
+    assert ET.fromstring(text).find("{http://www.w3.org/2000/svg}title").text == "digits-cnn, conv2, spectrum"
+    assert "var(--" not in text
+    assert "class=" not in text
+    # By itself, in a page without our styles, it is what the screen showed in the light theme.
+    alone = context.new_page()
+    alone.set_viewport_size({"width": 1000, "height": 700})
+    alone.set_content(f"<body style='margin: 0'>{text}</body>")
+    saved = read_png(alone.locator("svg").screenshot())
+    alone.close()
+    size = tuple(min(a, b) for a, b in zip(saved.shape[:2], light.shape[:2], strict=True))
+    light, saved = light[: size[0], : size[1]], saved[: size[0], : size[1]]
+    # A plot on the screen may begin between two pixels: what is within one of its place counts as the same.
+    moved = [np.roll(saved, (i, j), (0, 1)) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+    differing = np.min([np.abs(one - light).max(axis=2) for one in moved], axis=0) > 0.25
+    assert differing.mean() < 0.01
+    png = read_png((tmp_path / "plot.png").read_bytes())
+    assert abs(png.shape[0] - 2 * light.shape[0]) <= 4
+    assert abs(png.shape[1] - 2 * light.shape[1]) <= 4
+    assert png[2, 2].tolist() == [1, 1, 1]
+
+
+WATCH = f"""() => {{{PAINTED}
+  window.seen = [];
+  document.addEventListener('pointermove', async event => {{
+    if (!event.buttons) return;
+    const start = performance.now();
+    window.seen.push(await painted() - start);
+  }}, {{ capture: true }});
+}}"""
+
+
+def test_the_latency_of_lam_stands_in_the_header_once_it_is_measured(compare):
+    compare.find("tab-layer").click()
+    settle(compare)
+    expect(compare.find("latency")).to_be_hidden()
+    compare.page.evaluate(WATCH)
+    for share in (0.2, 0.7, 0.3, 0.6, 0.4, 0.5):
+        drag_lam_to(compare, share)
+    expect(compare.find("latency")).to_contain_text("ms")
+    told = float(compare.find("latency").get_attribute("data-value"))
+    measured = statistics.median(compare.page.evaluate("() => window.seen"))
+    assert 0.5 * measured <= told <= 2 * measured
+    assert compare.find("latency").get_attribute("title").startswith("From a move of λ to its painted answer")
+    compare.screenshot("latency")
+
+
+def test_files_are_chosen_from_the_notebooks_folder_by_keys_alone(compare, lab):
+    (lab.notebooks / "nets.py").write_text(NETS)
+    (lab.notebooks / "pictures").mkdir(exist_ok=True)
+    np.save(lab.notebooks / "pictures" / "rows.npy", np.zeros((3, 2), dtype="f4"))
+    (lab.notebooks.parent / "beside.npy").write_bytes(b"1")
+    page, entry = compare.page, compare.find("picker-entry")
+    compare.find("load").click()
+    compare.find("browse-calibration").focus()
+    page.keyboard.press("Enter")
+    expect(compare.find("picker")).to_be_visible()
+    expect(entry.first).to_be_focused()
+    compare.screenshot("picker")
+    while page.evaluate("() => document.activeElement.dataset.cell") != "pictures":
+        page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(entry).to_have_count(1)
+    expect(entry).to_be_focused()
+    page.keyboard.press("Backspace")
+    expect(entry.filter(has_text="pictures")).to_be_visible()
+    expect(compare.find("picker-outside")).to_be_hidden()
+    page.keyboard.press("Backspace")
+    expect(compare.find("picker-outside")).to_be_visible()  # above the notebook's folder, and says so
+    compare.screenshot("picker-outside")
+    entry.filter(has_text="beside.npy").click()
+    expect(compare.find("calibration")).to_have_value(str(lab.notebooks.parent / "beside.npy"))
+    expect(compare.find("calibration")).to_be_focused()
+    compare.find("browse-calibration").click()
+    entry.filter(has_text="pictures").click()
+    compare.find("picker-folder").click()
+    expect(compare.find("calibration")).to_have_value("pictures")
+    compare.find("browse-model").click()
+    entry.filter(has_text="nets.py").click()
+    expect(entry.filter(has_text="function").first).to_be_visible()
+    entry.first.click()
+    expect(compare.find("model")).to_have_value(re.compile(r"^nets\.py:\w+$"))
+    compare.find("browse-targets").click()
+    page.keyboard.press("Escape")  # closes the list, not the card
+    expect(compare.find("picker")).to_be_hidden()
+    expect(compare.find("load-card")).to_be_visible()
+    expect(compare.find("browse-targets")).to_be_focused()
+    compare.find("model").fill("")
+    compare.find("calibration").fill("")
+    page.keyboard.press("Escape")
+    expect(compare.find("load-card")).to_be_hidden()
+
+
+def test_no_script_failed(compare):
+    assert compare.page.errors == []
+    assert compare.page.foreign == []
+    assert compare.cell_errors() == []

@@ -1,4 +1,4 @@
-"""The kernel's interrupt cancels what runs in the background; the browser's tests press Jupyter's own button."""
+"""The kernel's interrupt cancels what runs in the background; the browser's tests press Jupyter's button."""
 
 from __future__ import annotations
 

@@ -26,6 +26,7 @@ from workbench.session.runs import Run
 from workbench.session.session import Session
 from workbench.spectral.bounds import suggested_width
 from workbench.widgets.branches import Branches
+from workbench.widgets.browsing import Browsing
 from workbench.widgets.budget_tab import Budgets, need_gradients
 from workbench.widgets.commands import Commands
 from workbench.widgets.compare_tab import Comparisons
@@ -61,6 +62,7 @@ def shown(session: Session) -> dict[str, Any]:
 class WorkbenchState(
     Commands,
     Scoring,
+    Browsing,
     Branches,
     Budgets,
     Frontiers,

@@ -123,7 +123,7 @@ export function comparePlot(state, on, holder) {
   };
   // The line of a way stands out while its row is pointed at.
   const lit = (way) => all.querySelectorAll(".wbw-line-group").forEach((group) => group.classList.toggle("wbw-faint", Boolean(way) && group.dataset.way !== way));
-  const view = plot(holder, on, redraw, { "aria-label": "score of every way", "data-testid": "compare-plot" });
+  const view = plot(holder, on, redraw, { "aria-label": "score of every way", "data-testid": "compare-plot", "data-plot": "comparison" });
   view.svg.append(all);
   return { redraw, lit };
 }

@@ -5,6 +5,7 @@ import {
   clamp, h, setText, setOff, count, percent, score, points, signed, alive, busy, send, showCard,
   errorBox,
 } from "./shared.js";
+import { latencyNote } from "./latency.js";
 import { progressLine } from "./progressline.js";
 import { tabList } from "./tabs.js";
 import { branchMenu } from "./branches.js";
@@ -68,7 +69,7 @@ export function drawHeader(state, el, on) {
   meters[2].node.querySelector(".wbw-meter-row").append(scoreNow);
   const error = errorBox(state, on, "header");
   el.append(
-    h("div", { class: "wbw-top" }, h("h2", { class: "wbw-title" }, "Spectral Pruning Workbench"), tabList(state, on), branchMenu(state, on), progressLine(state, on)),
+    h("div", { class: "wbw-top" }, h("h2", { class: "wbw-title" }, "Spectral Pruning Workbench"), latencyNote(state, on), tabList(state, on), branchMenu(state, on), progressLine(state, on)),
     h("div", { class: "wbw-bottom" },
       h("div", { class: "wbw-what" },
         h("label", { class: "wbw-field" }, h("span", { class: "wbw-caption" }, "model", data), model),

@@ -59,7 +59,7 @@ export function waysPlot(state, on, holder, costOf) {
     dots.append(s("text", { class: "wbw-tick", x: x(start.cost) - 10, y: below ? Math.min(y(start.score) + 16, box.bottom - 4) : y(start.score) - 8, "text-anchor": "end" }, start.index ? start.label : "original"));
     if (away.length && now !== start) dots.append(s("text", { class: "wbw-value", x: x(now.cost) - 10, y: y(now.score) - 6, "text-anchor": "end" }, state.get("branch")));
   };
-  const view = plot(holder, on, redraw, { "aria-label": "score against cost of every branch" });
+  const view = plot(holder, on, redraw, { "aria-label": "score against cost of every branch", "data-plot": "history" });
   view.svg.append(grid, front, others, line, dots);
   return { redraw };
 }

@@ -64,7 +64,7 @@ function overLam(state, on, { label, testid, title, lams, lines }) {
     handle.lastChild.setAttribute("cy", box.top);
     place();
   };
-  const view = plot(holder, on, redraw, { "aria-label": label });
+  const view = plot(holder, on, redraw, { "aria-label": label, "data-plot": testid });
   view.svg.append(grid, drawn, handle);
   draggable(view.svg, view.svg, ([x]) => at && setLam(state, 10 ** at.x.invert(clamp(x, at.box.left, at.box.right))), () => handle.focus({ preventScroll: true }));
   handle.addEventListener("keydown", (event) => {

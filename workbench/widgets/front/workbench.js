@@ -16,6 +16,7 @@ import { drawHistory } from "./history.js";
 import { drawLoad } from "./load.js";
 import { drawExport } from "./export.js";
 import { drawFlips } from "./flips.js";
+import { plotFiles } from "./plotfiles.js";
 
 const AREAS = [
   ["header", drawHeader], ["layers", drawLayers], ["spectrum", drawSpectrum], ["choice", drawChoice], ["budget", drawBudget],
@@ -43,6 +44,7 @@ function render({ model, el }) {
     if (CONTAINED.has(area)) panel.append(h("div", { class: "wbw-inside" }));
     draw(state, panel.firstChild ?? panel, on);
   }
+  plotFiles(state, root);
   return () => {
     end();
     state.end();
