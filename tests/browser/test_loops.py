@@ -283,6 +283,52 @@ def test_files_are_chosen_from_the_notebooks_folder_by_keys_alone(compare, lab):
     expect(compare.find("load-card")).to_be_hidden()
 
 
+# The line of progress as a job would have it, and what of it is cut, by the browser's own measure.
+RUNNING = """(lambda s: s._set({"progress": {"what": "greedy, channel: choosing encoder.layers.28.linear1",
+    "done": 4, "total": 25, "elapsed": 90.0, "left": 400.0, "command": "compare"}}))(Out[1].state)"""
+PARTS = """() => [...document.querySelectorAll('[data-testid=progress] > span')]
+  .map(one => [one.textContent, one.scrollWidth > one.clientWidth + 1])"""
+
+
+def test_counts_and_time_left_are_never_cut_and_the_whole_is_on_hover(compare):
+    page, wide = compare.page, compare.page.viewport_size
+    compare.kernel(RUNNING)
+    expect(compare.find("cancel")).to_have_text("Stop, keep rows")
+    try:
+        for width in (1280, 1000, 700):
+            page.set_viewport_size({"width": width, "height": 800})
+            page.wait_for_timeout(200)
+            (count, count_cut), (what, _), (left, left_cut) = page.evaluate(PARTS)
+            assert (count, count_cut, left_cut) == ("4 of 25", False, False)
+            assert "choosing encoder.layers.28.linear1" in what
+            assert re.fullmatch(r"\W+7\u202fmin left", left)
+            title = compare.find("progress").get_attribute("title")
+            assert title.startswith("4 of 25")
+            assert title.endswith("so far)")
+            menu, line = (compare.find(one).bounding_box() for one in ("branch-select", "progress"))
+            assert line["y"] > menu["y"] + 10 or line["x"] >= menu["x"] + menu["width"]
+    finally:
+        page.set_viewport_size(wide)
+        compare.kernel("Out[1].state._set({'progress': {}})")
+    expect(compare.find("cancel")).to_be_hidden()
+
+
+OPEN_SCORE = """(lambda s, score, part: s._set({"history": [s.history[0] | {"score": score}],
+    "scoring": part | {"revision": s.revision} if part else {}}))(Out[1].state, %s, %s)"""
+
+
+def test_a_score_on_a_first_part_is_shown_as_such_and_is_completed(compare):
+    meter, score = compare.find("meter-score"), compare.kernel("Out[1].session.history[0].score")
+    expect(compare.find("score-now")).to_be_hidden()
+    compare.kernel(OPEN_SCORE % ("None", "{'score': 0.9125, 'examples': 2000}"))
+    expect(meter).to_contain_text("on the first 2\u202f000")
+    expect(meter).to_contain_text("0.9125")
+    expect(compare.find("score-now")).to_be_visible()
+    compare.kernel(OPEN_SCORE % (score, "None"))
+    expect(meter).to_contain_text(f"{float(score):.4f} → {float(score):.4f}")
+    expect(compare.find("score-now")).to_be_hidden()
+
+
 def test_no_script_failed(compare):
     assert compare.page.errors == []
     assert compare.page.foreign == []

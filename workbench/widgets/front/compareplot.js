@@ -33,10 +33,10 @@ const hueOf = (name) => HUED.indexOf(name === SWAPPED ? NOT_COMPARED : name);
 
 // `use(row, kind, text)` gives a button that takes a row over, null where it cannot be.
 export function tableOf(answer, lit, use) {
-  const names = (one) => [h("span", { class: "wbw-name" }, one.selection), h("span", {}, WAY_NAMES[one.reconstruction] + (one.reestimate ? ", norms" : ""))];
+  const names = (one) => [h("span", { class: "wbw-name", title: one.selection }, several(answer) ? SHORT[one.selection] : one.selection), h("span", {}, WAY_NAMES[one.reconstruction] + (one.reestimate ? ", norms" : ""))];
   const cell = (row) => h("span", { class: "wbw-cell", "data-testid": "compare-score" }, score(row.score));
   if (several(answer)) {
-    const columns = `grid-template-columns: 16px minmax(0, 1fr) 86px repeat(${answer.budgets.length}, 56px)`;
+    const columns = `grid-template-columns: 16px minmax(0, 1fr) 74px repeat(${answer.budgets.length}, 46px)`;
     const row = (one) => {
       const key = s("svg", { width: 14, height: 14, viewBox: "-7 -7 14 14" }, mark(one.reconstruction, 0, 0, hueOf(one.selection)));
       const cells = answer.budgets.map((_, i) => one.rows.find((part) => part.budget === i)).map((part) => (part ? use(part, "wbw-use-score", score(part.score), "compare-score") ?? cell(part) : h("span", { class: "wbw-cell" }, "–")));

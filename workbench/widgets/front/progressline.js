@@ -10,17 +10,18 @@ const KEEPS = {
   sweep_groups: ["Stop, keep rows", "End now; what is measured so far stays, and is measured no more"],
   score: ["Stop scoring", "End now; what is measured stays, the score stays open"],
 };
+const DOT = "\u00a0· ";
 const GONE = "The kernel is gone: run the cell again to go on. λ still moves here.";
 
 // Time left, no finer than it is known: to the second below ten of them, then to five, then to the minute.
 function leftWords(left) {
   if (left < 10) return `${Math.max(1, Math.round(left))}${THIN}s left`;
-  return left < 90 ? `about ${5 * Math.round(left / 5)}${THIN}s left` : `about ${Math.round(left / 60)}${THIN}min left`;
+  return left < 90 ? `${5 * Math.round(left / 5)}${THIN}s left` : `${Math.round(left / 60)}${THIN}min left`;
 }
 
 export function progressLine(state, on) {
   const bar = h("span", { class: "wbw-bar-fill" });
-  const [counts, text, time] = ["wbw-status-count", "wbw-status-text", "wbw-status-count"].map((kind) => h("span", { class: kind }));
+  const [counts, text, time] = ["wbw-status-count", "wbw-status-text", "wbw-status-time"].map((kind) => h("span", { class: kind }));
   const cancel = h("button", { class: "wbw-button wbw-small", "data-testid": "cancel", onclick: () => send(state, "cancel") }, "Cancel");
   const line = h("div", { class: "wbw-status", "data-testid": "progress", role: "status" }, counts, text, time,
     h("div", { class: "wbw-bar wbw-progress" }, bar), cancel);
@@ -36,9 +37,9 @@ export function progressLine(state, on) {
     const now = performance.now();
     const spent = (now - since) / 1000;
     const still = what && left !== null && left !== undefined ? left - (now - told) / 1000 : 0;
-    setText(counts, what && total ? `${done} of ${total} · ` : "");
-    setText(text, what || notice);
-    setText(time, !what || spent < 1 ? "" : ` · ${still > 0.5 ? leftWords(still) : seconds(spent)}`);
+    setText(counts, what && total ? `${done} of ${total}` : "");
+    setText(text, what && total ? `${DOT}${what}` : what || notice);
+    setText(time, !what || spent < 1 ? "" : `${DOT}${still > 0.5 ? leftWords(still) : seconds(spent)}`);
     bar.style.width = total ? `${(100 * done) / total}%` : "100%";
     line.title = what ? `${line.textContent.slice(0, -label.length)}${still > 0.5 ? ` (${seconds(spent)} so far)` : ""}` : notice;
   };
