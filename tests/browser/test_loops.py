@@ -244,6 +244,7 @@ def test_files_are_chosen_from_the_notebooks_folder_by_keys_alone(compare, lab):
     (lab.notebooks.parent / "beside.npy").write_bytes(b"1")
     page, entry = compare.page, compare.find("picker-entry")
     compare.find("load").click()
+    expect(compare.find("model")).to_be_focused()
     compare.find("browse-calibration").focus()
     page.keyboard.press("Enter")
     expect(compare.find("picker")).to_be_visible()
@@ -305,7 +306,7 @@ def test_counts_and_time_left_are_never_cut_and_the_whole_is_on_hover(compare):
             title = compare.find("progress").get_attribute("title")
             assert title.startswith("4 of 25")
             assert title.endswith("so far)")
-            menu, line = (compare.find(one).bounding_box() for one in ("branch-select", "progress"))
+            menu, line = (compare.find(one).bounding_box() for one in ("branch", "progress"))
             assert line["y"] > menu["y"] + 10 or line["x"] >= menu["x"] + menu["width"]
     finally:
         page.set_viewport_size(wide)
