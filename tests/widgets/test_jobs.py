@@ -101,13 +101,13 @@ def test_what_a_user_s_code_ends_with_fails_its_job_and_the_next_one_runs(place,
     session = Session(model, Loader(torch.randn(31, 5)), score)
     ends[place] = True
     state = idle(WorkbenchState(session))
-    assert not state.measured
+    assert state.measured == (place == "score")  # the score follows the spectra, which stay
     assert state.progress == {}
     assert type(ending).__name__ in state.error or str(ending) in state.error
-    assert state.ended["how"] == "failed"
+    assert state.ended["how"] == ("done" if place == "score" else "failed")
     ends[place] = False
-    idle(message(state, "measure"))
-    assert (state.measured, state.error) == (True, "")
+    idle(message(state, "score" if place == "score" else "measure"))
+    assert (state.measured, state.error, state.history[0]["score"]) == (True, "", 0.5)
     assert state._jobs._thread.is_alive()
 
 
@@ -191,3 +191,136 @@ def test_whatever_reports_its_progress_can_be_cancelled():
     cancel.set()
     with pytest.raises(Cancelled):
         report(2, 2, "loading")
+
+
+class Parts:
+    """Evaluation data in batches of `size`, each after the first only once `go` is set."""
+
+    def __init__(self, data, size):
+        self.data, self.size = data, size
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def __iter__(self):
+        inputs, targets = self.data
+        for start in range(0, len(inputs), self.size):
+            if start:
+                self.begun.set()
+                assert self.go.wait(PATIENCE)
+            yield inputs[start : start + self.size], targets[start : start + self.size]
+
+
+@pytest.fixture
+def scored_in_parts(monkeypatch):
+    """A state whose spectra are there and whose score has come as far as the first 100 of 311 examples."""
+    monkeypatch.setattr("workbench.widgets.scoring.SCORED_PART", 100)
+    session = small_session()
+    (data,) = session.evaluation
+    session.evaluation = parts = Parts(data, 100)
+    state = WorkbenchState(session)
+    assert parts.begun.wait(PATIENCE)
+    yield state, parts
+    parts.go.set()
+    idle(state).close()
+
+
+def by_hand(session, count=None):
+    inputs, targets = session.evaluation.data
+    with torch.no_grad():
+        return float((session.model(inputs).argmax(1) == targets)[:count].double().mean())
+
+
+class TestScoreFollows:
+    def test_the_spectra_are_there_and_the_score_so_far_is_shown_as_such(self, scored_in_parts):
+        state, parts = scored_in_parts
+        assert (state.measured, state.history[0]["score"]) == (True, None)
+        assert state.ended["command"] == "measure"
+        assert state.progress["command"] == "score"
+        session = state.session
+        part = {"score": by_hand(session, 100), "examples": 100, "revision": state.revision}
+        assert state.scoring == part
+        revision, told = state.revision, []
+        state.observe(lambda change: told.append(change["new"].get("examples")), "scoring")
+        parts.go.set()
+        idle(state)
+        assert told == [200, 300, None]
+        assert state.history[0]["score"] == session.history[0].score == by_hand(session)
+        assert state.revision == revision  # no choice that is shown is of another network now
+        assert session.flip_counts(0) is None or state.history[0]["flips"] == session.flip_counts(0)
+
+    def test_stopped_it_leaves_the_spectra_and_is_taken_up_again(self, scored_in_parts):
+        state, parts = scored_in_parts
+        message(state, "cancel")
+        parts.go.set()
+        idle(state)
+        assert state.notice == "Stopped: what is measured stays, and the score is left open"
+        assert (state.measured, state.history[0]["score"], state.scoring["examples"]) == (True, None, 100)
+        idle(message(state, "score"))
+        assert (state.history[0]["score"], state.scoring) == (by_hand(state.session), {})
+
+    def test_a_step_of_a_plan_that_nobody_scored_is_scored_where_it_stands(self, state, session):
+        session.commit_plan({"0": 13, "2": 11})
+        session.goto(1)
+        idle(state)
+        assert state.history[1]["score"] is None
+        idle(message(state, "score"))
+        assert state.history[1]["score"] == session.evaluate()
+        assert [step.score is None for step in session.history] == [False, False, False]
+
+
+class Rows:
+    """Cancels the state's work once `rows` rows have come."""
+
+    def __init__(self, state, trait, rows):
+        self.state, self.rows, self.seen = state, rows, []
+        state.observe(self, trait)
+
+    def __call__(self, change):
+        value = change["new"]
+        self.seen.append(len(value.get("rows", ())) or value.get("done"))
+        if self.seen[-1] == self.rows:
+            self.state.cancel()
+
+
+class TestRowByRow:
+    WAYS = {"selections": ["greedy", "magnitude-l1"], "reconstructions": ["none", "channel"]}  # noqa: RUF012
+
+    def test_a_comparison_fills_and_what_is_there_stays_when_it_is_stopped(self, state, session):
+        rows = Rows(state, "comparison", 3)
+        idle(message(state, "compare", ways=self.WAYS, widths={"0": 13, "2": 11}))
+        assert rows.seen == [1, 2, 3]
+        assert (len(state.comparison["rows"]), state.comparison["total"]) == (3, 4)
+        assert state.notice == "Stopped: 3 of 4 ways are compared, and kept"
+        assert (state.error, state.ended["how"]) == ("", "cancelled")
+        whole = session.compare({"0": 13, "2": 11}, *self.WAYS.values())
+        shown = [(row["selection"], row["score"]) for row in state.comparison["rows"]]
+        assert shown == [(row.selection, row.score) for row in whole.rows[:3]]
+        assert len(state._comparison[0].rows) == 3  # which is what is saved
+
+    def test_a_comparison_stopped_before_its_first_row_leaves_the_last_one(self, state, monkeypatch):
+        idle(message(state, "compare", ways=self.WAYS, widths={"0": 13}))
+        before = state.comparison
+
+        def compare(*args, cancel, **options):
+            state.cancel()
+            check(cancel)
+
+        monkeypatch.setattr(state.session, "compare", compare)
+        idle(message(state, "compare", ways=self.WAYS, widths={"0": 9}))
+        assert state.comparison == before
+        assert state.notice == "Cancelled: comparing"
+
+    def test_a_sweep_fills_by_groups_and_goes_on_where_it_was_stopped(self, state, session):
+        options = {"theta": 0.3, "selection": "greedy", "reconstruction": "channel"}
+        rows = Rows(state, "sweep", 2)
+        idle(message(state, "sweep_groups", options=options))
+        assert rows.seen[:2] == [1, 2]
+        assert state.notice == "Stopped: 2 of 3 groups are swept, and kept"
+        scores = state.sweep["scores"]
+        assert all(None not in row for row in scores[:2])
+        assert None in scores[2]
+        rows.rows = None
+        idle(message(state, "sweep_groups", options=options))
+        assert (state.sweep["done"], state.sweep["scores"][:2]) == (3, scores[:2])
+        names, shares = state.sweep["groups"], state.sweep["shares"]
+        units = {name: session.group(name).width for name in names}
+        assert state.sweep["widths"] == [[max(1, round(s * units[name])) for s in shares] for name in names]

@@ -276,7 +276,7 @@ class TestComparisons:
         assert [row["score"] for row in state.comparison["rows"]] == [row.score for row in expected.rows]
         assert (state.error, session.position) == ("", 0)
         assert state.comparison["budgets"] == [
-            {"title": "the budget", "macs": session.cost_model.total(widths)[1]}
+            {"title": "the budget", "macs": session.cost_model.total(widths)[1], "widths": widths}
         ]
         assert state.comparison["revision"] == state.revision
         idle(message(state, "save_comparison"))

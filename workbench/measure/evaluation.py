@@ -19,6 +19,7 @@ from workbench.measure.positions import Positions
 from workbench.measure.reading import OWN, NotFiniteError, Reading, read
 from workbench.network.running import batch_length, call, evaluating, main_output, one_line, shape_of
 
+SoFar = Callable[[int, float], Any]  # (examples scored, the score on these)
 RESOLUTION = 16  # steps of the network's numbers within which targets are the same
 
 
@@ -32,6 +33,7 @@ def evaluate(
     classes: str | None = None,
     reading: Reading | None = None,
     seen: Seen | None = None,
+    so_far: SoFar | None = None,
 ) -> float:
     """Score `model` on its task.
 
@@ -52,6 +54,7 @@ def evaluate(
         classes: "last" or "second", the axis of the outputs along which the classes lie.
         reading: how the targets are read, where that is known already.
         seen: told of each batch's outputs, for what is to be learned of them in the same pass.
+        so_far: told after each batch of how many examples were scored, and the score on these.
 
     Returns:
         The score; higher is better.
@@ -64,7 +67,7 @@ def evaluate(
         if _is_function(evaluation):
             return _own_score(evaluation(model))
         found = reading or read(model, evaluation, metric, classes)
-        return _score_batches(model, evaluation, found, progress, cancel, seen)
+        return _score_batches(model, evaluation, found, progress, cancel, seen, so_far)
 
 
 def reading_for(
@@ -97,6 +100,7 @@ def _score_batches(
     progress: Progress | None,
     cancel: Event | None,
     seen: Seen | None = None,
+    so_far: SoFar | None = None,
 ) -> float:
     data = as_batches(data, "evaluation")
     total, intake, positions = batch_count(data), Intake(model), Positions.of_data(model, data)
@@ -131,13 +135,17 @@ def _score_batches(
         count += batch_length(inputs)
         if progress is not None:
             progress(index + 1, total, f"scoring, {count} examples")
+        if so_far is not None and (count > 1 if reading.kind == "values" else right[1]):
+            so_far(count, _score_of(reading, right, variation))
     if not count:
         raise ValueError("the evaluation data is empty: give at least one batch of (inputs, targets)")
-    if reading.kind == "values":
-        return variation.r_squared()
-    if not right[1]:
+    if reading.kind != "values" and not right[1]:
         raise ValueError("no target of the evaluation data counts: all are marked as ignored")
-    return float(right[0] / right[1])
+    return _score_of(reading, right, variation)
+
+
+def _score_of(reading: Reading, right: Tensor, variation: _Variation) -> float:
+    return variation.r_squared() if reading.kind == "values" else float(right[0] / right[1])
 
 
 class _Variation:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from threading import Event
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -16,7 +17,7 @@ from torch import nn
 from workbench.data.durable import expanded, write_together
 from workbench.data.progress import Progress
 from workbench.fitting.norms import reestimate_norms
-from workbench.pruning.damage import Way, choice_at
+from workbench.pruning.damage import Measured, Way, choice_at, width_at
 from workbench.pruning.planning import falling, walk
 from workbench.pruning.problem import BUDGET_LAM
 from workbench.pruning.state import State
@@ -83,8 +84,9 @@ def compared(
     lam: float | None = BUDGET_LAM,
     progress: Progress | None = None,
     cancel: Event | None = None,
+    seen: Callable[[Row], Any] | None = None,
 ) -> list[Row]:
-    """Every way at every budget, each from `state`, which is not changed.
+    """Every way at every budget, each from `state`, which is not changed; `seen` is told of each row.
 
     Raises ValueError for a group or width that does not exist and where no group gets narrower, Cancelled.
     """
@@ -127,6 +129,8 @@ def compared(
                     seconds,
                 )
             )
+            if seen is not None:
+                seen(rows[-1])
     return rows
 
 
@@ -134,15 +138,16 @@ def compared(
 class Sensitivity:
     """Each group alone at several widths, in arrays (groups, shares); NaN where not measured.
 
-    `shares` of each group's width are kept; `losses` are output losses relative to keeping none, `changes`
-    relative squared changes of the outputs against the original's, `divergences` mean divergences in nats
-    where the outputs are classes.
+    `shares` of each group's width are kept, which are `widths` units; `losses` are output losses relative to
+    keeping none, `changes` relative squared changes of the outputs against the original's, `divergences` mean
+    divergences in nats where the outputs are classes.
     """
 
     metric: str
     unpruned: float | None
     groups: tuple[str, ...]
     shares: tuple[float, ...]
+    widths: np.ndarray
     scores: np.ndarray
     losses: np.ndarray
     changes: np.ndarray
@@ -153,15 +158,17 @@ def sensitivity_of(
     state: State, way: Way, shares: Sequence[float], metric: str, unpruned: float | None
 ) -> Sensitivity:
     """What was measured of every prunable group alone in this way (damage.py), at shares of its width."""
-    found = state.damages[way]
+    found = state.damages.get(way, Measured())
     names = tuple(group.name for group in state.groups if group.prunable)
     values = np.full((4, len(names), len(shares)), np.nan)
+    widths = np.zeros((len(names), len(shares)), dtype=np.int64)
     for row, name in enumerate(names):
         whole = state.problem(name).group.width
         for column, share in enumerate(shares):
-            width = max(1, round(share * whole))
-            one = found.now if width == whole else found.trials[name][width]
-            assert one is not None
+            width = widths[row, column] = width_at(whole, share)
+            one = found.now if width == whole else found.trials.get(name, {}).get(width)
+            if one is None:
+                continue
             loss = choice_at(state, name, width, way).output_loss if width == whole else one.loss
             values[:, row, column] = one.score, loss, one.change[0], one.divergence[0]
-    return Sensitivity(metric, unpruned, names, tuple(shares), *values)
+    return Sensitivity(metric, unpruned, names, tuple(shares), widths, *values)

@@ -198,13 +198,18 @@ class Measured:
     trials: dict[str, dict[int, Trial]] = field(default_factory=dict)
 
 
+def width_at(width: int, share: float) -> int:
+    """The width that stands for `share` of `width`: one unit at least."""
+    return max(1, round(share * width))
+
+
 def grid(width: int, shares: Iterable[float] = SHARES) -> list[int]:
     """The widths below `width` that stand for `shares` of it, ascending. Raises ValueError outside (0, 1]."""
     shares = list(shares)
     for share in shares:
         if not (isinstance(share, Real) and 0 < share <= 1):
             raise ValueError(f"shares of the width lie in (0, 1], got {share!r}")
-    return sorted({max(1, round(share * width)) for share in shares} - {width})
+    return sorted({width_at(width, share) for share in shares} - {width})
 
 
 def wanted_widths(
@@ -258,7 +263,8 @@ def measure_damage(
         ValueError, NotMeasuredError: as a commit.
     """
     kept = state.damages.setdefault(way, Measured())
-    missing = [(n, w) for n, widths in wanted.items() for w in widths if _is_missing(kept, n, w, score)]
+    scored = score is not None
+    missing = [(n, w) for n, widths in wanted.items() for w in widths if _is_missing(kept, n, w, scored)]
     if missing or _is_open(kept, score):
         _measure(ground, state, missing, way, reference(), kept, score, progress, cancel)
     return damage_of(state, way)
@@ -283,9 +289,15 @@ def _is_open(kept: Measured, score: Score | None) -> bool:
     return kept.now is None or (score is not None and np.isnan(kept.now.score))
 
 
-def _is_missing(kept: Measured, name: str, width: int, score: Score | None) -> bool:
+def _is_missing(kept: Measured, name: str, width: int, scored: bool) -> bool:
     found = kept.trials.get(name, {}).get(width)
-    return found is None or (score is not None and np.isnan(found.score))
+    return found is None or (scored and np.isnan(found.score))
+
+
+def whole_groups(state: State, wanted: Mapping[str, Sequence[int]], way: Way, scored: bool) -> int:
+    """How many groups of `wanted` are measured at all their widths; `scored`: with their scores."""
+    kept = state.damages.get(way, Measured())
+    return sum(not any(_is_missing(kept, name, w, scored) for w in widths) for name, widths in wanted.items())
 
 
 def _measure(
@@ -300,7 +312,6 @@ def _measure(
     cancel: Event | None,
 ) -> None:
     kept.examples, kept.are_classes = reference.examples, reference.are_classes
-    start = perf_counter()
     if _is_open(kept, score):
         kept.now = trial_of(state.running().model, 0, 0.0, reference, score, cancel)
     if way.reconstruction == "original":  # the original runs once for all fits of all groups
@@ -315,7 +326,7 @@ def _measure(
             raise Cancelled(f"measuring damage was cancelled, {done} of {len(missing)} done, which are kept")
         if progress is not None:
             share = width / named_group(state.groups, name).width
-            progress(done, len(missing), f"{name} at {share:.0%}{_left(start, done, len(missing))}")
+            progress(done, len(missing), f"{name} at {share:.0%}")
         began = perf_counter()
         choice = choice_at(state, name, width, way)
         model = applied(ground, state, choice, None, cancel).model
@@ -342,14 +353,6 @@ def trial_of(
     return Trial(width, change, divergence, loss, float("nan") if taken is None else taken)  # type: ignore[arg-type]
 
 
-def _left(start: float, done: int, total: int) -> str:
-    """How long it will take, in words, once one is done."""
-    if not done:
-        return ""
-    seconds = (perf_counter() - start) / done * (total - done)
-    return f", about {seconds:.0f} s left" if seconds < 90 else f", about {seconds / 60:.0f} min left"
-
-
 def count_trials(state: State) -> int:
     """How many numbers were measured on this state, in whatever way, the scores too."""
     measured = [one for one in list(state.damages.values()) if one.now is not None]
@@ -362,6 +365,6 @@ def count_trials(state: State) -> int:
 def forecast(state: State, wanted: Mapping[str, Sequence[int]], way: Way) -> tuple[int, float | None]:
     """How many trials of `wanted` are not measured yet, and their seconds by those that are; None by none."""
     kept = state.damages.get(way, Measured())
-    missing = sum(_is_missing(kept, name, w, None) for name, widths in wanted.items() for w in widths)
+    missing = sum(_is_missing(kept, name, w, False) for name, widths in wanted.items() for w in widths)
     took = [one.seconds for each in list(kept.trials.values()) for one in list(each.values()) if one.seconds]
     return missing, missing * float(np.mean(took)) if took else None

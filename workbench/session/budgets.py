@@ -10,7 +10,7 @@ from workbench.data.surviving import surviving
 from workbench.network.cost_model import CostModel, Total
 from workbench.pruning.budget import RULES, BudgetPlan, GroupBudget, Limits, check_request
 from workbench.pruning.choice import DEFAULT_THETA
-from workbench.pruning.comparing import Comparison, compared
+from workbench.pruning.comparing import Comparison, Row, compared
 from workbench.pruning.damage import Way, damage_of
 from workbench.pruning.frontier import Frontier, frontier_of
 from workbench.pruning.planning import (
@@ -176,10 +176,12 @@ class Budgets(Damages):
         lam: float | None = BUDGET_LAM,
         progress: Progress | None = None,
         cancel: Cancel | None = None,
+        seen: Callable[[Row], Any] | None = None,
     ) -> Comparison:
         """Score every selection with every reconstruction at the same widths; nothing is committed.
 
-        `budgets`: widths by group name, or plans, one or several. `reestimate`: for all or for none.
+        `budgets`: widths by group name, or plans, one or several. `reestimate`: for all or for none. `seen`
+        is told of each row once it is scored, for who wants those that a cancelled comparison had.
         Raises ValueError for unknown names and where no group gets narrower, NotMeasuredError (also for
         "taylor" before `measure_gradients`), Cancelled.
         """
@@ -189,7 +191,7 @@ class Budgets(Damages):
         self._history.settle()
         rows = compared(
             self._ground, self._state, [widths_of(one) for one in several], ways, self._scored(cancel), lam,
-            progress, cancel,
+            progress, cancel, seen,
         )  # fmt: skip
         return Comparison(self.metric or "score", self.history[0].score, tuple(rows))
 

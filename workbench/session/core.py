@@ -17,7 +17,7 @@ from torch import nn
 from workbench.data.progress import Progress
 from workbench.data.surviving import surviving
 from workbench.measure.answers import Answers, Seen
-from workbench.measure.evaluation import evaluate
+from workbench.measure.evaluation import SoFar, evaluate
 from workbench.measure.outputs import Distance
 from workbench.measure.reading import Reading
 from workbench.network.cost_model import CostModel
@@ -98,6 +98,31 @@ class Core:
                 self._history.settle()
                 self._history.amend(refreshed(self._ground, self._state, progress, cancel))
         self._tell("measured")
+
+    @surviving("scoring", SMALLER)
+    def score(
+        self,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+        so_far: SoFar | None = None,
+    ) -> float | None:
+        """The score of the present step; where that was left open it is taken now, and kept with the step.
+
+        `so_far(examples, score)` is told of the score on the examples that were scored by then. None without
+        evaluation data. Raises Cancelled, which changes nothing.
+        """
+        if self.evaluation is None or self.history[self.position].score is not None:
+            return self.history[self.position].score
+        with self._lock:
+            self._history.settle()
+            state, start, answers = self._state, perf_counter(), self._new_answers()
+            score = self._score(state.model, progress, cancel, answers, so_far)
+            step = self.history[self.position]
+            step = replace(step, score=score, seconds=step.seconds + perf_counter() - start)
+            self._history.amend(state, step)
+            self._answers.keep(step, answers)
+        self._tell("scored")
+        return score
 
     @property
     def _state(self) -> State:
@@ -187,13 +212,16 @@ class Core:
         progress: Progress | None = None,
         cancel: Cancel | None = None,
         answers: Answers | None = None,
+        so_far: SoFar | None = None,
     ) -> float | None:
         if self.evaluation is None:
             return None
         # A copy, which nobody else watches meanwhile; a person's function may write into it.
         copied = sharing_copy(model) if isinstance(self.evaluation, Iterable) else copy.deepcopy(model)
         seen: Seen | None = None if answers is None else answers.see
-        score = evaluate(copied, self.evaluation, progress, cancel, reading=self._reading, seen=seen)
+        score = evaluate(
+            copied, self.evaluation, progress, cancel, reading=self._reading, seen=seen, so_far=so_far
+        )
         if answers is not None:
             answers.score = score
         return score

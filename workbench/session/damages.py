@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from numbers import Integral
 from time import perf_counter
+from typing import Any
 
 from torch import nn
 
-from workbench.data.progress import Progress
+from workbench.data.progress import Cancelled, Progress, after_each
 from workbench.data.surviving import surviving
 from workbench.measure.halves import halves
 from workbench.measure.moments import measure_moments
@@ -26,6 +27,7 @@ from workbench.pruning.damage import (
     forecast,
     measure_damage,
     wanted_widths,
+    whole_groups,
 )
 from workbench.pruning.problem import BUDGET_LAM, mean_spectrum
 from workbench.pruning.refining import PLAN_EXAMPLES, Side, sides_of
@@ -77,18 +79,36 @@ class Damages(Flips):
         lam: float | None = BUDGET_LAM,
         progress: Progress | None = None,
         cancel: Cancel | None = None,
+        seen: Callable[[Sensitivity], Any] | None = None,
     ) -> Sensitivity:
         """Each group alone at several shares of its width: scores, output losses and changes of the outputs;
         nothing is committed, and what `damage` has measured of it is not measured again.
 
-        Stale moments are measured again first. Raises ValueError for a share outside (0, 1],
-        NotMeasuredError, Cancelled.
+        `seen` is told of what is measured so far, after each group and where it is cancelled. Stale moments
+        are measured again first. Raises ValueError for a share outside (0, 1], NotMeasuredError, Cancelled.
         """
         Options(theta, selection, reconstruction)
         way = Way(theta, selection, reconstruction, lam)
         state = self._ready_for_damage(progress, cancel)  # whoever commits meanwhile
-        self._damage_on(state, wanted_widths(state, shares, {}), way, True, progress, cancel)
-        return sensitivity_of(state, way, shares, self.metric or "score", self.history[0].score)
+        wanted, unpruned = wanted_widths(state, shares, {}), self.history[0].score
+
+        def found() -> Sensitivity:
+            return sensitivity_of(state, way, shares, self.metric or "score", unpruned)
+
+        told = progress
+        if seen is not None:
+            told = after_each(
+                progress,
+                lambda: whole_groups(state, wanted, way, self.evaluation is not None),
+                lambda: seen(found()),
+            )
+        try:
+            self._damage_on(state, wanted, way, True, told, cancel)
+        except Cancelled:
+            if seen is not None:
+                seen(found())
+            raise
+        return found()
 
     @surviving("measuring damage", FEWER)
     def damage(

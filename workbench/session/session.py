@@ -291,9 +291,12 @@ class Session(Budgets):
     # Measuring
 
     @surviving("measuring", SMALLER)
-    def measure(self, progress: Progress | None = None, cancel: Cancel | None = None) -> None:
+    def measure(
+        self, progress: Progress | None = None, cancel: Cancel | None = None, *, scored: bool = True
+    ) -> None:
         """Measure the moments of every group, and the original's score, in one pass over each data set.
 
+        `scored`: False leaves the score open, for `score` to take it once the spectra are looked at.
         Measuring anew once something was committed is for the sequential procedure: see `remeasure`.
         Raises ValueError for data that does not fit or is not finite; Cancelled. Either changes nothing.
         """
@@ -302,8 +305,8 @@ class Session(Budgets):
                 raise ValueError("moments belong to the original network: reset before measuring them anew")
             state, start = self._state, perf_counter()
             found = measure_moments(state.running().model, state.groups, self.calibration, progress, cancel)
-            answers = self._new_answers()
-            score = self._score(state.model, progress, cancel, answers)
+            answers = self._new_answers() if scored else None
+            score = self._score(state.model, progress, cancel, answers) if scored else None
             measured = replace(
                 state, statistics=Statistics(found), stale={}, problems={}, damages={}, measured=True
             )

@@ -12,10 +12,12 @@ from workbench.data.progress import Cancelled
 from workbench.session.session import Session
 from workbench.widgets.flips import CHOICE
 from workbench.widgets.folders import folder_for, in_the_way, said_of
-from workbench.widgets.jobs import Delivery, Reporter, Worker, in_words
+from workbench.widgets.interrupting import cancel_at_interrupt, let_be
+from workbench.widgets.jobs import Delivery, KeptPartError, Reporter, Worker, in_words
 from workbench.widgets.load_form import own_session
 from workbench.widgets.page_values import preview_of, with_procedure
 
+Work = Callable[[Reporter, threading.Event], None]
 BUSY = "something else is still running: wait for it, or cancel it"
 
 
@@ -67,6 +69,7 @@ class Commands:
     _doing: Callable[[str, str], None]
     _choice: tuple[dict, Any] | None
     _go_on_to_the_end: Callable[[], None]
+    _score_next: Callable[[Session], None]
     _tried_with: Callable[..., tuple[float | None, dict[str, Any]]]
 
     def _begin(self) -> None:
@@ -81,8 +84,9 @@ class Commands:
         def work(progress: Reporter, cancel: threading.Event) -> None:
             session = Session.example(name, procedure=self.procedure, progress=progress, cancel=cancel)
             check(cancel)
-            session.measure(progress, cancel)
+            session.measure(progress, cancel, scored=False)
             self._take(session, {"example": name})
+            self._score_next(session)
 
         self._start("load", f"loading {name}", work)
 
@@ -91,14 +95,22 @@ class Commands:
 
         def work(progress: Reporter, cancel: threading.Event) -> None:
             session = own_session(form, self.procedure, progress)
-            session.measure(progress, cancel)
+            session.measure(progress, cancel, scored=False)
             self._take(session, {"form": form})
             self._deliver(lambda: self.set_trait("own", form))
+            self._score_next(session)
 
         self._start("load_own", f"loading {form.get('model') or 'a model'}", work)
 
     def measure(self) -> None:
-        self._start("measure", "measuring", lambda progress, cancel: self._current.measure(progress, cancel))
+        """Measure the groups, and show them; the score follows by itself."""
+
+        def work(progress: Reporter, cancel: threading.Event) -> None:
+            session = self._current
+            session.measure(progress, cancel, scored=False)
+            self._score_next(session)
+
+        self._start("measure", "measuring", work)
 
     def remeasure(self) -> None:
         """Measure the stale groups again."""
@@ -248,7 +260,13 @@ class Commands:
             raise RuntimeError("no model is loaded: choose one of the examples")
         return self.session
 
-    def _start(self, command: str, what: str, work: Callable[[Reporter, threading.Event], None]) -> None:
+    def _start(self, command: str, what: str, work: Work) -> None:
+        self._set({"error": "", "notice": "", "question": {}})
+        self._queue(command, what, work)
+
+    def _queue(self, command: str, what: str, work: Work, follows: bool = False) -> None:
+        """Have `work` done in its turn. What is told of the work before it stays; `ended` too, where it
+        `follows` from that work."""
         cancel = threading.Event()
 
         def job() -> None:
@@ -259,29 +277,32 @@ class Commands:
                 progress = Reporter(lambda values: self._tell(command, values), what, cancel)
                 work(progress, cancel)
                 how = "done"
-            except Cancelled:
+            except Cancelled as stopped:
                 how = "cancelled"
-                self._note(f"Cancelled: {what}")
+                self._note(str(stopped) if isinstance(stopped, KeptPartError) else f"Cancelled: {what}")
             except BaseException as error:  # SystemExit too, which a user's code may raise
                 self._fail(command, error)
             finally:
                 self._cancels.remove(cancel)
                 self._commands.remove(command)
                 self._doing(command, "")
-                self._deliver(lambda: self._finished(command, how))
+                self._deliver(lambda: self._finished({} if follows else self._ended(command, how)))
 
-        self._set({"error": "", "notice": "", "question": {}})
         self._cancels.append(cancel)
         self._commands.append(command)
+        self._deliver(lambda: cancel_at_interrupt(self))
         self._jobs.submit(job)
 
     def _tell(self, command: str, values: dict) -> None:
         """Show how far `command` is."""
         self._deliver(lambda: self.set_trait("progress", values | {"command": command}))
 
-    def _finished(self, command: str, how: str) -> None:
+    def _finished(self, ended: dict) -> None:
         # What could not be loaded must not look chosen, or it cannot be chosen again.
-        self._set({"progress": {}} | self._ended(command, how) | ({} if self.session else {"name": ""}))
+        if not self._commands:
+            let_be(self)
+        following = {"what": "going on", "command": self._commands[0]} if self._commands else {}
+        self._set({"progress": following} | ended | ({} if self.session else {"name": ""}))
         self._ask()
 
     def _ended(self, command: str, how: str) -> dict:

@@ -13,11 +13,11 @@ import traitlets as t
 
 from workbench.data.durable import write_together
 from workbench.plots import figure_class, plot_comparison
-from workbench.pruning.comparing import Comparison
+from workbench.pruning.comparing import Comparison, Row, Sensitivity
 from workbench.session.session import Session
 from workbench.widgets.budget_tab import limits_of, need_gradients
 from workbench.widgets.constants import BUDGET, RATIOS, SHARES, WAYS
-from workbench.widgets.jobs import Delivery, Reporter
+from workbench.widgets.jobs import Delivery, Reporter, keeping
 from workbench.widgets.traits import synced
 
 
@@ -27,7 +27,8 @@ class Comparisons(t.HasTraits):
     `ways` is what the form has chosen: "selections", "reconstructions", "reestimate", "theta", and "at", at
     which widths: "budget", those of the budget tab, or one of its rules, which then finds widths for 1.5, 2,
     3 and 5 times fewer MACs. `comparison` is the last answer, `sweep` the last sensitivity sweep; both say in
-    `revision` of which network. NaN is sent as None.
+    `revision` of which network, and fill row by row: a comparison has "total" rows in the end, a sweep as
+    many whole ones as groups. What is there when one is stopped stays. NaN is sent as None.
     """
 
     COMMANDS: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -65,27 +66,40 @@ class Comparisons(t.HasTraits):
                 raise ValueError("choose at least one selection and one reconstruction")
             budgets = self._budgets(session, str(wanted["at"]), at, progress, cancel)
             need_gradients(session, wanted["selections"], progress, cancel)
-            found = session.compare(
-                [widths for _, widths in budgets],
-                wanted["selections"],
-                wanted["reconstructions"],
-                reestimate=bool(wanted["reestimate"]),
-                theta=float(wanted["theta"]),
-                progress=progress,
-                cancel=cancel,
-            )
-            self._comparison = found, session.history[0].macs
-            values: dict[str, Any] = {
-                "metric": found.metric,
-                "unpruned": found.unpruned,
+            ways = len(wanted["selections"]) * len(wanted["reconstructions"])
+            values = {
+                "metric": session.metric or "score",
+                "unpruned": session.history[0].score,
                 "macs": session.macs,
                 "at": wanted["at"],
                 "budgets": [
-                    {"title": title, "macs": session.cost_model.total(widths)[1]} for title, widths in budgets
+                    {"title": title, "macs": session.cost_model.total(widths)[1], "widths": dict(widths)}
+                    for title, widths in budgets
                 ],
+                "total": ways * len(budgets),
             }
-            values["rows"] = [asdict(row) for row in found.rows]
-            self._deliver(lambda: self._set({"comparison": values | {"revision": self.revision}}))
+            rows: list[Row] = []
+
+            def seen(row: Row) -> None:
+                rows.append(row)
+                found = Comparison(values["metric"], values["unpruned"], tuple(rows))
+                self._comparison = found, session.history[0].macs
+                shown = values | {"rows": [asdict(row) for row in rows]}
+                self._deliver(lambda: self._set({"comparison": shown | {"revision": self.revision}}))
+
+            with keeping(
+                lambda: f"{len(rows)} of {values['total']} ways are compared, and kept" if rows else ""
+            ):
+                session.compare(
+                    [widths for _, widths in budgets],
+                    wanted["selections"],
+                    wanted["reconstructions"],
+                    reestimate=bool(wanted["reestimate"]),
+                    theta=float(wanted["theta"]),
+                    progress=progress,
+                    cancel=cancel,
+                    seen=seen,
+                )
 
         self._start("compare", "comparing", work)
 
@@ -130,18 +144,18 @@ class Comparisons(t.HasTraits):
 
         def work(progress: Reporter, cancel: Any) -> None:
             need_gradients(self._current, [kept.get("selection", "")], progress, cancel)
-            found = self._current.sensitivity(tuple(shares), **kept, progress=progress, cancel=cancel)
-            values = {
-                "metric": found.metric,
-                "unpruned": found.unpruned,
-                "groups": list(found.groups),
-                "shares": list(found.shares),
-                "scores": plain(found.scores),
-                "losses": plain(found.losses),
-                "changes": plain(found.changes),
-                "divergences": plain(found.divergences),
-            }
-            self._deliver(lambda: self._set({"sweep": values | {"revision": self.revision}}))
+            last: Sensitivity | None = None
+
+            def seen(found: Sensitivity) -> None:
+                nonlocal last
+                if not np.isfinite(found.losses).any():  # nothing yet, in the place of what is shown
+                    return
+                last, values = found, sweep_values(found)
+                self._deliver(lambda: self._set({"sweep": values | {"revision": self.revision}}))
+
+            with keeping(lambda: swept_words(last)):
+                ways = {**kept, "progress": progress, "cancel": cancel}
+                seen(self._current.sensitivity(tuple(shares), **ways, seen=seen))
 
         self._start("sweep_groups", "sweeping", work)
 
@@ -149,6 +163,31 @@ class Comparisons(t.HasTraits):
         """Values for another session."""
         self._comparison = None
         return {"comparison": {}, "sweep": {}}
+
+
+def whole_rows(found: Sensitivity) -> int:
+    """How many groups are measured at all shares."""
+    return int(np.isfinite(found.losses).all(1).sum())
+
+
+def swept_words(found: Sensitivity | None) -> str:
+    return "" if found is None else f"{whole_rows(found)} of {len(found.groups)} groups are swept, and kept"
+
+
+def sweep_values(found: Sensitivity) -> dict[str, Any]:
+    """A sweep as the page shows it; "done" counts the groups that are measured at all shares."""
+    return {
+        "metric": found.metric,
+        "unpruned": found.unpruned,
+        "groups": list(found.groups),
+        "shares": list(found.shares),
+        "widths": found.widths.tolist(),
+        "scores": plain(found.scores),
+        "losses": plain(found.losses),
+        "changes": plain(found.changes),
+        "divergences": plain(found.divergences),
+        "done": whole_rows(found),
+    }
 
 
 def plain(values: np.ndarray) -> list:

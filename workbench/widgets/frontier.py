@@ -19,7 +19,7 @@ from workbench.session.session import Session
 from workbench.widgets.budget_tab import limits_of, need_gradients
 from workbench.widgets.constants import OPTIONS, SESSION_UNITS
 from workbench.widgets.flips import PLAN
-from workbench.widgets.jobs import Delivery, Reporter, Worker
+from workbench.widgets.jobs import Delivery, Reporter, Worker, keeping
 from workbench.widgets.traits import synced
 
 LINE_REST = 0.15  # seconds in which no setting moves, before the line is solved again
@@ -74,7 +74,9 @@ class Frontiers(t.HasTraits):
 
         def work(progress: Reporter, cancel: Any) -> None:
             need_gradients(self._current, [ways["selection"]], progress, cancel)
-            self._current.damage(**ways, progress=progress, cancel=cancel)
+            session = self._current
+            with keeping(lambda: damage_words(session, ways)):
+                session.damage(**ways, progress=progress, cancel=cancel)
 
         self._start("measure_damage", "measuring damage", work)
 
@@ -195,6 +197,12 @@ class Frontiers(t.HasTraits):
         return present.keys() == set(names) and all(
             present[name] <= width for name, width in zip(names, widths, strict=True)
         )
+
+
+def damage_words(session: Session, ways: Mapping[str, Any]) -> str:
+    """How much of the damage is measured, where some is."""
+    missing, seconds = session.damage_forecast(**ways)
+    return "" if seconds is None else f"{missing} widths are still to measure; what is measured is kept"
 
 
 def _told(found: Distance) -> float | None:

@@ -8,10 +8,11 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from workbench.data.progress import Cancelled
+from workbench.data.progress import Cancelled, Pace
 from workbench.widgets.wording import field_for, in_fields
 
 Job = Callable[[], None]
@@ -141,6 +142,22 @@ def waited_for(work: Callable[[], Any], check: Callable[[], Any], every: float =
     return found["value"]
 
 
+class KeptPartError(Cancelled):
+    """Cancelled, and what was done by then is kept; the message says what, as a sentence."""
+
+
+@contextmanager
+def keeping(kept: Callable[[], str | None]) -> Iterator[None]:
+    """Where the work within is cancelled, it is told what of it stays: "4 of 9 ways are compared"."""
+    try:
+        yield
+    except Cancelled as error:
+        words = kept()
+        if not words:
+            raise
+        raise KeptPartError(f"Stopped: {words}") from error
+
+
 class Delivery:
     """Brings results from worker threads onto the event loop that ran where this was made.
 
@@ -181,21 +198,23 @@ class Delivery:
 
 
 class Reporter:
-    """The `progress` callback of a job: tells what, done, total and the seconds since the job began.
+    """The `progress` callback of a job: tells what, done, total, the seconds since the job began, and in
+    "left" those that the present piece of it takes still, None while that is not known.
 
     Where `cancel` is set it raises Cancelled, so that whatever reports its progress can be cancelled.
     """
 
     def __init__(self, tell: Callable[[dict], None], what: str, cancel: threading.Event | None = None):
         self._tell, self._start, self._last = tell, time.monotonic(), 0.0
-        self._cancel, self._what = cancel, ""
+        self._cancel, self._what, self._pace = cancel, "", Pace()
         self(0, None, what)
 
     def __call__(self, done: int, total: int | None, what: str) -> None:
         if self._cancel is not None and self._cancel.is_set():
             raise Cancelled(f"cancelled while {what}")
-        now = time.monotonic()
+        now, left = time.monotonic(), self._pace.left(done, total)
         if now - self._last < 1 / PAINTS_A_SECOND and done != total and what == self._what:
             return
         self._last, self._what = now, what
-        self._tell({"what": what, "done": done, "total": total or 0, "elapsed": now - self._start})
+        spent = now - self._start
+        self._tell({"what": what, "done": done, "total": total or 0, "elapsed": spent, "left": left})

@@ -73,15 +73,20 @@ def read_session(session: Session) -> dict[str, Any]:
         "sizes": {"line": sizes_line(session), "words": str(session.sizes)},
         "budget": cost_terms(session),
         "spectra": b"".join(spectra),
-        "history": [
-            step_values(step) | {"flips": session.flip_counts(index)}
-            for index, step in enumerate(session.history)
-        ],
-        **branch_values(session),
+        **scored_values(session),
         "position": session.position,
         "can_undo": session.can_undo,
         "can_redo": session.can_redo,
     }
+
+
+def scored_values(session: Session) -> dict[str, Any]:
+    """The traits that show steps, with their scores."""
+    steps = [
+        step_values(step) | {"flips": session.flip_counts(index)}
+        for index, step in enumerate(session.history)
+    ]
+    return {"history": steps, **branch_values(session)}
 
 
 def cost_terms(session: Session) -> dict[str, Any]:

@@ -219,9 +219,9 @@ class Recovery(t.HasTraits):
 
     def take_up(self, run: str) -> None:
         """Go on with an earlier session of `offers`, in the place of the present one, whose first measuring
-        is cancelled for it. Raises RuntimeError where anything else runs."""
+        or scoring is cancelled for it. Raises RuntimeError where anything else runs."""
         if self._jobs.busy:
-            if self.session is None or self.session.measured or {*self._commands} != {"measure"}:
+            if self.session is None or not _makes_way({*self._commands}, self.session.measured):
                 raise RuntimeError(BUSY)
             self.cancel()
         left = self._left_as(run)
@@ -360,6 +360,11 @@ def _comes_back(run: Run, now: float) -> bool:
     hand brings it back; an example is measured again with one click."""
     how = "form" in run.about.how if run.only_measured else run.about.how
     return bool(how) and now - run.when < RECENT
+
+
+def _makes_way(commands: set[str], measured: bool) -> bool:
+    """Whether what runs is a first measuring, and the scoring that follows it, alone."""
+    return commands == {"score"} if measured else "measure" in commands <= {"measure", "score"}
 
 
 def _offered(run: str, words: str, lost: str = "", held: str = "", measured: bool = False) -> dict[str, Any]:

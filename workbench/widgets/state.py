@@ -26,6 +26,7 @@ from workbench.session.runs import Run
 from workbench.session.session import Session
 from workbench.spectral.bounds import suggested_width
 from workbench.widgets.branches import Branches
+from workbench.widgets.browsing import Browsing
 from workbench.widgets.budget_tab import Budgets, need_gradients
 from workbench.widgets.commands import Commands
 from workbench.widgets.compare_tab import Comparisons
@@ -42,13 +43,15 @@ from workbench.widgets.page_values import (
     preview_of,
     preview_values,
     read_session,
+    scored_values,
 )
 from workbench.widgets.recovery import Recovery
+from workbench.widgets.scoring import Scoring
 from workbench.widgets.theory_tab import Theories
 from workbench.widgets.traits import synced
 from workbench.widgets.tune_tab import Tunings
 
-STYLES = ("workbench", "flips", "window")  # of front/, in this order
+STYLES = ("workbench", "flips", "window", "loops")  # of front/, in this order
 LOOK_EVERY = 0.02  # seconds between two looks at what workers have brought
 
 
@@ -59,6 +62,8 @@ def shown(session: Session) -> dict[str, Any]:
 
 class WorkbenchState(
     Commands,
+    Scoring,
+    Browsing,
     Branches,
     Budgets,
     Frontiers,
@@ -322,7 +327,12 @@ class WorkbenchState(
             values = values | {"selected": usable[0]}
         if not values["norms"]:
             values = values | {"reestimate": False}
-        empty: dict = {"preview": {}, "tried": {}} | self._no_plan() | self._no_comparison() | {"tuned": {}}
+        empty: dict = (
+            {"preview": {}, "tried": {}}
+            | self._no_plan()
+            | self._no_comparison()
+            | {"tuned": {}, "scoring": {}}
+        )
         empty |= self._no_theory() | self._no_frontier() | self._no_flips()
         self._apply(values | empty, fresh=True)
         self._keep(session, how or {}, after, screen)
@@ -351,6 +361,10 @@ class WorkbenchState(
     def _changed(self, session: Session, event: str) -> None:
         if event == "damage":  # the network is what it was
             self._deliver(lambda: self._more_damage(session))
+            return
+        if event == "scored":  # likewise
+            scored = scored_values(session)
+            self._deliver(lambda: self._set(scored) if session is self.session else None)
             return
         values = read_session(session)
         self._deliver(lambda: self._apply(values) if session is self.session else None)

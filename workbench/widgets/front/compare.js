@@ -12,6 +12,9 @@ import { slider } from "./controls.js";
 import { checkBox } from "./cards.js";
 import { HEATS, hasKind, heatMap } from "./heatmap.js";
 import { WAY_NAMES, tableOf, comparePlot } from "./compareplot.js";
+import { cellTable } from "./cellkeys.js";
+import { isUsed, useWay, useWidth, wayWords } from "./adopt.js";
+import { widthsOf } from "./budgetrows.js";
 
 const COMPARED = SELECTIONS.filter(([name]) => name !== NOT_COMPARED);
 const LADDER = `${Math.min(...RATIOS)}× to ${Math.max(...RATIOS)}×`;
@@ -56,35 +59,61 @@ export function drawCompare(state, el, on) {
   const [none, noSweep] = [h("p", { class: "wbw-empty" }), h("p", { class: "wbw-empty" }, "How much each group bears alone: Sweep prunes one group at a time, and keeps nothing.")];
   const heat = h("ol", { class: "wbw-heat-list wbw-scroll" });
   const shown = h("select", { class: "wbw-select wbw-heat-kind", "data-testid": "heat-kind", "aria-label": "what the heat map shows", onchange: () => paintHeat() }, ...Object.entries(HEATS).map(([kind, { text }]) => h("option", { value: kind }, text)));
+  const [part, partSweep] = ["compare-part", "sweep-part"].map((testid) => h("span", { class: "wbw-sub", "data-testid": testid }));
   const [stale, staleSweep] = [h("span", { class: "wbw-chip" }, "before the last change"), h("span", { class: "wbw-chip" }, "before the last change")];
   setAttributes(el, { role: "tabpanel", "aria-label": "Compare" });
   el.append(
     h("div", { class: "wbw-compare-form" }, h("h3", { class: "wbw-heading" }, "Ways to prune"),
       h("div", { class: "wbw-controls" }, where, at, selections.node, thetaRow, reconstructions.node, norms.node), h("div", { class: "wbw-deeds" }, errorBox(state, on, "compare"), go)),
-    h("div", { class: "wbw-compared" }, h("h3", { class: "wbw-heading" }, "Comparison", stale, save), none, table, holder),
-    h("div", { class: "wbw-swept" }, h("h3", { class: "wbw-heading" }, "Sensitivity", staleSweep, shown, sweep), noSweep, heat));
+    h("div", { class: "wbw-compared" }, h("h3", { class: "wbw-heading" }, "Comparison", part, stale, save), none, table, holder),
+    h("div", { class: "wbw-swept" }, h("h3", { class: "wbw-heading" }, "Sensitivity", partSweep, staleSweep, shown, sweep), noSweep, heat));
   reconstructions.node.classList.add("wbw-two");
   selections.node.classList.add("wbw-selections");
   selections.boxes.forEach((box, i) => box.node.classList.toggle("wbw-beside", SHORT_WORDS.includes(COMPARED[i][0])));
   const { redraw, lit } = comparePlot(state, on, holder);
+  const [fillTable, fillHeat] = [cellTable(table), cellTable(heat)];
+  const use = (row, kind, text, testid) => {
+    const answer = state.get("comparison");
+    const { widths, title } = answer.budgets[row.budget];
+    if (!widths) return null; // an earlier version's
+    const words = `${wayWords(row)} and the widths of ${title}`;
+    const button = h("button", { type: "button", class: `wbw-cell ${kind}`, "data-testid": testid, "data-cell": `${row.selection} ${row.reconstruction} ${row.budget}`,
+      "aria-label": `${kind === "wbw-use" ? text : `score ${text}: use`} ${words}`, title: `Use ${words}: on the tabs Layer and Budget`, onclick: () => useWay(state, answer, row) }, text);
+    button.mark = () => button.setAttribute("aria-pressed", isUsed(state, answer, row));
+    return button;
+  };
+  const paintUsed = () => {
+    if (state.get("tab") !== "compare") return;
+    for (const button of table.querySelectorAll("[data-cell]")) button.mark();
+    const names = state.get("budget").names ?? [];
+    const now = new Map(widthsOf(state).map((width, i) => [names[i], String(width)]));
+    for (const cell of heat.querySelectorAll("[data-cell]")) setAttributes(cell, { "aria-pressed": now.get(cell.dataset.name) === cell.dataset.width });
+  };
   const paintHeat = () => {
     const answer = state.get("sweep");
     for (const option of shown.options) option.hidden = option.disabled = !hasKind(answer, option.value);
     if (shown.selectedOptions[0]?.disabled) shown.value = Object.keys(HEATS).find((kind) => hasKind(answer, kind)) ?? "losses";
-    heat.replaceChildren(...(answer.groups ? heatMap(answer, shown.value) : []));
+    fillHeat(answer.groups ? heatMap(answer, shown.value, (name, width) => useWidth(state, name, width)) : []);
+    paintUsed();
   };
   on("comparison tab", () => {
     const answer = state.get("comparison");
     const filled = Boolean(answer.rows?.length);
     table.hidden = holder.hidden = save.hidden = !filled;
     none.hidden = filled;
-    table.replaceChildren(...(filled ? tableOf(answer, lit) : []));
+    const hint = (answer.budgets ?? []).length > 1 && answer.budgets[0].widths ? "press a score to use it" : "";
+    setText(part, !filled ? "" : answer.rows.length < (answer.total ?? 0) ? `${answer.rows.length} of ${answer.total} ways` : hint);
+    fillTable(filled ? tableOf(answer, lit, use) : []);
+    paintUsed();
     redraw();
   });
+  on("widths budget selection reconstruction theta reestimate norms tab", paintUsed);
   on("sweep", () => {
     noSweep.hidden = Boolean(state.get("sweep").groups);
     heat.hidden = shown.hidden = !noSweep.hidden;
-    if (state.get("sweep").groups) shown.value = Object.keys(HEATS)[0];
+    const { groups = [], done = groups.length } = state.get("sweep");
+    setText(partSweep, done < groups.length ? `${done} of ${groups.length} groups` : "");
+    if (done <= 1) shown.value = Object.keys(HEATS)[0];
     paintHeat();
   });
   on("ways norms learns", () => {

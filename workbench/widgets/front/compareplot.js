@@ -17,7 +17,8 @@ function waysOf(answer) {
     if (!ways.has(key)) ways.set(key, { ...row, rows: [] });
     ways.get(key).rows.push(row);
   }
-  const mean = ({ rows }) => rows.reduce((sum, row) => sum + (row.score ?? -1), 0) / rows.length;
+  const each = Math.min(...[...ways.values()].map(({ rows }) => rows.length)); // that all have, while rows come in
+  const mean = ({ rows }) => rows.slice(0, each).reduce((sum, row) => sum + (row.score ?? -1), 0) / each;
   return [...ways.values()].sort((a, b) => mean(b) - mean(a));
 }
 const scoresOf = (answer) => [...answer.rows.map((row) => row.score), answer.unpruned].filter((one) => one !== null && one !== undefined);
@@ -30,14 +31,15 @@ const mark = (kind, x, y, hue = null) => s("path", { class: hue === null ? `wbw-
 const HUED = SELECTIONS.map(([name]) => name).filter((name) => name !== SWAPPED);
 const hueOf = (name) => HUED.indexOf(name === SWAPPED ? NOT_COMPARED : name);
 
-export function tableOf(answer, lit) {
-  const names = (one) => [h("span", { class: "wbw-name" }, one.selection), h("span", {}, WAY_NAMES[one.reconstruction] + (one.reestimate ? ", norms" : ""))];
-  const cell = (row, data = "compare-score") => h("span", { class: "wbw-cell", "data-testid": data }, score(row.score));
+// `use(row, kind, text)` gives a button that takes a row over, null where it cannot be.
+export function tableOf(answer, lit, use) {
+  const names = (one) => [h("span", { class: "wbw-name", title: one.selection }, several(answer) ? SHORT[one.selection] : one.selection), h("span", {}, WAY_NAMES[one.reconstruction] + (one.reestimate ? ", norms" : ""))];
+  const cell = (row) => h("span", { class: "wbw-cell", "data-testid": "compare-score" }, score(row.score));
   if (several(answer)) {
-    const columns = `grid-template-columns: 16px minmax(0, 1fr) 86px repeat(${answer.budgets.length}, 56px)`;
+    const columns = `grid-template-columns: 16px minmax(0, 1fr) 74px repeat(${answer.budgets.length}, 46px)`;
     const row = (one) => {
       const key = s("svg", { width: 14, height: 14, viewBox: "-7 -7 14 14" }, mark(one.reconstruction, 0, 0, hueOf(one.selection)));
-      const cells = answer.budgets.map((_, i) => one.rows.find((part) => part.budget === i)).map((part) => (part ? cell(part) : h("span", { class: "wbw-cell" }, "–")));
+      const cells = answer.budgets.map((_, i) => one.rows.find((part) => part.budget === i)).map((part) => (part ? use(part, "wbw-use-score", score(part.score), "compare-score") ?? cell(part) : h("span", { class: "wbw-cell" }, "–")));
       const item = h("li", { class: "wbw-compare-row", style: columns, "data-testid": "compare-row" }, key, ...names(one), ...cells);
       item.addEventListener("pointerenter", () => lit(`${one.selection} ${one.reconstruction}`));
       item.addEventListener("pointerleave", () => lit(""));
@@ -49,9 +51,9 @@ export function tableOf(answer, lit) {
   const best = Math.max(answer.unpruned ?? 0, ...answer.rows.map((row) => row.score ?? 0), 1e-9);
   const row = ({ rows: [one] }) => h("li", { class: "wbw-compare-row", "data-testid": "compare-row" }, ...names(one),
     h("span", { class: "wbw-bar" }, h("span", { class: "wbw-bar-fill", style: `width: ${(100 * Math.max(one.score ?? 0, 0)) / best}%` })),
-    cell(one), h("span", { class: "wbw-cell" }, `${one.seconds.toFixed(1)}${THIN}s`));
+    cell(one), h("span", { class: "wbw-cell" }, `${one.seconds.toFixed(1)}${THIN}s`), use(one, "wbw-use", "use this", "compare-use"));
   return [h("li", { class: "wbw-compare-row wbw-steps-head" }, h("span", {}, "selection"), h("span", {}, "reconstruct"), h("span", {}),
-    h("span", { class: "wbw-cell" }, answer.metric), h("span", { class: "wbw-cell" }, "took")), ...waysOf(answer).map(row)];
+    h("span", { class: "wbw-cell" }, answer.metric), h("span", { class: "wbw-cell" }, "took"), h("span", {})), ...waysOf(answer).map(row)];
 }
 
 // The vertical axis of both plots, with the unpruned network's score across it.
@@ -121,7 +123,7 @@ export function comparePlot(state, on, holder) {
   };
   // The line of a way stands out while its row is pointed at.
   const lit = (way) => all.querySelectorAll(".wbw-line-group").forEach((group) => group.classList.toggle("wbw-faint", Boolean(way) && group.dataset.way !== way));
-  const view = plot(holder, on, redraw, { "aria-label": "score of every way", "data-testid": "compare-plot" });
+  const view = plot(holder, on, redraw, { "aria-label": "score of every way", "data-testid": "compare-plot", "data-plot": "comparison" });
   view.svg.append(all);
   return { redraw, lit };
 }

@@ -59,7 +59,7 @@ export function freedomPlot(state, on, bottomOf) {
     curve.setAttribute("d", freedomPath(eigenvalues, at));
     place();
   };
-  const view = plot(holder, on, redraw, { "aria-label": "degrees of freedom against λ" });
+  const view = plot(holder, on, redraw, { "aria-label": "degrees of freedom against λ", "data-plot": "freedom" });
   view.svg.append(grid, curve, drop, handle, label);
   const drag = lamDrag(state, () => at && { scale: at.x, bottom: at.bottom }, ([x]) => x);
   draggable(view.svg, view.svg, drag.move, drag.grabbed, drag.released);
@@ -132,7 +132,7 @@ export function lossPlot(state, on) {
     place();
     shade();
   };
-  const view = plot(holder, on, redraw, { "aria-label": "relative loss against width" });
+  const view = plot(holder, on, redraw, { "aria-label": "relative loss against width", "data-plot": "losses" });
   view.svg.append(grid, lines, waiting, mark);
   draggable(view.svg, view.svg, ([x]) => at && setWidth(state, at.x.invert(x)), () => mark.focus({ preventScroll: true }));
   mark.addEventListener("keydown", (event) => {

@@ -153,7 +153,7 @@ export function eigenPlot(state, on) {
     handle.across(box);
     place();
   };
-  const view = plot(holder, on, redraw, { "aria-label": "eigenvalues of the selected group", "data-testid": "spectrum-plot" });
+  const view = plot(holder, on, redraw, { "aria-label": "eigenvalues of the selected group", "data-testid": "spectrum-plot", "data-plot": "spectrum" });
   view.svg.append(grid, lost, kept.node, stripLost, stripKept, area, areaLabel, surface, handle.node);
   handle.drags([surface, handle.node], view.svg, () => at);
   return { holder, place, redraw };

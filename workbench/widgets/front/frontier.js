@@ -167,7 +167,7 @@ export function frontierView(state, on, set) {
     measured.style.display = found === null ? "none" : "";
     if (found !== null) setAttributes(measured, { cx: x.toFixed(1), cy: at.y(found).toFixed(1) });
   };
-  const view = plot(holder, on, redraw, { "aria-label": "predicted change of the outputs against cost", "data-testid": "frontier-plot" });
+  const view = plot(holder, on, redraw, { "aria-label": "predicted change of the outputs against cost", "data-testid": "frontier-plot", "data-plot": "frontier" });
   view.svg.append(grid, path, marks, legend, thumb, measured);
   draggable(view.svg, view.svg, ([x]) => at && move(nearest(at.x.invert(clamp(x, at.box.left, at.box.right)))), () => thumb.focus({ preventScroll: true }));
   thumb.addEventListener("keydown", (event) => {

@@ -2,13 +2,17 @@
 
 import { PROCEDURES } from "./constants.js";
 import {
-  clamp, h, setText, setOff, count, percent, score, points, signed, seconds, alive, busy, send, showCard,
+  clamp, h, setText, setOff, count, percent, score, points, signed, alive, busy, send, showCard,
   errorBox,
 } from "./shared.js";
 import { projectorButton } from "./projector.js";
+import { latencyNote } from "./latency.js";
+import { progressLine } from "./progressline.js";
 import { tabList } from "./tabs.js";
 import { branchMenu } from "./branches.js";
 import { offerBox, keptLine, askBeforeLeaving } from "./recovery.js";
+
+const known = (value) => value !== null && value !== undefined;
 
 function meter(name, caption) {
   const value = h("span", { class: "wbw-meter-value" });
@@ -18,15 +22,21 @@ function meter(name, caption) {
     h("div", { class: "wbw-meter-row" }, h("span", { class: "wbw-caption" }, caption), share),
     value, h("div", { class: "wbw-bar" }, bar));
   const paint = (start, now, format, aside) => {
-    const known = start !== null && start !== undefined && now !== null && now !== undefined;
-    setText(value, known ? `${format(start)} → ${format(now)}` : "–");
-    setText(share, known ? aside(start, now) : "");
-    node.dataset.value = known ? now : "";
-    node.dataset.original = known ? start : "";
-    bar.style.width = known && start > 0 ? `${clamp((100 * now) / start, 0, 100)}%` : "0";
-    node.title = known ? `${caption}: ${start} in the original, ${now} now` : "";
+    const both = known(start) && known(now);
+    setText(value, both ? `${format(start)} → ${format(now)}` : "–");
+    setText(share, both ? aside(start, now) : "");
+    node.dataset.value = both ? now : "";
+    node.dataset.original = both ? start : "";
+    bar.style.width = both && start > 0 ? `${clamp((100 * now) / start, 0, 100)}%` : "0";
+    node.title = both ? `${caption}: ${start} in the original, ${now} now` : "";
   };
-  return { node, paint };
+  // What is known of a part alone stands there as that.
+  const paintPart = (text, aside) => {
+    setText(value, text);
+    setText(share, aside);
+    node.title = `${caption}: ${text} ${aside}; of all it is not known yet`;
+  };
+  return { node, paint, paintPart };
 }
 
 function select(testid, label, choose) {
@@ -40,42 +50,6 @@ function select(testid, label, choose) {
     node.value = value;
   };
   return node;
-}
-
-// What Cancel leaves, where that is not nothing: the words of the button, and what they mean.
-const KEEPS = {
-  finetune: ["Stop, keep best", "End now; the best network so far becomes a step"],
-  measure_damage: ["Stop, keep measured", "End now; what is measured so far is kept, and measured no more"],
-};
-function progressLine(state, on) {
-  const bar = h("span", { class: "wbw-bar-fill" });
-  const text = h("span", { class: "wbw-status-text" });
-  const cancel = h("button", { class: "wbw-button wbw-small", "data-testid": "cancel", onclick: () => send(state, "cancel") }, "Cancel");
-  const line = h("div", { class: "wbw-status", "data-testid": "progress", role: "status" }, text,
-    h("div", { class: "wbw-bar wbw-progress" }, bar), cancel);
-  let since = 0;
-  const paint = () => {
-    const { what = state.shared.sent && "starting", done, total, elapsed = 0, command } = state.get("progress");
-    const [label, left] = KEEPS[command] ?? ["Cancel", "Stop what runs; nothing of it is kept"];
-    setText(cancel, label);
-    cancel.title = left;
-    line.classList.toggle("wbw-working", Boolean(what));
-    line.classList.toggle("wbw-endless", Boolean(what) && !total);
-    if (!what) text.title = state.get("notice");
-    if (!what) return setText(text, alive(state) ? state.get("notice") : "The kernel is gone: run the cell again to go on. λ still moves here.");
-    const spent = (performance.now() - since) / 1000;
-    setText(text, `${total ? `${done} of ${total} · ` : ""}${what}${spent >= 1 ? ` · ${seconds(spent)}` : ""}`);
-    bar.style.width = total ? `${(100 * done) / total}%` : "100%";
-    text.title = text.textContent;
-    since = Math.min(since, performance.now() - 1000 * elapsed);
-  };
-  on("progress notice kernel", () => {
-    since = performance.now() - 1000 * (state.get("progress").elapsed ?? 0);
-    paint();
-  });
-  const clock = setInterval(() => busy(state) && paint(), 500);
-  on.end(() => clearInterval(clock));
-  return line;
 }
 
 export function drawHeader(state, el, on) {
@@ -92,9 +66,11 @@ export function drawHeader(state, el, on) {
     h("button", { class: "wbw-button", "data-testid": name, "data-hint": hint, "aria-haspopup": "dialog", onclick: () => showCard(state, name) }, text);
   const load = opener("load", "Load…", "A model and data of your own");
   const out = opener("export", "Export…", "Export the pruned network; save the session, or open one");
+  const scoreNow = h("button", { class: "wbw-button wbw-small", "data-testid": "score-now", title: "This step has no score yet: run it on the evaluation data", onclick: () => send(state, "score") }, "Score it");
+  meters[2].node.querySelector(".wbw-meter-row").append(scoreNow);
   const error = errorBox(state, on, "header");
   el.append(
-    h("div", { class: "wbw-top" }, h("h2", { class: "wbw-title" }, "Spectral Pruning Workbench"), tabList(state, on), branchMenu(state, on), progressLine(state, on), projectorButton(state, on)),
+    h("div", { class: "wbw-top" }, h("h2", { class: "wbw-title" }, "Spectral Pruning Workbench"), latencyNote(state, on), tabList(state, on), branchMenu(state, on), progressLine(state, on), projectorButton(state, on)),
     h("div", { class: "wbw-bottom" },
       h("div", { class: "wbw-what" },
         h("label", { class: "wbw-field" }, h("span", { class: "wbw-caption" }, "model", data), model),
@@ -121,7 +97,7 @@ export function drawHeader(state, el, on) {
       : begun ? `Other branches were made under this procedure: drop ${others.map((one) => one.name).join(", ")} first`
       : "Simultaneous: all moments from the original network. Sequential: groups after a commit are measured again.";
   });
-  on("history position metric", () => {
+  on("history position metric scoring revision", () => {
     const steps = state.get("history");
     const start = steps[0] ?? {};
     const now = steps[state.get("position")] ?? {};
@@ -130,7 +106,13 @@ export function drawHeader(state, el, on) {
     meters[0].paint(start.parameters, now.parameters, count, part);
     meters[1].paint(start.macs, now.macs, count, part);
     meters[2].paint(start.score, now.score, score, gained);
+    const first = state.get("scoring") ?? {};
+    if (first.examples && first.revision === state.get("revision") && !known(now.score)) meters[2].paintPart(score(first.score), `on the first ${count(first.examples)}`);
     setText(meters[2].node.querySelector(".wbw-caption"), state.get("metric") || "score");
+  });
+  on("history position metric measured progress kernel", () => {
+    const open = state.get("metric") && state.get("measured") && !known(state.get("history")[state.get("position")]?.score);
+    scoreNow.hidden = !open || busy(state) || !alive(state);
   });
   on("can_undo can_redo history progress measured kernel", () => {
     const waiting = !alive(state) ? "This needs a running kernel" : busy(state) ? "Something is running: see above" : "";

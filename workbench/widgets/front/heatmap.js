@@ -25,22 +25,28 @@ function rangeOf(answer, kind) {
 // Between the shares where dark words and where light ones can be read there is a step in the colour.
 const mixed = (harm) => Math.round(100 * (harm < 0.6 ? harm : 0.72 + 0.7 * (harm - 0.6)));
 
-export function heatMap(answer, kind) {
+// `use(name, width)`: what pressing a cell does.
+export function heatMap(answer, kind, use) {
   const { cell, harm } = HEATS[kind];
   const range = rangeOf(answer, kind);
-  const paint = (value) => {
+  const paint = (value, name, i, j) => {
     if (value === null) return h("span", { class: "wbw-heat", "data-testid": "heat" }, "–");
     const part = range.high > range.low ? Math.min(Math.max(harm(value, answer, range), 0), 1) : 0;
-    return h("span", { class: `wbw-heat${part < 0.6 ? "" : " wbw-heat-strong"}`, style: `--wbw-heat: ${mixed(part)}%`, "data-testid": "heat", "data-harm": part.toFixed(3), title: kind === "changes" || kind === "losses" ? percent(value) : String(value) }, cell(value));
+    const words = kind === "changes" || kind === "losses" ? percent(value) : String(value);
+    const looks = { class: `wbw-heat${part < 0.6 ? "" : " wbw-heat-strong"}`, style: `--wbw-heat: ${mixed(part)}%`, "data-testid": "heat", "data-harm": part.toFixed(3) };
+    const width = answer.widths?.[i][j];
+    if (!width) return h("span", { ...looks, title: words }, cell(value));
+    const label = `${name} at ${width} ${width === 1 ? "unit" : "units"}: ${HEATS[kind].text} ${words}`;
+    return h("button", { ...looks, type: "button", "data-cell": `${name} ${answer.shares[j]}`, "data-name": name, "data-width": width, "aria-label": `${label}; set this width in the Budget`, title: `${label}. Press: this width in the Budget`, onclick: () => use(name, width) }, cell(value));
   };
   const columns = `--wbw-heat-columns: ${answer.shares.length}`;
   const head = h("li", { class: "wbw-heat-row wbw-steps-head", style: columns }, h("span", {}, "kept, alone"),
     ...answer.shares.map((one) => h("span", { class: "wbw-cell", title: trimmed(percent(one)) }, `${Math.round(100 * one)}${THIN}%`)));
   const [least, most] = kind === "scores" ? [range.high, range.low] : [range.low, range.high];
-  const legend = h("li", { class: "wbw-heat-legend", "data-testid": "heat-legend" }, h("span", {}, `harmless: ${cell(least)}`), h("span", { class: "wbw-heat-scale" }), h("span", {}, `${cell(most)}: harmful`));
+  const legend = h("li", { class: "wbw-heat-legend", "data-testid": "heat-legend" }, h("span", { class: "wbw-heat-hint", title: "A cell's width goes into the Budget" }, answer.widths ? "press a cell to set it" : ""), h("span", {}, `harmless: ${cell(least)}`), h("span", { class: "wbw-heat-scale" }), h("span", {}, `${cell(most)}: harmful`));
   return [head, ...answer.groups.map((name, i) => {
     const title = h("span", { class: "wbw-name" });
     setName(title, name);
-    return h("li", { class: "wbw-heat-row", style: columns }, title, ...answer[kind][i].map(paint));
+    return h("li", { class: "wbw-heat-row", style: columns }, title, ...answer[kind][i].map((value, j) => paint(value, name, i, j)));
   }), legend];
 }

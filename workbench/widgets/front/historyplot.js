@@ -84,7 +84,7 @@ export function waysPlot(state, on, holder, costOf, tried = () => []) {
     const points = [...[...everything, ...attempts].map((step) => [...place(step), 6]), ...along(walked.map(place)), ...away.flatMap((one) => along(one.steps.map(place))), ...along(stairs(best))];
     names.append(...name(entries, points, box));
   };
-  const view = plot(holder, on, redraw, { "aria-label": "score against cost of every branch" });
+  const view = plot(holder, on, redraw, { "aria-label": "score against cost of every branch", "data-plot": "history" });
   view.svg.append(grid, front, others, line, dots, hollow, names);
   return { redraw };
 }

@@ -3,6 +3,7 @@
 import { METRICS, CLASSES } from "./constants.js";
 import { h, send } from "./shared.js";
 import { entry, pick, checkBox, card } from "./cards.js";
+import { filePicker } from "./filepicker.js";
 
 const BY_NAME = /^\s*(torchvision|timm|transformers):/;
 const SOURCE = "folder or .zip of images, .npy, .npz, IDX file, or module:factory";
@@ -54,10 +55,11 @@ export function drawLoad(state, el, on) {
     form.pretrained = pretrained.input.checked && !pretrained.input.disabled;
     send(state, "load_own", { form });
   };
+  const picker = filePicker(state, on, fields);
   const body = fields.map((field) => field.node);
   body.splice(1, 0, h("span", { class: "wbw-beside", style: "grid-column: span 2" }, pretrained.node));
   card(state, el, on, { name: "load", title: "Load your own model", sub: "Paths start from the notebook's folder", submitText: "Load and measure", submit,
-    body: [h("div", { class: "wbw-fields" }, ...body)], buttons: [], commands: ["load", "load_own"] });
+    body: [h("div", { class: "wbw-fields" }, ...body), picker], buttons: [], commands: ["load", "load_own"] });
 
   on("error error_at", () => {
     const words = state.get("error_at") === "load" ? state.get("error") : "";

@@ -50,7 +50,7 @@ export function offerBox(state, on) {
     const why = !alive(state) ? "This needs a running kernel" : busy(state) ? "Something is running: see above" : "";
     setOff(away, why, why);
     // The first measuring makes way for it: what is taken up was measured already.
-    const makesWay = alive(state) && !state.shared.sent && !state.get("measured") && state.get("progress").command === "measure";
+    const makesWay = alive(state) && !state.shared.sent && (state.get("measured") ? "score" : "measure") === state.get("progress").command;
     setOff(takeUp, why && !makesWay, makesWay ? "Instead of measuring it once more" : why);
     setOff(notNow, !alive(state), why);
     setOff(discard, why || one?.held, why || one?.held);

@@ -154,7 +154,7 @@ export const busy = (state) => Boolean(state.shared.sent || state.get("progress"
 
 // A command to the kernel. The page counts as busy from here until the kernel answers, so that a second
 // click finds nothing to press. That is kept beside the traits: a set trait would go to the kernel too.
-const BESIDE = ["cancel", "save", "put_off"]; // heard while something runs, and no work of their own on the page
+const BESIDE = ["cancel", "save", "put_off", "browse"]; // heard while something runs, and no work of their own on the page
 export function send(state, command, rest = {}) {
   if (!BESIDE.includes(command)) {
     state.shared.sent = true; // until the kernel's answer: viewstate.js

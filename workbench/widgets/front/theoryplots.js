@@ -65,7 +65,7 @@ function overLam(state, on, { label, testid, title, lams, lines }) {
     handle.lastChild.setAttribute("cy", box.top);
     place();
   };
-  const view = plot(holder, on, redraw, { "aria-label": label });
+  const view = plot(holder, on, redraw, { "aria-label": label, "data-plot": testid });
   view.svg.append(grid, drawn, handle);
   const drag = lamDrag(state, () => at && { scale: at.x, bottom: FIRST }, ([x]) => x);
   draggable(view.svg, view.svg, drag.move, () => (handle.focus({ preventScroll: true }), drag.grabbed()), drag.released);

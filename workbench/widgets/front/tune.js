@@ -31,7 +31,7 @@ function coursePlot(state, on, holder, title, valueOf) {
     line.setAttribute("d", points.map(([step, value], i) => `${i ? "L" : "M"}${x(step).toFixed(1)} ${y(value).toFixed(1)}`).join(""));
     if (title === "score") dots.append(...points.map(([step, value]) => s("circle", { class: "wbw-dot", cx: x(step), cy: y(value), r: 4.5 }, s("title", {}, score(value)))));
   };
-  const view = plot(holder, on, redraw, { "aria-label": `${title} against step`, "data-testid": `tune-${title.split(" ").at(-1)}` });
+  const view = plot(holder, on, redraw, { "aria-label": `${title} against step`, "data-testid": `tune-${title.split(" ").at(-1)}`, "data-plot": `tune-${title.split(" ").at(-1)}` });
   view.svg.append(grid, line, dots);
   return redraw;
 }

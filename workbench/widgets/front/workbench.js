@@ -19,6 +19,7 @@ import { drawFlips } from "./flips.js";
 import { useRoom } from "./room.js";
 import { projectorMode } from "./projector.js";
 import { MANY_GROUPS } from "./arrange.js";
+import { plotFiles } from "./plotfiles.js";
 
 const AREAS = [
   ["header", drawHeader], ["layers", drawLayers], ["spectrum", drawSpectrum], ["choice", drawChoice], ["budget", drawBudget],
@@ -48,6 +49,7 @@ function render({ model, el }) {
   }
   on("layers", () => grid.classList.toggle("wbw-large", (state.get("layers") ?? []).length > MANY_GROUPS));
   projectorMode(state, root, on, useRoom(root, grid.firstChild, on));
+  plotFiles(state, root);
   return () => {
     end();
     state.end();
