@@ -30,12 +30,12 @@ from workbench.widgets.budget_tab import Budgets, need_gradients
 from workbench.widgets.commands import Commands
 from workbench.widgets.compare_tab import Comparisons
 from workbench.widgets.constants import LAM_MAX, LAM_MIN, NEEDS_LABELS, REQUEST, START_LAM
-from workbench.widgets.flips import Flips
+from workbench.widgets.drawings import Drawings
 from workbench.widgets.folders import unavailable_formats
 from workbench.widgets.frontier import Frontiers
 from workbench.widgets.hearing import Hearing
 from workbench.widgets.jobs import Delivery, Worker
-from workbench.widgets.modules import FRONT
+from workbench.widgets.modules import styles
 from workbench.widgets.page_values import (
     curve_bytes,
     learning_values,
@@ -64,7 +64,7 @@ class WorkbenchState(
     Comparisons,
     Tunings,
     Theories,
-    Flips,
+    Drawings,
     Recovery,
     Hearing,
     anywidget.AnyWidget,
@@ -81,7 +81,7 @@ class WorkbenchState(
     """
 
     _esm = "export default {};"
-    _css = "".join((FRONT / f"{name}.css").read_text(encoding="utf-8") for name in ("workbench", "flips"))
+    _css = styles("workbench", "flips", "network", "units")
 
     key = synced(t.Unicode)  # of this model alone
     tab = synced(t.Unicode, "layer")
@@ -140,7 +140,7 @@ class WorkbenchState(
         self.session: Session | None = None
         self._deliver = Delivery()
         self._begin()
-        for part in ("hearing", "budgets", "frontiers", "comparisons", "tunings", "theories", "flips"):
+        for part in ("hearing", "budgets", "frontiers", "comparisons", "tunings", "theories", "drawings"):
             getattr(self, f"_begin_{part}")()
         self._begin_recovery(autosave)
         self._previews = Worker("workbench-previews", newest_only=True)
@@ -159,7 +159,8 @@ class WorkbenchState(
 
     @property
     def _workers(self) -> tuple[Worker, ...]:
-        return self._jobs, self._aside, self._previews, self._losses, self._lines, self._theories, self._looks
+        names = "jobs aside previews losses lines theories looks networks pictures"
+        return tuple(getattr(self, f"_{name}") for name in names.split())
 
     def wait(self, timeout: float | None = None) -> bool:
         """Until the workers are idle; False if that took longer than `timeout` seconds. For scripts: where an
@@ -269,6 +270,7 @@ class WorkbenchState(
                 self._fail("preview", error)
             return
         values = {"preview": preview_values(choice, request), "curve": curve_bytes(choice)}
+        values |= self._unit_values(session, choice)
         self._choice = (request, choice)
         self._deliver(lambda: self._show(session, values))
 
@@ -322,7 +324,7 @@ class WorkbenchState(
         if not values["norms"]:
             values = values | {"reestimate": False}
         empty: dict = {"preview": {}, "tried": {}} | self._no_plan() | self._no_comparison() | {"tuned": {}}
-        empty |= self._no_theory() | self._no_frontier() | self._no_flips()
+        empty |= self._no_theory() | self._no_frontier() | self._no_drawings()
         self._apply(values | empty, fresh=True)
         self._keep(session, how or {}, after, screen)
         if screen:

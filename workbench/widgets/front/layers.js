@@ -1,9 +1,10 @@
 // The unit groups, a row each: name, kind, width, spectrum, N(λ)/m at the present λ, and what has been done.
 
-import { degreesOfFreedom, suggestedWidth } from "./math.js";
+import { degreesOfFreedom } from "./math.js";
 import {
-  THIN, clamp, h, setText, focusIn, setOff, reveal, layerOf, eigenvaluesOf, lamOf, alive, busy, send, update,
+  THIN, clamp, h, setText, focusIn, setOff, reveal, eigenvaluesOf, lamOf, alive, busy, send,
 } from "./shared.js";
+import { chooseGroup } from "./choosing.js";
 import { setName } from "./names.js";
 import { rowPainter } from "./sight.js";
 import { spark } from "./sparkline.js";
@@ -48,13 +49,7 @@ export function drawLayers(state, el, on) {
   let rows = [];
 
   const choose = (name, focus) => {
-    const layer = layerOf(state, name);
-    if (!layer) return;
-    const values = { selected: name };
-    const eigenvalues = eigenvaluesOf(state, layer);
-    if (eigenvalues.length) values.width = suggestedWidth(eigenvalues, lamOf(state, eigenvalues));
-    update(state, values);
-    if (focus) rows.find((one) => one.layer.name === name)?.node.focus({ preventScroll: true });
+    if (chooseGroup(state, name) && focus) rows.find((one) => one.layer.name === name)?.node.focus({ preventScroll: true });
   };
   list.addEventListener("click", (event) => choose(event.target.closest("li")?.dataset.testid.slice(6), true));
   list.addEventListener("keydown", (event) => {
