@@ -17,9 +17,10 @@ from torch import nn
 from workbench.session.session import Session
 from workbench.widgets import modules
 from workbench.widgets.app import Workbench
+from workbench.widgets.modules import FRONT
 from workbench.widgets.page_values import read_session, with_procedure
 from workbench.widgets.picture import PICTURED
-from workbench.widgets.state import FRONT, WorkbenchState
+from workbench.widgets.state import WorkbenchState
 
 
 class TestWhatIsShown:

@@ -23,7 +23,7 @@ rule "least", which is the better one on test images, it is 0.0015 and 0.0075.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from numbers import Real
 from threading import Event
@@ -32,9 +32,6 @@ from time import perf_counter
 import numpy as np
 
 from workbench.data.progress import Cancelled, Progress
-from workbench.measure.halves import halves
-from workbench.measure.moments import measure_moments
-from workbench.measure.outputs import Reference
 from workbench.network.cost_model import CostModel, Total
 from workbench.pruning.budget import (
     BudgetPlan,
@@ -46,6 +43,7 @@ from workbench.pruning.budget import (
 from workbench.pruning.damage import Damage, Way, choice_at
 from workbench.pruning.least_damage import least_damage_widths
 from workbench.pruning.planning import bare_budgets, memory_of, plan_for, predicted_losses, walk
+from workbench.pruning.sides import Side
 from workbench.pruning.state import State
 from workbench.pruning.transitions import Ground, applied, refreshed
 
@@ -66,63 +64,6 @@ def check_refine(seconds: float, rule: str, unit: str) -> None:
             "refine= measures plans of the rule 'damage' for parameters, macs or megabytes; got "
             f"{rule!r} in {unit}: leave refine out"
         )
-
-
-@dataclass(frozen=True)
-class Side:
-    """Where plans are carried out on some examples, by `ground` on `state`, and measured on others."""
-
-    ground: Ground
-    state: State
-    reference: Reference
-
-
-def sides_of(
-    ground: Ground,
-    state: State,
-    reference: Callable[[Iterable], Reference],
-    progress: Progress | None = None,
-    cancel: Event | None = None,
-) -> tuple[Side, ...]:
-    """Two sides, each fitted to the half of the calibration data on which the other one is measured.
-
-    Args:
-        ground: what plans are carried out against.
-        state: what is pruned; each side has its moments from its own half.
-        reference: the original's outputs on some data.
-        progress: told of the measuring.
-        cancel: set, it ends.
-
-    Returns:
-        One side alone, fitted to what it is measured on, where the data has no halves.
-
-    Raises:
-        Cancelled: `cancel` was set.
-    """
-    try:
-        parts = halves(ground.calibration)
-    except ValueError:
-        return (Side(ground, state, reference(ground.calibration)),)
-    sides = []
-    for mine, other in (parts, parts[::-1]):
-        own = replace(ground, calibration=mine, cached_calls=None)
-        sides.append(Side(own, _measured_by(own, state, progress, cancel), reference(other)))
-    return tuple(sides)
-
-
-def _measured_by(ground: Ground, state: State, progress: Progress | None, cancel: Event | None) -> State:
-    """`state` with moments from the ground's data, of the network of which its procedure takes them."""
-    prunable = [group.name for group in state.groups if group.prunable]
-    if not ground.simultaneous:
-        stale = dict.fromkeys(prunable, "measured on all examples")
-        return refreshed(ground, replace(state, stale=stale), progress, cancel)
-    original = ground.original
-    found = measure_moments(original.model, original.groups, ground.calibration, progress, cancel)
-    measured = {
-        name: replace(found[name].restrict(state.units[name]), taylor=state.statistics[name].taylor)
-        for name in prunable
-    }
-    return replace(state, statistics=state.statistics.updated(measured), problems={})
 
 
 def refined_plan(
@@ -146,7 +87,7 @@ def refined_plan(
         damage: of each group alone.
         limits: those of the plan.
         way: how plans are carried out.
-        sides: on which plans are carried out and measured, see `sides_of`.
+        sides: on which plans are carried out and measured, see `sides.sides_of`.
         seconds: how long it may take; a step that has begun is ended.
 
     Raises:

@@ -30,7 +30,8 @@ from workbench.pruning.damage import (
     whole_groups,
 )
 from workbench.pruning.problem import BUDGET_LAM, mean_spectrum
-from workbench.pruning.refining import PLAN_EXAMPLES, Side, sides_of
+from workbench.pruning.refining import PLAN_EXAMPLES
+from workbench.pruning.sides import Side, sides_of
 from workbench.pruning.state import State
 from workbench.pruning.transitions import Options
 from workbench.session.core import FEWER, SIMPLER, SMALLER, Cancel

@@ -47,6 +47,11 @@ def source(file: str) -> str:
     return constants_module() if file == CONSTANTS else (FRONT / file).read_text(encoding="utf-8")
 
 
+def styles(*names: str) -> str:
+    """Style sheets of front/ as one, in this order."""
+    return "".join((FRONT / f"{name}.css").read_text(encoding="utf-8") for name in names)
+
+
 def joined(panel: str) -> str:
     """The file `panel` and all that it imports, as one module.
 

@@ -110,6 +110,11 @@ def cost_terms(session: Session) -> dict[str, Any]:
     }
 
 
+def shown_values(session: Session) -> dict[str, Any]:
+    """Every trait that a session decides, where it is shown for the first time."""
+    return read_session(session) | {"learns": learning_values(session)}
+
+
 def learning_values(session: Session) -> dict[str, Any]:
     """What fine-tuning and the Taylor criterion learn from, as the page says it.
 

@@ -31,19 +31,19 @@ from workbench.widgets.budget_tab import Budgets, need_gradients
 from workbench.widgets.commands import Commands
 from workbench.widgets.compare_tab import Comparisons
 from workbench.widgets.constants import LAM_MAX, LAM_MIN, NEEDS_LABELS, REQUEST, START_LAM
-from workbench.widgets.flips import Flips
+from workbench.widgets.drawings import Drawings
 from workbench.widgets.folders import unavailable_formats
 from workbench.widgets.frontier import Frontiers
 from workbench.widgets.hearing import Hearing
 from workbench.widgets.jobs import Delivery, Worker
-from workbench.widgets.modules import FRONT
+from workbench.widgets.modules import styles
 from workbench.widgets.page_values import (
     curve_bytes,
-    learning_values,
     preview_of,
     preview_values,
     read_session,
     scored_values,
+    shown_values,
 )
 from workbench.widgets.recovery import Recovery
 from workbench.widgets.scoring import Scoring
@@ -51,13 +51,7 @@ from workbench.widgets.theory_tab import Theories
 from workbench.widgets.traits import synced
 from workbench.widgets.tune_tab import Tunings
 
-STYLES = ("workbench", "flips", "window", "loops")  # of front/, in this order
 LOOK_EVERY = 0.02  # seconds between two looks at what workers have brought
-
-
-def shown(session: Session) -> dict[str, Any]:
-    """Every trait that a session decides, where it is shown for the first time."""
-    return read_session(session) | {"learns": learning_values(session)}
 
 
 class WorkbenchState(
@@ -70,7 +64,7 @@ class WorkbenchState(
     Comparisons,
     Tunings,
     Theories,
-    Flips,
+    Drawings,
     Recovery,
     Hearing,
     anywidget.AnyWidget,
@@ -87,7 +81,7 @@ class WorkbenchState(
     """
 
     _esm = "export default {};"
-    _css = "".join((FRONT / f"{name}.css").read_text(encoding="utf-8") for name in STYLES)
+    _css = styles("workbench", "flips", "window", "loops", "network", "units")
 
     key = synced(t.Unicode)  # of this model alone
     tab = synced(t.Unicode, "layer")
@@ -146,7 +140,7 @@ class WorkbenchState(
         self.session: Session | None = None
         self._deliver = Delivery()
         self._begin()
-        for part in ("hearing", "budgets", "frontiers", "comparisons", "tunings", "theories", "flips"):
+        for part in ("hearing", "budgets", "frontiers", "comparisons", "tunings", "theories", "drawings"):
             getattr(self, f"_begin_{part}")()
         self._begin_recovery(autosave)
         self._previews = Worker("workbench-previews", newest_only=True)
@@ -159,13 +153,14 @@ class WorkbenchState(
             self.name = session
             self.load(session)
         else:
-            self._show_session(session, shown(session), way_of(session))
+            self._show_session(session, shown_values(session), way_of(session))
             if not session.measured:
                 self.measure()
 
     @property
     def _workers(self) -> tuple[Worker, ...]:
-        return self._jobs, self._aside, self._previews, self._losses, self._lines, self._theories, self._looks
+        names = "jobs aside previews losses lines theories looks networks pictures"
+        return tuple(getattr(self, f"_{name}") for name in names.split())
 
     def wait(self, timeout: float | None = None) -> bool:
         """Until the workers are idle; False if that took longer than `timeout` seconds. For scripts: where an
@@ -275,6 +270,7 @@ class WorkbenchState(
                 self._fail("preview", error)
             return
         values = {"preview": preview_values(choice, request), "curve": curve_bytes(choice)}
+        values |= self._unit_values(session, choice)
         self._choice = (request, choice)
         self._deliver(lambda: self._show(session, values))
 
@@ -306,7 +302,7 @@ class WorkbenchState(
         screen: Mapping[str, Any] | None = None,
     ) -> None:
         """Show `session` from now on; `how`, `after`, `screen`: see recovery.py."""
-        values = shown(session)
+        values = shown_values(session)
         self._deliver(lambda: self._show_session(session, values, how, after, screen))
 
     def _show_session(
@@ -327,13 +323,9 @@ class WorkbenchState(
             values = values | {"selected": usable[0]}
         if not values["norms"]:
             values = values | {"reestimate": False}
-        empty: dict = (
-            {"preview": {}, "tried": {}}
-            | self._no_plan()
-            | self._no_comparison()
-            | {"tuned": {}, "scoring": {}}
-        )
-        empty |= self._no_theory() | self._no_frontier() | self._no_flips()
+        empty: dict = {"preview": {}, "tried": {}, "tuned": {}, "scoring": {}}
+        empty |= self._no_plan() | self._no_comparison()
+        empty |= self._no_theory() | self._no_frontier() | self._no_drawings()
         self._apply(values | empty, fresh=True)
         self._keep(session, how or {}, after, screen)
         if screen:

@@ -5,6 +5,7 @@ import { traceOf, degreesOfFreedom } from "./math.js";
 import { clamp, h, s, setText, setAttributes, power, scientific, freedomText, eigenvaluesOf, lamOf } from "./shared.js";
 import { linearTicks, decadeTicks, scale, axes, plot, draggable } from "./axes.js";
 import { heldBottom, lamDrag, lamKeys } from "./lamhand.js";
+import { eigenPointer } from "./eigenpointer.js";
 
 const STRIP = 38; // height of the strip whose filled area is N(λ)
 const GRIP = 146; // width of the handle on the λ line
@@ -106,11 +107,13 @@ export function eigenPlot(state, on) {
   const handle = lamHandle(state);
   const surface = s("rect", { class: "wbw-surface" });
   let at = null;
+  const pointer = eigenPointer(state, surface, () => at);
 
   const place = () => {
     const eigenvalues = eigenvaluesOf(state);
     if (!at || !eigenvalues.length) return;
     if (at.bottom !== bottomFor(state)) return redraw();
+    pointer.hide();
     const lam = lamOf(state, eigenvalues);
     const N = degreesOfFreedom(eigenvalues, lam);
     handle.at(at.y(Math.log10(state.get("lam"))));
@@ -154,7 +157,7 @@ export function eigenPlot(state, on) {
     place();
   };
   const view = plot(holder, on, redraw, { "aria-label": "eigenvalues of the selected group", "data-testid": "spectrum-plot", "data-plot": "spectrum" });
-  view.svg.append(grid, lost, kept.node, stripLost, stripKept, area, areaLabel, surface, handle.node);
+  view.svg.append(grid, lost, kept.node, stripLost, stripKept, area, areaLabel, pointer.node, surface, handle.node);
   handle.drags([surface, handle.node], view.svg, () => at);
   return { holder, place, redraw };
 }

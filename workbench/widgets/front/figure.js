@@ -3,7 +3,7 @@
 import { h, setText, scientific, freedomText, subscriber, layerOf, eigenvaluesOf, setLam } from "./shared.js";
 import { overlayPlot, freedomCurves, overlayNumbers } from "./overlay.js";
 import { unitStrip } from "./unitstrip.js";
-import { stillState } from "./stillstate.js";
+import { pathOf, stillState } from "./stillstate.js";
 import { freedomOf } from "./stilllinks.js";
 import { chosenWords, followTheme, lossEntries, numberRow } from "./stillviews.js";
 import { spectrumViews, titled } from "./spectrumviews.js";
@@ -34,7 +34,7 @@ export function showFigure(values, root) {
   if (pair.length) root.append(h("div", { class: "wbw-pair" }, ...pair));
   const withPaths = Boolean(layerOf(state).paths);
   if (views.has("units")) {
-    const { holder, words } = unitStrip(state, on);
+    const { holder, words } = unitStrip(state, on, (layer) => pathOf(state, layer)?.order ?? null, "curve width");
     root.append(titled("Units that stay", holder, words));
   }
   const m = layerOf(state).count;

@@ -4,8 +4,9 @@ import { BIASED } from "./constants.js";
 import { degreesOfFreedom, suggestedWidth } from "./math.js";
 import { costAt } from "./cost.js";
 import {
-  THIN, clamp, h, setText, focusIn, setOff, reveal, layerOf, eigenvaluesOf, lamOf, alive, busy, send, update,
+  THIN, clamp, h, setText, focusIn, setOff, reveal, eigenvaluesOf, lamOf, alive, busy, send,
 } from "./shared.js";
+import { chooseGroup } from "./choosing.js";
 import { setName } from "./names.js";
 import { arranger } from "./arrange.js";
 import { listSteps } from "./listkeys.js";
@@ -85,13 +86,7 @@ export function drawLayers(state, el, on) {
   let rows = [];
 
   const choose = (name, focus) => {
-    const layer = layerOf(state, name);
-    if (!layer) return;
-    const values = { selected: name };
-    const eigenvalues = eigenvaluesOf(state, layer);
-    if (eigenvalues.length) values.width = suggestedWidth(eigenvalues, lamOf(state, eigenvalues));
-    update(state, values);
-    if (focus) rows.find((one) => one.layer.name === name)?.node.focus({ preventScroll: true });
+    if (chooseGroup(state, name) && focus) rows.find((one) => one.layer.name === name)?.node.focus({ preventScroll: true });
   };
   list.addEventListener("click", (event) => {
     const row = order.entries().find(({ node, layer }) => layer && node.contains(event.target));

@@ -3,7 +3,7 @@
 import { clamp, h, setText, score, subscriber, layerOf, eigenvaluesOf } from "./shared.js";
 import { setName } from "./names.js";
 import { suggestedWidth, traceOf } from "./math.js";
-import { stillState } from "./stillstate.js";
+import { pathOf, stillState } from "./stillstate.js";
 import { linkWidths } from "./stilllinks.js";
 import { followTheme } from "./stillviews.js";
 import { spectrumViews, titled } from "./spectrumviews.js";
@@ -31,7 +31,7 @@ function meters(state, on) {
 
 function layerSection(state, on) {
   const plots = spectrumViews(state, on);
-  const units = unitStrip(state, on);
+  const units = unitStrip(state, on, (layer) => pathOf(state, layer)?.order ?? null, "curve width");
   const [name, chip, why] = [h("span", { class: "wbw-name" }), h("span", { class: "wbw-chip" }), h("p", { class: "wbw-still-note" })];
   const losses = titled("Relative loss over width", plots.losses);
   const body = h("div", { class: "wbw-still-plots" }, plots.spectrum,

@@ -6,7 +6,8 @@ const TABS = [["layer", "Layer", "One group: its spectrum and a choice for it"],
   ["budget", "Budget", "All groups at once: widths for a target"],
   ["compare", "Compare", "Ways to prune side by side, at the budget's widths"],
   ["tune", "Fine-tune", "Train the pruned network a little, with labels or without"],
-  ["theory", "Theory", "What the theory promises at this λ, beside what is measured"]];
+  ["theory", "Theory", "What the theory promises at this λ, beside what is measured"],
+  ["network", "Network", "The groups from input to output, and what ties them"]];
 
 export function tabList(state, on) {
   const choose = (tab) => update(state, { tab });

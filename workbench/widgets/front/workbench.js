@@ -12,6 +12,7 @@ import { drawBudget } from "./budget.js";
 import { drawCompare } from "./compare.js";
 import { drawTune } from "./tune.js";
 import { drawTheory } from "./theory.js";
+import { drawNetwork } from "./network.js";
 import { drawHistory } from "./history.js";
 import { drawLoad } from "./load.js";
 import { drawExport } from "./export.js";
@@ -23,7 +24,7 @@ import { plotFiles } from "./plotfiles.js";
 
 const AREAS = [
   ["header", drawHeader], ["layers", drawLayers], ["spectrum", drawSpectrum], ["choice", drawChoice], ["budget", drawBudget],
-  ["compare", drawCompare], ["tune", drawTune], ["theory", drawTheory], ["history", drawHistory], ["load", drawLoad], ["export", drawExport],
+  ["compare", drawCompare], ["tune", drawTune], ["theory", drawTheory], ["network", drawNetwork], ["history", drawHistory], ["load", drawLoad], ["export", drawExport],
   ["flips", drawFlips],
 ];
 
