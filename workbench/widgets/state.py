@@ -48,6 +48,7 @@ from workbench.widgets.theory_tab import Theories
 from workbench.widgets.traits import synced
 from workbench.widgets.tune_tab import Tunings
 
+STYLES = ("workbench", "flips", "explains")
 LOOK_EVERY = 0.02  # seconds between two looks at what workers have brought
 
 
@@ -81,7 +82,7 @@ class WorkbenchState(
     """
 
     _esm = "export default {};"
-    _css = "".join((FRONT / f"{name}.css").read_text(encoding="utf-8") for name in ("workbench", "flips"))
+    _css = "".join((FRONT / f"{name}.css").read_text(encoding="utf-8") for name in STYLES)
 
     key = synced(t.Unicode)  # of this model alone
     tab = synced(t.Unicode, "layer")

@@ -4,6 +4,7 @@ import { LAM_MIN, LAM_MAX } from "./constants.js";
 import { traceOf, degreesOfFreedom } from "./math.js";
 import { clamp, h, s, setText, setAttributes, power, scientific, freedomText, eigenvaluesOf, lamOf, setLam, arrowSteps } from "./shared.js";
 import { linearTicks, decadeTicks, scale, axes, plot, draggable } from "./axes.js";
+import { plainly } from "./telling.js";
 
 const STRIP = 38; // height of the strip whose filled area is N(λ)
 const GRIP = 146; // width of the handle on the λ line
@@ -70,7 +71,7 @@ export function lamHandle(state) {
   const arrows = s("path", { class: "wbw-grip-lines" });
   const lines = [s("line", { class: "wbw-hit" }), s("line", { class: "wbw-lam-line" })];
   const node = s("g", { class: "wbw-handle wbw-lam", tabindex: 0, role: "slider", "aria-label": "λ relative to the trace",
-    "aria-valuemin": LAM_MIN, "aria-valuemax": LAM_MAX, "aria-orientation": "vertical", "data-testid": "lam-line" }, ...lines, grip, value, arrows);
+    "aria-valuemin": plainly(LAM_MIN), "aria-valuemax": LAM_MAX, "aria-orientation": "vertical", "data-testid": "lam-line" }, ...lines, grip, value, arrows);
   const across = (box) => {
     lines.forEach((one) => setAttributes(one, { x1: box.left, x2: box.right }));
     grip.setAttribute("x", box.right - GRIP);
@@ -80,7 +81,7 @@ export function lamHandle(state) {
   const at = (y) => {
     const text = scientific(state.get("lam"));
     node.setAttribute("transform", `translate(0 ${y.toFixed(2)})`);
-    setAttributes(node, { "aria-valuenow": state.get("lam"), "aria-valuetext": text });
+    setAttributes(node, { "aria-valuenow": plainly(state.get("lam")), "aria-valuetext": text });
     setText(value, `λ = ${text}`);
   };
   const drags = (targets, svg, scaleOf) => {

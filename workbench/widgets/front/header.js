@@ -5,16 +5,17 @@ import {
   clamp, h, setText, setOff, count, percent, score, points, signed, seconds, alive, busy, send, showCard,
   errorBox,
 } from "./shared.js";
+import { asking, question } from "./glossary.js";
 import { tabList } from "./tabs.js";
 import { branchMenu } from "./branches.js";
 import { offerBox, keptLine, askBeforeLeaving } from "./recovery.js";
 
-function meter(name, caption) {
+function meter(state, name, caption, term) {
   const value = h("span", { class: "wbw-meter-value" });
   const share = h("span", { class: "wbw-meter-share" });
   const bar = h("span", { class: "wbw-bar-fill" });
-  const node = h("div", { class: "wbw-meter", "data-testid": `meter-${name}` },
-    h("div", { class: "wbw-meter-row" }, h("span", { class: "wbw-caption" }, caption), share),
+  const node = h("div", { class: "wbw-meter", role: "group", "data-testid": `meter-${name}` },
+    h("div", { class: "wbw-meter-row" }, h("span", { class: "wbw-caption" }, caption), question(state, term, caption), share),
     value, h("div", { class: "wbw-bar" }, bar));
   const paint = (start, now, format, aside) => {
     const known = start !== null && start !== undefined && now !== null && now !== undefined;
@@ -24,6 +25,8 @@ function meter(name, caption) {
     node.dataset.original = known ? start : "";
     bar.style.width = known && start > 0 ? `${clamp((100 * now) / start, 0, 100)}%` : "0";
     node.title = known ? `${caption}: ${start} in the original, ${now} now` : "";
+    const called = node.querySelector(".wbw-caption").textContent;
+    node.setAttribute("aria-label", `${called}: ${known ? `${format(start)} in the original, ${format(now)} now${share.textContent && `, ${share.textContent}`}` : "not known yet"}`);
   };
   return { node, paint };
 }
@@ -50,7 +53,7 @@ function progressLine(state, on) {
   const bar = h("span", { class: "wbw-bar-fill" });
   const text = h("span", { class: "wbw-status-text" });
   const cancel = h("button", { class: "wbw-button wbw-small", "data-testid": "cancel", onclick: () => send(state, "cancel") }, "Cancel");
-  const line = h("div", { class: "wbw-status", "data-testid": "progress", role: "status" }, text,
+  const line = h("div", { class: "wbw-status", "data-testid": "progress" }, text,
     h("div", { class: "wbw-bar wbw-progress" }, bar), cancel);
   let since = 0;
   const paint = () => {
@@ -81,7 +84,7 @@ export function drawHeader(state, el, on) {
   const model = select("model-select", "model", (name) => send(state, "load", { name }));
   const procedure = select("procedure-select", "procedure", (name) => send(state, "set_procedure", { name }));
   const data = h("span", { class: "wbw-data" });
-  const meters = [meter("parameters", "parameters"), meter("macs", "MACs"), meter("score", "score")];
+  const meters = [meter(state, "parameters", "parameters", "parameters"), meter(state, "macs", "MACs", "MACs"), meter(state, "score", "score", "score")];
   const button = (name, text, hint) =>
     h("button", { class: "wbw-button", "data-testid": name, "data-hint": hint, onclick: () => send(state, name) }, text);
   const undo = button("undo", "Undo", "Undo the last commit (Ctrl+Z)");
@@ -98,7 +101,7 @@ export function drawHeader(state, el, on) {
       h("div", { class: "wbw-what" },
         h("label", { class: "wbw-field" }, h("span", { class: "wbw-caption" }, "model", data), model),
         load,
-        h("label", { class: "wbw-field" }, h("span", { class: "wbw-caption" }, "procedure"), procedure)),
+        asking(state, h("label", { class: "wbw-field" }, h("span", { class: "wbw-caption" }, "procedure"), procedure), "simultaneous", "the procedure")),
       h("div", { class: "wbw-meters" }, ...meters.map((one) => one.node)),
       h("div", { class: "wbw-actions" }, undo, redo, reset, out)),
     offerBox(state, on), keptLine(state, on), error);
@@ -126,10 +129,10 @@ export function drawHeader(state, el, on) {
     const now = steps[state.get("position")] ?? {};
     const part = (from, to) => (from > 0 ? percent(to / from) : "");
     const gained = (from, to) => (to === from ? "" : state.get("metric").endsWith("accuracy") ? points(to - from) : signed(to - from));
+    setText(meters[2].node.querySelector(".wbw-caption"), state.get("metric") || "score");
     meters[0].paint(start.parameters, now.parameters, count, part);
     meters[1].paint(start.macs, now.macs, count, part);
     meters[2].paint(start.score, now.score, score, gained);
-    setText(meters[2].node.querySelector(".wbw-caption"), state.get("metric") || "score");
   });
   on("can_undo can_redo history progress measured kernel", () => {
     const waiting = !alive(state) ? "This needs a running kernel" : busy(state) ? "Something is running: see above" : "";

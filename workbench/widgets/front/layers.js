@@ -5,6 +5,7 @@ import {
   THIN, clamp, h, setText, focusIn, setOff, reveal, layerOf, eigenvaluesOf, lamOf, alive, busy, send, update,
 } from "./shared.js";
 import { setName } from "./names.js";
+import { question } from "./glossary.js";
 import { rowPainter } from "./sight.js";
 import { spark } from "./sparkline.js";
 import { staysLine, sizesLine } from "./stays.js";
@@ -44,7 +45,7 @@ export function drawLayers(state, el, on) {
   const staleNote = h("p", { class: "wbw-hint" });
   foot.append(staleNote, remeasure);
   const empty = h("p", { class: "wbw-empty" });
-  el.append(h("h3", { class: "wbw-heading" }, "Layers", h("span", { class: "wbw-sub" }, "N(λ)/m at this λ")), empty, list, staysLine(state, on), sizesLine(state, on), foot);
+  el.append(h("h3", { class: "wbw-heading" }, "Layers", question(state, "group", "a group of units"), h("span", { class: "wbw-sub" }, "N(λ)/m at this λ"), question(state, "share of the width", "N(λ)/m")), empty, list, staysLine(state, on), sizesLine(state, on), foot);
   let rows = [];
 
   const choose = (name, focus) => {
