@@ -48,7 +48,7 @@ from workbench.widgets.theory_tab import Theories
 from workbench.widgets.traits import synced
 from workbench.widgets.tune_tab import Tunings
 
-STYLES = ("workbench", "flips", "explains")
+STYLES = ("workbench", "flips", "explains")  # of front/, in this order
 LOOK_EVERY = 0.02  # seconds between two looks at what workers have brought
 
 

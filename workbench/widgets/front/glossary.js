@@ -40,9 +40,10 @@ export function question(state, term, label) {
   const node = h("span", { class: "wbw-asked" }, button);
   // This is heard before the browser opens what the button leads to.
   button.addEventListener("click", () => {
-    if (button.popoverTargetElement?.isConnected) return;
-    button.popoverTargetElement = explanation(state, button);
-    node.append(button.popoverTargetElement);
+    if (button.popoverTargetElement) return;
+    const popover = explanation(state, button);
+    node.append(popover); // first: a button leads to nothing that is not in its tree
+    button.popoverTargetElement = popover;
   });
   node.ask = (asked) => {
     if (button.dataset.term === asked) return;

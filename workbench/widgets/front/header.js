@@ -6,6 +6,7 @@ import {
   errorBox,
 } from "./shared.js";
 import { asking, question } from "./glossary.js";
+import { tourButton, tourOffer } from "./tour.js";
 import { tabList } from "./tabs.js";
 import { branchMenu } from "./branches.js";
 import { offerBox, keptLine, askBeforeLeaving } from "./recovery.js";
@@ -96,7 +97,7 @@ export function drawHeader(state, el, on) {
   const out = opener("export", "Export…", "Export the pruned network; save the session, or open one");
   const error = errorBox(state, on, "header");
   el.append(
-    h("div", { class: "wbw-top" }, h("h2", { class: "wbw-title" }, "Spectral Pruning Workbench"), tabList(state, on), branchMenu(state, on), progressLine(state, on)),
+    h("div", { class: "wbw-top" }, h("h2", { class: "wbw-title" }, "Spectral Pruning Workbench"), tabList(state, on), branchMenu(state, on), progressLine(state, on), tourOffer(state, on), tourButton(state)),
     h("div", { class: "wbw-bottom" },
       h("div", { class: "wbw-what" },
         h("label", { class: "wbw-field" }, h("span", { class: "wbw-caption" }, "model", data), model),

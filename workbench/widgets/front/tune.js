@@ -94,7 +94,7 @@ export function drawTune(state, el, on) {
       h("div", { class: "wbw-controls" }, asking(state, data, "calibration data", "the data"),
         h("div", { class: "wbw-fields" }, asked[0], h("label", { class: "wbw-field", style: "grid-column: span 4" }, h("span", { class: "wbw-caption" }, "\u00a0"), unit), ...asked.slice(1), mirror),
         h("div", { class: "wbw-row wbw-follows" }, h("span", {}, "The training loss follows"), question(state, "training loss", "the training loss")), 
-        h("div", { class: "wbw-row" }, h("span", { class: "wbw-caption" }, "the labels"), labelled), distill.node, match.node, only),
+        h("div", { class: "wbw-row" }, h("span", { class: "wbw-caption" }, "the labels"), question(state, "training loss", "the share of the labels"), labelled), distill.node, match.node, only),
       h("div", { class: "wbw-deeds" }, errorBox(state, on, "tune"), h("div", { class: "wbw-buttons wbw-three" }, start, pause, stop), refit)),
     h("div", { class: "wbw-tune-course" }, h("h3", { class: "wbw-heading" }, "Course", question(state, "fine-tuning plot", "the course"), chip), empty, plots));
   const redraws = [coursePlot(state, on, lossHolder, "training loss", (one) => one[2]), coursePlot(state, on, scoreHolder, "score", (one) => one[3])];

@@ -5,6 +5,7 @@ import { viewState } from "./viewstate.js";
 import { keys } from "./keys.js";
 import { followHost } from "./theme.js";
 import { linkTabs, liveRegion } from "./telling.js";
+import { mountTour } from "./tour.js";
 import { drawHeader } from "./header.js";
 import { drawLayers } from "./layers.js";
 import { drawSpectrum } from "./spectrum.js";
@@ -51,6 +52,7 @@ function render({ model, el }) {
     if (CONTAINED.has(area)) panel.append(h("div", { class: "wbw-inside" }));
     draw(state, panel.firstChild ?? panel, on);
   }
+  mountTour(state, on, root);
   linkTabs(root, (tab) => (tab === "layer" ? oneLayer : grid.querySelector(`:scope > .wbw-${tab}`)));
   return () => {
     end();
