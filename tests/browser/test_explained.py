@@ -20,9 +20,9 @@ UNEXPLAINED = """() => {
   const seen = (names) => [...root.querySelectorAll(names)].filter(node => node.checkVisibility());
   const marks = (node) => [...(node?.querySelectorAll('.wbw-question') ?? [])];
   const asks = (node) => marks(node).some(mark => mark.checkVisibility());
-  const around = ['readout', 'moved', 'meter', 'total', 'asking', 'row', 'claim', 'theory-head', 'half', 'swept',
-    'history-plot', 'frontier', 'compared', 'beside-title', 'tune-plots', 'spectrum'].map(name => `.wbw-${name}`)
-    .concat('div:has(> .wbw-row > .wbw-asked)').join();
+  const around = ['readout', 'moved', 'meter', 'total', 'asking', 'row', 'claim', 'theory-head', 'half',
+    'swept', 'history-plot', 'frontier', 'compared', 'beside-title', 'tune-plots', 'spectrum']
+    .map(name => `.wbw-${name}`).concat('div:has(> .wbw-row > .wbw-asked)').join();
   const headsOf = (node) => (node.getAttribute('aria-labelledby') ?? '').split(' ').filter(Boolean)
     .map(id => document.querySelector(`[id='${id}']`)).filter(head => head && head !== node);
   const explained = (node) => {

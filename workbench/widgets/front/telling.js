@@ -17,8 +17,11 @@ export function nameCells(row, head) {
   [...row.children].forEach((cell, i) => cell.matches(".wbw-cell, .wbw-heat") && nameBy(cell, titleOf(i), cell));
 }
 
-// A number as Python and a screen reader's rules write it: no exponent, and no digit lost.
-export const plainly = (value) => value.toFixed(28);
+// A number from 0 to 1 without an exponent, which an attribute of a slider must not have; no digit is lost.
+export function plainly(value) {
+  const [digits, exponent] = String(value).split("e-");
+  return exponent ? `0.${"0".repeat(exponent - 1)}${digits.replace(".", "")}` : digits;
+}
 
 // Every tab and the panel that it shows: each says which the other is.
 export function linkTabs(root, panelOf) {
