@@ -4,7 +4,7 @@
 import { h, setText, setAttributes, clamp, alive, busy, focusIn, update } from "./shared.js";
 import { told } from "./telling.js";
 
-const STEPS = [
+const STOPS = [
   ["Load", "model-select", "Begin with an example of this menu, or press Load… for a network and data of your own. The groups of units are found and measured at once."],
   ["The spectrum", "spectrum-plot", "Each bar is an eigenvalue: a direction of what the layer's units say on the data. Where they fall steeply, few units carry most. Other layers stand in the list."],
   ["λ", "lam-line", "Drag this line, or use the arrow keys. Each bar is filled by the share of it that λ keeps; the filled area below is N(λ), how many units the layer needs."],
@@ -81,7 +81,7 @@ export function mountTour(state, on, root) {
   const words = told(state, on, h("p", {}));
   const button = (testid, text, onclick, kind = "") => h("button", { type: "button", class: `wbw-button ${kind}`, "data-testid": testid, onclick }, text);
   const back = button("tour-back", "Back", () => go(at - 1));
-  const next = button("tour-next", "Next", () => (at === STEPS.length - 1 ? end() : go(at + 1)), "wbw-primary");
+  const next = button("tour-next", "Next", () => (at === STOPS.length - 1 ? end() : go(at + 1)), "wbw-primary");
   const card = h("div", { class: "wbw-tour", role: "dialog", "aria-label": "tour", "data-testid": "tour-card", hidden: true },
     h("div", { class: "wbw-tour-head" }, title, count), words, h("div", { class: "wbw-tour-deeds" }, button("tour-end", "End the tour", () => end()), back, next));
   const ring = h("div", { class: "wbw-tour-ring", hidden: true, "aria-hidden": "true" });
@@ -89,24 +89,24 @@ export function mountTour(state, on, root) {
 
   const place = () => {
     if (at < 0) return;
-    const target = root.querySelector(`[data-testid="${STEPS[at][1]}"]`);
+    const target = root.querySelector(`[data-testid="${STOPS[at][1]}"]`);
     const shown = Boolean(target?.checkVisibility());
     const [home, box] = [root.getBoundingClientRect(), (shown ? target.querySelector(".wbw-grip") ?? target : root.firstChild.firstChild).getBoundingClientRect()];
-    const whole = STEPS[at][1] === "spectrum-plot" ? target.getBoundingClientRect() : box;
+    const whole = STOPS[at][1] === "spectrum-plot" ? target.getBoundingClientRect() : box;
     ring.hidden = !shown;
     Object.assign(ring.style, { left: `${whole.left - home.left - 4}px`, top: `${whole.top - home.top - 4}px`, width: `${whole.width + 8}px`, height: `${whole.height + 8}px` });
-    placeWords(card, whole, home, ["lam-line", "width-input"].includes(STEPS[at][1]));
+    placeWords(card, whole, home, ["lam-line", "width-input"].includes(STOPS[at][1]));
   };
   const go = (step) => {
-    at = clamp(step, 0, STEPS.length - 1);
-    setText(title, STEPS[at][0]);
-    setText(count, `${at + 1} of ${STEPS.length}`);
-    setText(words, STEPS[at][2]);
-    card.setAttribute("aria-label", `tour, step ${at + 1} of ${STEPS.length}: ${STEPS[at][0]}`);
+    at = clamp(step, 0, STOPS.length - 1);
+    setText(title, STOPS[at][0]);
+    setText(count, `${at + 1} of ${STOPS.length}`);
+    setText(words, STOPS[at][2]);
+    card.setAttribute("aria-label", `tour, step ${at + 1} of ${STOPS.length}: ${STOPS[at][0]}`);
     setAttributes(back, { "aria-disabled": at === 0 });
-    setText(next, at === STEPS.length - 1 ? "Done" : "Next");
+    setText(next, at === STOPS.length - 1 ? "Done" : "Next");
     card.hidden = false;
-    root.querySelector(`[data-testid="${STEPS[at][1]}"]`)?.scrollIntoView({ block: "nearest" });
+    root.querySelector(`[data-testid="${STOPS[at][1]}"]`)?.scrollIntoView({ block: "nearest" });
     place();
     card.scrollIntoView({ block: "nearest" });
     next.focus({ preventScroll: true });
