@@ -106,6 +106,7 @@ RULE_WORDS = {
 }
 # The term of the glossary that explains an option of the menus, or a rule.
 TERM_OF = {name: term(name).name for name in (*SELECTIONS, *RECONSTRUCTIONS, *RULE_WORDS) if name != "none"}
+TERM_OF["leverage"] = "leverage sampling"  # the selection, not the scores
 UNIT_WORDS = {"macs": "MACs", "parameters": "parameters", "ms": "ms", "mb": "MB"}  # of a target
 # How targets are read; "" is the default, which is nobody's word.
 METRIC_WORDS = {
