@@ -33,29 +33,28 @@ Connection.connect = watched
 class Server:
     """A running `workbench lab` or `workbench app`: `url` is the address that it printed.
 
-    `variables` are of its environment, and so of its kernels'.
+    It works on a copy of the notebooks, or, as an installed `program`, in an empty folder with what it puts
+    there. `variables` are of its environment, and so of its kernels'.
     """
 
-    def __init__(self, command: str, folder: Path, **variables: str) -> None:
+    def __init__(self, command: str, folder: Path, program: Path | None = None, **variables: str) -> None:
         self.folder = folder
-        self.notebooks = folder / "notebooks"
         self.connections = folder / "connections.txt"
         self._output = folder / "output.txt"
-        ignored = shutil.ignore_patterns(".*", "__pycache__")
-        shutil.copytree(REPOSITORY / "notebooks", self.notebooks, ignore=ignored)
+        if program is None:
+            self.notebooks, home = folder / "notebooks", folder
+            ignored = shutil.ignore_patterns(".*", "__pycache__")
+            shutil.copytree(REPOSITORY / "notebooks", self.notebooks, ignore=ignored)
+            line = [sys.executable, "-m", "workbench", command, "--notebooks", str(self.notebooks)]
+        else:
+            home = folder / "empty"
+            home.mkdir()
+            self.notebooks, line = home / "workbench-notebooks", [str(program), command]
         environment = _home(folder, self.connections) | variables
         with self._output.open("w") as output:
             self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "workbench",
-                    command,
-                    "--no-browser",
-                    "--notebooks",
-                    str(self.notebooks),
-                ],
-                cwd=folder,
+                [*line, "--no-browser"],
+                cwd=home,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -250,7 +250,7 @@ def test_loss_and_lam_are_one_thing_each_on_two_tabs(budget):
     budget.page.wait_for_timeout(500)
     settle(budget)
     row = budget.find("budget-loss-conv1").inner_text()
-    expect(budget.page.locator(".wbw-budget-row.wbw-steps-head .wbw-loss-head").first).to_have_text(
+    expect(budget.page.locator(".wbw-budget-row.wbw-steps-head .wbw-loss-head .wbw-head").first).to_have_text(
         "output loss"
     )
     budget.find("tab-layer").click()

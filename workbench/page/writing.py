@@ -28,7 +28,7 @@ OF_THE_PAGE = (  # what the live workbench shows of a session, and a page too
 TERMS = (  # of the glossary, which the page explains: each of its numbers, and what they are made of
     "moment", "spectrum", "lambda", "degrees of freedom", "share of the width", "suggested width",
     "guaranteed width", "residual moment", "input loss", "output loss", "combined loss", "predicted error",
-    "parameters", "MACs",
+    "parameters", "MACs", "rank", "unit view",
 )  # fmt: skip
 INSTALL = "pip install spectral-pruning-workbench"
 

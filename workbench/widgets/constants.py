@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from workbench.course.glossary import term
 from workbench.pruning.choice import DEFAULT_THETA, RECONSTRUCTIONS
 from workbench.pruning.damage import SHARES as DAMAGE_SHARES
 from workbench.pruning.problem import BUDGET_LAM
@@ -103,6 +104,9 @@ RULE_WORDS = {
         "without labels [beyond the paper]",
     ),
 }
+# The term of the glossary that explains an option of the menus, or a rule.
+TERM_OF = {name: term(name).name for name in (*SELECTIONS, *RECONSTRUCTIONS, *RULE_WORDS) if name != "none"}
+TERM_OF["leverage"] = "leverage sampling"  # the selection, not the scores
 UNIT_WORDS = {"macs": "MACs", "parameters": "parameters", "ms": "ms", "mb": "MB"}  # of a target
 # How targets are read; "" is the default, which is nobody's word.
 METRIC_WORDS = {
@@ -142,6 +146,7 @@ def page_constants() -> dict[str, Any]:
         "PROCEDURES": PROCEDURES,
         "SELECTIONS": [[name, *SELECTION_WORDS[name]] for name in SELECTION_WORDS if name in SELECTIONS],
         "RECONSTRUCTIONS": [[name, *RECONSTRUCTION_WORDS[name]] for name in RECONSTRUCTIONS],
+        "TERM_OF": TERM_OF,
         "RULES": [[name, *words] for name, words in RULE_WORDS.items()],
         "UNITS": list(UNIT_WORDS.items()),
         "MULTIPLES": MULTIPLES,

@@ -25,6 +25,7 @@ from workbench.session.of_what import way_of
 from workbench.session.runs import Run
 from workbench.session.session import Session
 from workbench.spectral.bounds import suggested_width
+from workbench.widgets import page_values
 from workbench.widgets.branches import Branches
 from workbench.widgets.browsing import Browsing
 from workbench.widgets.budget_tab import Budgets, need_gradients
@@ -37,14 +38,6 @@ from workbench.widgets.frontier import Frontiers
 from workbench.widgets.hearing import Hearing
 from workbench.widgets.jobs import Delivery, Worker
 from workbench.widgets.modules import styles
-from workbench.widgets.page_values import (
-    curve_bytes,
-    preview_of,
-    preview_values,
-    read_session,
-    scored_values,
-    shown_values,
-)
 from workbench.widgets.recovery import Recovery
 from workbench.widgets.scoring import Scoring
 from workbench.widgets.theory_tab import Theories
@@ -81,7 +74,7 @@ class WorkbenchState(
     """
 
     _esm = "export default {};"
-    _css = styles("workbench", "flips", "window", "loops", "network", "units")
+    _css = styles("workbench", "flips", "window", "loops", "network", "units", "explains")
 
     key = synced(t.Unicode)  # of this model alone
     tab = synced(t.Unicode, "layer")
@@ -153,7 +146,7 @@ class WorkbenchState(
             self.name = session
             self.load(session)
         else:
-            self._show_session(session, shown_values(session), way_of(session))
+            self._show_session(session, page_values.shown_values(session), way_of(session))
             if not session.measured:
                 self.measure()
 
@@ -255,7 +248,7 @@ class WorkbenchState(
 
     def _preview(self, session: Session, request: dict) -> None:
         try:
-            choice = preview_of(session, request)
+            choice = page_values.preview_of(session, request)
         except StaleMomentsError:
             return  # the group's row and the spectrum say so
         except NotMeasuredError:
@@ -269,7 +262,10 @@ class WorkbenchState(
             ):
                 self._fail("preview", error)
             return
-        values = {"preview": preview_values(choice, request), "curve": curve_bytes(choice)}
+        values = {
+            "preview": page_values.preview_values(choice, request),
+            "curve": page_values.curve_bytes(choice),
+        }
         values |= self._unit_values(session, choice)
         self._choice = (request, choice)
         self._deliver(lambda: self._show(session, values))
@@ -302,7 +298,7 @@ class WorkbenchState(
         screen: Mapping[str, Any] | None = None,
     ) -> None:
         """Show `session` from now on; `how`, `after`, `screen`: see recovery.py."""
-        values = shown_values(session)
+        values = page_values.shown_values(session)
         self._deliver(lambda: self._show_session(session, values, how, after, screen))
 
     def _show_session(
@@ -355,10 +351,10 @@ class WorkbenchState(
             self._deliver(lambda: self._more_damage(session))
             return
         if event == "scored":  # likewise
-            scored = scored_values(session)
+            scored = page_values.scored_values(session)
             self._deliver(lambda: self._set(scored) if session is self.session else None)
             return
-        values = read_session(session)
+        values = page_values.read_session(session)
         self._deliver(lambda: self._apply(values) if session is self.session else None)
 
     def _apply(self, values: dict, fresh: bool = False) -> None:

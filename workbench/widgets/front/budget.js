@@ -1,31 +1,38 @@
 // The budget: every group's width, one λ for all, a target and the rules that meet it; totals move in the page.
 
 import {
-  BIASED, LAM_MAX, LAM_MIN, MULTIPLES, NEEDS_LABELS, RECONSTRUCTIONS, REFINED, RULES, SELECTIONS, UNITS,
+  BIASED, LAM_MAX, LAM_MIN, MULTIPLES, NEEDS_LABELS, RECONSTRUCTIONS, REFINED, RULES, SELECTIONS, TERM_OF, UNITS,
 } from "./constants.js";
 import { costAt, memoryAt, widthsAt } from "./cost.js";
 import {
-  THIN, clamp, h, setText, setAttributes, setOff, scientific, count, percent, eigenvaluesOf, alive, busy,
+  THIN, clamp, h, setText, setOff, scientific, count, percent, eigenvaluesOf, alive, busy,
   send, update, optionsOf, errorBox,
 } from "./shared.js";
 import { typedEntry, slider, menu } from "./controls.js";
 import { layersOf, widthsOf, budgetList } from "./budgetrows.js";
 import { widthUndo } from "./widthundo.js";
 import { frontierView, measuresFirst, triedNow } from "./frontier.js";
+import { asking, question } from "./glossary.js";
 import { flipsLink } from "./flipslink.js";
+import { nameBy, told } from "./telling.js";
 
 const RULE_NAMES = Object.fromEntries(RULES.map(([rule, , name]) => [rule, name]));
+const GOAL_TERMS = { target: "target", unit: "MACs", minimum: "least width", multiple: "multiple" };
+const UNIT_TERMS = { macs: "MACs", parameters: "parameters", ms: "latency", mb: "memory" };
 const UNIT_NAMES = Object.fromEntries(UNITS);
 
 // One total: from what the network has now to what the plan leaves it, with the original as the whole bar.
-function totalBar(name, caption) {
+function totalBar(state, name, caption) {
   const value = h("span", { class: "wbw-meter-value", "data-testid": `total-${name}` });
   const share = h("span", { class: "wbw-meter-share" });
   const [before, after] = [h("span", { class: "wbw-before" }), h("span", { class: "wbw-after" })];
+  const asks = question(state, caption, caption);
   const node = h("div", { class: "wbw-total", title: "Now → with this plan, and what that is of the original network. The whole bar is the original, light is now, blue the plan." },
-    h("div", { class: "wbw-meter-row" }, h("span", { class: "wbw-caption" }, caption), share), value, h("div", { class: "wbw-total-bar" }, before, after));
+    h("div", { class: "wbw-meter-row" }, h("span", { class: "wbw-caption" }, caption), asks, share), value, h("div", { class: "wbw-total-bar" }, before, after));
+  nameBy(node, node.querySelector(".wbw-caption"), value, share);
   return { node, paint: (original, now, planned, text = count, called = caption) => {
     setText(node.querySelector(".wbw-caption"), called);
+    asks.ask(called === caption ? caption : "memory");
     setText(value, `${text(now, false)} → ${text(planned)}`);
     setText(share, percent(planned / original));
     value.dataset.value = planned;
@@ -79,15 +86,15 @@ export function drawBudget(state, el, on) {
   const rows = budgetList(state, on, setOne);
   const lamSlider = slider("budget-lam", "λ for all groups, relative to the trace, on a log scale", setLamForAll, 0.05, () => 10);
   const lamText = h("span", { class: "wbw-set" });
-  const field = (key, label, hint, ...options) => {
+  const field = (key, caption, hint, ...options) => {
     const shown = () => state.get("goal")[key];
     const change = (text) => goal({ [key]: key === "minimum" ? leastUnits(text, shown()) : text });
     const input = options.length
-      ? h("select", { class: "wbw-select", "data-testid": `goal-${key}`, "aria-label": label, onchange: () => change(input.value) }, ...options.map(([value, text]) => h("option", { value }, text)))
+      ? h("select", { class: "wbw-select", "data-testid": `goal-${key}`, "aria-label": caption, onchange: () => change(input.value) }, ...options.map(([value, text]) => h("option", { value }, text)))
       : typedEntry({ type: "text", class: "wbw-select", "data-testid": `goal-${key}`, spellcheck: "false", autocomplete: "off" }, shown, change);
     input.paint ??= () => (input.value = shown());
-    const node = h("label", { class: "wbw-field", title: hint }, h("span", { class: "wbw-caption" }, label), input);
-    return { key, input, node };
+    const node = h("label", { class: "wbw-field", title: hint }, h("span", { class: "wbw-caption" }, caption), input);
+    return { key, input, node, asked: asking(state, node, GOAL_TERMS[key], caption) };
   };
   const fields = [
     field("target", "target", "50 % or 2x, of the original; or a number such as 1.2 M"), field("unit", "of", "What the target counts", ...UNITS),
@@ -101,9 +108,10 @@ export function drawBudget(state, el, on) {
   const rules = RULES.map(([rule, text, , hint]) => h("button", { class: "wbw-button", "data-testid": `rule-${rule}`, "data-hint": hint,
     onclick: () => send(state, "plan", { rule, goal: goalNow(), locks: state.get("locks"), widths: named(state) }) }, text));
   fields[0].input.addEventListener("keydown", (event) => event.key === "Enter" && (event.stopPropagation(), rules[2].click()));
-  const message = h("p", { class: "wbw-hint", "data-testid": "budget-message", "aria-live": "polite" });
+  const message = h("p", { class: "wbw-hint", "data-testid": "budget-message" });
+  told(state, on, message);
   const rounds = h("p", { class: "wbw-caption wbw-rounds", "data-testid": "budget-rounds" });
-  const totals = [totalBar("parameters", "parameters"), totalBar("macs", "MACs")];
+  const totals = [totalBar(state, "parameters", "parameters"), totalBar(state, "macs", "MACs")];
   const selection = menu(state, "selection", "select", "selection, for all groups", SELECTIONS);
   const reconstruction = menu(state, "reconstruction", "reconstruct", "reconstruction, for all groups", RECONSTRUCTIONS);
   const reestimate = h("input", { type: "checkbox", "data-testid": "budget-reestimate", onchange: () => update(state, { reestimate: reestimate.checked }) });
@@ -116,6 +124,8 @@ export function drawBudget(state, el, on) {
   const tryAll = h("button", { class: "wbw-button", "data-testid": "try-all", "data-hint": "Score, and how far the outputs are from the original's, with these widths; nothing is kept",
     onclick: () => send(state, "try_plan", { widths: named(state), options: optionsOf(state), revision: state.get("revision") }) }, "Try");
   const flips = flipsLink(state, "plan");
+  const selects = asking(state, selection.label, "selection", "the selection", "wbw-asking-menu");
+  const rebuilds = asking(state, reconstruction.label, "reconstruction", "the reconstruction", "wbw-asking-menu");
   const empty = h("p", { class: "wbw-empty", "data-testid": "budget-empty" });
   const frontier = frontierView(state, on, (wanted, fewer) => {
     const names = state.get("budget").names;
@@ -125,14 +135,13 @@ export function drawBudget(state, el, on) {
   const rail = h("div", { class: "wbw-rail" },
     h("h3", { class: "wbw-heading" }, "Plan for all groups", widthUndo(state, on, el)),
     h("div", { class: "wbw-controls" },
-      h("div", { class: "wbw-row wbw-middle wbw-one-lam", title: "One λ for all groups, relative to Tr Σ" }, h("span", { class: "wbw-symbol" }, "λ"), h("span", { class: "wbw-caption" }, "for all"), lamSlider, lamText),
-      h("div", { class: "wbw-goal" }, ...fields.map((one) => one.node)),
-      h("div", { class: "wbw-rules" }, ...rules, refining), h("div", { class: "wbw-said" }, message, rounds)),
+      h("div", { class: "wbw-row wbw-middle wbw-one-lam", title: "One λ for all groups, relative to Tr Σ" }, h("span", { class: "wbw-symbol" }, "λ"), question(state, "shared lambda", "one λ for all"), h("span", { class: "wbw-caption" }, "for all"), lamSlider, lamText),
+      h("div", { class: "wbw-goal" }, ...fields.map((one) => one.asked)),
+      h("div", { class: "wbw-rules" }, ...rules, asking(state, refining, "Jensen–Shannon divergence", "what refining lowers", "wbw-asking-refine")), h("div", { class: "wbw-said" }, message, rounds)),
     h("div", { class: "wbw-totals" }, ...totals.map((one) => one.node)),
-    h("div", { class: "wbw-controls" }, selection.label, reconstruction.label, h("label", { class: "wbw-check" }, reestimate, "re-estimate norms")),
-    h("div", { class: "wbw-deeds" }, errorBox(state, on, "budget"), h("div", { class: "wbw-buttons wbw-threefold" }, all, tryAll, commit), flips.node));
+    h("div", { class: "wbw-controls" }, selects, rebuilds, h("label", { class: "wbw-check" }, reestimate, "re-estimate norms")),
+    h("div", { class: "wbw-deeds" }, errorBox(state, on, "budget"), h("div", { class: "wbw-buttons wbw-threefold" }, all, tryAll, commit), asking(state, flips.node, "answers that changed", "a changed answer")));
   const body = h("div", { class: "wbw-budget-body" }, ...rows.tools, rows.list, frontier.node);
-  setAttributes(el, { role: "tabpanel", "aria-label": "Budget" });
   el.append(empty, body, rail);
 
   const paint = () => {
@@ -160,11 +169,14 @@ export function drawBudget(state, el, on) {
   };
   on("goal", () => {
     for (const input of [...fields.map((one) => one.input), refine]) input.paint();
+    fields.find((one) => one.key === "unit").asked.ask(UNIT_TERMS[state.get("goal").unit]);
   });
   on("learns", () => selection.node.off(NEEDS_LABELS, state.get("learns").targets ? "" : "needs labels"));
   on("selection reconstruction reestimate norms", () => {
     selection.node.paint(state.get("selection"));
     reconstruction.node.paint(state.get("reconstruction"));
+    selects.ask(TERM_OF[state.get("selection")]);
+    rebuilds.ask(TERM_OF[state.get("reconstruction")] ?? "reconstruction");
     reestimate.checked = state.get("reestimate");
   });
   const show = () => {

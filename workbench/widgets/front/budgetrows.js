@@ -10,6 +10,8 @@ import { nameTip } from "./tip.js";
 import { rowPainter } from "./sight.js";
 import { spark } from "./sparkline.js";
 import { beyond, typedEntry, slider } from "./controls.js";
+import { explainHeads } from "./glossary.js";
+import { nameCells } from "./telling.js";
 
 const PRUNING_LAM = `the λ at which Commit all prunes, ${power(Math.log10(BUDGET_LAM))} Tr Σ; that of the tab Layer is at the λ set there`;
 const LONG_NAME = 22; // letters of a name, from which on the rows of a long list have two lines
@@ -94,12 +96,13 @@ function budgetRow(state, layer, index, set) {
 export function budgetList(state, on, set, { lossesNow = lossesOf, limit } = {}) {
   const head = (text, hint, kind = "wbw-cell") => h("span", { class: kind, title: hint }, text);
   const list = h("ul", { class: "wbw-budget-list", "aria-label": "widths of all groups" });
-  const heads = h("li", { class: "wbw-budget-row wbw-steps-head", "aria-hidden": "true" },
+  const heads = h("li", { class: "wbw-budget-row wbw-steps-head" },
     head("lock", "Neither λ nor a rule moves a locked group", ""), head("group", "", ""), head("spectrum", "", ""), head("N(λ)", "Degrees of freedom at the λ for all, which is set at the right"),
     head("width", "", ""), h("span", {}), h("span", {}),
     head("param.", "Part of the plan's parameters that lie in the layers that make these units"),
     head("MACs", "Part of the plan's MACs that the layers take that make these units"),
     head("output loss", `Predicted output loss of this group alone, relative to keeping none, at ${lossesNow === lossesOf ? PRUNING_LAM : "the nearest λ that was computed"}. The bar is logarithmic, from 0.01 % to all`, "wbw-loss-head"), h("span", {}));
+  if (lossesNow === lossesOf) explainHeads(state, heads, ["lock", null, "spectrum", "degrees of freedom", "width", null, null, "share of the cost", "share of the cost", "output loss"]);
   const summary = h("summary", {});
   const reasons = h("ul", {});
   const rest = h("details", { class: "wbw-rest", "data-testid": "budget-rest" }, summary, reasons);
@@ -136,6 +139,7 @@ export function budgetList(state, on, set, { lossesNow = lossesOf, limit } = {})
     const text = rows.find((row) => row.typed.dataset.testid === held)?.typed.handOver() ?? null;
     const layers = layersOf(state);
     rows = layers.every(Boolean) && state.get("measured") ? layers.map((layer, i) => budgetRow(state, layer, i, set)) : [];
+    rows.forEach((row) => nameCells(row.node, heads));
     const others = (state.get("layers") ?? []).filter((layer) => !layer.prunable);
     rest.hidden = !others.length || !rows.length;
     setText(summary, `${others.length} more ${others.length === 1 ? "stays" : "stay"}: ${others.map((layer) => layer.name).join(", ")}`);

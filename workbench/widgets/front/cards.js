@@ -36,7 +36,7 @@ export function card(state, el, on, { name, title, sub, body, submitText, submit
     if (state.get("error") && state.get("error_at") === name) update(state, { error: "" });
     showCard(state, "");
   };
-  const why = h("span", { class: "wbw-status-text", role: "status" });
+  const why = h("span", { class: "wbw-status-text" });
   const form = h("form", { class: "wbw-form", novalidate: true, onsubmit: (event) => {
     event.preventDefault();
     if (go.getAttribute("aria-disabled") !== "true") submit();

@@ -1,87 +1,17 @@
 // The choice for the selected group: λ, width, θ, criterion; what it loses and saves; Try and Commit.
 
-import { LAM_MIN, LAM_MAX, FIT_LAM, FITTED, LED_BY_LAM, NEEDS_LABELS, RECONSTRUCTIONS, SELECTIONS, SWAPPED } from "./constants.js";
-import { degreesOfFreedom, suggestedWidth, guaranteedWidth } from "./math.js";
+import { LAM_MIN, LAM_MAX, FIT_LAM, FITTED, LED_BY_LAM, NEEDS_LABELS, RECONSTRUCTIONS, SELECTIONS, SWAPPED, TERM_OF } from "./constants.js";
+import { suggestedWidth } from "./math.js";
 import {
-  THIN, clamp, h, setText, setOff, power, scientific, count, percent, freedomText, score, points, signed, layerOf,
+  THIN, clamp, h, setText, setOff, power, scientific, count, percent, score, points, signed, layerOf,
   eigenvaluesOf, lamOf, alive, busy, send, CHOSEN, requestOf, isCurrent, update, setLam, setWidth, errorBox,
 } from "./shared.js";
 import { setName } from "./names.js";
 import { beyond, typedEntry, slider, menu } from "./controls.js";
-import { question } from "./glossary.js";
+import { asking, question } from "./glossary.js";
 import { flipsLink } from "./flipslink.js";
-
-function readout(state, name, caption, term, hint) {
-  const value = h("output", { class: "wbw-number", "data-testid": `readout-${name}` });
-  const under = h("span", { class: "wbw-caption" }, caption);
-  const node = h("div", { class: "wbw-readout", title: hint },
-    h("div", { class: "wbw-readout-line" }, h("div", { class: "wbw-number-place" }, value), question(state, term, caption)), under);
-  return { node, under, paint: (number, text, exact = number) => {
-    value.dataset.value = number === null ? "" : exact;
-    setText(value, number === null ? "–" : text);
-    value.classList.toggle("wbw-tight", Boolean(text?.startsWith("<")));
-  } };
-}
-
-// The two halves of a read-out's life: in the page at once, and from the kernel when it has caught up.
-function readouts(state) {
-  const one = (...args) => readout(state, ...args);
-  const inPage = {
-    N: one("N", "N(λ)", "degrees of freedom", "Degrees of freedom: Σ μ/(μ+λ)"),
-    share: one("N-share", "N(λ) / m", "share of the width", "Share of the group's width"),
-    width: one("width", "width from N(λ)", "suggested width", "The dimension: the width that N(λ) suggests"),
-    guaranteed: one("guaranteed", "guaranteed", "guaranteed width", ""),
-  };
-  const fromKernel = {
-    input_loss: one("input-loss", "input loss", "input loss", "At this width and this λ, relative to keeping no unit"),
-    output_loss: one("output-loss", "output loss", "output loss", "At this width and this λ, relative to keeping no unit"),
-    predicted_error: one("error", "error, bound", "predicted error", ""),
-    parameters_saved: one("params-saved", "param. saved", "parameters", "Parameters that this choice takes away"),
-    macs_saved: one("macs-saved", "MACs saved", "MACs", "Multiply–accumulates that this choice takes away, an example"),
-  };
-  return { inPage, fromKernel };
-}
-
-function paintInPage(state, inPage) {
-  const eigenvalues = eigenvaluesOf(state);
-  if (!eigenvalues.length) {
-    setText(inPage.guaranteed.under, "guaranteed");
-    return Object.values(inPage).forEach((one) => one.paint(null));
-  }
-  const lam = lamOf(state, eigenvalues);
-  const N = degreesOfFreedom(eigenvalues, lam);
-  const share = N / eigenvalues.length;
-  inPage.N.paint(N, freedomText(N), N.toPrecision(12));
-  inPage.share.paint(share, percent(share), share.toPrecision(12));
-  const suggested = suggestedWidth(eigenvalues, lam);
-  inPage.width.paint(suggested, count(suggested));
-  const guaranteed = guaranteedWidth(N);
-  const beyondAll = guaranteed > eigenvalues.length;
-  const [text, m] = [count(guaranteed), count(eigenvalues.length)];
-  inPage.guaranteed.paint(guaranteed, beyondAll ? `${text} > ${text.length + m.length < 8 ? m : "m"}` : text);
-  setText(inPage.guaranteed.under, beyondAll ? "no guarantee" : "guaranteed");
-  inPage.guaranteed.node.classList.toggle("wbw-beyond", beyondAll);
-  inPage.guaranteed.node.title = `5 N log(80 N): so many units sampled from the leverage scores carry the theorem's error bound${beyondAll ? "; more than the group has, so here it promises nothing" : ""}`;
-}
-
-function paintFromKernel(state, fromKernel, box) {
-  const answer = state.get("preview");
-  const mine = answer.request?.group === state.get("selected");
-  box.classList.toggle("wbw-lag", !isCurrent(state, answer));
-  box.dataset.current = isCurrent(state, answer);
-  for (const [key, one] of Object.entries(fromKernel)) {
-    const value = mine ? answer[key] : null;
-    one.paint(value, value === null ? "" : key.endsWith("saved") ? count(value) : percent(value));
-  }
-  const error = fromKernel.predicted_error;
-  const fitted = mine && FITTED.includes(answer.request.reconstruction);
-  setText(error.under, fitted ? "error for Â" : mine && !answer.predicted_error_exact ? "error, estimate" : "error, bound");
-  error.node.title = fitted
-    ? "Predicted relative change at the reader's output, were Â the reconstruction: the fitted one is seen by Try."
-    : mine && !answer.predicted_error_exact
-    ? "Predicted relative change at the readers' output. An estimate: channel moments ignore how kernel positions correlate."
-    : `Predicted relative change at the reader's output. An upper bound on the activations measured${state.get("procedure") === "simultaneous" ? ", which are those of the original network" : ""}.`;
-}
+import { readouts, paintInPage, paintFromKernel } from "./readouts.js";
+import { told } from "./telling.js";
 
 // What λ is for beside its field, and in a sentence, under a reconstruction whose fit caps it.
 function useOfLam(state) {
@@ -141,7 +71,7 @@ export function drawChoice(state, el, on) {
       refused = { text: said, at: at() };
       paintWidth();
     }, () => `${state.get("name")}: ${state.get("selected")}`);
-  const ofText = h("span", { class: "wbw-caption", "data-testid": "width-of", "aria-live": "polite" });
+  const ofText = h("span", { class: "wbw-caption", "data-testid": "width-of" });
   const followText = h("span", {}, "follows N(λ)");
   // Half ticked: the width is another one than N(λ)'s until λ is moved, as after a commit.
   const follow = h("input", { type: "checkbox", "data-testid": "follow", onchange: () => {
@@ -179,22 +109,25 @@ export function drawChoice(state, el, on) {
   const lagging = h("div", { class: "wbw-behind" }, ...Object.values(fromKernel).map((one) => one.node));
   const attempt = h("button", { class: "wbw-button", "data-testid": "try", "data-hint": "Score with this choice; nothing is kept", onclick: () => send(state, "try_choice", { request: requestOf(state) }) }, "Try");
   const commit = h("button", { class: "wbw-button wbw-primary", "data-testid": "commit", "data-hint": "Make the network smaller (Enter)", onclick: () => send(state, "commit", { request: requestOf(state) }) }, "Commit");
-  const tried = h("p", { class: "wbw-hint", "data-testid": "score-try", "aria-live": "polite" });
+  const tried = h("p", { class: "wbw-hint", "data-testid": "score-try" });
+  [ofText, tried].forEach((node) => told(state, on, node));
   const flips = flipsLink(state, "choice");
+  const selects = asking(state, selection.label, "selection", "the selection", "wbw-asking-menu");
+  const rebuilds = asking(state, reconstruction.label, "reconstruction", "the reconstruction", "wbw-asking-menu");
   const heading = h("span", {});
   const name = h("span", { class: "wbw-name" });
   el.append(
     h("h3", { class: "wbw-heading" }, heading, name),
     h("div", { class: "wbw-controls" },
-      h("div", { class: "wbw-moved" }, h("div", { class: "wbw-row" }, h("span", { class: "wbw-symbol" }, "λ"), lamUse, lamText), lamSlider),
-      h("div", { class: "wbw-moved" }, h("div", { class: "wbw-row wbw-middle" }, h("span", { class: "wbw-symbol" }, "Width"),
+      h("div", { class: "wbw-moved" }, h("div", { class: "wbw-row" }, h("span", { class: "wbw-symbol" }, "λ"), question(state, "lambda", "λ"), lamUse, lamText), lamSlider),
+      h("div", { class: "wbw-moved" }, h("div", { class: "wbw-row wbw-middle" }, h("span", { class: "wbw-symbol" }, "Width"), question(state, "width", "the width"),
         h("label", { class: "wbw-check" }, follow, followText), ofText, widthInput), widthSlider),
       h("div", { class: "wbw-row wbw-middle", title: "θ weighs the losses: 1 is the input loss alone, 0 the output loss alone" },
-        h("span", { class: "wbw-symbol" }, "θ"), thetaSlider, thetaText),
-      h("div", { class: "wbw-menus" }, selection.label, reconstruction.label),
-      h("div", { class: "wbw-row wbw-middle wbw-under-menus" }, reestimateRow, swaps)),
+        h("span", { class: "wbw-symbol" }, "θ"), question(state, "combined loss", "θ"), thetaSlider, thetaText),
+      h("div", { class: "wbw-menus" }, selects, rebuilds),
+      h("div", { class: "wbw-row wbw-middle wbw-under-menus" }, reestimateRow, question(state, "re-estimated norms", "re-estimating norms"), swaps)),
     h("div", { class: "wbw-readouts" }, ...Object.values(inPage).map((one) => one.node), lagging),
-    h("div", { class: "wbw-deeds" }, errorBox(state, on, "choice"), h("div", { class: "wbw-buttons" }, attempt, commit), tried, flips.node));
+    h("div", { class: "wbw-deeds" }, errorBox(state, on, "choice"), h("div", { class: "wbw-buttons" }, attempt, commit), asking(state, tried, "score", "the score with this choice"), asking(state, flips.node, "answers that changed", "a changed answer")));
 
   on("lam width theta follow selection reconstruction reestimate selected spectra layers", () => {
     const lam = state.get("lam");
@@ -206,10 +139,13 @@ export function drawChoice(state, el, on) {
     setText(thetaText, state.get("theta").toFixed(2));
     selection.node.paint(state.get("selection"));
     reconstruction.node.paint(state.get("reconstruction"));
+    selects.ask(TERM_OF[state.get("selection")]);
+    rebuilds.ask(TERM_OF[state.get("reconstruction")] ?? "reconstruction");
     reestimate.checked = state.get("reestimate");
     const [short, sentence] = useOfLam(state);
     setText(lamUse, short);
     lamUse.title = sentence;
+    for (const one of ["N", "width", "guaranteed"]) setText(inPage[one].of, layerOf(state)?.unit ?? "");
     setText(heading, state.get("selected") ? "Choice for " : "Choice");
     setName(name, state.get("selected"));
     paintInPage(state, inPage);

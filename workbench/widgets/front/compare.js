@@ -5,7 +5,7 @@ import {
 } from "./constants.js";
 import { costAt } from "./cost.js";
 import {
-  clamp, h, setText, setAttributes, setOff, count, percent, trimmed, alive, busy, send, update,
+  clamp, h, setText, setOff, count, percent, trimmed, alive, busy, send, update,
   optionsOf, errorBox,
 } from "./shared.js";
 import { slider } from "./controls.js";
@@ -15,6 +15,8 @@ import { WAY_NAMES, tableOf, comparePlot } from "./compareplot.js";
 import { cellTable } from "./cellkeys.js";
 import { isUsed, useWay, useWidth, wayWords } from "./adopt.js";
 import { widthsOf } from "./budgetrows.js";
+import { explainHeads, question } from "./glossary.js";
+import { nameCells } from "./telling.js";
 
 const COMPARED = SELECTIONS.filter(([name]) => name !== NOT_COMPARED);
 const LADDER = `${Math.min(...RATIOS)}× to ${Math.max(...RATIOS)}×`;
@@ -42,7 +44,7 @@ export function drawCompare(state, el, on) {
     ...AT.map(([value, text]) => h("option", { value }, text)));
   const theta = slider("compare-theta", "θ of the greedy selections", (value) => way({ theta: clamp(Math.round(value * 100) / 100, 0, 1) }), 0.01, () => 10);
   const thetaText = h("span", { class: "wbw-set" });
-  const thetaRow = h("div", { class: "wbw-row wbw-middle", title: "Greedy: 1 is the input loss alone, 0 the output loss alone" }, h("span", { class: "wbw-caption" }, "greedy's θ"), theta, thetaText);
+  const thetaRow = h("div", { class: "wbw-row wbw-middle", title: "Greedy: 1 is the input loss alone, 0 the output loss alone" }, h("span", { class: "wbw-caption" }, "greedy's θ"), question(state, "combined loss", "θ"), theta, thetaText);
   const selections = wayBoxes(state, on, "selections", COMPARED, "select");
   const reconstructions = wayBoxes(state, on, "reconstructions", RECONSTRUCTIONS.map(([name]) => [name, WAY_NAMES[name]]), "reconstruct");
   const norms = checkBox("compare-reestimate", "re-estimate norms, for all");
@@ -54,19 +56,19 @@ export function drawCompare(state, el, on) {
   const save = h("button", { class: "wbw-button wbw-small", "data-testid": "compare-save", "data-hint": "comparison.csv, .png and .svg, beside the notebook", onclick: () => send(state, "save_comparison") }, "Save CSV, PNG, SVG");
   const sweep = h("button", { class: "wbw-button wbw-small", "data-testid": "sweep", "data-hint": `Each group alone at ${SHARES.map((share) => trimmed(percent(share))).join(", ")} of its width, selected and reconstructed as on the tab Layer. Least damage on the tab Budget plans with the same numbers`,
     onclick: () => send(state, "sweep_groups", { options: optionsOf(state) }) }, "Sweep");
-  const table = h("ol", { class: "wbw-compare-table wbw-scroll" });
+  const table = h("ol", { class: "wbw-compare-table wbw-scroll", tabindex: 0, "aria-label": "scores of all ways" });
   const holder = h("div", { class: "wbw-plot" });
   const [none, noSweep] = [h("p", { class: "wbw-empty" }), h("p", { class: "wbw-empty" }, "How much each group bears alone: Sweep prunes one group at a time, and keeps nothing.")];
-  const heat = h("ol", { class: "wbw-heat-list wbw-scroll" });
+  const asks = question(state, "score", "what the map shows");
+  const heat = h("ol", { class: "wbw-heat-list wbw-scroll", tabindex: 0, "aria-label": "sensitivity of the groups" });
   const shown = h("select", { class: "wbw-select wbw-heat-kind", "data-testid": "heat-kind", "aria-label": "what the heat map shows", onchange: () => paintHeat() }, ...Object.entries(HEATS).map(([kind, { text }]) => h("option", { value: kind }, text)));
   const [part, partSweep] = ["compare-part", "sweep-part"].map((testid) => h("span", { class: "wbw-sub", "data-testid": testid }));
   const [stale, staleSweep] = [h("span", { class: "wbw-chip" }, "before the last change"), h("span", { class: "wbw-chip" }, "before the last change")];
-  setAttributes(el, { role: "tabpanel", "aria-label": "Compare" });
   el.append(
     h("div", { class: "wbw-compare-form" }, h("h3", { class: "wbw-heading" }, "Ways to prune"),
       h("div", { class: "wbw-controls" }, where, at, selections.node, thetaRow, reconstructions.node, norms.node), h("div", { class: "wbw-deeds" }, errorBox(state, on, "compare"), go)),
-    h("div", { class: "wbw-compared" }, h("h3", { class: "wbw-heading" }, "Comparison", part, stale, save), none, table, holder),
-    h("div", { class: "wbw-swept" }, h("h3", { class: "wbw-heading" }, "Sensitivity", partSweep, staleSweep, shown, sweep), noSweep, heat));
+    h("div", { class: "wbw-compared" }, h("h3", { class: "wbw-heading" }, "Comparison", question(state, "comparison", "the comparison"), part, stale, save), none, table, holder),
+    h("div", { class: "wbw-swept" }, h("h3", { class: "wbw-heading" }, "Sensitivity", question(state, "sensitivity map", "the sensitivity map"), partSweep, staleSweep, shown, asks, sweep), noSweep, heat));
   reconstructions.node.classList.add("wbw-two");
   selections.node.classList.add("wbw-selections");
   selections.boxes.forEach((box, i) => box.node.classList.toggle("wbw-beside", SHORT_WORDS.includes(COMPARED[i][0])));
@@ -94,6 +96,8 @@ export function drawCompare(state, el, on) {
     for (const option of shown.options) option.hidden = option.disabled = !hasKind(answer, option.value);
     if (shown.selectedOptions[0]?.disabled) shown.value = Object.keys(HEATS).find((kind) => hasKind(answer, kind)) ?? "losses";
     fillHeat(answer.groups ? heatMap(answer, shown.value, (name, width) => useWidth(state, name, width)) : []);
+    asks.ask(HEATS[shown.value].term);
+    if (answer.groups) [...heat.children].slice(1, -1).forEach((row) => nameCells(row, heat.firstChild));
     paintUsed();
   };
   on("comparison tab", () => {
@@ -104,13 +108,15 @@ export function drawCompare(state, el, on) {
     const hint = (answer.budgets ?? []).length > 1 && answer.budgets[0].widths ? "press a score to use it" : "";
     setText(part, !filled ? "" : answer.rows.length < (answer.total ?? 0) ? `${answer.rows.length} of ${answer.total} ways` : hint);
     fillTable(filled ? tableOf(answer, lit, use) : []);
+    if (filled) explainHeads(state, table.firstChild, answer.budgets?.length > 1 ? [null, "selection", "reconstruction", ...answer.budgets.map(() => "score")] : ["selection", "reconstruction", null, "score", "took"]);
+    if (filled) [...table.children].slice(1).forEach((row) => nameCells(row, table.firstChild));
     paintUsed();
     redraw();
   });
   on("widths budget selection reconstruction theta reestimate norms tab", paintUsed);
   on("sweep", () => {
     noSweep.hidden = Boolean(state.get("sweep").groups);
-    heat.hidden = shown.hidden = !noSweep.hidden;
+    heat.hidden = shown.hidden = asks.hidden = !noSweep.hidden;
     const { groups = [], done = groups.length } = state.get("sweep");
     setText(partSweep, done < groups.length ? `${done} of ${groups.length} groups` : "");
     if (done <= 1) shown.value = Object.keys(HEATS)[0];

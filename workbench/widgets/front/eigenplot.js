@@ -6,6 +6,7 @@ import { clamp, h, s, setText, setAttributes, power, scientific, freedomText, ei
 import { linearTicks, decadeTicks, scale, axes, plot, draggable } from "./axes.js";
 import { heldBottom, lamDrag, lamKeys } from "./lamhand.js";
 import { eigenPointer } from "./eigenpointer.js";
+import { plainly } from "./telling.js";
 
 const STRIP = 38; // height of the strip whose filled area is N(λ)
 const GRIP = 146; // width of the handle on the λ line
@@ -73,7 +74,7 @@ export function lamHandle(state) {
   const arrows = s("path", { class: "wbw-grip-lines" });
   const lines = [s("line", { class: "wbw-hit" }), s("line", { class: "wbw-lam-line" })];
   const node = s("g", { class: "wbw-handle wbw-lam", tabindex: 0, role: "slider", "aria-label": "λ relative to the trace",
-    "aria-valuemin": LAM_MIN, "aria-valuemax": LAM_MAX, "aria-orientation": "vertical", "data-testid": "lam-line" }, ...lines, grip, value, arrows);
+    "aria-valuemin": plainly(LAM_MIN), "aria-valuemax": LAM_MAX, "aria-orientation": "vertical", "data-testid": "lam-line" }, ...lines, grip, value, arrows);
   const across = (box) => {
     lines.forEach((one) => setAttributes(one, { x1: box.left, x2: box.right }));
     grip.setAttribute("x", box.right - GRIP);
@@ -83,7 +84,7 @@ export function lamHandle(state) {
   const at = (y) => {
     const text = scientific(state.get("lam"));
     node.setAttribute("transform", `translate(0 ${y.toFixed(2)})`);
-    setAttributes(node, { "aria-valuenow": state.get("lam"), "aria-valuetext": text });
+    setAttributes(node, { "aria-valuenow": plainly(state.get("lam")), "aria-valuetext": text });
     setText(value, `λ = ${text}`);
   };
   const drags = (targets, svg, scaleOf) => {

@@ -36,7 +36,7 @@ export function drawExport(state, el, on) {
   };
   const replace = plainButton("replace", "Replace", answered(true));
   const keep = plainButton("keep", "Keep", answered(false));
-  const question = h("div", { class: "wbw-replacing", role: "alert", "data-testid": "question" }, words, replace, keep);
+  const question = h("div", { class: "wbw-replacing", "data-testid": "question" }, words, replace, keep);
   const undone = h("p", { class: "wbw-hint", "data-testid": "undone" }, "Undone steps are not written: press Redo first to keep them.");
   const frame = card(state, el, on, { name: "export", title: "Export, save or open", sub: "", submitText: "Export", submit: ask("export", formats),
     body: [h("div", { class: "wbw-fields" }, folder.node), h("div", { class: "wbw-choices" }, ...boxes.map((box) => box.node)), undone, question],

@@ -3,6 +3,8 @@
 import { FLIPS_AGAINST, FLIPS_PAGE } from "./constants.js";
 import { THIN, h, setText, setAttributes, focusIn, percent, score, points, signed, alive, busy, showCard, errorBox } from "./shared.js";
 import { openFlips, unbroken } from "./flipslink.js";
+import { question } from "./glossary.js";
+import { told } from "./telling.js";
 
 const SIDES = { lost: "right → wrong", won: "wrong → right", other: "otherwise" };
 const PICTURED = 64; // pixels of a thumbnail's side on the screen
@@ -81,21 +83,23 @@ export function drawFlips(state, el, on) {
   const against = h("select", { class: "wbw-select", "data-testid": "flips-against", "aria-label": "set against",
     onchange: () => (waiting() ? paint() : openFlips(state, state.get("flips").of, against.value)) }, ...FLIPS_AGAINST.map(([value, words]) => h("option", { value }, words)));
   const close = h("button", { type: "button", class: "wbw-button wbw-small", "data-testid": "flips-close", onclick: () => shut() }, "Close");
-  const line = h("p", { class: "wbw-flips-line", "data-testid": "flips-line", "aria-live": "polite" });
+  const line = h("p", { class: "wbw-flips-line", "data-testid": "flips-line" });
+  told(state, on, line);
   const scores = h("p", { class: "wbw-caption wbw-flips-scores" });
   const [sides, classes, pairs, gallery] = [h("div", { class: "wbw-flips-sides" }), h("div", {}), h("div", { class: "wbw-flips-pairs" }), h("div", { class: "wbw-flips-gallery", "data-testid": "flips-gallery" })];
-  const pairsTitle = h("h4", {});
+  const pairsTitle = h("span", {});
+  const pairsHead = h("h4", {}, pairsTitle, question(state, "confusion", "a confusion"));
   const note = h("p", { class: "wbw-caption wbw-flips-note" });
   const more = h("button", { type: "button", class: "wbw-button wbw-small", "data-testid": "flips-more", onclick: () => again(state.get("flips").pick, state.get("flips").count + FLIPS_PAGE) });
-  const right = h("div", { class: "wbw-flips-right", tabindex: 0, role: "region", "aria-label": "examples that changed" }, gallery, h("div", { class: "wbw-flips-more" }, more, note));
-  const left = h("div", { class: "wbw-flips-left", tabindex: 0, role: "region", "aria-label": "changes by class" }, classes, pairsTitle, pairs);
+  const right = h("div", { class: "wbw-flips-right", tabindex: 0, role: "region", "aria-label": "examples that changed" }, gallery, h("div", { class: "wbw-flips-more" }, more, note, question(state, "margin", "the largest change")));
+  const left = h("div", { class: "wbw-flips-left", tabindex: 0, role: "region", "aria-label": "changes by class" }, classes, pairsHead, pairs);
   const body = h("div", { class: "wbw-flips-body" }, left, right);
   const again = (pick, count = FLIPS_PAGE) => waiting() || openFlips(state, state.get("flips").of, state.get("flips").against, pick, count);
   const waiting = () => busy(state) || !alive(state);
   const shut = () => state.wbwFlipsOpen && showCard(state, "");
   setAttributes(el, { role: "dialog", "aria-label": "Which examples changed", "data-testid": "flips-card" });
   el.classList.add("wbw-card");
-  el.append(h("div", { class: "wbw-flips-top" }, h("h3", { class: "wbw-heading" }, "Which examples changed", sub), against, close), errorBox(state, on, "flips"), line, scores, sides, body);
+  el.append(h("div", { class: "wbw-flips-top" }, h("h3", { class: "wbw-heading" }, "Which examples changed", question(state, "answers that changed", "a changed answer"), sub), against, close), errorBox(state, on, "flips"), line, scores, sides, body);
 
   // Buttons are not disabled while they are answered, which would take the focus from them.
   const off = () => el.querySelectorAll(".wbw-flips-sides button, .wbw-flips-left button, .wbw-flips-more button").forEach((node) => node.setAttribute("aria-disabled", waiting()));
@@ -128,7 +132,7 @@ export function drawFlips(state, el, on) {
         flips.kind === "values" && side !== "all" ? { lost: "error grew", won: "error fell", other: "moved" }[side] : text, h("b", {}, ` ${exact(flips.sides[side])}`))));
     left.hidden = !flips.classes.length;
     classes.replaceChildren(...(flips.classes.length ? [classTable(flips, again)] : []));
-    pairsTitle.hidden = !flips.confusions.length;
+    pairsHead.hidden = !flips.confusions.length;
     setText(pairsTitle, flips.labelled ? "Confusions that grew" : "Where answers went");
     pairs.replaceChildren(...confusionList(flips, again));
     gallery.replaceChildren(...flips.items.map((one) => exampleFigure(flips, one)));

@@ -1,10 +1,12 @@
 // The frontier: the least predicted change of the outputs at every cost, with the other rules' plans beside it.
 // The plans are solved in the kernel and lie here with their widths: dragging along them asks nobody.
 
-import { RULES, UNITS } from "./constants.js";
+import { RULES, TERM_OF, UNITS } from "./constants.js";
 import { memoryAt } from "./cost.js";
 import { THIN, clamp, h, s, setText, setAttributes, setOff, percent, score, numbers, alive, busy, send, arrowSteps } from "./shared.js";
 import { linearTicks, scale, axes, plot, draggable } from "./axes.js";
+import { question } from "./glossary.js";
+import { told } from "./telling.js";
 
 const RULE_TEXTS = Object.fromEntries(RULES.map(([rule, text]) => [rule, text]));
 const COUNTED = Object.fromEntries(UNITS);
@@ -58,8 +60,10 @@ const hued = (rule, x, y) => s("path", { class: "wbw-hued", style: `--wbw-hue: v
 // `set(widths by name, times fewer)` moves all sliders. The view's paint(widths, total) is called for every change.
 export function frontierView(state, on, set) {
   const sub = h("span", { class: "wbw-sub" });
-  const words = h("span", { class: "wbw-frontier-words", "data-testid": "frontier-words", "aria-live": "polite" });
+  const words = h("span", { class: "wbw-frontier-words", "data-testid": "frontier-words" });
+  told(state, on, words);
   const chip = h("span", { class: "wbw-chip" });
+  const asks = question(state, TERM_OF.damage, "the change of outputs");
   const ask = () => send(state, "measure_damage");
   const again = h("button", { class: "wbw-button wbw-small", "data-testid": "measure-damage-again", onclick: ask }, "Measure damage");
   const first = h("button", { class: "wbw-button", "data-testid": "measure-damage", onclick: ask }, "Measure damage");
@@ -68,7 +72,7 @@ export function frontierView(state, on, set) {
     h("span", {}, "Least damage measures what each group alone does to the outputs; then the frontier stands here."), h("div", {}, first, forecast));
   const holder = h("div", { class: "wbw-plot wbw-sideways" });
   const node = h("section", { class: "wbw-frontier", "aria-label": "frontier" },
-    h("h3", { class: "wbw-heading" }, "Frontier", sub, words, chip, again), empty, holder);
+    h("h3", { class: "wbw-heading" }, "Frontier", question(state, "frontier", "the frontier"), sub, asks, words, chip, again), empty, holder);
   const [grid, marks, legend] = [s("g"), s("g"), s("g")];
   const path = s("path", { class: "wbw-line wbw-kept-line", "data-testid": "frontier-line" });
   const measured = s("circle", { class: "wbw-measured", r: 4.5, "data-testid": "frontier-measured" }, s("title", {}, "measured"));

@@ -1,7 +1,7 @@
-// The ? beside a number: what it is, its formula, which way is good. Native popovers: a click elsewhere or
-// Escape closes, and the focus returns to the ?.
+// The ? beside a number or plot: what it is, its formula, which way is good. Native popovers: a click elsewhere or
+// Escape closes, and the focus returns to the ?. What is asked is made when somebody asks.
 
-import { h, setText } from "./shared.js";
+import { h } from "./shared.js";
 
 const POPOVER_WIDTH = 340;
 const MARGIN = 8;
@@ -16,18 +16,13 @@ function place(node, button) {
   });
 }
 
-// A ? that explains the glossary's `term`; `label` is what it stands beside. Another term with node.ask(term).
-export function question(state, term, label) {
-  const name = h("strong", {});
-  const what = h("p", {});
-  const formula = h("p", { class: "wbw-formula" });
-  const good = h("span", {});
-  const source = h("p", { class: "wbw-caption" });
-  const popover = h("div", { class: "wbw-popover", popover: "auto", role: "dialog", tabindex: "-1", "data-testid": "explanation" },
-    name, what, formula, h("p", {}, h("em", {}, "Which way is good: "), good), source);
-  const button = h("button", { type: "button", class: "wbw-question", "aria-label": `What is ${label}?`, "aria-expanded": "false", "aria-haspopup": "dialog" }, "?");
-  const node = h("span", { class: "wbw-asked" }, button, popover);
-  button.popoverTargetElement = popover;
+// What the glossary says of the button's term, in a popover of its own.
+function explanation(state, button) {
+  const term = button.dataset.term;
+  const said = state.get("glossary")?.[term] ?? {};
+  const popover = h("div", { class: "wbw-popover", popover: "auto", role: "dialog", tabindex: "-1", "data-testid": "explanation", "aria-label": term },
+    h("strong", {}, term), h("p", {}, said.what ?? ""), h("p", { class: "wbw-formula" }, said.formula ?? ""),
+    h("p", {}, h("em", {}, "Which way is good: "), h("span", {}, said.good ?? "")), h("p", { class: "wbw-caption" }, said.source ?? ""));
   popover.addEventListener("beforetoggle", (event) => event.newState === "open" && place(popover, button));
   popover.addEventListener("toggle", (event) => {
     const open = event.newState === "open";
@@ -36,14 +31,46 @@ export function question(state, term, label) {
   });
   // Enter here would commit: the workbench hears it from wherever no button is.
   popover.addEventListener("keydown", (event) => event.key === "Enter" && event.stopPropagation());
+  return popover;
+}
+
+// A ? that explains the glossary's `term`; `label` is what it stands beside. Another term with node.ask(term).
+export function question(state, term, label) {
+  const button = h("button", { type: "button", class: "wbw-question", "aria-label": `What is ${label}?`, "aria-expanded": "false", "aria-haspopup": "dialog" }, "?");
+  const node = h("span", { class: "wbw-asked" }, button);
+  // This is heard before the browser opens what the button leads to.
+  button.addEventListener("click", () => {
+    if (button.popoverTargetElement) return;
+    const popover = explanation(state, button);
+    node.append(popover); // first: a button leads to nothing that is not in its tree
+    button.popoverTargetElement = popover;
+  });
   node.ask = (asked) => {
-    const said = state.get("glossary")?.[asked];
-    node.hidden = !said;
+    if (button.dataset.term === asked) return;
+    button.popoverTargetElement?.remove();
+    button.popoverTargetElement = null;
     button.dataset.term = asked;
-    popover.setAttribute("aria-label", asked);
-    setText(name, asked);
-    for (const [part, text] of [[what, "what"], [formula, "formula"], [good, "good"], [source, "source"]]) setText(part, said?.[text] ?? "");
+    node.hidden = !state.get("glossary")?.[asked];
   };
   node.ask(term);
   return node;
+}
+
+// `node` with a ? that stands over its upper right corner: where a label names it, in which no button may be.
+export function asking(state, node, term, label, kind = "") {
+  const mark = question(state, term, label);
+  const box = h("div", { class: `wbw-asking ${kind}`, style: node.style.gridColumn && `grid-column: ${node.style.gridColumn}` }, node, mark);
+  box.ask = mark.ask;
+  return box;
+}
+
+// A ? in every head of a table's columns that has a term, by its place; what names the column is told apart from it.
+export function explainHeads(state, head, terms) {
+  [...head.children].forEach((cell, i) => {
+    if (!terms[i]) return;
+    const text = cell.textContent;
+    cell.replaceChildren(h("span", { class: "wbw-head" }, text), question(state, terms[i], text));
+    cell.classList.add("wbw-headed");
+  });
+  return head;
 }

@@ -8,18 +8,20 @@ import {
 import { projectorButton } from "./projector.js";
 import { latencyNote } from "./latency.js";
 import { progressLine } from "./progressline.js";
+import { asking, question } from "./glossary.js";
+import { tourButton, tourOffer } from "./tour.js";
 import { tabList } from "./tabs.js";
 import { branchMenu } from "./branches.js";
 import { offerBox, keptLine, askBeforeLeaving } from "./recovery.js";
 
 const known = (value) => value !== null && value !== undefined;
 
-function meter(name, caption) {
+function meter(state, name, caption, term) {
   const value = h("span", { class: "wbw-meter-value" });
   const share = h("span", { class: "wbw-meter-share" });
   const bar = h("span", { class: "wbw-bar-fill" });
-  const node = h("div", { class: "wbw-meter", "data-testid": `meter-${name}` },
-    h("div", { class: "wbw-meter-row" }, h("span", { class: "wbw-caption" }, caption), share),
+  const node = h("div", { class: "wbw-meter", role: "group", "data-testid": `meter-${name}` },
+    h("div", { class: "wbw-meter-row" }, h("span", { class: "wbw-caption" }, caption), question(state, term, caption), share),
     value, h("div", { class: "wbw-bar" }, bar));
   const paint = (start, now, format, aside) => {
     const both = known(start) && known(now);
@@ -29,6 +31,8 @@ function meter(name, caption) {
     node.dataset.original = both ? start : "";
     bar.style.width = both && start > 0 ? `${clamp((100 * now) / start, 0, 100)}%` : "0";
     node.title = both ? `${caption}: ${start} in the original, ${now} now` : "";
+    const called = node.querySelector(".wbw-caption").textContent;
+    node.setAttribute("aria-label", `${called}: ${both ? `${format(start)} in the original, ${format(now)} now${share.textContent && `, ${share.textContent}`}` : "not known yet"}`);
   };
   // What is known of a part alone stands there as that.
   const paintPart = (text, aside) => {
@@ -56,7 +60,7 @@ export function drawHeader(state, el, on) {
   const model = select("model-select", "model", (name) => send(state, "load", { name }));
   const procedure = select("procedure-select", "procedure", (name) => send(state, "set_procedure", { name }));
   const data = h("span", { class: "wbw-data" });
-  const meters = [meter("parameters", "parameters"), meter("macs", "MACs"), meter("score", "score")];
+  const meters = [meter(state, "parameters", "parameters", "parameters"), meter(state, "macs", "MACs", "MACs"), meter(state, "score", "score", "score")];
   const button = (name, text, hint) =>
     h("button", { class: "wbw-button", "data-testid": name, "data-hint": hint, onclick: () => send(state, name) }, text);
   const undo = button("undo", "Undo", "Undo the last commit (Ctrl+Z)");
@@ -70,12 +74,12 @@ export function drawHeader(state, el, on) {
   meters[2].node.querySelector(".wbw-meter-row").append(scoreNow);
   const error = errorBox(state, on, "header");
   el.append(
-    h("div", { class: "wbw-top" }, h("h2", { class: "wbw-title" }, "Spectral Pruning Workbench"), latencyNote(state, on), tabList(state, on), branchMenu(state, on), progressLine(state, on), projectorButton(state, on)),
+    h("div", { class: "wbw-top" }, h("h2", { class: "wbw-title" }, "Spectral Pruning Workbench"), latencyNote(state, on), tabList(state, on), branchMenu(state, on), progressLine(state, on), tourOffer(state, on), tourButton(state), projectorButton(state, on)),
     h("div", { class: "wbw-bottom" },
       h("div", { class: "wbw-what" },
         h("label", { class: "wbw-field" }, h("span", { class: "wbw-caption" }, "model", data), model),
         load,
-        h("label", { class: "wbw-field" }, h("span", { class: "wbw-caption" }, "procedure"), procedure)),
+        asking(state, h("label", { class: "wbw-field" }, h("span", { class: "wbw-caption" }, "procedure"), procedure), "simultaneous", "the procedure")),
       h("div", { class: "wbw-meters" }, ...meters.map((one) => one.node)),
       h("div", { class: "wbw-actions" }, undo, redo, reset, out)),
     offerBox(state, on), keptLine(state, on), error);
@@ -103,12 +107,12 @@ export function drawHeader(state, el, on) {
     const now = steps[state.get("position")] ?? {};
     const part = (from, to) => (from > 0 ? percent(to / from) : "");
     const gained = (from, to) => (to === from ? "" : state.get("metric").endsWith("accuracy") ? points(to - from) : signed(to - from));
+    setText(meters[2].node.querySelector(".wbw-caption"), state.get("metric") || "score");
     meters[0].paint(start.parameters, now.parameters, count, part);
     meters[1].paint(start.macs, now.macs, count, part);
     meters[2].paint(start.score, now.score, score, gained);
     const first = state.get("scoring") ?? {};
     if (first.examples && first.revision === state.get("revision") && !known(now.score)) meters[2].paintPart(score(first.score), `on the first ${count(first.examples)}`);
-    setText(meters[2].node.querySelector(".wbw-caption"), state.get("metric") || "score");
   });
   on("history position metric measured progress kernel", () => {
     const open = state.get("metric") && state.get("measured") && !known(state.get("history")[state.get("position")]?.score);

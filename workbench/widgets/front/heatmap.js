@@ -1,5 +1,6 @@
 // The sensitivity map: rows are groups, columns shares of the width kept; the stronger the colour, the more harm.
 
+import { TERM_OF } from "./constants.js";
 import { THIN, h, percent, trimmed } from "./shared.js";
 import { setName } from "./names.js";
 
@@ -9,10 +10,10 @@ const nats = (value) => (value < 0.0005 ? "<.001" : value.toFixed(value < 0.9995
 
 // By kind: what it is called, its text in a cell, and how much harm a value is, of the most (`worst`) and the least.
 export const HEATS = {
-  scores: { text: "score", cell: (value) => value.toFixed(3), harm: (value, answer, { low, high }) => (high - value) / (high - low) },
-  changes: { text: "change of outputs", cell: share2, harm: (value, answer, { high }) => Math.min(value, 1) / Math.min(high, 1) },
-  divergences: { text: "divergence, nats", cell: nats, harm: (value, answer, { high }) => value / high },
-  losses: { text: "output loss", cell: share2, harm: (value, answer, { high }) => value / high },
+  scores: { text: "score", term: "score", cell: (value) => value.toFixed(3), harm: (value, answer, { low, high }) => (high - value) / (high - low) },
+  changes: { text: "change of outputs", term: TERM_OF.damage, cell: share2, harm: (value, answer, { high }) => Math.min(value, 1) / Math.min(high, 1) },
+  divergences: { text: "divergence, nats", term: "divergence", cell: nats, harm: (value, answer, { high }) => value / high },
+  losses: { text: "output loss", term: "output loss", cell: share2, harm: (value, answer, { high }) => value / high },
 };
 export const hasKind = (answer, kind) => Boolean(answer[kind]?.some((row) => row.some((value) => value !== null)));
 

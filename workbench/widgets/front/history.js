@@ -3,9 +3,11 @@
 import { h, setText, reveal, count, score, alive, busy, send, update, CHOSEN } from "./shared.js";
 import { setStep } from "./names.js";
 import { COSTS, waysPlot } from "./historyplot.js";
+import { explainHeads, question } from "./glossary.js";
 import { stepFlips } from "./flipslink.js";
 import { triedPoints } from "./triedpoint.js";
 import { moveAmong } from "./listkeys.js";
+import { nameCells } from "./telling.js";
 
 // Steps in order, those committed as one plan together: [{ plan, steps: [{ step, index }] }].
 function runs(steps) {
@@ -25,7 +27,7 @@ export function drawHistory(state, el, on) {
   const sub = h("span", { class: "wbw-sub" });
   const axis = h("button", { type: "button", class: "wbw-button wbw-small wbw-axis-toggle", "data-testid": "history-axis", onclick: () => update(state, { cost_axis: other() }) });
   const other = () => (state.get("cost_axis") === "macs" ? "parameters" : "macs");
-  const title = h("h3", { class: "wbw-heading" }, "History", sub, axis);
+  const title = h("h3", { class: "wbw-heading" }, "History", question(state, "history plot", "the plot of the history"), sub, axis);
   const unscored = h("p", { class: "wbw-empty" }, "There is no score: it takes evaluation data.");
   el.append(h("div", { class: "wbw-history-plot" }, title, unscored, holder), h("div", { class: "wbw-history-list" }, list, hint));
   let attempts = [];
@@ -36,7 +38,7 @@ export function drawHistory(state, el, on) {
   const cells = (step) => [score(step.score), count(step.parameters), count(step.macs)].map((text) => h("span", { class: "wbw-cell" }, text));
   const item = ({ step, index }, name, position, more = null, inner = false) => {
     const here = index === position;
-    const back = h("button", { class: "wbw-button wbw-small", "data-testid": `history-back-${index}`, onclick: () => send(state, "goto", { position: index }) },
+    const back = h("button", { class: "wbw-button wbw-small", "data-testid": `history-back-${index}`, "aria-label": `${index > position ? "forward" : "back"} to here: step ${index}, ${step.label}`, onclick: () => send(state, "goto", { position: index }) },
       index > position ? "forward to here" : "back to here");
     const kind = `wbw-step${here ? " wbw-here" : ""}${index > position ? " wbw-undone" : ""}${inner ? " wbw-inner" : ""}`;
     return h("li", { class: kind, "data-testid": `history-item-${index}`, "aria-current": here ? "step" : null },
@@ -69,9 +71,11 @@ export function drawHistory(state, el, on) {
     hint.hidden = steps.length > 1;
     unscored.hidden = Boolean(state.get("metric")) || !steps.length;
     axis.hidden = !unscored.hidden;
-    const head = h("li", { class: "wbw-step wbw-steps-head", "aria-hidden": "true" }, h("span", {}, "step"), h("span", { class: "wbw-cell" }, metric),
+    const head = h("li", { class: "wbw-step wbw-steps-head" }, h("span", {}, "step"), h("span", { class: "wbw-cell" }, metric),
       h("span", { class: "wbw-cell" }, "parameters"), h("span", { class: "wbw-cell" }, "MACs"), h("span", { class: "wbw-cell", title: "Right → wrong and wrong → right, against the step before" }, "answers"), h("span", {}));
     const items = runs(steps).flatMap((run) => (run.plan ? planItems(run, position) : [item(run.steps[0], named(run.steps[0].step.label), position)]));
+    explainHeads(state, head, [null, "score", "parameters", "MACs", "answers that changed"]);
+    items.forEach((row) => nameCells(row, head));
     list.replaceChildren(head, ...items);
     reveal(list, list.querySelector("[aria-current]"), head.offsetHeight);
     off();

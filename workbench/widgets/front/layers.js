@@ -14,6 +14,7 @@ import { nameTip } from "./tip.js";
 import { layerMenu } from "./layermenu.js";
 import { lossesOf } from "./budgetrows.js";
 import { lookAlso } from "./viewstate.js";
+import { question } from "./glossary.js";
 import { rowPainter } from "./sight.js";
 import { spark } from "./sparkline.js";
 import { staysLine, sizesLine } from "./stays.js";
@@ -81,7 +82,7 @@ export function drawLayers(state, el, on) {
     },
     wanted: (name) => lookAlso(state, name === "loss" ? "budget" : ""),
   });
-  el.append(h("h3", { class: "wbw-heading" }, "Layers", h("span", { class: "wbw-sub" }, "N(λ)/m at this λ")), order.tools, layerMenu(state, on, (name) => choose(name, false)), empty, list,
+  el.append(h("h3", { class: "wbw-heading" }, "Layers", question(state, "group", "a group of units"), h("span", { class: "wbw-sub" }, "N(λ)/m at this λ"), question(state, "share of the width", "N(λ)/m")), order.tools, layerMenu(state, on, (name) => choose(name, false)), empty, list,
     staysLine(state, on), sizesLine(state, on), foot, nameTip(list, on, (node) => node.closest("li")));
   let rows = [];
 

@@ -23,7 +23,7 @@ export function progressLine(state, on) {
   const bar = h("span", { class: "wbw-bar-fill" });
   const [counts, text, time] = ["wbw-status-count", "wbw-status-text", "wbw-status-time"].map((kind) => h("span", { class: kind }));
   const cancel = h("button", { class: "wbw-button wbw-small", "data-testid": "cancel", onclick: () => send(state, "cancel") }, "Cancel");
-  const line = h("div", { class: "wbw-status", "data-testid": "progress", role: "status" }, counts, text, time,
+  const line = h("div", { class: "wbw-status", "data-testid": "progress" }, counts, text, time,
     h("div", { class: "wbw-bar wbw-progress" }, bar), cancel);
   let [since, told] = [0, 0]; // when the work began, and when the kernel last spoke of it
   const paint = () => {

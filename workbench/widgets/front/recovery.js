@@ -1,6 +1,7 @@
 // Earlier sessions that may be taken up again, above the areas; and the question before a page is left.
 
 import { h, setText, focusIn, setOff, alive, busy, send } from "./shared.js";
+import { told } from "./telling.js";
 
 const DOUBLE = 500; // milliseconds within which two clicks are one
 
@@ -8,7 +9,7 @@ const DOUBLE = 500; // milliseconds within which two clicks are one
 export function offerBox(state, on) {
   const small = (testid, text, onclick, hint) =>
     h("button", { type: "button", class: "wbw-button wbw-small", "data-testid": testid, "data-hint": hint, onclick }, text);
-  const words = h("span", { class: "wbw-offer-words" });
+  const words = told(state, on, h("span", { class: "wbw-offer-words" }));
   const ended = h("span", { class: "wbw-offer-lost" });
   const more = h("select", { class: "wbw-select", "data-testid": "offers", "aria-label": "earlier sessions" });
   const takeUp = small("take-up", "Take up again", () => send(state, "take_up", { run: more.value }));
@@ -21,7 +22,7 @@ export function offerBox(state, on) {
     ask("");
   });
   const keep = small("discard-keep", "Keep it", () => ask(""));
-  const box = h("div", { class: "wbw-offer", role: "status", "data-testid": "offer" }, words, more, takeUp, notNow, discard, away, keep, ended);
+  const box = h("div", { class: "wbw-offer", "data-testid": "offer" }, words, more, takeUp, notNow, discard, away, keep, ended);
   const offers = () => state.get("offers") ?? [];
   let asked = ""; // the run that is to go, until that is said twice
   let since = 0;
@@ -79,7 +80,7 @@ export function offerBox(state, on) {
 
 // Why the session is not kept by itself, where that fails.
 export function keptLine(state, on) {
-  const line = h("div", { class: "wbw-unkept", role: "status", "data-testid": "unkept" });
+  const line = h("div", { class: "wbw-unkept", "data-testid": "unkept" });
   on("kept", () => {
     line.hidden = !state.get("kept");
     setText(line, state.get("kept") ? `Not kept by itself, so save it now and then (Export…): ${state.get("kept")}` : "");

@@ -238,7 +238,7 @@ export function showCard(state, name) {
 export function errorBox(state, on, place) {
   const text = h("span", {});
   const close = h("button", { type: "button", class: "wbw-button wbw-small", "data-testid": "dismiss", onclick: () => update(state, { error: "" }) }, "Dismiss");
-  const box = h("div", { class: "wbw-error", role: "alert" }, text, close);
+  const box = h("div", { class: "wbw-error" }, text, close);
   on("error error_at", () => {
     const shown = state.get("error") && state.get("error_at") === place;
     box.hidden = !shown;

@@ -3,6 +3,7 @@
 import { h, setText, layerOf, busy, update } from "./shared.js";
 import { setName } from "./names.js";
 import { plotChoice } from "./projector.js";
+import { question } from "./glossary.js";
 import { spectrumViews, titled } from "./spectrumviews.js";
 import { unitView } from "./units.js";
 
@@ -14,12 +15,13 @@ export function drawSpectrum(state, el, on) {
   const empty = h("p", { class: "wbw-empty" });
   const body = h("div", { class: "wbw-spectrum-body" }, plots.spectrum,
     h("div", { class: "wbw-pair" },
-      titled("Degrees of freedom N(λ)", plots.freedom), titled("Loss left, relative to keeping none", plots.losses)));
+      titled("Degrees of freedom N(λ)", plots.freedom, question(state, "degrees of freedom", "the plot of N(λ)")), titled("Loss left, relative to keeping none", plots.losses, question(state, "loss curve", "the plot of the losses"))));
   const heading = h("span", {});
   const units = unitView(state, on, () => Boolean(state.wbwUnits));
   const turn = h("button", { type: "button", class: "wbw-button wbw-small wbw-units-turn", "data-testid": "show-units", "aria-pressed": "false",
     title: "Which units stay, with their kernels or weights and their mean activations", onclick: () => look(!state.wbwUnits) }, "Units");
-  el.append(h("h3", { class: "wbw-heading" }, heading, name, sub, chip, turn, plotChoice(state, on, body)), body, units.holder, empty);
+  const asks = question(state, "stale", "a moment that is stale");
+  el.append(h("h3", { class: "wbw-heading" }, heading, name, question(state, "spectrum plot", "the plot of the spectrum"), sub, asks, chip, turn, plotChoice(state, on, body)), body, units.holder, empty);
 
   // The kernel looks at units as long as a view of this page shows them.
   const tell = () => {
@@ -46,7 +48,7 @@ export function drawSpectrum(state, el, on) {
     setName(name, layer?.name);
     setText(sub, shown && !layer.stale && !state.wbwUnits ? "μ / Tr Σ, each filled by its share μ/(μ+λ)" : "");
     setText(chip, layer?.stale ?? "");
-    chip.hidden = !layer?.stale;
+    chip.hidden = asks.hidden = !layer?.stale;
     el.classList.toggle("wbw-stale", Boolean(layer?.stale));
     setText(empty, layer && !layer.prunable ? `${layer.name} is not prunable: ${layer.why_not}`
       : busy(state) ? "The spectrum appears here when the moments are measured." : "Nothing is measured yet.");

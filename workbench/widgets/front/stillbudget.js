@@ -7,7 +7,7 @@ import { setOne } from "./stilllinks.js";
 import { pathOf } from "./stillstate.js";
 
 function totalBar(name, caption) {
-  const value = h("output", { class: "wbw-still-number", "data-testid": `total-${name}` });
+  const value = h("span", { class: "wbw-still-number", "data-testid": `total-${name}` });
   const share = h("span", { "data-testid": `share-${name}` });
   const bar = h("span", { class: "wbw-bar-fill" });
   const node = h("div", { class: "wbw-still-total" },

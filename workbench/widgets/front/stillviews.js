@@ -3,6 +3,7 @@
 import { h, setText, scientific, percent } from "./shared.js";
 import { pathOf, isExact } from "./stillstate.js";
 import { placeOf } from "./stillterms.js";
+import { nameBy } from "./telling.js";
 
 // Light or dark, as the page around it or the system has it.
 export function followTheme(root) {
@@ -16,9 +17,11 @@ export function followTheme(root) {
 // explains the glossary's `term`, the word leads there.
 export function numberRow(state, on, names, entries) {
   const shown = entries.map(([name, caption, of, term]) => {
-    const value = h("output", { class: "wbw-still-number", "data-testid": `readout-${name}` });
-    return { of, value, node: h("div", { class: "wbw-still-readout" }, value,
-      h(term ? "a" : "span", { class: "wbw-still-caption", href: term && `#${placeOf(term)}` }, caption)) };
+    const value = h("span", { class: "wbw-still-number", "data-testid": `readout-${name}` });
+    const word = h(term ? "a" : "span", { class: "wbw-still-caption", href: term && `#${placeOf(term)}` }, caption);
+    const node = h("div", { class: "wbw-still-readout" }, value, word);
+    nameBy(node, word, value);
+    return { of, value, node };
   });
   on(names, () => shown.forEach(({ of, value }) => {
     const [text, exact] = of() ?? ["–", ""];

@@ -3,24 +3,26 @@
 import { AS_COMMITTED, AT_LAM, LAM_MIN, LAM_MAX } from "./constants.js";
 import { biasAndVariance, degreesOfFreedom, guaranteedWidth, traceOf } from "./math.js";
 import {
-  h, setText, setAttributes, count, scientific, percent, freedomText, layerOf, eigenvaluesOf, setLam, update,
+  h, setText, count, scientific, percent, freedomText, layerOf, eigenvaluesOf, setLam, update,
   CHOSEN, errorBox,
 } from "./shared.js";
 import { setName } from "./names.js";
 import { typedEntry, slider } from "./controls.js";
 import { biasPlot, lossSweepPlot, samplesOf, spectraOf } from "./theoryplots.js";
+import { explainHeads, asking, question } from "./glossary.js";
+import { nameBy, nameCells } from "./telling.js";
 
 const number = (value) => (value === null || value === undefined ? "–" : value === 0 ? "0" : Math.abs(value) >= 1e4 || Math.abs(value) < 1e-3 ? scientific(value, 3) : String(Number(value.toPrecision(3))));
 const usable = (state) => (state.get("layers") ?? []).filter((layer) => layer.prunable);
 
 // A row: what is spoken of | what the theory says | what is measured; the latter two are [bold, small] pairs.
-function claim(testid, what, hint) {
+function claim(state, term, testid, what, hint) {
   const cell = (kind) => {
     const [bold, small] = [h("b", { "data-testid": `theory-${testid}-${kind}` }), h("small", {})];
     return { node: h("span", {}, bold, " ", small), bold, small };
   };
   const [theory, measured] = [cell("theory"), cell("measured")];
-  const node = h("li", { class: "wbw-claim", title: hint }, h("span", {}, what), theory.node, measured.node);
+  const node = h("li", { class: "wbw-claim", title: hint }, h("span", {}, h("span", { class: "wbw-head" }, what), question(state, term, what)), theory.node, measured.node);
   const say = (part, bold, small = "", over = false) => {
     setText(part.bold, bold);
     setText(part.small, small);
@@ -40,18 +42,20 @@ const NETWORK_KEYS = ["theta", "selection", "position", "revision", "theory_of"]
 function layerHalf(state, on) {
   const choose = h("select", { class: "wbw-select", "data-testid": "theory-group", "aria-label": "group", onchange: () => update(state, { selected: choose.value }) });
   const rows = {
-    dimension: claim("dimension", "dimension N(λ)", "N(λ) = Σ μ/(μ+λ): how many units the spectrum asks for"),
-    guarantee: claim("guarantee", "guarantee 5N log 80N", "So many units sampled from the leverage scores carry the bound of 4λ, with probability over 1/2"),
-    greedy: claim("choice", "worst read-out", "λ_max(C_J): the mean square error of the unit-norm linear read-out of φ that loses most, as a share of Tr Σ"),
-    sampled: claim("sampled", "… of drawn units", "λ_max(C_J) of 5N log 80N units sampled with replacement from the leverage scores"),
-    local: claim("local", "change at the reader", "Root mean square over examples and positions, at the output of the layers that read these units: sqrt(Tr[W C_J Wᵀ])"),
-    output: claim("output", "change at the output", "Root mean square over the calibration examples: the Lipschitz factors above, times the change at the reader"),
+    dimension: claim(state, "degrees of freedom", "dimension", "dimension N(λ)", "N(λ) = Σ μ/(μ+λ): how many units the spectrum asks for"),
+    guarantee: claim(state, "guaranteed width", "guarantee", "guarantee 5N log 80N", "So many units sampled from the leverage scores carry the bound of 4λ, with probability over 1/2"),
+    greedy: claim(state, "worst read-out", "choice", "worst read-out", "λ_max(C_J): the mean square error of the unit-norm linear read-out of φ that loses most, as a share of Tr Σ"),
+    sampled: claim(state, "sampling bound", "sampled", "… of drawn units", "λ_max(C_J) of 5N log 80N units sampled with replacement from the leverage scores"),
+    local: claim(state, "predicted error", "local", "change at the reader", "Root mean square over examples and positions, at the output of the layers that read these units: sqrt(Tr[W C_J Wᵀ])"),
+    output: claim(state, "propagated error", "output", "change at the output", "Root mean square over the calibration examples: the Lipschitz factors above, times the change at the reader"),
   };
+  const head = h("li", { class: "wbw-claim wbw-steps-head" }, h("span", {}, ""), h("span", {}, "the theory says"), h("span", {}, "measured here"));
+  for (const { node: row } of Object.values(rows)) [1, 2].forEach((i) => nameBy(row.children[i], row.querySelector(".wbw-head"), head.children[i], row.children[i]));
   const note = h("p", { class: "wbw-sum", "data-testid": "theory-why" });
   const node = h("section", { class: "wbw-theory-half", "aria-label": "this layer" },
     h("h3", { class: "wbw-heading" }, "This layer", choose),
-    h("ul", {}, h("li", { class: "wbw-claim wbw-steps-head" }, h("span", {}, ""), h("span", {}, "the theory says"), h("span", {}, "measured here")), ...Object.values(rows).map((row) => row.node)),
-    note, h("h4", {}, "Worst read-out's mean square error, as a share of Tr Σ"), lossSweepPlot(state, on));
+    h("ul", {}, head, ...Object.values(rows).map((row) => row.node)),
+    note, h("h4", {}, "Worst read-out's mean square error, as a share of Tr Σ", question(state, "residual moment", "the plot of the worst read-out")), lossSweepPlot(state, on));
 
   on("layers selected", () => {
     const names = usable(state).map((layer) => layer.name);
@@ -109,15 +113,15 @@ function networkHalf(state, on) {
   const which = h("select", { class: "wbw-select", "data-testid": "theory-of", "aria-label": "which network", onchange: () => update(state, { theory_of: which.value }) },
     h("option", { value: AT_LAM }, "every group at this λ"), h("option", { value: AS_COMMITTED }, "as it is committed"));
   const chip = h("span", { class: "wbw-chip" }, "measuring …");
-  const list = h("ol", { class: "wbw-scroll wbw-theory-list" });
+  const list = h("ol", { class: "wbw-scroll wbw-theory-list", tabindex: 0, "aria-label": "bounds and errors of all groups" });
   const sum = h("p", { class: "wbw-sum", "data-testid": "theory-sum" });
   const size = typedEntry({ class: "wbw-entry", type: "number", min: 2, step: 1, "data-testid": "theory-samples", "aria-label": "training examples n" },
     () => String(samplesOf(state)), (text) => update(state, { samples: Math.max(0, Math.round(Number(text)) || 0) }));
   const now = h("span", { class: "wbw-sub", "data-testid": "theory-now" });
   const why = h("p", { class: "wbw-sum" });
   const node = h("section", { class: "wbw-theory-half", "aria-label": "whole network" },
-    h("h3", { class: "wbw-heading" }, "Whole network", which, chip), list, sum, why,
-    h("h4", { class: "wbw-beside-title", title: "δ₁ = Σ (Lipschitz factor above)·√λ, δ₂ = √((1/n) Σ m♯ m♯' log n) with m♯ = ⌈N(λ)⌉" }, "Bias and variance, up to constants; n = ", size, now), biasPlot(state, on));
+    h("h3", { class: "wbw-heading" }, "Whole network", which, chip), list, asking(state, sum, "relative error", "the error at the output"), why,
+    h("h4", { class: "wbw-beside-title", title: "δ₁ = Σ (Lipschitz factor above)·√λ, δ₂ = √((1/n) Σ m♯ m♯' log n) with m♯ = ⌈N(λ)⌉" }, "Bias", question(state, "bias", "bias"), " and variance", question(state, "variance", "variance"), " up to constants, n ", question(state, "training examples", "n"), size, now), biasPlot(state, on));
 
   const row = (one) => {
     const name = h("span", { class: "wbw-name" });
@@ -128,6 +132,7 @@ function networkHalf(state, on) {
   };
   const head = h("li", { class: "wbw-theory-row wbw-steps-head" }, h("span", {}, "group"), h("span", { class: "wbw-cell" }, "kept"), h("span", { class: "wbw-cell", title: "λ_max(C_J) over 4λ" }, "worst / 4λ"),
     h("span", { class: "wbw-cell", title: "≤ is a bound, ≈ an estimate; at the reader's output" }, "local error"), h("span", { class: "wbw-cell", title: "At the reader's output, where the original's activations come in" }, "measured"));
+  explainHeads(state, head, [null, "kept", "worst read-out", "predicted error", "change at the reader"]);
   on(`network_theory theory_of ${CHOSEN} tab`, () => {
     const answer = state.get("network_theory");
     const lags = !answers(state, answer, state.get("theory_of") === AS_COMMITTED ? NETWORK_KEYS : [...NETWORK_KEYS, "lam"]);
@@ -139,6 +144,7 @@ function networkHalf(state, on) {
     else if (!answer.layers) setText(sum, "Measured here: every group cut to ⌈N(λ)⌉ units.");
     if (!answer.layers) return;
     list.replaceChildren(head, ...answer.layers.map(row));
+    [...list.children].slice(1).forEach((one) => nameCells(one, head));
     const bound = answer.propagated_bound === null ? answer.why_not : `Propagated ${answer.propagated_exact ? "bound" : "estimate"} ${number(answer.propagated_bound)}${answer.propagated_exact ? "" : `, bound from the measured ${number(answer.propagated_from_measured)}`}`;
     setText(sum, `${bound}; measured at the output ${number(answer.output_change)}, ‖f − f♯‖ / ‖f‖ = ${percent(answer.output_error)}.`);
   });
@@ -160,9 +166,8 @@ function networkHalf(state, on) {
 export function drawTheory(state, el, on) {
   const lam = slider("theory-lam", "λ relative to the trace", (exponent) => setLam(state, 10 ** exponent), 0.05, () => 10);
   const text = h("span", { class: "wbw-set" });
-  setAttributes(el, { role: "tabpanel", "aria-label": "Theory" });
   el.append(
-    h("div", { class: "wbw-theory-head" }, h("span", { class: "wbw-caption" }, "λ / Tr Σ"), lam, text,
+    h("div", { class: "wbw-theory-head" }, h("span", { class: "wbw-caption" }, "λ / Tr Σ"), question(state, "trace", "Tr Σ"), lam, text,
       h("span", { class: "wbw-hint" }, "The same λ as on the tab Layer. Mean squares are shares of Tr Σ; the rest is in the network's own units.")),
     errorBox(state, on, "theory"),
     h("div", { class: "wbw-theory-columns" }, layerHalf(state, on), networkHalf(state, on)));

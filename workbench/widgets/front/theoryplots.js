@@ -5,6 +5,7 @@ import { biasAndVariance } from "./math.js";
 import { clamp, h, s, setAttributes, power, scientific, layerOf, eigenvaluesOf } from "./shared.js";
 import { decadeTicks, scale, axes, plot, draggable } from "./axes.js";
 import { lamDrag, lamKeys } from "./lamhand.js";
+import { plainly } from "./telling.js";
 
 const FIRST = Math.log10(SWEPT_LAMS[0]);
 const LAST = Math.log10(SWEPT_LAMS.at(-1));
@@ -15,7 +16,7 @@ function overLam(state, on, { label, testid, title, lams, lines }) {
   const holder = h("div", { class: "wbw-plot wbw-sideways", "data-testid": testid });
   const [grid, drawn] = [s("g"), s("g")];
   const bar = s("line", { class: "wbw-lam-line" });
-  const handle = s("g", { class: "wbw-handle wbw-upright", tabindex: 0, role: "slider", "aria-label": "λ relative to the trace", "aria-valuemin": LAM_MIN, "aria-valuemax": 1, "data-testid": `${testid}-lam` },
+  const handle = s("g", { class: "wbw-handle wbw-upright", tabindex: 0, role: "slider", "aria-label": "λ relative to the trace", "aria-valuemin": plainly(LAM_MIN), "aria-valuemax": 1, "data-testid": `${testid}-lam` },
     s("line", { class: "wbw-hit" }), bar, s("circle", { class: "wbw-grip", r: 7 }));
   let at = null;
 
@@ -24,7 +25,7 @@ function overLam(state, on, { label, testid, title, lams, lines }) {
     const relative = state.get("lam");
     const x = at.x(clamp(Math.log10(relative), FIRST, LAST));
     handle.setAttribute("transform", `translate(${x.toFixed(1)} 0)`);
-    setAttributes(handle, { "aria-valuenow": relative, "aria-valuetext": scientific(relative) });
+    setAttributes(handle, { "aria-valuenow": plainly(relative), "aria-valuetext": scientific(relative) });
   };
   const redraw = () => {
     const { width, height } = view.size;

@@ -2,12 +2,13 @@
 
 import { AMOUNTS, SETTINGS } from "./constants.js";
 import {
-  clamp, h, s, setText, focusIn, setAttributes, setOff, count, percent, trimmed, score, alive, busy, send, update,
+  clamp, h, s, setText, focusIn, setOff, count, percent, trimmed, score, alive, busy, send, update,
   errorBox,
 } from "./shared.js";
 import { linearTicks, scale, tickTexts, axes, plot } from "./axes.js";
 import { slider } from "./controls.js";
 import { entry } from "./cards.js";
+import { asking, question } from "./glossary.js";
 
 function coursePlot(state, on, holder, title, valueOf) {
   const [grid, line, dots] = [s("g"), s("path", { class: "wbw-line wbw-kept-line" }), s("g")];
@@ -56,6 +57,7 @@ export function drawTune(state, el, on) {
     field.input.addEventListener("change", change(field.key));
     field.input.dataset.testid = `tune-${field.key}`;
   }
+  const asked = [["epoch", amount], ["batch", batch], ["learning rate", rate], ["shifts", shifts]].map(([term, field]) => asking(state, field.node, term, field.label));
   const unit = h("select", { class: "wbw-select", "data-testid": "tune-unit", "aria-label": "epochs or steps", onchange: change("unit") }, ...AMOUNTS.map((amount) => h("option", { value: amount }, amount)));
   const flips = h("input", { type: "checkbox", "data-testid": "tune-flips", onchange: (event) => form({ flips: event.target.checked }) });
   const mirror = h("label", { class: "wbw-check wbw-beside", style: "grid-column: span 4", title: "Half of the images, at random, are mirrored left to right" }, flips, "mirror");
@@ -67,7 +69,7 @@ export function drawTune(state, el, on) {
   const share = (testid, key, other, caption, hint) => {
     const input = slider(testid, caption, (value) => setShare(key, other, value), 0.05, () => 4);
     const text = h("span", { class: "wbw-set" });
-    const node = h("div", { title: hint }, h("div", { class: "wbw-row" }, h("span", { class: "wbw-caption" }, caption), text), input);
+    const node = h("div", { title: hint }, h("div", { class: "wbw-row" }, h("span", { class: "wbw-caption" }, caption), question(state, "matched fine-tuning", caption), text), input);
     return { node, paint: (value) => (input.paint(0, 1, value, percent(value)), setText(text, whole(value))) };
   };
   const distill = share("tune-distill", "distill", "match", "the original's outputs", "Distillation: the original network's outputs; softened where labels say that they are classes, else in the mean square");
@@ -84,18 +86,17 @@ export function drawTune(state, el, on) {
   const refit = h("button", { class: "wbw-button", "data-testid": "refit", "data-hint": "Beyond the paper: all layers around pruned groups, writers too, once more to the original's outputs by least squares; no labels, no steps", onclick: () => send(state, "refit") }, "Refit by least squares");
   const [lossHolder, scoreHolder] = [h("div", { class: "wbw-plot" }), h("div", { class: "wbw-plot" })];
   const empty = h("p", { class: "wbw-empty" }, "Fine-tuning goes on from the network as it is now. Training loss and score appear here while it runs; the best network found becomes a step of the history, and Undo takes it back.");
-  const chip = h("span", { class: "wbw-sub", "data-testid": "tune-how", role: "status" });
-  const [lossTitle, scoreTitle] = [h("h4", {}, "Training loss"), h("h4", {}, "Score")];
-  const plots = h("div", { class: "wbw-tune-plots" }, lossTitle, lossHolder, scoreTitle, scoreHolder);
-  setAttributes(el, { role: "tabpanel", "aria-label": "Fine-tune" });
+  const chip = h("span", { class: "wbw-sub", "data-testid": "tune-how" });
+  const [lossTitle, scoreTitle] = [h("h4", {}, "Training loss", question(state, "training loss", "the training loss")), h("span", {}, "Score")];
+  const plots = h("div", { class: "wbw-tune-plots" }, lossTitle, lossHolder, h("h4", {}, scoreTitle, question(state, "score", "the score")), scoreHolder);
   el.append(
     h("div", { class: "wbw-compare-form wbw-tune-form" }, h("h3", { class: "wbw-heading" }, "Fine-tune"),
-      h("div", { class: "wbw-controls" }, data,
-        h("div", { class: "wbw-fields" }, amount.node, h("label", { class: "wbw-field", style: "grid-column: span 4" }, h("span", { class: "wbw-caption" }, "\u00a0"), unit), batch.node, rate.node, shifts.node, mirror),
-        h("div", { class: "wbw-row wbw-follows" }, h("span", {}, "The training loss follows")), 
-        h("div", { class: "wbw-row" }, h("span", { class: "wbw-caption" }, "the labels"), labelled), distill.node, match.node, only),
+      h("div", { class: "wbw-controls" }, asking(state, data, "calibration data", "the data"),
+        h("div", { class: "wbw-fields" }, asked[0], h("label", { class: "wbw-field", style: "grid-column: span 4" }, h("span", { class: "wbw-caption" }, "\u00a0"), unit), ...asked.slice(1), mirror),
+        h("div", { class: "wbw-row wbw-follows" }, h("span", {}, "The training loss follows"), question(state, "training loss", "the training loss")), 
+        h("div", { class: "wbw-row" }, h("span", { class: "wbw-caption" }, "the labels"), question(state, "training loss", "the share of the labels"), labelled), distill.node, match.node, only),
       h("div", { class: "wbw-deeds" }, errorBox(state, on, "tune"), h("div", { class: "wbw-buttons wbw-three" }, start, pause, stop), refit)),
-    h("div", { class: "wbw-tune-course" }, h("h3", { class: "wbw-heading" }, "Course", chip), empty, plots));
+    h("div", { class: "wbw-tune-course" }, h("h3", { class: "wbw-heading" }, "Course", question(state, "fine-tuning plot", "the course"), chip), empty, plots));
   const redraws = [coursePlot(state, on, lossHolder, "training loss", (one) => one[2]), coursePlot(state, on, scoreHolder, "score", (one) => one[3])];
 
   on("tuning tab learns", () => {
