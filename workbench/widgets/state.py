@@ -319,9 +319,8 @@ class WorkbenchState(
             values = values | {"selected": usable[0]}
         if not values["norms"]:
             values = values | {"reestimate": False}
-        empty: dict = {"preview": {}, "tried": {}, "tuned": {}, "scoring": {}}
-        empty |= self._no_plan() | self._no_comparison()
-        empty |= self._no_theory() | self._no_frontier() | self._no_drawings()
+        empty: dict = {"preview": {}, "tried": {}, "tuned": {}, "scoring": {}} | self._no_drawings()
+        empty |= self._no_plan() | self._no_comparison() | self._no_theory() | self._no_frontier()
         self._apply(values | empty, fresh=True)
         self._keep(session, how or {}, after, screen)
         if screen:
