@@ -179,6 +179,7 @@ def test_a_plot_is_saved_as_it_looks_in_the_light_theme(compare, tmp_path, conte
     page.wait_for_timeout(300)
     box = plot.bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 20)
+    expect(plot.locator("xpath=../div[contains(@class, 'wbw-plot-files')]")).to_have_css("opacity", "1")
     compare.screenshot("plot-files-dark")
     for kind in ("svg", "png"):
         button = plot.locator("xpath=..").get_by_test_id(f"save-{kind}")

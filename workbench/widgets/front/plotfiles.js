@@ -10,6 +10,7 @@ const INHERITED = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-opa
 const OWN = { opacity: "1", "dominant-baseline": "auto", "vector-effect": "none" };
 const LIGHT = { "--jp-ui-font-color0": "#1a1a1a", "--jp-layout-color1": "#fff" }; // of JupyterLab's theme
 const SHARPER = 2; // pixels of the PNG for one of the screen
+const REST_MS = 200;
 const OF_GROUP = ".wbw-spectrum"; // panels whose plots are of the selected group
 
 const plainName = (text) => text.replace(/[^\p{L}\p{N}_.]+/gu, "-").replace(/^[-.]+|[-.]+$/g, "");
@@ -61,6 +62,20 @@ function handOver(blob, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
+// Shown where a pointer rests, and not by :hover: a style that the pointer changes as it takes hold of λ would be
+// computed before the plot can be asked where it stands.
+function showAtRest(holder) {
+  let timer = 0;
+  const later = (wait, over) => {
+    clearTimeout(timer);
+    timer = setTimeout(() => holder.classList.toggle("wbw-over", over), wait);
+  };
+  holder.addEventListener("pointerenter", (event) => event.buttons || later(REST_MS, true));
+  holder.addEventListener("pointerleave", () => later(0, false));
+  holder.addEventListener("pointerdown", (event) => event.target.closest("button") || later(0, false));
+  holder.addEventListener("pointerup", () => later(REST_MS, true));
+}
+
 // The buttons of all plots in `root`.
 export function plotFiles(state, root) {
   const save = async (holder, kind) => {
@@ -76,6 +91,7 @@ export function plotFiles(state, root) {
   for (const holder of root.querySelectorAll(".wbw-plot")) {
     const button = (kind) => h("button", { type: "button", class: "wbw-button wbw-small", "data-testid": `save-${kind}`, "aria-label": `save this plot as ${kind.toUpperCase()}`,
       title: `This plot as a file, ${kind.toUpperCase()}`, onclick: () => save(holder, kind) }, kind.toUpperCase());
+    showAtRest(holder);
     holder.append(h("div", { class: "wbw-plot-files" }, button("svg"), button("png")));
   }
 }
