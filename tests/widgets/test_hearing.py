@@ -6,7 +6,8 @@ import pytest
 from states import PATIENCE, idle, small_session
 
 from workbench.widgets.constants import AHEAD
-from workbench.widgets.state import WorkbenchState, shown
+from workbench.widgets.page_values import shown_values
+from workbench.widgets.state import WorkbenchState
 
 
 @pytest.fixture
@@ -118,7 +119,7 @@ def test_a_width_for_the_network_before_is_dropped(state, sent):
     idle(state)
     seen, other = state.said, small_session()
     other.measure()
-    state._show_session(other, shown(other))
+    state._show_session(other, shown_values(other))
     width = state.width
     says(state, seen=seen, width=width - 1)
     assert state.width == width

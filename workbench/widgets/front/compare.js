@@ -5,7 +5,7 @@ import {
 } from "./constants.js";
 import { costAt } from "./cost.js";
 import {
-  clamp, h, setText, setOff, count, percent, trimmed, alive, busy, send, update,
+  clamp, h, setText, setAttributes, setOff, count, percent, trimmed, alive, busy, send, update,
   optionsOf, errorBox,
 } from "./shared.js";
 import { slider } from "./controls.js";
