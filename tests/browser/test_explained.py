@@ -153,6 +153,14 @@ FORGETFUL = """() => {
 }"""
 
 
+# Buttons of the header that its edge cuts.
+OUTSIDE_THE_HEADER = """() => {
+  const edge = document.querySelector('.wbw-header').getBoundingClientRect();
+  return [...document.querySelectorAll('.wbw-header button')].filter(one => one.checkVisibility())
+    .filter(one => one.getBoundingClientRect().right > edge.right).map(one => one.textContent);
+}"""
+
+
 def visit(chromium, app, forgetful=False, **size):
     """A browser without a past, at the app's page, measured: its page; the caller closes its context."""
     context = chromium.new_context(viewport={"width": 1280, "height": 800, **size})
@@ -176,6 +184,10 @@ def test_a_first_visit_offers_a_tour_that_keys_alone_can_take(chromium, app):
     page = visit(chromium, app)
     find = page.get_by_test_id
     expect(find("tour-offer")).to_be_visible()
+    for width in (700, 1000, 1280, 1600, 1920):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate(OUTSIDE_THE_HEADER) == []
+    page.set_viewport_size({"width": 1280, "height": 800})
     expect(find("tour-card")).to_be_hidden()
     find("tour-take").focus()
     for number, (title, target) in enumerate(STOPS, 1):

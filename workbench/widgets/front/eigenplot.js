@@ -123,7 +123,7 @@ export function eigenPlot(state, on) {
     stripKept.setAttribute("d", barsOf(at.columns, eigenvalues, (mu) => at.share(shareOf(mu)), at.strip).join(""));
     area.setAttribute("d", `M${at.box.left} ${at.strip - STRIP}H${at.x(N).toFixed(2)}V${at.strip}`);
     const words = at.box.right - at.box.left > 300 ? "filled area = N(λ)" : "N(λ)";
-    const inside = at.x(N) < at.box.right - 150;
+    const inside = at.x(N) < at.box.right - (words === "N(λ)" ? 100 : 196); // room for the words beside the area
     setAttributes(areaLabel, { x: inside ? at.box.right - 6 : at.x(N) - 8, y: at.strip - STRIP / 2 + 4 });
     areaLabel.classList.toggle("wbw-on-kept", !inside);
     setText(areaLabel, `${words} = ${freedomText(N)}`);
