@@ -69,7 +69,7 @@ CUT = """() => {
 OVERLAPPING = """() => {
   const rows = [...document.querySelectorAll('.wbw-meter-row, .wbw-step.wbw-steps-head')];
   return rows.flatMap(row => {
-    const texts = [...row.children].filter(node => node.textContent);
+    const texts = [...row.children].filter(node => node.textContent && node.checkVisibility());
     const boxes = texts.map(node => {
       const range = document.createRange();
       range.selectNodeContents(node);

@@ -300,7 +300,7 @@ def test_opening_a_slow_network_tells_how_far_it_is_and_is_cancelled(bench):
     before = bench.find("model-select").input_value()
     load(bench, model="nets.py:slow", calibration="rows.npy")
     expect(bench.find("progress")).to_contain_text(
-        re.compile(r"^\d+ of \d+ · opening, proving"), timeout=PATIENCE
+        re.compile(r"^\d+ of \d+\s· opening, proving"), timeout=PATIENCE
     )
     expect(bench.find("load-card")).to_contain_text("opening, proving")
     bench.screenshot("opening")

@@ -9,6 +9,7 @@ import traitlets as t
 
 from workbench.session.session import Session
 from workbench.widgets.jobs import Delivery, Reporter, keeping
+from workbench.widgets.page_values import scored_values
 from workbench.widgets.traits import synced
 
 SCORED_PART = 2000  # examples, after so many of which the score so far is shown, and again after as many more
@@ -54,7 +55,9 @@ class Scoring(t.HasTraits):
 
             with keeping(lambda: "what is measured stays, and the score is left open"):
                 session.score(progress, cancel, so_far)
-            self._deliver(lambda: self._set({"scoring": {}}) if session is self.session else None)
+            # Where the session was not yet shown when the score came, nobody has heard of it.
+            scored = scored_values(session) | {"scoring": {}}
+            self._deliver(lambda: self._set(scored) if session is self.session else None)
 
         return work
 

@@ -4,6 +4,7 @@
 import { h, setText, focusIn } from "./shared.js";
 import { setName } from "./names.js";
 import { blocksOf } from "./blocks.js";
+import { told } from "./telling.js";
 
 export const MANY_GROUPS = 12; // groups, up to which a list stays as it is
 const AT_ONCE = 60; // groups, up to which all blocks are open at first
@@ -32,7 +33,7 @@ export function arranger(state, on, { testid, list, orders, sum, show, wanted = 
     if (!open) for (const block of heads.keys()) folded.add(block);
     arrange();
   } });
-  const found = h("span", { class: "wbw-caption wbw-found", role: "status", "data-testid": `${testid}-found` });
+  const found = told(state, on, h("span", { class: "wbw-caption wbw-found", "data-testid": `${testid}-found` }));
   const tools = h("div", { class: "wbw-tools", role: "group", "aria-label": "filter and order", hidden: true }, filter, order, turn, all, found);
   filter.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && filter.value) {

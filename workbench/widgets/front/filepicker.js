@@ -3,6 +3,7 @@
 
 import { h, setText, alive, send, focusIn } from "./shared.js";
 import { cellTable } from "./cellkeys.js";
+import { told } from "./telling.js";
 
 const CHOSEN_FROM = ["model", "checkpoint", "calibration", "evaluation", "training", "targets"];
 const OPENED = new Set(["folder", "code"]);
@@ -11,7 +12,7 @@ export function filePicker(state, on, fields) {
   let [field, from] = [null, null]; // for which it is open, and the button that opened it
   const where = h("span", { class: "wbw-caption" });
   const outside = h("p", { class: "wbw-picker-outside", "data-testid": "picker-outside" }, "Outside the notebook's folder: the path is written in full.");
-  const wrong = h("p", { class: "wbw-picker-wrong", role: "alert", "data-testid": "picker-wrong" });
+  const wrong = told(state, on, h("p", { class: "wbw-picker-wrong", "data-testid": "picker-wrong" }));
   const list = h("ol", { class: "wbw-picker-list wbw-scroll", "data-testid": "picker-list", "aria-label": "files" });
   const more = h("p", { class: "wbw-caption" });
   const up = h("button", { type: "button", class: "wbw-button wbw-small", "data-testid": "picker-up", title: "The folder above (Backspace)", onclick: () => ask(state.get("listing").up) }, "Up");

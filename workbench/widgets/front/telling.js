@@ -10,11 +10,12 @@ const idOf = (node) => (node.id ||= `wbw-${HERE}-${++made}`);
 // `node` is called what `parts` say at the time: a new number needs no new name.
 export const nameBy = (node, ...parts) => setAttributes(node, { role: "group", "aria-labelledby": parts.map(idOf).join(" ") });
 
-// The numbers of a row that stands in a list, each called by the head of its column, or the last one before it.
+// The numbers of a row that stands in a list, each called by the head of its column, or the last one before it; a
+// button has a name of its own.
 export function nameCells(row, head) {
   const titles = [...head.children].map((one) => one.querySelector(".wbw-head") ?? one);
   const titleOf = (i) => titles.slice(0, i + 1).findLast((one) => one.textContent);
-  [...row.children].forEach((cell, i) => cell.matches(".wbw-cell, .wbw-heat") && nameBy(cell, titleOf(i), cell));
+  [...row.children].forEach((cell, i) => cell.matches(":is(.wbw-cell, .wbw-heat):not(button)") && nameBy(cell, titleOf(i), cell));
 }
 
 // A number from 0 to 1 without an exponent, which an attribute of a slider must not have; no digit is lost.
@@ -61,7 +62,8 @@ export function liveRegion(state, on) {
   const tell = (key, text) => {
     news.set(key, text);
     clearTimeout(timer);
-    timer = setTimeout(say, QUIET);
+    // Right after a frame, when to ask what is in sight costs no style of its own.
+    timer = setTimeout(() => requestAnimationFrame(() => (timer = setTimeout(say))), QUIET);
   };
   TELL.set(state, tell);
   on.end(() => clearTimeout(timer));

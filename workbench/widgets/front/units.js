@@ -2,6 +2,7 @@
 
 import { THIN, h, setText, setAttributes, percent, layerOf, isCurrent, alive, update, arrowSteps, clamp, CHOSEN } from "./shared.js";
 import { unitStrip } from "./unitstrip.js";
+import { told } from "./telling.js";
 
 const PICTURES_AT_ONCE = 64;
 const ORDINALS = ["th", "st", "nd", "rd"];
@@ -48,7 +49,7 @@ function unitFigure(unit, weights, map) {
 // is looked at.
 export function unitView(state, on, shown) {
   const strip = unitStrip(state, on, (layer) => (shown() ? orderOf(state, layer) : null), "unit_order preview width");
-  const words = h("p", { class: "wbw-unit-words", "data-testid": "unit-words", "aria-live": "polite" });
+  const words = told(state, on, h("p", { class: "wbw-unit-words", "data-testid": "unit-words" }));
   const gallery = h("div", { class: "wbw-unit-gallery", "data-testid": "unit-gallery" });
   const note = h("p", { class: "wbw-caption wbw-unit-note", "data-testid": "unit-note" });
   const more = h("button", { type: "button", class: "wbw-button wbw-small", "data-testid": "units-more", onclick: () => update(state, { units_shown: state.get("units_shown") + PICTURES_AT_ONCE }) });
