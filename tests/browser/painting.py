@@ -72,7 +72,9 @@ def _by_frame(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
             frame["all"].append(event)
             stack = event["args"].get("beginData", {}).get("stackTrace")
             if stack:
-                frame["forced"].append(" ".join(one["url"] for one in stack))
+                frame["forced"].append(
+                    " ".join(f"{one['url']}:{one['functionName']}:{one['lineNumber']}" for one in stack)
+                )
             else:
                 frame[event["name"]].append(event)
     return [*frames, frame] if frame["all"] else frames

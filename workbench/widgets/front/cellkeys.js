@@ -35,9 +35,9 @@ export function cellTable(list) {
   return (rows) => {
     const focus = focusIn(list);
     const held = list.contains(focus) && focus.dataset.cell;
-    const top = list.scrollTop;
+    const top = list.firstChild ? list.scrollTop : 0; // what is asked of an empty list lays the page out all the same
     list.replaceChildren(...rows);
-    list.scrollTop = top;
+    if (top) list.scrollTop = top;
     const cells = cellsOf(list);
     const heir = cells.find((cell) => cell.dataset.cell === reached) ?? cells[0];
     if (heir) reach(heir);
