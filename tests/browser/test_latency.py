@@ -10,7 +10,7 @@ from painting import PAINTED, script_seconds, traced, whole
 from playwright.sync_api import expect
 
 MOVES = 120
-TO_THE_KERNEL = 0.3  # of what the kernel takes, what the page may
+TO_THE_KERNEL = 0.4  # of what the kernel takes, what the page may: 0.3 where nothing else runs
 ROUNDS = 3  # at most, since other work on the machine falls on either
 FRAME = 1000 / 60  # milliseconds; a paint waits for the screen's next one, half of it on average
 
@@ -136,5 +136,7 @@ def test_a_move_of_lam_is_one_style_and_one_layout_of_what_moved(workbench_page,
         drawn = [len(frame[work]) for frame in frames if frame[work]]
         assert statistics.median(drawn) == 1, (work, drawn)
         assert drawn.count(1) >= 0.9 * len(drawn), (work, drawn)
-    assert sum(whole(frame) for frame in moved) <= 0.1 * len(moved)  # but our moves no more than their boxes
+    assert sum(whole(frame) for frame in moved) <= 0.2 * len(
+        moved
+    )  # what λ makes worth nothing has another caption
     assert script <= 2 * script_of_digits
