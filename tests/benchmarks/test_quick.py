@@ -60,7 +60,7 @@ def test_a_table_has_a_row_for_every_rule():
 def test_plans_of_measured_damage_are_scored_and_ranked(monkeypatch):
     monkeypatch.setattr(damage, "RATIOS", (3.0,))
     monkeypatch.setattr(tables, "CALIBRATION", 256)
-    monkeypatch.setattr(damage, "PLAN_EXAMPLES", 256)
+    monkeypatch.setattr("workbench.session.damages.PLAN_EXAMPLES", 256)
     monkeypatch.setattr(damage, "PRUNERS", ())
     monkeypatch.setitem(damage.SECONDS, "nn3-mnist", 1)
     table = damage.Table("nn3-mnist", images=300, epoch=0, found=Found([]))

@@ -247,7 +247,7 @@ def fold_of(tab):
 
 def drag_a_width(bench):
     bench.page.locator(".wbw-budget-list").evaluate("list => (list.scrollTop = 0)")
-    range_ = bench.page.locator(".wbw-budget-row .wbw-slider").first.bounding_box()
+    range_ = bench.page.locator(".wbw-budget-row .wbw-slider:visible").first.bounding_box()
     mouse, y = bench.page.mouse, range_["y"] + range_["height"] / 2
     mouse.move(range_["x"] + range_["width"] - 8, y)
     mouse.down()
