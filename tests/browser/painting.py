@@ -58,8 +58,12 @@ def traced(page: Page, act: Callable[[], None]) -> list[dict[str, Any]]:
     return _by_frame(sorted((one for one in events if "ts" in one), key=lambda one: one["ts"]))
 
 
+def _threads_of(events: list[dict[str, Any]], name: str) -> set[tuple[int, int]]:
+    return {(one["pid"], one["tid"]) for one in events if one["name"] == name}
+
+
 def _by_frame(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    threads = {(one["pid"], one["tid"]) for one in events if one["name"] == "FireAnimationFrame"}
+    threads = set().union(*(_threads_of(events, name) for name in ("FireAnimationFrame", *WORK)))
     frames: list[dict[str, Any]] = []
     frame: dict[str, Any] = {"forced": [], "all": [], **{name: [] for name in WORK}}
     for event in events:
