@@ -12,13 +12,14 @@ import results
 import speed
 import swaps
 import tables
-from tables import RULES, Bench, Found
+from tables import RULES, Bench, Found, Subject
 
+import workbench as wb
 from workbench.course.figure1 import read_figure1
 from workbench.session.replay import replay
 from workbench.session.session import Session
 
-POINTS_LOST = {"digits-cnn": 0.03, "digits-mlp": 0.03, "nn3-mnist": 0.01, "nn3-cifar10": 0.05}
+POINTS_LOST = {"digits-cnn": 0.03, "digits-mlp": 0.03, "nn3-mnist": 0.01}
 
 
 @pytest.mark.parametrize("name", POINTS_LOST)
@@ -57,17 +58,23 @@ def test_a_table_has_a_row_for_every_rule():
     assert min(scores.values()) > 0.97
 
 
+def digits(*_):
+    """A small network as a subject of the tables."""
+    example = wb.load_example("digits-cnn")
+    given, test = ((one.inputs[:256], one.targets[:256]) for one in (example.calibration, example.evaluation))
+    return Subject(example.model, given, given, test)
+
+
 def test_plans_of_measured_damage_are_scored_and_ranked(monkeypatch):
     monkeypatch.setattr(damage, "RATIOS", (3.0,))
-    monkeypatch.setattr(tables, "CALIBRATION", 256)
-    monkeypatch.setattr("workbench.session.damages.PLAN_EXAMPLES", 256)
+    monkeypatch.setattr(tables, "subject", digits)
     monkeypatch.setattr(damage, "PRUNERS", ())
-    monkeypatch.setitem(damage.SECONDS, "nn3-mnist", 1)
-    table = damage.Table("nn3-mnist", images=300, epoch=0, found=Found([]))
+    monkeypatch.setitem(damage.SECONDS, "digits-cnn", 1)
+    table = damage.Table("digits-cnn", images=256, epoch=0, found=Found([]))
     lines = [line.split("|") for line in table.text().splitlines()[4:]]
     assert [line[1].strip() for line in lines] == [*damage.RULES]
-    assert min(float(line[2]) for line in lines) > 0.95
-    text = damage.Plans("nn3-mnist", Found([])).text(2)
+    assert min(float(line[2]) for line in lines) > 0.9
+    text = damage.Plans("digits-cnn", Found([])).text(2)
     assert text.count("random plans") == 2
     assert "one step around it" in text
 
@@ -115,7 +122,7 @@ def test_the_pruned_resnet56_is_really_faster():
 
 
 def test_fine_tuning_is_faster_channels_last():
-    assert speed.layouts(match=0.0, steps=6) > 1
+    assert speed.layouts(match=0.0, steps=3) > 1
 
 
 @pytest.mark.parametrize(("name", "most"), [("digits-cnn", 19), ("a small BERT", 25)])

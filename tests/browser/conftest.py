@@ -4,6 +4,7 @@
 notebook, run and measured, shared by the tests of a file; `lab` and `app` are the servers themselves.
 """
 
+import json
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -95,15 +96,45 @@ def open_notebook(context: BrowserContext, lab: Server) -> Iterator[Callable[...
         notebook.close()
 
 
+@pytest.fixture(scope="session")
+def opened_once() -> Iterator[list[NotebookPage]]:
+    """The notebook that files of tests use one after the other: JupyterLab and torch load once."""
+    opened: list[NotebookPage] = []
+    yield opened
+    for notebook in opened:
+        notebook.close()
+
+
 @pytest.fixture(scope="module")
-def workbench_page(context: BrowserContext, lab: Server) -> Iterator[NotebookPage]:
-    """The real notebook after one Shift+Enter, the workbench measured; one for all tests of a file."""
-    notebook = NotebookPage(watch(context.new_page()))
-    notebook.open(fresh_address(notebook.page, lab, "workbench.ipynb"))
-    notebook.press_shift_enter()
-    expect_measured(notebook.page)
-    yield notebook
-    notebook.close()
+def measured_notebook(
+    context: BrowserContext, lab: Server, opened_once: list[NotebookPage]
+) -> Iterator[Callable[[str], NotebookPage]]:
+    """A notebook whose first cell is the given one, run and measured; one for all tests of a file.
+
+    Nothing is left of what the file before did: its views are closed, its names are gone.
+    """
+
+    def open_one(cell: str) -> NotebookPage:
+        if opened_once and not opened_once[0].as_new(VIEWPORT):
+            opened_once.pop().close()
+        if not opened_once:
+            notebook = NotebookPage(watch(context.new_page()))
+            opened_once.append(notebook.open(fresh_address(notebook.page, lab, "workbench.ipynb")))
+        (notebook,) = opened_once
+        notebook.write(cell)
+        notebook.press_shift_enter()
+        expect_measured(notebook.page)
+        return notebook
+
+    yield open_one
+    assert [error for notebook in opened_once for error in notebook.page.errors] == []
+
+
+@pytest.fixture(scope="module")
+def workbench_page(measured_notebook: Callable[[str], NotebookPage], lab: Server) -> NotebookPage:
+    """The real notebook after one Shift+Enter, the workbench measured."""
+    real = json.loads((lab.notebooks / "workbench.ipynb").read_text(encoding="utf-8"))
+    return measured_notebook("".join(real["cells"][0]["source"]))
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import re
 import uuid
 from pathlib import Path
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, ViewportSize, expect
 
 from workbench.serve.lab import LAB_LAYOUT
 
@@ -23,6 +23,9 @@ KERNEL_VALUE = f"""async (expression) => {{
   const asked = {{ code: '', silent: true, store_history: false, user_expressions: {{ value: expression }} }};
   return (await kernel.requestExecute(asked).done).content.user_expressions.value;
 }}"""
+# Ends what a notebook shows and knows, so that its next cell is the first one.
+FORGET = """exec('for one in list(Out.values()): getattr(one, "close", id)()') or \
+get_ipython().reset(new_session=True)"""
 CELL_ERRORS = """() => window.jupyterapp.shell.currentWidget.content.widgets.flatMap(cell => {
   const outputs = cell.model.type === 'code' ? cell.model.outputs.toJSON() : [];
   return outputs.filter(one => one.output_type === 'error').map(one => `${one.ename}: ${one.evalue}`);
@@ -30,8 +33,12 @@ CELL_ERRORS = """() => window.jupyterapp.shell.currentWidget.content.widgets.fla
 
 
 def watch(page: Page) -> Page:
-    """Note on `page` what it asks of other machines (`.foreign`) and its scripts' errors (`.errors`)."""
-    page.foreign, page.errors = [], []
+    """Note on `page` what it asks of other machines (`.foreign`) and its scripts' errors (`.errors`).
+
+    And on its context which page lies in front (`.front`), as a new one does.
+    """
+    page.foreign, page.errors, page.context.front = [], [], page
+    page.on("close", lambda _: setattr(page.context, "front", None))
     page.on("request", lambda request: _note_foreign(page, request.url))
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     return page
@@ -73,13 +80,39 @@ class NotebookPage:
         self.wait_idle()
         return self
 
+    def as_new(self, viewport: ViewportSize) -> bool:
+        """As `open` left it, with the kernel that it has; False where that cannot be."""
+        if self.page.is_closed() or self.interruptions():
+            return False
+        self.page.set_viewport_size(viewport)
+        self.theme("JupyterLab Light")
+        self.page.evaluate("() => window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
+        self.kernel(FORGET)
+        self.page.errors.clear()
+        self.page.foreign.clear()
+        return True
+
     def wait_idle(self, seconds: float = KERNEL_SECONDS) -> None:
         """Wait until the kernel is connected and idle."""
         self.page.wait_for_function(KERNEL_IS_READY, timeout=seconds * 1000)
 
     def find(self, testid: str) -> Locator:
-        """The part of the page with this data-testid."""
+        """The part of the page with this data-testid; the page comes in front, as under a person's hand.
+
+        A page behind another one is drawn once a second.
+        """
+        if self.page.context.front is not self.page:
+            self.page.bring_to_front()
+            self.page.context.front = self.page
         return self.page.get_by_test_id(testid)
+
+    def write(self, source: str, cell: int = 0) -> None:
+        """Put `source` into a code cell in the place of what stands there."""
+        self.page.evaluate(
+            "([cell, text]) => window.jupyterapp.shell.currentWidget.content.widgets[cell]"
+            ".model.sharedModel.setSource(text)",
+            [cell, source],
+        )
 
     def press_shift_enter(self, cell: int = 0) -> None:
         """Click into a code cell and press Shift+Enter, as a person does."""

@@ -7,8 +7,7 @@ import pytest
 from front_modules import run
 from layer_tab import settle
 from long_networks import NETWORK, TOLD
-from notebook_page import NotebookPage, expect_measured, fresh_address, watch, write_notebook
-from painting import amount, traced
+from painting import PAINTED, amount, traced
 from playwright.sync_api import expect
 
 PATIENCE = 60_000
@@ -34,14 +33,8 @@ BLOCKS = [f"backbone.encoder.stages.{i}.blocks" for i in range(3)]
 
 
 @pytest.fixture(scope="module")
-def notebook(context, lab):
-    bench = NotebookPage(watch(context.new_page()))
-    bench.open(fresh_address(bench.page, lab, write_notebook(lab.notebooks, (CELL,))))
-    bench.press_shift_enter()
-    expect_measured(bench.page)
-    yield bench
-    assert bench.page.errors == []
-    bench.close()
+def notebook(measured_notebook):
+    return measured_notebook(CELL)
 
 
 @pytest.fixture
@@ -237,73 +230,70 @@ def test_blocks_of_names(modules):
     assert deep[-1] == ["net.stage.1.block", "net.stage.1.block.59"]
 
 
-def opened(bench, tab):
-    bench.find(f"tab-{tab}").evaluate("tab => tab.click()")  # a click of the mouse would ask for a layout
-    bench.page.wait_for_timeout(700)
+# Opens a tab as a click does, which asks for no layout, and waits until that is drawn.
+OPEN = f"""async (tab) => {{{PAINTED}
+  document.querySelector(`[data-testid=tab-${{tab}}]`).click();
+  for (let i = 0; i < 3; i++) await painted();
+}}"""
+# Moves the first width of the Budget, a step a frame. Once the hand rests all rows follow, which is no move.
+MOVE = f"""async (moves) => {{{PAINTED}
+  const slider = document.querySelector('.wbw-budget-row .wbw-slider:not(:disabled)');
+  for (let i = 1; i <= moves; i++) {{
+    slider.value = Number(slider.max) - i;
+    slider.dispatchEvent(new Event('input', {{ bubbles: true }}));
+    await painted();
+  }}
+}}"""
+MOVES = 20
+SIZES = ((29, True), (300, False), (300, True))  # groups, and whether their blocks are open
 
 
-def fold_of(tab):
-    return {"layer": "layers", "budget": "budget"}[tab]
-
-
-def drag_a_width(bench):
-    bench.page.locator(".wbw-budget-list").evaluate("list => (list.scrollTop = 0)")
-    slider = bench.page.locator(".wbw-budget-row .wbw-slider:visible").first
-    slider.scroll_into_view_if_needed()
-    range_ = slider.bounding_box()
-    mouse, y = bench.page.mouse, range_["y"] + range_["height"] / 2
-    mouse.move(range_["x"] + range_["width"] - 8, y)
-    mouse.down()
-    for i in range(20):
-        mouse.move(range_["x"] + range_["width"] * (1 - (i + 1) / 25), y)
-        bench.page.wait_for_timeout(20)
-    mouse.up()
-    bench.page.wait_for_timeout(200)
+def told(bench, groups, unfolded):
+    """The page with so many groups, its lists as far open; how many rows Layer shows."""
+    bench.kernel(TOLD % (groups, groups))
+    bench.page.wait_for_timeout(300)
+    for tab, name in (("budget", "budget"), ("layer", "layers")):
+        bench.page.evaluate(OPEN, tab)
+        fold = bench.find(f"{name}-fold")
+        if (fold.get_attribute("title") != "Open all blocks") != unfolded:
+            fold.click()
+    bench.page.wait_for_timeout(300)
+    return bench.page.locator(".wbw-layer").count()
 
 
 def per_frame(frames):
-    """Elements styled and boxes laid out in the median frame of those with work.
-
-    Once the hand rests all rows are painted, which is no move.
-    """
+    """Elements styled and boxes laid out in the median frame of those with work."""
     each = [amount([frame]) for frame in frames if frame["all"]]
     return tuple(statistics.median(column) for column in zip(*each, strict=True))
+
+
+def work_of(bench):
+    """Elements styled and boxes laid out to open Budget, to open Layer, and in a frame of a moved width."""
+    opening = {"budget": [], "layer": []}
+    for tab in tuple(opening) * 3:  # what else a busy machine does meanwhile is in one of three at most
+        frames = traced(bench.page, lambda tab=tab: bench.page.evaluate(OPEN, tab))
+        forced = [one for frame in frames for one in frame["forced"] if "blob:" in one]
+        # What a screen reader is told is asked for once all is quiet: of an opening before, or of none.
+        assert [one for one in forced if ":say:" not in one] == []
+        opening[tab].append(amount(frames))
+    bench.page.evaluate(OPEN, "budget")
+    moving = per_frame(traced(bench.page, lambda: bench.page.evaluate(MOVE, MOVES)))
+    return [*(tuple(map(statistics.median, zip(*each, strict=True))) for each in opening.values()), moving]
 
 
 def test_300_groups_open_a_tab_and_move_a_width_like_29(bench, capsys):
     """By the browser's own counts: as many elements styled and boxes laid out as with 29, folded or not."""
     found = {}
-    for groups, unfold in ((29, False), (300, False), (300, True)):
-        if not unfold:
-            bench.kernel(TOLD % (groups, groups))
-        bench.page.wait_for_timeout(800)
-        for tab in ("budget", "layer"):
-            opened(bench, tab)
-            if bench.find(f"{fold_of(tab)}-fold").get_attribute("title") == "Open all blocks" and (
-                unfold or groups == 29
-            ):
-                bench.find(f"{fold_of(tab)}-fold").click()
-                bench.page.wait_for_timeout(300)
-        expect(bench.page.locator(".wbw-layer")).to_have_count(groups if unfold or groups == 29 else 3)
-        # Which frame has the work is the browser's to say, and a trace may end before it: the larger of two.
-        opening = [traced(bench.page, lambda tab=tab: opened(bench, tab)) for tab in ("layer", "budget") * 2]
-        assert [
-            one for frames in opening for frame in frames for one in frame["forced"] if "blob:" in one
-        ] == []
-        dragging = traced(bench.page, lambda: drag_a_width(bench))
-        found[groups, unfold] = [
-            max(map(amount, opening[::2])),
-            max(map(amount, opening[1::2])),
-            per_frame(dragging),
-        ]
+    for groups, unfolded in SIZES:
+        assert told(bench, groups, unfolded) == (groups if unfolded else 3)  # those of the chosen block
+        found[groups, unfolded] = work_of(bench)
     with capsys.disabled():
-        for (groups, unfold), ((_, layer), (_, budget), (styled, laid)) in found.items():
-            words = f"boxes laid out to open Budget {budget}, Layer {layer}"
+        for (groups, unfolded), ((_, budget), (_, layer), (styled, laid)) in found.items():
+            words = f"boxes laid out to open Budget {budget:.0f}, Layer {layer:.0f}"
             move = f"a move {laid:.0f}, {styled:.0f} elements styled"
-            print(f"\n{groups} groups{', unfolded' if unfold else ''}: {words}; {move}", end="")
-    usual = found.pop((29, False))
+            print(f"\n{groups} groups{', open' if unfolded else ''}: {words}; {move}", end="")
+    usual = found.pop((29, True))
     for many in found.values():
         for few_counts, counts in zip(usual, many, strict=True):
-            assert min(few_counts) > 0
-            assert counts[0] <= 1.6 * few_counts[0]
-            assert counts[1] <= 1.6 * few_counts[1]
+            assert few_counts[1] > 0
+            assert all(count <= 1.6 * few + 10 for few, count in zip(few_counts, counts, strict=True))

@@ -270,7 +270,7 @@ def test_files_are_chosen_from_the_notebooks_folder_by_keys_alone(compare, lab):
     compare.find("picker-folder").click()
     expect(compare.find("calibration")).to_have_value("pictures")
     compare.find("browse-model").click()
-    entry.filter(has_text="nets.py").click()
+    compare.page.locator("[data-testid=picker-entry][data-cell='nets.py']").click()
     expect(entry.filter(has_text="function").first).to_be_visible()
     entry.first.click()
     expect(compare.find("model")).to_have_value(re.compile(r"^nets\.py:\w+$"))

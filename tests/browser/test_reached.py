@@ -1,4 +1,7 @@
-"""The workbench reaches everybody: axe-core's rules, names of numbers, one live region, tabs with panels."""
+"""The workbench reaches everybody: axe-core's rules, names of numbers, one live region, tabs with panels.
+
+And it explains itself: every number and plot has its ?.
+"""
 
 import re
 from pathlib import Path
@@ -7,8 +10,13 @@ import axe_playwright_python
 import pytest
 from notebook_page import expect_measured
 from playwright.sync_api import expect
-from tabs import PATIENCE, set_width, settle, to_budget
+from tabs import CUT, CUT_SIDEWAYS, PATIENCE, set_width, settle, to_budget
 
+from workbench.course.glossary import glossary, term
+from workbench.page.writing import TERMS
+from workbench.widgets.constants import TERM_OF
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 # What hinders people, of the rules that axe itself calls so; each with the elements, and what is wrong there.
 FINDINGS = """async () => {
@@ -16,7 +24,7 @@ FINDINGS = """async () => {
   return violations.filter(one => ['serious', 'critical'].includes(one.impact)).flatMap(one => one.nodes.map(
     node => `${one.id}: ${node.html.slice(0, 160)} ${node.failureSummary}`));
 }"""
-TABS = ("layer", "budget", "compare", "tune", "theory")
+TABS = ("layer", "budget", "compare", "tune", "theory", "network")
 
 # Of every text that is drawn in a plot or stands in a step that is undone: its colour, and what is behind it.
 TEXTS = """() => {
@@ -35,6 +43,31 @@ TEXTS = """() => {
     .map(node => [getComputedStyle(node)[node.closest('svg') ? 'fill' : 'color'], behind(node),
       Number(getComputedStyle(node).opacity), node.textContent]);
 }"""
+# Every number and plot in sight without a ? in its read-out, its row, the head of its column, or its heading.
+UNEXPLAINED = """() => {
+  const root = document.querySelector('.wbw-root');
+  const seen = (names) => [...root.querySelectorAll(names)].filter(node => node.checkVisibility());
+  const marks = (node) => [...(node?.querySelectorAll('.wbw-question') ?? [])];
+  const asks = (node) => marks(node).some(mark => mark.checkVisibility());
+  const around = ['readout', 'moved', 'meter', 'total', 'asking', 'row', 'claim', 'theory-head', 'half',
+    'swept', 'history-plot', 'frontier', 'compared', 'beside-title', 'tune-plots', 'spectrum']
+    .map(name => `.wbw-${name}`).concat('div:has(> .wbw-row > .wbw-asked)').join();
+  const headsOf = (node) => (node.getAttribute('aria-labelledby') ?? '').split(' ').filter(Boolean)
+    .map(id => document.querySelector(`[id='${id}']`)).filter(head => head && head !== node);
+  const explained = (node) => {
+    for (let one = node.closest(around); one; one = one.parentElement.closest(around)) {
+      if (asks(one)) return true;
+    }
+    if (asks(node.closest('.wbw-plot')?.previousElementSibling)) return true; // its title
+    return headsOf(node).some(head => asks(head.parentElement));
+  };
+  const told = (cell) => /\\d/.test(cell.textContent) && !cell.closest('.wbw-steps-head');
+  const numbers = [...seen('.wbw-number, .wbw-meter-value, .wbw-heat, .wbw-set, svg.wbw-svg'),
+    ...seen('input[type=range], input[type=number]').filter(node => !node.closest('.wbw-budget-row')),
+    ...seen('.wbw-cell').filter(told)];
+  return numbers.filter(node => !explained(node)).map(node => node.outerHTML.slice(0, 160));
+}"""
+ASKED = "marks => marks.filter(mark => mark.checkVisibility()).map(mark => mark.dataset.term)"
 SHOWN = "all => all.filter(node => [node, ...node.children].some(one => one.checkVisibility())).length"
 LIVE = "[aria-live]:not([aria-live=off]), [role=status], [role=alert], [role=log], [role=timer], output"
 # Counts what the live region says from now on.
@@ -96,7 +129,7 @@ def contrast(one, other):
 def faint(bench):
     """Texts that less than 4.5 to 1 tells from what is behind them."""
     found = bench.page.evaluate(TEXTS)
-    assert len(found) > 20
+    assert len(found) > 10
     return [one for one in found if one[2] < 1 or contrast(one[0], one[1]) < 4.5]
 
 
@@ -131,6 +164,76 @@ def test_axe_is_at_work_here(bench):
     )
     assert any("button-name" in one for one in bench.page.evaluate(FINDINGS))
     bench.page.evaluate("() => document.getElementById('nameless').remove()")
+
+
+def test_every_number_and_plot_has_its_question_and_no_term_is_left_over(bench):
+    marks = bench.page.locator(".wbw-root .wbw-question")
+    asked = set()
+    for tab in TABS:
+        bench.find(f"tab-{tab}").click()
+        settle(bench)
+        if tab == "layer":
+            bench.find("layer-fc1").click()
+            bench.find("try").click()
+            settle(bench)
+        assert bench.page.evaluate(UNEXPLAINED) == [], tab
+        asked |= set(marks.evaluate_all(ASKED))
+    bench.find("tab-compare").click()
+    for kind in ("changes", "divergences", "losses"):
+        bench.find("heat-kind").select_option(kind)
+        asked |= set(marks.evaluate_all(ASKED))
+    bench.find("tab-budget").click()
+    for unit in ("ms", "mb", "parameters", "macs"):
+        bench.find("goal-unit").select_option(unit)
+        settle(bench)
+        asked |= set(marks.evaluate_all(ASKED))
+    bench.find("history-flips-2").click()
+    expect(bench.find("flips-gallery")).to_be_visible(timeout=PATIENCE)
+    settle(bench)
+    asked |= set(marks.evaluate_all(ASKED))
+    bench.page.keyboard.press("Escape")
+    assert asked <= set(glossary())
+    lessons = [path.read_text(encoding="utf-8") for path in NOTEBOOKS.glob("course/*.ipynb")]
+    calls = [call for text in lessons for call in re.findall(r"\bwords\((.*?)\)", text)]
+    taught = {term(word).name for call in calls for word in re.findall(r'\\"(.*?)\\"', call)}
+    assert len(taught) > 20
+    stale = {"stale"}  # shown by a group that is, which test_workbench.py makes
+    assert set(glossary()) - asked - taught - set(TERMS) - set(TERM_OF.values()) - stale == set()
+
+
+@pytest.mark.parametrize("theme", ["Light", "Dark"])
+def test_nothing_is_cut_by_the_questions(bench, theme):
+    bench.theme(f"JupyterLab {theme}")
+    try:
+        for size, cut in ((1280, 800), CUT), ((700, 1200), CUT_SIDEWAYS):
+            bench.page.set_viewport_size(dict(zip(("width", "height"), size, strict=True)))
+            for tab in TABS[1:-1]:  # a picture scrolls
+                bench.find(f"tab-{tab}").click()
+                settle(bench)
+                assert bench.page.evaluate(cut) == [], (tab, size)
+    finally:
+        bench.page.set_viewport_size({"width": 1280, "height": 800})
+        bench.theme("JupyterLab Light")
+
+
+def test_what_is_asked_is_told_in_place_and_another_term_with_the_choice(bench):
+    bench.find("tab-layer").click()
+    words = glossary()
+    shown = bench.page.locator("[data-testid=explanation]:popover-open")
+    mark = bench.page.locator(".wbw-choice .wbw-asking-menu .wbw-question").first
+    for selection, name in (("apoz", "APoZ"), ("random", "random"), ("greedy", "greedy")):
+        bench.find("selection").select_option(selection)
+        settle(bench)
+        mark.click()
+        for part in (words[name].what, words[name].formula, words[name].good):
+            expect(shown).to_contain_text(part)
+        bench.page.keyboard.press("Escape")
+    heading = bench.page.locator(".wbw-half h4").first
+    before = heading.inner_text()
+    heading.locator(".wbw-question").click()
+    expect(shown).to_contain_text(words["degrees of freedom"].what)
+    bench.page.keyboard.press("Escape")
+    assert heading.inner_text() == before  # nothing is left of it
 
 
 def called(bench, role="group"):
@@ -210,6 +313,8 @@ def test_there_is_one_live_region_and_it_says_the_last_word_once(bench):
     bench.find("lam-line").focus()
     for _ in range(6):
         bench.page.keyboard.press("ArrowUp")
+    bench.page.wait_for_function("() => window.heard.length")
+    bench.page.wait_for_timeout(900)
     expect(bench.find("live")).to_contain_text("fc1: N(λ)")
     freedom, width = bench.find("readout-N").inner_text(), bench.find("width-input").input_value()
     assert len(heard := bench.page.evaluate("() => window.heard")) == 1, heard

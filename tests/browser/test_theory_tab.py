@@ -9,6 +9,10 @@ from playwright.sync_api import expect
 from tabs import CUT, CUT_SIDEWAYS, PATIENCE, settle
 
 NUMBER = re.compile(r"\d")
+# What is called by a name that its cell does not show whole.
+CUT_NAMES = """() => [...document.querySelectorAll('.wbw-claim > span:first-child')]
+  .filter(cell => cell.checkVisibility() && cell.scrollWidth > cell.clientWidth + 1)
+  .map(cell => cell.textContent)"""
 
 
 @pytest.fixture
@@ -116,6 +120,7 @@ def test_it_fits_the_screen(tab):
         tab.page.wait_for_timeout(600)
         tab.screenshot(f"theory-{theme.lower()}")
     assert tab.page.evaluate(CUT) == []
+    assert tab.page.evaluate(CUT_NAMES) == []
     tab.page.set_viewport_size({"width": 700, "height": 1000})
     tab.page.wait_for_timeout(600)
     tab.screenshot("theory-narrow")

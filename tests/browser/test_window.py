@@ -4,7 +4,6 @@ import re
 
 import pytest
 from layer_tab import drawn, relative_lam, settle
-from notebook_page import NotebookPage, expect_measured, fresh_address, watch, write_notebook
 from playwright.sync_api import expect
 
 from workbench.widgets.constants import LAM_MAX, LAM_MIN
@@ -55,14 +54,8 @@ TICKS = """() => {
 
 
 @pytest.fixture(scope="module")
-def notebook(context, lab):
-    bench = NotebookPage(watch(context.new_page()))
-    bench.open(fresh_address(bench.page, lab, write_notebook(lab.notebooks, (CELL,))))
-    bench.press_shift_enter()
-    expect_measured(bench.page)
-    yield bench
-    assert bench.page.errors == []
-    bench.close()
+def notebook(measured_notebook):
+    return measured_notebook(CELL)
 
 
 @pytest.fixture
@@ -94,10 +87,10 @@ def test_a_small_network_has_no_tools_and_its_list_no_blocks(bench):
 def test_the_height_of_the_window_is_used(bench):
     small = boxes(bench)
     bench.find("workbench").scroll_into_view_if_needed()
-    assert 0 <= bench.page.evaluate(FREE_BELOW) <= 80
+    assert -1 < bench.page.evaluate(FREE_BELOW) <= 80
     sized(bench, LARGE)
     large = boxes(bench)
-    assert 0 <= bench.page.evaluate(FREE_BELOW) <= 80
+    assert -1 < bench.page.evaluate(FREE_BELOW) <= 80
     heights = {name: large[name][3] - large[name][1] - small[name][3] + small[name][1] for name in large}
     assert heights["spectrum"] == heights["layers"] == heights["choice"] >= 150
     assert heights["history"] >= 50
@@ -105,7 +98,7 @@ def test_the_height_of_the_window_is_used(bench):
     assert plot["height"] >= 110
     bench.find("tab-budget").click()
     drawn(bench)
-    assert 0 <= bench.page.evaluate(FREE_BELOW) <= 80
+    assert -1 < bench.page.evaluate(FREE_BELOW) <= 80
     box = boxes(bench)["budget"]
     assert box[3] - box[1] >= 560
 
@@ -127,6 +120,7 @@ def test_between_a_menu_stands_above_the_spectrum_beside_the_choice(bench):
     expect(bench.find("layer-conv1")).to_be_hidden()
     bench.find("layer-after").click()
     expect(menu).to_have_value("conv3")
+    settle(bench)
     assert bench.kernel("view.selected") == "'conv3'"
     outside = "all => all.filter(one => one.getBoundingClientRect().right > innerWidth).length"
     assert bench.page.locator(".wbw-root *").evaluate_all(outside) == 0

@@ -1,7 +1,8 @@
 """Runs notebooks of the course without a network, one after the other, in a process of its own.
 
 `python executing.py FOLDER NAME HOW [NAME HOW …]` writes each run into FOLDER as it ends: the notebook with
-its outputs, or what went wrong. So the course runs beside the other tests, on the core that they leave.
+its outputs, or what went wrong. So the course runs beside the other tests, on the core that they leave. Those
+with the data share a kernel, as do those without: torch is loaded twice. Names are gone before each run.
 """
 
 import os
@@ -11,11 +12,18 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from nbclient.util import run_sync
 
 ROOT = Path(__file__).resolve().parents[2]
 COURSE = ROOT / "notebooks" / "course"
 OFFLINE = Path(__file__).parent / "offline"
 CELL_SECONDS = 240
+AS_NEW = """get_ipython().reset()
+__import__("os").chdir({folder!r})
+if "matplotlib.pyplot" in __import__("sys").modules:
+    __import__("matplotlib.pyplot").pyplot.close("all")
+    __import__("matplotlib").rcdefaults()
+"""
 HANDED_OUT, WORKED, WITHOUT_DATA = "handed out", "worked", "worked, without the data"
 
 
@@ -30,14 +38,21 @@ def environment(how, folder):
     return given
 
 
-def executed(name, how, folder):
+def kernel(how, folder):
+    """A running kernel's manager."""
+    client = NotebookClient(nbformat.v4.new_notebook(), kernel_name="python3")
+    manager = client.create_kernel_manager()
+    client.start_new_kernel(env=environment(how, folder))
+    return manager
+
+
+def executed(name, how, folder, manager):
     """The notebook after its run in the working folder `folder`; raises what a cell raises."""
     source = COURSE / name if how == HANDED_OUT else COURSE / "solutions" / name
     notebook = nbformat.read(source, as_version=4)
-    client = NotebookClient(
-        notebook, timeout=CELL_SECONDS, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
-    )
-    client.execute(env=environment(how, folder))
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(AS_NEW.format(folder=str(folder))))
+    NotebookClient(notebook, timeout=CELL_SECONDS, km=manager).execute()
+    del notebook.cells[0]
     return notebook
 
 
@@ -47,16 +62,22 @@ def result_file(folder, name, how):
 
 
 def main(folder, runs):
+    kernels = {}
     for name, how in runs:
         working = folder / f"{name} {how}"
         working.mkdir()
+        with_data = how != WITHOUT_DATA
         try:
-            outcome = nbformat.writes(executed(name, how, working))
+            if with_data not in kernels:
+                kernels[with_data] = kernel(how, folder)
+            outcome = nbformat.writes(executed(name, how, working, kernels[with_data]))
         except Exception:  # the test that waits for it tells what
             outcome = traceback.format_exc()
         unfinished = working / "outcome"
         unfinished.write_text(outcome, "utf-8")
         unfinished.replace(result_file(folder, name, how))
+    for manager in kernels.values():
+        run_sync(manager.shutdown_kernel)(now=True)
 
 
 if __name__ == "__main__":

@@ -159,10 +159,7 @@ class _Watcher(TorchDispatchMode):
             sources = ()
         elif not sources:
             return out
-        plain = name.rstrip("_")
-        joined = self._meeting(
-            PRODUCT if plain.startswith(_ATTENTION) else _JOINED_BY.get(plain, MEET), sources
-        )
+        joined = self._meeting(_joint_of(name.rstrip("_")), sources)
         for tensor in outputs:
             numbers = _holds_numbers(tensor) and (bool(self._numbers(inputs)) or tensor.dtype in _NUMBERS)
             self._write(tensor, None if joined is None else (joined, numbers))

@@ -190,7 +190,7 @@ export function frontierView(state, on, set) {
     const missing = known && left.missing > 0;
     const waiting = !alive(state) ? "This needs a running kernel" : busy(state) ? "Something is running: see above" : "";
     empty.hidden = filled();
-    holder.hidden = !filled();
+    holder.hidden = asks.hidden = !filled();
     setText(sub, filled() ? `change of outputs against ${COUNTED[state.get("frontier").settings.unit]}` : "");
     place();
     again.hidden = !filled() || !missing;

@@ -19,6 +19,8 @@ import { rowPainter } from "./sight.js";
 import { spark } from "./sparkline.js";
 import { staysLine, sizesLine } from "./stays.js";
 
+const BESIDE_THE_HAND = 48; // milliseconds: while λ is dragged, its own plots come first, this list every third frame
+
 // What a unit is: 'Linear heads', and in the hint how many rows each has.
 const kindOf = (layer) => (layer.unit === "units" ? layer.kind : `${layer.kind} ${layer.unit}`);
 const unitsOf = (layer) => `${layer.width} ${layer.unit}${layer.rows > 1 ? ` of ${layer.rows} rows` : ""}`;
@@ -137,7 +139,7 @@ export function drawLayers(state, el, on) {
     if (part === null) return;
     one.bar.style.transform = `scaleX(${part.toFixed(4)})`;
     setText(one.share, `${Math.round(100 * part)}${THIN}%`);
-  });
+  }, BESIDE_THE_HAND);
   const place = (entries) => {
     const [held, top] = [focusIn(list), list.scrollTop];
     list.replaceChildren(...entries.map(({ node }) => node));

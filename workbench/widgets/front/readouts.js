@@ -7,7 +7,9 @@ import { question } from "./glossary.js";
 import { nameBy } from "./telling.js";
 
 function readout(state, name, caption, term, hint, unit = "") {
-  const value = h("span", { class: "wbw-number", "data-testid": `readout-${name}` });
+  // In a box of its own, so that digits of another size lay out no more than themselves.
+  const digits = h("span", { class: "wbw-digits" });
+  const value = h("span", { class: "wbw-number", "data-testid": `readout-${name}` }, digits);
   const of = h("span", { class: "wbw-unseen" }, unit);
   const under = h("span", { class: "wbw-caption" }, caption);
   const node = h("div", { class: "wbw-readout", title: hint },
@@ -15,8 +17,8 @@ function readout(state, name, caption, term, hint, unit = "") {
   nameBy(node, under, value, of);
   return { node, under, of, paint: (number, text, exact = number) => {
     value.dataset.value = number === null ? "" : exact;
-    setText(value, number === null ? "–" : text);
-    value.classList.toggle("wbw-tight", Boolean(text?.startsWith("<")));
+    setText(digits, number === null ? "–" : text);
+    digits.classList.toggle("wbw-tight", Boolean(text?.startsWith("<")));
   } };
 }
 

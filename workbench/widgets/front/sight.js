@@ -1,13 +1,14 @@
 // Rows of a long list: those in sight follow the hand in every frame, the others when it rests. Which are in sight
 // the browser tells, since reading where a list stands would lay the page out between two writes.
 
-const REST = 80; // milliseconds
+const REST = 80; // milliseconds after the last move
 const AROUND = "64px 0px"; // above and below, whose rows are as good as in sight
 
-// `paintRow` paints one of the rows, { node, … } each, that the painter is given with of(rows); paint() paints them.
-export function rowPainter(list, on, paintRow) {
+// `paintRow` paints one of the rows, { node, … } each, that the painter is given with of(rows); paint() paints them,
+// those in sight too only so often that `every` milliseconds lie between, where they are beside what the hand holds.
+export function rowPainter(list, on, paintRow, every = 0) {
   const hidden = new Set();
-  let [rows, late] = [[], 0];
+  let [rows, late, painted] = [[], 0, 0];
   const paintAll = () => {
     clearTimeout(late);
     late = 0;
@@ -24,11 +25,13 @@ export function rowPainter(list, on, paintRow) {
       observer.disconnect();
       hidden.clear();
       clearTimeout(late);
-      [rows, late] = [next, 0];
+      [rows, late, painted] = [next, 0, 0];
       next.forEach(({ node }) => observer.observe(node));
     },
     paint() {
-      const shown = rows.filter(({ node }) => !hidden.has(node));
+      const due = performance.now() - painted >= every;
+      const shown = due ? rows.filter(({ node }) => !hidden.has(node)) : [];
+      if (due) painted = performance.now();
       shown.forEach(paintRow);
       clearTimeout(late);
       late = shown.length < rows.length ? setTimeout(paintAll, REST) : 0;

@@ -43,7 +43,7 @@ function layerHalf(state, on) {
   const choose = h("select", { class: "wbw-select", "data-testid": "theory-group", "aria-label": "group", onchange: () => update(state, { selected: choose.value }) });
   const rows = {
     dimension: claim(state, "degrees of freedom", "dimension", "dimension N(λ)", "N(λ) = Σ μ/(μ+λ): how many units the spectrum asks for"),
-    guarantee: claim(state, "guaranteed width", "guarantee", "guarantee 5N log 80N", "So many units sampled from the leverage scores carry the bound of 4λ, with probability over 1/2"),
+    guarantee: claim(state, "guaranteed width", "guarantee", "guaranteed width", "5 N log(80 N): so many units sampled from the leverage scores carry the bound of 4λ, with probability over 1/2"),
     greedy: claim(state, "worst read-out", "choice", "worst read-out", "λ_max(C_J): the mean square error of the unit-norm linear read-out of φ that loses most, as a share of Tr Σ"),
     sampled: claim(state, "sampling bound", "sampled", "… of drawn units", "λ_max(C_J) of 5N log 80N units sampled with replacement from the leverage scores"),
     local: claim(state, "predicted error", "local", "change at the reader", "Root mean square over examples and positions, at the output of the layers that read these units: sqrt(Tr[W C_J Wᵀ])"),
