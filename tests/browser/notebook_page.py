@@ -82,7 +82,8 @@ class NotebookPage:
 
     def as_new(self, viewport: ViewportSize) -> bool:
         """As `open` left it, with the kernel that it has; False where that cannot be."""
-        if self.page.is_closed() or self.interruptions():
+        alive = f"() => Boolean({SESSION}?.session?.kernel)"
+        if self.page.is_closed() or self.interruptions() or not self.page.evaluate(alive):
             return False
         self.page.set_viewport_size(viewport)
         self.theme("JupyterLab Light")

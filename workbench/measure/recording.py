@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,25 +26,22 @@ class _Received:
         # A tensor that is gone cannot come again, another may lie where it lay: so it is not held by place.
         self._inputs = weakref.ref(inputs)
         self._version = None if inputs.is_inference() else inputs._version
-        self._place, self._sum = inputs.data_ptr(), _sum(inputs)
+        self._place = inputs.data_ptr()
         self.sums, self.readers = sums, [reader]
 
     @property
     def is_gone(self) -> bool:
         return self._inputs() is None
 
-    def is_same(self, inputs: Tensor) -> bool:
+    def is_same(self, inputs: Tensor, samples: Callable[[], Tensor]) -> bool:
         """The very tensor, not changed in place since; of a tensor that keeps no version nobody knows.
 
-        What is written through `.data` or NumPy leaves the version as it was, but not the sum.
+        What is written through `.data` or NumPy leaves the version as it was, but not the sums of `samples`,
+        which are looked at only where all else is the same.
         """
         if self._inputs() is not inputs or self._version is None or self._version != inputs._version:
             return False
-        return self._place == inputs.data_ptr() and _sum(inputs) == self._sum
-
-
-def _sum(inputs: Tensor) -> float:
-    return float(inputs.sum(dtype=torch.float32))
+        return self._place == inputs.data_ptr() and self.sums.add_up(samples())
 
 
 class _Spare:
@@ -83,11 +81,12 @@ class _Alike:
     def receive(self, reader: int, inputs: Tensor) -> None:
         """Sum what a reader receives, unless one did of this tensor."""
         self._settle(only_gone=True)
-        same = next((one for one in self._open if one.is_same(inputs)), None)
+        samples = partial(self._samples_of, reader, inputs)
+        same = next((one for one in self._open if one.is_same(inputs, samples)), None)
         if same is not None:
             same.readers.append(reader)
             if reader == 0:
-                same.sums.look(self._samples_of(reader, inputs))
+                same.sums.look(samples())
             return
         sums = self._spare.take(self.group.width)
         sums.take(self._laid(reader, inputs.detach()), activity=reader == 0)

@@ -43,6 +43,7 @@ class Sums:
         self.total = torch.zeros(width, width, dtype=torch.float64, device=device)
         self.sum, self.active, self.magnitude = torch.zeros(3, width, dtype=torch.float64, device=device)
         self.count, self.looked = 0, True
+        self._dtype = torch.float64  # in which the activations were added up
 
     @property
     def width(self) -> int:
@@ -89,6 +90,17 @@ class Sums:
         if not bool(self.total.diagonal().max() < _LARGEST):
             raise NotFiniteError("activations must be finite, and below 1e150")
 
+    def add_up(self, activations: Tensor) -> bool:
+        """Whether the activations taken last are these, by Σ_i φ_i of each unit to the last digit."""
+        values = _widened(activations.detach())
+        if self.count != values.shape[0] * values.shape[2]:
+            return False
+        again = torch.zeros_like(self.sum)
+        if self.count:
+            layout, axis = _layout(values.to(self._dtype))
+            _put(again, torch.cat([piece.sum(axis) for piece in _pieces(layout, axis)]))
+        return torch.equal(again, self.sum)
+
     def look(self, activations: Tensor) -> None:
         """Sum `active` and `magnitude` of the activations taken, where they were not."""
         if not self.looked and self.count:
@@ -97,7 +109,7 @@ class Sums:
         self.looked = True
 
     def _sum(self, values: Tensor, activity: bool) -> None:
-        self.count = values.shape[0] * values.shape[2]
+        self.count, self._dtype = values.shape[0] * values.shape[2], values.dtype
         if self.count:
             layout, axis = _layout(values)
             self._look(_pieces(layout, axis), axis, activity)
