@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sklearn.datasets
 import torch
 from dataset_files import NOWHERE, idx, mnist_files, write_files
 
@@ -23,6 +24,15 @@ class TestDigits:
         torch.testing.assert_close(load_digits("test").pixels, test.pixels)
         seen = {image.numpy().tobytes() for image in train.pixels}
         assert not any(image.numpy().tobytes() in seen for image in test.pixels)
+
+    @pytest.mark.parametrize("file", [datasets.DIGITS_FILE, "nowhere"])
+    def test_they_are_scikit_learns(self, file, monkeypatch):
+        monkeypatch.setattr(datasets, "DIGITS_FILE", file)
+        pixels, labels = datasets._all_digits.__wrapped__()
+        given = sklearn.datasets.load_digits()
+        assert (pixels.dtype, labels.dtype) == (torch.uint8, torch.int64)
+        np.testing.assert_array_equal(pixels, given.images)
+        np.testing.assert_array_equal(labels, given.target)
 
     def test_pixels_and_classes(self):
         images = load_digits("train", per_class=7)

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from workbench.measure.passes import ActivationError, run_batch, traced
+from workbench.network.modes import Watching
 from workbench.network.running import Inputs, evaluating, received
 
 _ADDITIONS = (torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor)
@@ -162,7 +162,7 @@ class Watch:
                 seen.depends |= {StorageWeakRef(t.untyped_storage()) for t in made}
 
 
-class _Additions(TorchDispatchMode):
+class _Additions(Watching):
     """Shows every operation of a forward pass to a watch."""
 
     def __init__(self, watch: Watch):

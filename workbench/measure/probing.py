@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from workbench.network.groups import features_last
 from workbench.network.layers import is_linear_layer, kind_of
+from workbench.network.modes import Watching
 from workbench.network.running import Inputs, call, evaluating, main_output
 
 LAYERS = 4  # that are tried, from the last that runs backwards
@@ -63,7 +63,7 @@ def ends_in_probabilities(model: nn.Module, inputs: Inputs) -> bool:
     return _memory(outputs) in watch.made
 
 
-class _Squashed(TorchDispatchMode):
+class _Squashed(Watching):
     """Notes where sigmoids and softmaxes write, and what keeps their numbers as they are."""
 
     def __init__(self) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
+
+from workbench.network.modes import Watching
 
 aten = torch.ops.aten
 # Their results have rows of their own, or in an order of their own.
@@ -23,7 +24,7 @@ REORDERING = (
 PARTS = {"slice": 1, "split": 2, "split_with_sizes": 2}  # where their argument of the axis stands
 
 
-class Routing(TorchDispatchMode):
+class Routing(Watching):
     """Within: follows rows that are picked from tensors whose positions are known, and what is made of them.
 
     `known(tensor)`: which positions of a tensor count, (…) without its last axis; None where that cannot be

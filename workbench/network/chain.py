@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from workbench.network.lipschitz import KEEPING, KNOWN, UnknownError, composed_norm, factor_of, linear_part
+from workbench.network.modes import Watching
 from workbench.network.running import Inputs, call, evaluating, main_output, tensors_of
 
 
@@ -112,7 +112,7 @@ class _Node:
     like: Tensor | None = None
 
 
-class _Follower(TorchDispatchMode):
+class _Follower(Watching):
     """Remembers by which operation every tensor came to be that depends on the input."""
 
     def __init__(self, inputs: list[Tensor]):

@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
+
+from workbench.network.modes import Watching
 
 aten = torch.ops.aten
 Formula = Callable[..., int]  # (the operation's arguments, out_val=its result) → MACs
@@ -52,7 +53,7 @@ def counting(model: nn.Module) -> Iterator[dict[str, int]]:
             handle.remove()
 
 
-class _Counter(TorchDispatchMode):
+class _Counter(Watching):
     """Every operation passes here; torch's own mode would split products of nested tensors, which breaks."""
 
     supports_higher_order_operators = True

@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from workbench.network.finding.kinds import CONTRACTING, NEUTRAL
+from workbench.network.modes import Watching
 from workbench.network.running import Inputs, call, call_order, evaluating, tensors_of
 
 INPUT, OUTPUT, LAYER = "input", "output", "layer"
@@ -107,7 +107,7 @@ def flow_of(model: nn.Module, layers: Collection[str], example: Inputs) -> Flow:
     return tidied(Flow(tuple(watcher.nodes), tuple(dict.fromkeys(watcher.edges))))
 
 
-class _Watcher(TorchDispatchMode):
+class _Watcher(Watching):
     """Follows every storage; `kept` holds them, so that none comes again in another's place."""
 
     def __init__(self, repeated: Collection[str]) -> None:

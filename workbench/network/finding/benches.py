@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from workbench.network.cached import refresh
 from workbench.network.duplicating import duplicate
 from workbench.network.finding.seen import Seen, shifts
 from workbench.network.finding.training_proof import TrainingTrials, training_trials
+from workbench.network.modes import Watching
 from workbench.network.running import Inputs, mapped, tensors_of
 from workbench.network.tensors import sizes_beside
 
@@ -158,7 +158,7 @@ def careful_bench(model: nn.Module, example: Inputs, look: Callable[[Bench], See
     return bench
 
 
-class _Narrowing(TorchDispatchMode):
+class _Narrowing(Watching):
     """Sees whether anything is computed that has fewer digits than float64 from what has as many."""
 
     def __init__(self) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from workbench.network.cached import refresh
@@ -23,6 +22,7 @@ from workbench.network.finding.noted_sizes import SizeNotes
 from workbench.network.finding.operations import propagate
 from workbench.network.finding.trace_tables import Trace
 from workbench.network.layers import is_linear_layer, layer_weight, width_of
+from workbench.network.modes import Watching
 from workbench.network.running import Inputs, call, is_call_for_nothing, received, tensors_of
 from workbench.network.training import DropoutAtRest, training_at_rest, untouched_randomness
 
@@ -133,7 +133,7 @@ def _runs_alike(model: nn.Module, example: Inputs, found: Trace) -> bool:
     return same and all(torch.equal(a, b) for a, b in zip(returned, found.returned, strict=True))
 
 
-class _Operations(TorchDispatchMode):
+class _Operations(Watching):
     """Notes what runs, and nothing else."""
 
     def __init__(self) -> None:
@@ -150,7 +150,7 @@ def _operation(func: Any, args: tuple) -> tuple[Any, ...]:
     return func, *(t.shape for t in args if isinstance(t, Tensor) and not t.is_nested)
 
 
-class _Watcher(TorchDispatchMode):
+class _Watcher(Watching):
     """The dispatch mode, with hooks on all modules."""
 
     def __init__(self, model: nn.Module, found: Trace, calls: list[str]):

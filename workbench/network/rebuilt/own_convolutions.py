@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from workbench.network.layers import CONVOLUTIONS, is_linear_layer
+from workbench.network.modes import Watching
 from workbench.network.rebuilt.probing import (
     Known,
     agree,
@@ -101,7 +101,7 @@ def _plain(module: nn.Module, options: dict[str, Any]) -> nn.Module:
     return in_place_of(module, new)
 
 
-class _Convolutions(TorchDispatchMode):
+class _Convolutions(Watching):
     """Notes the arguments of convolutions that run."""
 
     def __init__(self) -> None:

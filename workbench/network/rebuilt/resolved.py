@@ -18,10 +18,10 @@ from torch.nn import functional
 from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from workbench.network.duplicating import duplicate
 from workbench.network.layers import CONVOLUTIONS, is_linear_layer, linear_around
+from workbench.network.modes import Watching
 from workbench.network.rebuilt.own_convolutions import as_convolution, looks_convolutional
 from workbench.network.rebuilt.probing import (
     Known,
@@ -254,7 +254,7 @@ def _used_weight(module: Any) -> Tensor | None:
     return None if same else seen.weights[0]
 
 
-class _Products(TorchDispatchMode):
+class _Products(Watching):
     """Notes the weights of products that run, as (outputs, inputs, *kernel)."""
 
     def __init__(self) -> None:
