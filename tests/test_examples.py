@@ -306,6 +306,8 @@ def test_an_example_is_measured_without_the_seconds_that_large_libraries_take_to
     """Neither torch's compiler nor scikit-learn, each longer to import than the rest takes."""
     code = "import sys, workbench as wb; session = wb.Session.example('digits-cnn'); session.measure()\n"
     code += "session.commit(session.preview('conv2', width=9)); session.evaluate(); session.damage((0.5,))\n"
-    code += "print({'torch._dynamo', 'sklearn', 'scipy.stats', 'torch.onnx', 'transformers'} & set(sys.modules))"
+    code += (
+        "print({'torch._dynamo', 'sklearn', 'scipy.stats', 'torch.onnx', 'transformers'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "set()"

@@ -5,6 +5,7 @@ import re
 import statistics
 
 import pytest
+from front_modules import run
 from playwright.sync_api import expect
 from tabs import CUT, PATIENCE, set_width, settle, to_budget
 
@@ -144,3 +145,12 @@ def test_what_was_measured_stands_beside_what_was_predicted(frontier):
 def test_no_script_failed(frontier):
     assert frontier.page.errors == []
     assert frontier.cell_errors() == []
+
+
+def test_ticks_of_a_change_differ_however_small_it_is(modules):
+    cases = [[0, 0.1, 0.2], [0, 0.005, 0.01], [0, 0.0005, 0.001, 0.0015], [0, 2e-5, 4e-5], [0, 1e-9, 2e-9]]
+    found = run(modules, "frontier.js", "return m.changeTexts(one);", cases)
+    assert [text.replace("\u202f", " ") for text in found[0] + found[2]] == [
+        *("0", "10 %", "20 %"), *("0", "0.05 %", "0.10 %", "0.15 %"),
+    ]  # fmt: skip
+    assert all(len(set(texts)) == len(texts) for texts in found)

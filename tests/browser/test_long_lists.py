@@ -215,6 +215,29 @@ def test_the_budget_has_the_same_tools(bench):
     bench.find("all-widths").click()
 
 
+# The frontier as if it were measured, and how far its plot, and what follows it, reach into one another.
+FRONTIER_BELOW = """() => {
+  const find = (name) => document.querySelector(name);
+  const [empty, plot] = [find('.wbw-frontier-empty'), find('.wbw-frontier > .wbw-plot')];
+  const [hidden, bare] = [empty.hidden, plot.hidden];
+  [empty.hidden, plot.hidden] = [true, false];
+  const [box, rail] = [plot, find('.wbw-rail')].map(one => one.getBoundingClientRect());
+  [empty.hidden, plot.hidden] = [hidden, bare];
+  return [box.height, Math.min(box.bottom - rail.top, box.right - rail.left)];
+}"""
+
+
+@pytest.mark.parametrize("width", [700, 960, 1280, 1920])
+def test_the_frontier_has_room_and_lies_under_nothing(bench, width):
+    bench.find("tab-budget").click()
+    bench.page.set_viewport_size({"width": width, "height": 1000})
+    bench.page.wait_for_timeout(300)
+    height, over = bench.page.evaluate(FRONTIER_BELOW)
+    bench.page.set_viewport_size({"width": 1280, "height": 800})
+    assert height >= 100
+    assert over <= 1
+
+
 def test_blocks_of_names(modules):
     names = {
         "few": [f"features.{i}" for i in range(4)] + ["classifier.0", "classifier.3"],

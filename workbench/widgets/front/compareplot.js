@@ -77,7 +77,7 @@ function scoreAxis(answer, box, all, xTicks) {
 function dotsAt(answer, all, width, height) {
   const names = [...new Set(waysOf(answer).map((way) => way.selection))];
   const kinds = [...new Set(answer.rows.map((row) => row.reconstruction))];
-  const box = { left: 44, right: width - 84, top: 10, bottom: height - 22 };
+  const box = { left: 52, right: width - 84, top: 10, bottom: height - 22 };
   const x = (name) => box.left + ((names.indexOf(name) + 0.5) / names.length) * (box.right - box.left);
   const y = scoreAxis(answer, box, all, names.map((name) => [x(name), SHORT[name]]));
   const shift = (kind) => (kinds.indexOf(kind) - (kinds.length - 1) / 2) * Math.min(13, (box.right - box.left) / names.length / (kinds.length + 0.5));
@@ -94,7 +94,7 @@ function dotsAt(answer, all, width, height) {
 
 // Several budgets: score against MACs, a line a way; the table's marks are the legend.
 function linesAt(answer, all, width, height) {
-  const box = { left: 44, right: width - 66, top: 10, bottom: height - 34 };
+  const box = { left: 52, right: width - 66, top: 10, bottom: height - 34 };
   const most = Math.max(...answer.budgets.map((one) => one.macs)) * 1.05;
   const x = scale(0, most, box.left, box.right);
   const xTicks = linearTicks(0, most, Math.floor((box.right - box.left) / 70)).filter((value) => value <= most);

@@ -3,7 +3,7 @@
 
 import { RULES, TERM_OF, UNITS } from "./constants.js";
 import { memoryAt } from "./cost.js";
-import { THIN, clamp, h, s, setText, setAttributes, setOff, percent, score, numbers, alive, busy, send, arrowSteps } from "./shared.js";
+import { THIN, clamp, h, s, setText, setAttributes, setOff, percent, scientific, score, numbers, alive, busy, send, arrowSteps } from "./shared.js";
 import { linearTicks, scale, axes, plot, draggable } from "./axes.js";
 import { question } from "./glossary.js";
 import { told } from "./telling.js";
@@ -13,6 +13,11 @@ const COUNTED = Object.fromEntries(UNITS);
 const HUES = { equal: 2, shared: 1, least: 4 }; // of the style sheet
 const SHAPES = { equal: "M-4 -4H4V4H-4Z", shared: "M0 -5L5 4H-5Z", least: "M0 -5.5L5.5 0L0 5.5L-5.5 0Z" };
 const TICKS = [1, 1.5, 2, 3, 5, 10, 20, 50, 100];
+// Ticks of the change, in per cent with as many digits as tell them apart; of tiny ones as powers.
+export function changeTexts(ticks) {
+  const digits = -Math.floor(Math.log10(100 * (ticks[1] - ticks[0])) + 1e-9);
+  return ticks.map((one) => (!one ? "0" : digits > 2 ? scientific(one, 2) : `${(100 * one).toFixed(Math.max(0, digits))}${THIN}%`));
+}
 const part = (change) => (change < 0.00995 ? percent(change) : `${(100 * change).toFixed(1)}${THIN}%`);
 const times = (fewer) => `${fewer.toFixed(fewer < 9.95 ? 2 : 1).replace(/0$/, "")}×`;
 
@@ -108,7 +113,7 @@ export function frontierView(state, on, set) {
     const line = state.get("frontier");
     at = null;
     if (!width || !filled()) return;
-    const box = { left: 50, right: width - 130, top: 10, bottom: height - 34 };
+    const box = { left: 58, right: width - 130, top: 10, bottom: height - 34 };
     const all = [...line.fewer, ...line.others.map((one) => one.fewer)];
     const most = Math.max(10, ...all) * 1.03;
     const log = scale(0, Math.log(most), box.left, box.right);
@@ -117,8 +122,8 @@ export function frontierView(state, on, set) {
     const high = Math.min(1, Math.max(...line.changes, ...[...line.others, ...found].map((one) => one.change)) * 1.05) || 1;
     const y = scale(0, high, box.bottom, box.top);
     at = { box, x, y: (change) => y(clamp(change, 0, high)) };
-    axes(grid, box, TICKS.filter((one) => one <= most).map((one) => [x(one), `${one}×`]),
-      linearTicks(0, high, Math.max(2, Math.floor((box.bottom - box.top) / 36))).map((one) => [y(one), `${Math.round(1000 * one) / 10}${THIN}%`]));
+    const ticks = linearTicks(0, high, Math.max(2, Math.floor((box.bottom - box.top) / 36)));
+    axes(grid, box, TICKS.filter((one) => one <= most).map((one) => [x(one), `${one}×`]), changeTexts(ticks).map((text, i) => [y(ticks[i]), text]));
     grid.append(s("text", { class: "wbw-title-x", x: (box.left + box.right) / 2, y: height - 4, "text-anchor": "middle" }, `times fewer ${COUNTED[line.settings.unit]}`));
     path.setAttribute("d", line.fewer.map((fewer, i) => `${i ? "L" : "M"}${x(fewer).toFixed(1)} ${y(line.changes[i]).toFixed(1)}`).join(""));
     marks.replaceChildren(...line.others.map((one) => {

@@ -14,7 +14,7 @@ export const spectraOf = (state, names) => names.map((name) => eigenvaluesOf(sta
 // Lines over λ on log axes: `lines()` gives [{ name, kind, values, mark }], values at `lams()`, all above 0.
 function overLam(state, on, { label, testid, title, lams, lines }) {
   const holder = h("div", { class: "wbw-plot wbw-sideways", "data-testid": testid });
-  const [grid, drawn] = [s("g"), s("g")];
+  const [grid, drawn, labels] = [s("g"), s("g"), s("g", { class: "wbw-over-line" })];
   const bar = s("line", { class: "wbw-lam-line" });
   const handle = s("g", { class: "wbw-handle wbw-upright", tabindex: 0, role: "slider", "aria-label": "λ relative to the trace", "aria-valuemin": plainly(LAM_MIN), "aria-valuemax": 1, "data-testid": `${testid}-lam` },
     s("line", { class: "wbw-hit" }), bar, s("circle", { class: "wbw-grip", r: 7 }));
@@ -30,8 +30,7 @@ function overLam(state, on, { label, testid, title, lams, lines }) {
   const redraw = () => {
     const { width, height } = view.size;
     const all = width ? lines().filter((line) => line.values.some((value) => value > 0)) : [];
-    drawn.replaceChildren();
-    grid.replaceChildren();
+    for (const part of [drawn, grid, labels]) part.replaceChildren();
     handle.style.display = all.length ? "" : "none";
     at = null;
     if (!all.length) return;
@@ -49,8 +48,8 @@ function overLam(state, on, { label, testid, title, lams, lines }) {
       drawn.append(s("path", { class: `wbw-line wbw-${line.kind}`, d: points.map(([a, b], i) => `${i ? "L" : "M"}${a.toFixed(1)} ${b.toFixed(1)}`).join("") }));
       if (line.mark !== undefined) {
         const [a, b] = [at.x(Math.log10(lams()[line.mark])), y(Math.log10(line.values[line.mark]))];
-        drawn.append(s("circle", { class: "wbw-least", cx: a, cy: b, r: 5, "data-testid": `${testid}-least`, "data-lam": lams()[line.mark] }),
-          s("text", { class: "wbw-label", x: a, y: b - 10, "text-anchor": a > box.right - 60 ? "end" : a < box.left + 60 ? "start" : "middle" }, `least at ${line.mark ? "" : "or below "}λ = ${scientific(lams()[line.mark], 2)}`));
+        drawn.append(s("circle", { class: "wbw-least", cx: a, cy: b, r: 5, "data-testid": `${testid}-least`, "data-lam": lams()[line.mark] }));
+        labels.append(s("text", { class: "wbw-label", x: a, y: b - 10, "text-anchor": a > box.right - 60 ? "end" : a < box.left + 60 ? "start" : "middle" }, `least at ${line.mark ? "" : "or below "}λ = ${scientific(lams()[line.mark], 2)}`));
       }
       ends.push({ text: s("text", { class: `wbw-label wbw-${line.kind}`, x: box.right + 6 }, line.name), y: points.at(-1)[1] });
     }
@@ -67,7 +66,7 @@ function overLam(state, on, { label, testid, title, lams, lines }) {
     place();
   };
   const view = plot(holder, on, redraw, { "aria-label": label, "data-plot": testid });
-  view.svg.append(grid, drawn, handle);
+  view.svg.append(grid, drawn, handle, labels); // words are read where λ's line passes
   const drag = lamDrag(state, () => at && { scale: at.x, bottom: FIRST }, ([x]) => x);
   draggable(view.svg, view.svg, drag.move, () => (handle.focus({ preventScroll: true }), drag.grabbed()), drag.released);
   handle.addEventListener("keydown", (event) => lamKeys(state, event));
