@@ -16,7 +16,7 @@ const TICKS = [1, 1.5, 2, 3, 5, 10, 20, 50, 100];
 // Ticks of the change, in per cent with as many digits as tell them apart; of tiny ones as powers.
 export function changeTexts(ticks) {
   const digits = -Math.floor(Math.log10(100 * (ticks[1] - ticks[0])) + 1e-9);
-  return ticks.map((one) => (!one ? "0" : digits > 2 ? scientific(one, 2) : `${(100 * one).toFixed(Math.max(0, digits))}${THIN}%`));
+  return ticks.map((one) => (!one ? "0" : digits > 2 ? scientific(one, Number(one.toPrecision(1)) === Number(one.toPrecision(6)) ? 1 : 2) : `${(100 * one).toFixed(Math.max(0, digits))}${THIN}%`));
 }
 const part = (change) => (change < 0.00995 ? percent(change) : `${(100 * change).toFixed(1)}${THIN}%`);
 const times = (fewer) => `${fewer.toFixed(fewer < 9.95 ? 2 : 1).replace(/0$/, "")}×`;
