@@ -10,7 +10,7 @@ from painting import PAINTED, script_seconds, traced, whole
 from playwright.sync_api import expect
 
 MOVES = 120
-TO_THE_KERNEL = 0.5  # of what the kernel takes, what the page may: 0.3 on a fast and quiet machine
+TO_THE_KERNEL = 0.5  # of what the kernel takes, what the page may: quiet, 0.31 to 0.45 was measured
 ROUNDS = 3  # at most, since other work on the machine falls on either
 FRAME = 1000 / 60  # milliseconds; a paint waits for the screen's next one, half of it on average
 
