@@ -266,7 +266,14 @@ def test_files_are_chosen_from_the_notebooks_folder_by_keys_alone(compare, lab):
     expect(compare.find("calibration")).to_have_value(str(lab.notebooks.parent / "beside.npy"))
     expect(compare.find("calibration")).to_be_focused()
     compare.find("browse-calibration").click()
-    entry.filter(has_text="pictures").click()
+    expect(entry.filter(has_text="pictures")).to_be_visible()
+    taken = """() => {
+      const the = (name) => document.querySelector(`[data-testid=${name}]`);
+      document.querySelector("[data-testid=picker-entry][data-cell=pictures]").click();
+      the("picker-folder").click(); // before the answer: what is listed is still the folder above
+      return the("calibration").value;
+    }"""
+    assert page.evaluate(taken) == str(lab.notebooks.parent / "beside.npy")
     compare.find("picker-folder").click()
     expect(compare.find("calibration")).to_have_value("pictures")
     compare.find("browse-model").click()

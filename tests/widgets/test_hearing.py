@@ -135,8 +135,15 @@ def test_widths_of_the_budget_that_cross_are_the_pages(state, session, sent):
     assert last(sent, "widths") == {names[0]: 6}
 
 
-def test_a_message_waits_while_a_result_is_applied(state):
-    """JupyterLab hears the page in another thread than that which applies results."""
+def by_hand(state, **traits):
+    for name, value in traits.items():
+        setattr(state, name, value)
+
+
+@pytest.mark.parametrize("moves", [says, by_hand])
+def test_a_message_waits_while_a_result_is_applied(state, moves):
+    """JupyterLab hears the page in another thread than that which applies results; and without an event
+    loop they are applied in a worker's thread, beside a script's own."""
     state.follow = False
     idle(state)
     begun, go_on = threading.Event(), threading.Event()
@@ -147,7 +154,7 @@ def test_a_message_waits_while_a_result_is_applied(state):
             go_on.wait(PATIENCE)
 
     applying = threading.Thread(target=lambda: state._deliver(show))
-    hearing = threading.Thread(target=lambda: says(state, width=6))
+    hearing = threading.Thread(target=lambda: moves(state, width=6))
     applying.start()
     assert begun.wait(PATIENCE)
     hearing.start()

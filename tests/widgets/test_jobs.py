@@ -148,6 +148,37 @@ def test_results_are_applied_on_the_event_loop(session):
     assert threads == {threading.main_thread()}
 
 
+def test_waiting_outlasts_what_workers_hand_on_to_each_other(state):
+    handed = []
+
+    def hand_on(names):
+        time.sleep(0.02)
+        handed.append(names)
+        if names:
+            getattr(state, names[0]).submit(lambda: hand_on(names[1:]))
+
+    for waits in (lambda: state.wait(PATIENCE), lambda: state.settle(PATIENCE)):
+        handed.clear()
+        state._jobs.submit(lambda: hand_on(["_pictures", "_jobs", "_pictures", "_previews", "_jobs"]))
+        assert waits()
+        assert handed[-1] == []
+    state._jobs.submit(lambda: time.sleep(0.2))
+    assert not state.wait(0.01)
+
+
+def test_gradients_are_measured_though_the_last_job_is_just_ending(state, session):
+    """Its thread is at its last lines when the preview finds that they are missing."""
+    session.training = [(session.example_input, torch.zeros(len(session.example_input), dtype=torch.long))]
+    ended = threading.Event()
+    state._jobs.submit(lambda: ended.wait(PATIENCE))
+    state.selection = "taylor"
+    state._previews.wait(PATIENCE)
+    ended.set()
+    idle(state)
+    assert session.has_gradients
+    assert state.preview["request"]["selection"] == "taylor"
+
+
 def test_a_stopped_worker_ends_its_thread_and_takes_no_more():
     worker, done = Worker("test"), []
     worker.submit(lambda: done.append("first"))

@@ -17,9 +17,12 @@ from workbench.widgets.recovery import LEFT, OFFERED
 
 
 def left_behind(root, *widths):
-    """Runs of sessions that have ended, the newest last."""
-    for width in widths:
-        state = committed(shown(fresh(), root), width=width)
+    """Runs of sessions that have ended, the newest last, and each with fewer steps than those before it:
+    none is over because of newer ones."""
+    for steps, width in zip(range(len(widths), 0, -1), widths, strict=True):
+        state = shown(fresh(), root)
+        for more in range(steps - 1, -1, -1):
+            committed(state, width=width + more)
         saves = state._saves
         state.close()
         saves.wait(PATIENCE)
@@ -39,7 +42,7 @@ def test_the_one_that_is_meant_goes_and_the_next_is_offered(tmp_path):
     now = [offer["run"] for offer in state.offers]
     assert now[:2] == [asked[0], asked[2]]
     assert len(now) == OFFERED  # one more came into its place
-    assert "Thrown away: small, 1 step" in state.notice
+    assert "Thrown away: small, 2 steps" in state.notice
     while state.offers:
         message(state, "discard", run=state.offers[0]["run"])
         settled(state)

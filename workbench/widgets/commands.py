@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,6 +20,7 @@ from workbench.widgets.page_values import preview_of, with_procedure
 
 Work = Callable[[Reporter, threading.Event], None]
 BUSY = "something else is still running: wait for it, or cancel it"
+LOOK_EVERY = 0.02  # seconds between two looks at what workers have brought
 
 
 class Commands:
@@ -259,6 +261,44 @@ class Commands:
         if self.session is None:
             raise RuntimeError("no model is loaded: choose one of the examples")
         return self.session
+
+    @property
+    def _workers(self) -> tuple[Worker, ...]:
+        names = "jobs aside previews losses lines theories looks networks pictures"
+        return tuple(getattr(self, f"_{name}") for name in names.split())
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Until the workers are idle; False if that took longer than `timeout` seconds. For scripts: where an
+        event loop runs, the results reach the traits only when it gets its turn."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while not self._idle:
+            for worker in self._workers:
+                if not worker.wait(None if end is None else max(0.0, end - time.monotonic())):
+                    return False
+        return True
+
+    def settle(self, timeout: float) -> bool:
+        """Until all that was asked for is done and shown; False if that took longer than `timeout` seconds.
+
+        For a cell whose output must be whole when it ends: it holds the event loop, and does its part.
+        """
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            idle = self._idle
+            if not self._deliver.empty:
+                self._deliver.apply_next()
+            elif idle:
+                return True
+            else:
+                time.sleep(LOOK_EVERY)
+        return False
+
+    @property
+    def _idle(self) -> bool:
+        """Whether no worker has anything to do, and none has handed on to another since it was asked."""
+        asked = sum(worker.asked for worker in self._workers)
+        busy = any(worker.busy for worker in self._workers)
+        return not busy and asked == sum(worker.asked for worker in self._workers)
 
     def _start(self, command: str, what: str, work: Work) -> None:
         self._set({"error": "", "notice": "", "question": {}})

@@ -37,6 +37,15 @@ class Hearing(t.HasTraits):
         self._left = 0  # `said` when the kernel last went to another group or network by itself
         self.observe(self._count_said, [*AHEAD, "selected"])
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """A script's hand takes its turn too: what it sets while a result is half applied would go unseen."""
+        deliver = vars(self).get("_deliver")
+        if deliver is None or name.startswith("_"):
+            super().__setattr__(name, value)
+        else:
+            with deliver.turn:
+                super().__setattr__(name, value)
+
     def set_state(self, sync_data: dict[str, Any]) -> None:
         """What the page says, as a widget's front end sends it."""
         with self._deliver.turn:

@@ -44,6 +44,7 @@ class Worker:
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
         self._running = self._stopped = False
+        self.asked = 0  # jobs that were ever submitted
         self._thread: threading.Thread | None = None
         _workers.add(self)
 
@@ -60,6 +61,7 @@ class Worker:
             if self.newest_only:
                 self._waiting.clear()
             self._waiting.append(job)
+            self.asked += 1
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name=self.name, daemon=True)
                 self._thread.start()

@@ -6,7 +6,6 @@ network comes from the session, in worker threads, and reaches the traits on the
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
@@ -43,8 +42,6 @@ from workbench.widgets.scoring import Scoring
 from workbench.widgets.theory_tab import Theories
 from workbench.widgets.traits import synced
 from workbench.widgets.tune_tab import Tunings
-
-LOOK_EVERY = 0.02  # seconds between two looks at what workers have brought
 
 
 class WorkbenchState(
@@ -150,32 +147,6 @@ class WorkbenchState(
             if not session.measured:
                 self.measure()
 
-    @property
-    def _workers(self) -> tuple[Worker, ...]:
-        names = "jobs aside previews losses lines theories looks networks pictures"
-        return tuple(getattr(self, f"_{name}") for name in names.split())
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Until the workers are idle; False if that took longer than `timeout` seconds. For scripts: where an
-        event loop runs, the results reach the traits only when it gets its turn."""
-        return all(worker.wait(timeout) for worker in self._workers)
-
-    def settle(self, timeout: float) -> bool:
-        """Until all that was asked for is done and shown; False if that took longer than `timeout` seconds.
-
-        For a cell whose output must be whole when it ends: it holds the event loop, and does its part.
-        """
-        deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
-            busy = next((worker for worker in self._workers if worker.busy), None)
-            if not self._deliver.empty:
-                self._deliver.apply_next()
-            elif busy is None:
-                return True
-            else:
-                busy.wait(LOOK_EVERY)
-        return False
-
     def _looks_at(self, tab: str) -> bool:
         return tab in {self.tab, *self.tabs}
 
@@ -272,7 +243,7 @@ class WorkbenchState(
 
     def _find_gradients(self, session: Session) -> None:
         """What the Taylor criterion needs, once it is chosen; the preview is asked for again after it."""
-        if self._jobs.busy:
+        if self._commands:
             self._asked = None  # what runs asks again when it ends
         elif session is self.session:
             self._start(

@@ -26,6 +26,9 @@ export function filePicker(state, on, fields) {
 
   const ask = (folder) => {
     fresh = true;
+    if (focusIn(node) === whole) node.focus({ preventScroll: true });
+    whole.disabled = true; // what is listed until the answer comes is another folder
+    list.setAttribute("aria-busy", "true");
     send(state, "browse", { folder, field: field.key });
   };
   const shut = () => {
@@ -52,6 +55,7 @@ export function filePicker(state, on, fields) {
       onclick: () => {
         [field, from] = [one, open];
         setText(title, name);
+        fill([]); // what is there may have been listed for another field
         node.hidden = false;
         node.focus({ preventScroll: true }); // so that Escape is the list's from now on
         ask("");
@@ -71,6 +75,8 @@ export function filePicker(state, on, fields) {
   on("listing", () => {
     const answer = state.get("listing") ?? {};
     if (node.hidden || answer.field !== field?.key) return;
+    whole.disabled = false;
+    list.removeAttribute("aria-busy");
     wrong.hidden = !answer.wrong;
     setText(wrong, answer.wrong ? `${answer.wrong}.` : "");
     if (answer.wrong) return; // what was listed before stays
