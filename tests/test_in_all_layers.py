@@ -146,3 +146,96 @@ def test_a_convolution_that_gives_a_pair_hinders_no_other_layer():
     why = {group.name: group.why_not for group in session.groups}
     assert all("could not be traced" not in reason for reason in why.values()), why
     assert session.group("first").prunable
+
+
+class Standard(nn.Conv2d):
+    """An octave convolution where it is an ordinary one: a pair is taken and given, half of which is None."""
+
+    def forward(self, high, low=None):
+        return super().forward(high), low
+
+
+class StandardOctaves(nn.Module):
+    def __init__(self, layer=Standard):
+        super().__init__()
+        self.first, self.norm, self.second = layer(2, 12, 3, padding=1), nn.BatchNorm2d(12), layer(12, 9, 3)
+        self.last = nn.Linear(9, 4)
+
+    def forward(self, x):
+        found = self.first(x)
+        x, low = found if isinstance(found, tuple) else (found, None)
+        found = self.second(self.norm(x).relu(), *[low] * isinstance(found, tuple))
+        return self.last((found[0] if isinstance(found, tuple) else found).relu().mean((2, 3)))
+
+
+def test_layers_that_give_one_tensor_beside_none_are_layers(tmp_path):
+    torch.manual_seed(0)
+    model, plain = StandardOctaves().eval(), StandardOctaves(nn.Conv2d).eval()
+    plain.load_state_dict(model.state_dict())
+    data = [(torch.randn(32, 2, 7, 7), torch.randint(0, 4, (32,)))]
+    sessions = [wb.Session(network, data, data) for network in (model, plain)]
+    told = [
+        [(g.name, g.width, g.prunable, [w.module for w in g.writers]) for g in session.groups]
+        for session in sessions
+    ]
+    assert told[0] == told[1]
+    assert [one[0] for one in told[0] if one[2]] == ["first", "second"]
+    for session in sessions:
+        session.measure()
+        session.commit(session.preview("first", width=7, reconstruction="original"))
+        session.commit(session.preview("second", width=5))
+        session.refit()
+    found, expected = (session.model(data[0][0]) for session in sessions)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    assert sessions[0].history[-1].score == sessions[1].history[-1].score
+    theories = [session.theory("first", width=6) for session in sessions]
+    assert theories[0].readers[0].local_measured == pytest.approx(theories[1].readers[0].local_measured)
+    assert sessions[0].macs == sessions[1].macs
+    # A unit is gone from the whole network as if it were silent in it.
+    session = wb.Session(model, data)
+    session.measure()
+    choice = session.preview("first", width=11, reconstruction="none")
+    lost = [unit for unit in range(12) if unit not in choice.kept]
+    handle = model.norm.register_forward_hook(
+        lambda _m, _a, out: out.index_fill(1, torch.tensor(lost), -1e9)  # and the ReLU behind it is zero
+    )
+    silent = model(data[0][0])
+    handle.remove()
+    torch.testing.assert_close(session.pruned(choice)(data[0][0]), silent, rtol=1e-5, atol=1e-6)
+
+
+class Joining(nn.Conv2d):
+    """An octave convolution at the end of the octaves: takes a pair of maps, of two sizes, and gives one."""
+
+    def forward(self, high, low=None):
+        half = self.in_channels - low.shape[1]
+        found = nn.functional.conv2d(nn.functional.avg_pool2d(high, 2), self.weight[:, :half], self.bias)
+        return found + nn.functional.conv2d(low, self.weight[:, half:]), None
+
+
+class Octaves(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.high, self.low = nn.Conv2d(2, 5, 1), nn.Conv2d(2, 3, 1)
+        self.join, self.aside, self.last = Joining(8, 10, 1), Standard(10, 10, 1), nn.Linear(10, 4)
+
+    def forward(self, x):
+        joined, low = self.join(self.high(x).relu(), self.low(nn.functional.avg_pool2d(x, 2)).relu())
+        return self.last((joined + self.aside(joined.relu(), low)[0]).relu().mean((2, 3)))
+
+
+def test_a_layer_that_takes_a_pair_and_gives_one_tensor_has_units():
+    torch.manual_seed(0)
+    model, x = lively(Octaves()), torch.randn(24, 2, 8, 8, dtype=torch.float64)
+    session = wb.Session(model, [x])
+    assert [group.name for group in session.groups if group.prunable] == ["join"]
+    assert "several tensors" in session.group("high").why_not
+    wrong, change = each_alone(model, session.groups, x)["join"]
+    assert wrong < 1e-12 < 1e-3 < change
+    session.measure()
+    for way in ("channel", "original"):
+        session.commit(session.preview("join", width=6, reconstruction=way))
+    before = session.model.join.weight.clone()
+    session.refit()  # of what takes a pair nobody knows which columns read what
+    torch.testing.assert_close(session.model.join.weight, before, rtol=0, atol=0)
+    assert session.model(x).shape == (24, 4)

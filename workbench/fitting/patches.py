@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from workbench.network.layers import CONVOLUTIONS, SPATIAL, TRANSPOSED, kind_of
+from workbench.network.running import Inputs, call, evaluating, tensors_of
 
 # Float64 values cut out at a time. 8 MB stays near the processor's cache and is twice as fast as 64 MB;
 # a wide layer still gets `_LEAST` samples a product, within 64 MB, lest its Gram matrix be read too often.
@@ -236,3 +237,25 @@ def _pads(module: Any) -> tuple[int, ...]:
     else:
         sides = [(side, side) for side in module.padding]
     return tuple(side for pair in reversed(sides) for side in pair)
+
+
+def given_several(network: nn.Module, names: Iterable[str], example: Inputs) -> set[str]:
+    """The layers, of `names`, that are given more than one tensor a call: of one's own kind, and no matrix
+    times the patches of what they are given first. `network` is run on `example`, in evaluation mode."""
+    found: set[str] = set()
+    handles = [
+        network.get_submodule(name).register_forward_pre_hook(
+            lambda _m, args, kwargs, name=name: (
+                found.add(name) if len(tensors_of((args, kwargs))) > 1 else None
+            ),
+            with_kwargs=True,
+        )
+        for name in names
+    ]
+    try:
+        with evaluating(network), torch.no_grad():
+            call(network, example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from workbench.measure.passes import ActivationError, run_batch, traced
 from workbench.network.modes import Watching
-from workbench.network.running import Inputs, evaluating, received
+from workbench.network.running import Inputs, evaluating, hook_after, received
 
 _ADDITIONS = (torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor)
 
@@ -110,7 +110,7 @@ class Watch:
             layer = self.network.get_submodule(name)
             yield layer.register_forward_pre_hook(partial(self._received, name), with_kwargs=True)
             if self.outputs:
-                yield layer.register_forward_hook(partial(self._gave, name))
+                yield hook_after(layer, partial(self._gave, name))
         if self.additions:
             for module in self.network.modules():
                 # Without running statistics a norm is not one factor a channel.
@@ -125,7 +125,7 @@ class Watch:
         if self.stop and not self.outputs:
             raise _Enough
 
-    def _gave(self, name: str, _module: nn.Module, _args: tuple, output: Tensor) -> None:
+    def _gave(self, name: str, _module: nn.Module, _args: tuple, _kwargs: Any, output: Tensor) -> None:
         if self._calls is None:
             return
         last = next(seen for seen in reversed(self._calls) if seen.layer == name)

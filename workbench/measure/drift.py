@@ -23,6 +23,8 @@ from workbench.network.running import (
     batch_length,
     device_of,
     evaluating,
+    given_back,
+    hook_after,
     main_output,
     moved,
     received,
@@ -76,7 +78,9 @@ class _Beside:
         axis = -1 - SPATIAL[self.cut.kind]
         left = inputs.index_select(axis, self.cut.columns.to(inputs.device))
         whole = output.index_select(axis, self.cut.rows.to(output.device))
-        change = whole.double() - self.pruned(left).double()
+        gave = given_back(self.pruned(left))
+        assert gave is not None  # as the whole layer gave
+        change = whole.double() - gave.double()
         if self.visible is not None:
             change = self.visible.counted(change, self.cut.kind, self.name, inputs)
         change = features_last(change, self.cut.kind)
@@ -116,9 +120,7 @@ def measure_drift(
     masked = Positions.of_data(whole, data)  # of all the data: a part of it does not say
     data = data if most is None else _first(data, most)
     beside = {name: _Beside(name, pruned.get_submodule(name), cut) for name, cut in cuts.items()}
-    handles = [
-        whole.get_submodule(name).register_forward_hook(one, with_kwargs=True) for name, one in beside.items()
-    ]
+    handles = [hook_after(whole.get_submodule(name), one) for name, one in beside.items()]
     sums, examples = torch.zeros(2, dtype=torch.float64), 0
 
     def run(index: int, inputs: Inputs) -> None:

@@ -16,7 +16,7 @@ from workbench.data.randomness import each_of
 from workbench.measure.intake import Intake
 from workbench.network.groups import UnitGroup
 from workbench.network.layers import SPATIAL, layer_weight
-from workbench.network.running import batch_length, call, evaluating, received
+from workbench.network.running import batch_length, call, evaluating, hook_after, received
 
 
 def unit_weights(model: nn.Module, group: UnitGroup) -> Tensor:
@@ -69,7 +69,7 @@ def mean_maps(
         total = found if total is None else total + found if total.shape == found.shape else total * torch.nan
 
     handles = [model.get_submodule(reader.module).register_forward_pre_hook(look, with_kwargs=True)]
-    handles.append(model.get_submodule(group.writers[-1].module).register_forward_hook(shape))
+    handles.append(hook_after(model.get_submodule(group.writers[-1].module), shape))
     intake, count = Intake(model), 0
     try:
         with evaluating(model), torch.no_grad():
@@ -109,8 +109,8 @@ class _Shape:
     def __init__(self) -> None:
         self.sides = (0, 0)
 
-    def __call__(self, _module: nn.Module, _args: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and output.dim() == 4:
+    def __call__(self, _module: nn.Module, _args: Any, _kwargs: Any, output: Tensor) -> None:
+        if output.dim() == 4:
             self.sides = (output.shape[-2], output.shape[-1])
 
     def laid(self, maps: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 from workbench.network.groups import features_last
 from workbench.network.layers import is_linear_layer, kind_of
 from workbench.network.modes import Watching
-from workbench.network.running import Inputs, call, evaluating, main_output
+from workbench.network.running import Inputs, call, evaluating, hook_after, main_output
 
 LAYERS = 4  # that are tried, from the last that runs backwards
 AXES = (1, -1)
@@ -105,7 +105,7 @@ def _called(model: nn.Module, inputs: Inputs, wanted: Callable[[Tensor, str], bo
     """The linear layers whose output is `wanted`, in the order of their last calls."""
     order: dict[nn.Module, None] = {}
 
-    def note(module: nn.Module, _args: tuple, output: Any) -> None:
+    def note(module: nn.Module, _args: tuple, _kwargs: dict[str, Any], output: Tensor) -> None:
         if wanted(output, kind_of(module)):
             order.pop(module, None)
             order[module] = None
@@ -113,7 +113,7 @@ def _called(model: nn.Module, inputs: Inputs, wanted: Callable[[Tensor, str], bo
     with ExitStack() as stack:
         for module in model.modules():
             if is_linear_layer(module):
-                stack.callback(module.register_forward_hook(note).remove)
+                stack.callback(hook_after(module, note).remove)
         stack.enter_context(evaluating(model))
         with torch.no_grad():
             call(model, inputs)
@@ -125,12 +125,12 @@ def _rises(
 ) -> tuple[int, dict[int, Tensor]]:
     """The unit, and how much the outputs rise at every place of each axis where the layer's unit does."""
 
-    def raised(_module: nn.Module, _args: tuple, output: Tensor) -> Tensor:
+    def raised(_module: nn.Module, _args: tuple, _kwargs: dict[str, Any], output: Tensor) -> Tensor:
         output = output.clone()
         features_last(output, kind_of(layer))[..., unit] += 1 + output.abs().max()
         return output
 
-    handle = layer.register_forward_hook(raised)
+    handle = hook_after(layer, raised)
     try:
         with evaluating(model), torch.no_grad():
             change = main_output(call(model, inputs)).cpu().double() - before

@@ -261,6 +261,29 @@ def received(args: tuple, kwargs: dict[str, Any]) -> Tensor:
     return args[0] if args else next(iter(kwargs.values()))
 
 
+def given_back(output: Any) -> Tensor | None:
+    """The tensor that a layer gives, where it gives one: by itself, or in a tuple or list beside Nones."""
+    if isinstance(output, (tuple, list)):
+        there = [one for one in output if one is not None]
+        output = there[0] if len(there) == 1 else None
+    return output if isinstance(output, Tensor) else None
+
+
+def hook_after(layer: nn.Module, hook: Callable[..., Tensor | None], prepend: bool = False) -> Any:
+    """`hook(layer, args, kwargs, tensor)` at each call that gives one tensor; what it returns stands in the
+    tensor's place from then on. The handle, by which it is taken off again."""
+
+    def seen(module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
+        given = given_back(output)
+        other = None if given is None else hook(module, args, kwargs, given)
+        if other is None or given is output:
+            return other
+        places = [None if one is None else other for one in output]
+        return type(output)(*places) if hasattr(output, "_fields") else type(output)(places)
+
+    return layer.register_forward_hook(seen, with_kwargs=True, prepend=prepend)
+
+
 def device_of(model: nn.Module) -> torch.device:
     """The one device on which the model's parameters and buffers lie.
 

@@ -15,7 +15,7 @@ from workbench.data.progress import Progress
 from workbench.fitting.cached_calls import CachedCalls, cache_calls
 from workbench.fitting.least_squares import fit_original, fit_present
 from workbench.fitting.norms import has_running_statistics, reestimate_norms
-from workbench.fitting.patches import PatchLayer
+from workbench.fitting.patches import PatchLayer, given_several
 from workbench.measure.gradients import measure_taylor
 from workbench.measure.moments import measure_moments
 from workbench.network.cost import count_cost
@@ -299,7 +299,8 @@ def refitted(ground: Ground, state: State, progress: Progress | None, cancel: Ev
             for name in layers:
                 ridges[name] = max(light, ridges.get(name, 0.0))
     called = dict.fromkeys(call_order(model, ground.example_input))
-    order = [name for name in called if name in ridges and PatchLayer.known(model, name)]
+    several = given_several(model, ridges, ground.example_input)
+    order = [n for n in called if n in ridges and n not in several and PatchLayer.known(model, n)]
     if not order:
         raise ValueError(
             f"no layer around a pruned group can be fitted on patches: {', '.join(ridges)} stay as they are"

@@ -154,13 +154,20 @@ def _embedding(found: Trace, name: str, module: Any, inputs: Tensor, output: Any
         found.labels.refuse(found.rows[name], f"{name} renormalises its rows (max_norm)")
 
 
-def several_tensors(found: Trace, name: str, module: nn.Module, given: Sequence[Tensor]) -> None:
-    """A layer of one's own that takes or gives more than one tensor: nobody knows which rows make what."""
+def several_tensors(
+    found: Trace, name: str, module: nn.Module, given: Sequence[Tensor], gave: Tensor | None
+) -> None:
+    """A layer of one's own that takes or gives more than one tensor: nobody knows which columns read what,
+    nor, unless it `gave` one tensor, which rows make what."""
     reason = f"they reach {name}, a layer of its own kind that takes or gives several tensors"
     for tensor in given:
         known = found.labels.of(tensor)
         if known is not None:
             found.labels.refuse(known, reason)
+    if gave is not None and is_linear_layer(module) and not is_grouped(module):
+        kind = kind_of(module)
+        if gave.dim() > SPATIAL[kind] and features_last(gave, kind).shape[-1] == width_of(module):
+            return _write_rows(found, name, module, gave, kind)
     if is_linear_layer(module) and name not in found.rows:
         found.rows[name] = found.labels.fresh(width_of(module))
         found.labels.refuse(found.rows[name], f"{name} takes or gives several tensors")

@@ -20,7 +20,7 @@ from workbench.network.layers import (
     is_linear_layer,
 )
 from workbench.network.rebuilt.probing import is_wrapped
-from workbench.network.running import Inputs, call, received, tensors_of
+from workbench.network.running import Inputs, call, hook_after, received, tensors_of
 
 Seen = list[tuple[str, Tensor]]  # a reader's name ('' for the network's own outputs) and what it gave
 Look = Callable[[str, Tensor, Tensor], object]  # of a reader's name, what it receives, and what it gives
@@ -119,11 +119,11 @@ def _watched(model: nn.Module, kinds: Mapping[str, str], note: Any) -> Iterator[
         if adds:
             handles.append(module.register_forward_pre_hook(lambda m, _args, name=name: before(name, m)))
         handles.append(
-            module.register_forward_hook(
+            hook_after(
+                module,
                 lambda m, args, kwargs, output, name=name, of=after if adds else less: of(
                     name, m, args, kwargs, output
                 ),
-                with_kwargs=True,
                 prepend=adds,  # other hooks see the output whole
             )
         )

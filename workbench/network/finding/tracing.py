@@ -23,7 +23,14 @@ from workbench.network.finding.operations import propagate
 from workbench.network.finding.trace_tables import Trace
 from workbench.network.layers import is_linear_layer, layer_weight, width_of
 from workbench.network.modes import Watching
-from workbench.network.running import Inputs, call, is_call_for_nothing, received, tensors_of
+from workbench.network.running import (
+    Inputs,
+    call,
+    given_back,
+    is_call_for_nothing,
+    received,
+    tensors_of,
+)
 from workbench.network.training import DropoutAtRest, training_at_rest, untouched_randomness
 
 MULTIPLYING = CONTRACTING | BARE_PRODUCTS
@@ -272,12 +279,15 @@ class _Watcher(Watching):
                 # The rule's own operations are none of the network's.
                 with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
                     given = received(args, kwargs)
-                    single = isinstance(output, Tensor) or isinstance(module, nn.Embedding)
-                    if isinstance(given, Tensor) and single:
-                        self._count_work(module, output)
+                    gave, takes = given_back(output), tensors_of((args, kwargs))
+                    single = isinstance(output, Tensor) or (gave is not None and len(takes) == 1)
+                    if isinstance(module, nn.Embedding) and isinstance(given, Tensor):
                         rule(self.found, name, module, given, output)
+                    elif single and isinstance(given, Tensor):
+                        self._count_work(module, gave)
+                        rule(self.found, name, module, given, gave)
                     else:
-                        several_tensors(self.found, name, module, tensors_of((args, kwargs)))
+                        several_tensors(self.found, name, module, takes, gave)
             self._blind -= 1
 
         return hook
