@@ -161,3 +161,6 @@ add("lstm2", sequences.LstmText, tokens(13, 53))
 add("bidirectional-rnn", sequences.BidirectionalNet, normal(13, 7))
 add("two-inputs", branches.TwoInputs, image_and_vector)
 add("dataclass-output", branches.WithFeatures, normal(2, 8, 8))
+
+# Of these, resnet56 repeats the blocks of resnet20: what takes long is tried on one of the two.
+EACH = tuple(name for name in FAMILIES if name != "resnet56")

@@ -57,8 +57,10 @@ def test_the_plan_costs_what_the_pruned_network_does(rule):
     assert (cost.parameters, cost.macs) == (plan.parameters, plan.macs)
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("name", ["resnet20", "vgg-bn"])
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [*(("vgg-bn", rule) for rule in RULES), *(("resnet20", rule) for rule in RULES if rule != "damage")],
+)
 def test_the_biases_that_the_fit_to_the_original_adds_are_counted(name, rule):
     session = measured(name, 16)
     target = 0.5 * session.parameters

@@ -5,7 +5,7 @@ import copyreg
 
 import pytest
 import torch
-from families import FAMILIES
+from families import EACH, FAMILIES
 from torch import nn
 
 from workbench.network.duplicating import duplicate
@@ -31,7 +31,7 @@ def described(value, seen=None):
     return (type(value), repr(value) if isinstance(value, (int, float, str, set, frozenset)) else "")
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", EACH)
 def test_it_is_the_copy_of_deepcopy(name):
     model = FAMILIES[name].build()
     made, expected = duplicate(model), copy.deepcopy(model)

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 from exports import ONNX, Plain, apart, halved, needs_onnx, other_weights, outputs, small_session
-from families import FAMILIES
+from families import EACH, FAMILIES
 from networks import conv_net, images
 from safetensors.torch import load_file, save_file
 
@@ -16,7 +16,7 @@ from workbench.export import programs
 from workbench.network.running import mapped
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", EACH)
 def test_every_family_comes_back_and_runs_as_a_program(name, tmp_path):
     family = FAMILIES[name]
     session = halved(family.build(), family.inputs(8))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from families import FAMILIES, resnet50, vgg16
+from families import EACH, FAMILIES, resnet50, vgg16
 from family_images import VGG, Bottleneck, ResNet
 from silencing import random_kept
 
@@ -114,7 +114,7 @@ def test_removing_half_of_a_group_is_silencing_it(name):
         assert off(outputs(pruned, inputs), outputs(silenced(model, [group]), inputs)) <= 1e-5
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", EACH)
 def test_half_of_every_group_at_once_is_silencing_them_at_every_batch_size(name):
     model, groups = family(name)
     pruned, left = model, groups
@@ -131,7 +131,7 @@ def test_half_of_every_group_at_once_is_silencing_them_at_every_batch_size(name)
     }
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", EACH)
 def test_units_taken_at_unequal_widths_are_silenced_units(name):
     model, groups = family(name)
     inputs, generator = wide(FAMILIES[name].inputs(3)), random.Random(0)
@@ -148,7 +148,7 @@ def test_units_taken_at_unequal_widths_are_silenced_units(name):
         assert off(outputs(pruned, inputs), outputs(silenced(model, [group], kept), inputs)) <= 1e-9
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", EACH)
 def test_the_predicted_savings_are_the_real_ones(name):
     model, groups = family(name)
     inputs = wide(FAMILIES[name].inputs(2))
@@ -163,7 +163,7 @@ def test_the_predicted_savings_are_the_real_ones(name):
         assert (cost.parameters - left.parameters, cost.macs - left.macs) == saved, group.name
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", EACH)
 def test_a_session_measures_commits_and_undoes(name):
     family_ = FAMILIES[name]
     model = family_.build()
@@ -193,7 +193,7 @@ def test_vgg16_and_resnet50_have_their_published_sizes():
     assert cost.macs / 1e9 == pytest.approx(4.1, abs=0.02)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", EACH)
 def test_the_cost_at_other_widths_is_that_of_the_pruned_network(name):
     model, groups = family(name)
     inputs = wide(FAMILIES[name].inputs(2))

@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from families import FAMILIES
+from families import EACH, FAMILIES
 from networks import mlp
 from sessions import conv_session
 
@@ -196,7 +196,7 @@ def measured_loss(session, choice, batch):
     return change / total if total else 0.0
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", EACH)
 def test_predicted_beside_measured_for_every_group_alone(name):
     session = measured(name)
     groups = [g for g in session.groups if g.prunable and g.width > 1]

@@ -35,7 +35,7 @@ def test_half_width_keeps_most_of_the_accuracy(name, tmp_path):
 
 def test_rebuilding_beats_magnitude_with_norms_re_estimated():
     titles = ["magnitude L1, none", "greedy, `channel`", "greedy, `original` [beyond]"]
-    _, found = reconstructions.scores(images=500, examples=256, titles=titles)
+    _, found = reconstructions.scores(images=300, examples=128, titles=titles)
     magnitude, channel, original = (found[title] for title in titles)
     assert original[0] >= max(magnitude) + 0.1
     assert channel[0] > magnitude[0] + 0.1
@@ -43,8 +43,8 @@ def test_rebuilding_beats_magnitude_with_norms_re_estimated():
 
 def test_least_loss_per_cost_beats_equal_widths_by_magnitude_and_torch_pruning(monkeypatch):
     pytest.importorskip("torch_pruning")
-    monkeypatch.setattr(tables, "CALIBRATION", 256)
-    _, found = budgets.scores("resnet20", images=300, steps=1)
+    monkeypatch.setattr(tables, "CALIBRATION", 128)
+    _, found = budgets.scores("resnet20", images=200, steps=1)
     least = found["least loss per cost, greedy, `original` [beyond]"]
     assert least >= 0.85 * found["unpruned"]
     assert max(score for title, score in found.items() if "L1" in title) < 0.7 * least

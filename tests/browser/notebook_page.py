@@ -1,6 +1,7 @@
 """A notebook in the browser, with the moves of a person and a look behind the scenes."""
 
 import json
+import os
 import re
 import uuid
 from pathlib import Path
@@ -10,6 +11,9 @@ from playwright.sync_api import Locator, Page, ViewportSize, expect
 from workbench.serve.lab import LAB_LAYOUT
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"
+DRAWN = "WORKBENCH_SCREENSHOTS"  # set, tests draw pictures for people to look at, which takes their time
+# Of tests that look at no colour.
+THEMES = ("JupyterLab Light", "JupyterLab Dark") if os.environ.get(DRAWN) else ("JupyterLab Dark",)
 KERNEL_SECONDS = 120
 WORKBENCH_SECONDS = 120
 
@@ -49,12 +53,11 @@ def _note_foreign(page: Page, url: str) -> None:
         page.foreign.append(url)
 
 
-def screenshot(page: Page, name: str) -> Path:
-    """Draw `page` into screenshots/<name>.png, for people to look at."""
-    SCREENSHOTS.mkdir(exist_ok=True)
-    path = SCREENSHOTS / f"{name}.png"
-    page.screenshot(path=path)
-    return path
+def screenshot(page: Page, name: str) -> None:
+    """Draw `page` into screenshots/<name>.png, for people to look at, where `DRAWN` asks for it."""
+    if os.environ.get(DRAWN):
+        SCREENSHOTS.mkdir(exist_ok=True)
+        page.screenshot(path=SCREENSHOTS / f"{name}.png")
 
 
 def expect_measured(page: Page, seconds: float = WORKBENCH_SECONDS) -> None:
@@ -148,9 +151,16 @@ class NotebookPage:
         expect(self.page.locator("body")).to_have_attribute("data-jp-theme-name", name)
         expect(self.page.locator("#jupyterlab-splash")).to_have_count(0)
 
-    def screenshot(self, name: str) -> Path:
-        """Draw the page into screenshots/<name>.png."""
-        return screenshot(self.page, name)
+    def screenshot(self, name: str) -> None:
+        """Draw the page into screenshots/<name>.png, where that is asked for."""
+        screenshot(self.page, name)
+
+    def in_both_themes(self, name: str) -> None:
+        """Draw the page into screenshots/<name>-dark.png and -light.png, where that is asked for."""
+        for theme in THEMES[::-1] if os.environ.get(DRAWN) else ():
+            self.theme(theme)
+            self.page.wait_for_timeout(600)
+            self.screenshot(f"{name}-{theme.split()[-1].lower()}")
 
     def close(self) -> None:
         """Shut the kernel down and close the page."""

@@ -6,6 +6,7 @@ import statistics
 
 import numpy as np
 import pytest
+from notebook_page import THEMES
 from own_networks import NETS
 from painting import PAINTED
 from playwright.sync_api import expect
@@ -159,7 +160,7 @@ def test_predicted_losses_are_the_sessions(budget, digits):
     assert float(re.match(r"[\d.]+", text)[0]) == pytest.approx(share, abs=0.006 if share < 10 else 0.06)
 
 
-@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+@pytest.mark.parametrize("theme", THEMES)
 def test_commit_all_is_one_step_of_undo(budget, theme):
     budget.theme(theme)
     budget.find("goal-target").fill("2x")
@@ -205,7 +206,7 @@ def test_enter_in_an_entry_of_the_goal_sets_it_and_commits_nothing(budget):
     assert budget.kernel("Out[1].session.position") == "0"
 
 
-@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+@pytest.mark.parametrize("theme", THEMES)
 def test_branches_are_drawn_beside_each_other_and_plans_unfold(budget, theme):
     budget.theme(theme)
     name = f"narrow-{theme[-4:]}"
@@ -260,7 +261,7 @@ def test_branches_are_drawn_beside_each_other_and_plans_unfold(budget, theme):
     budget.theme("JupyterLab Light")
 
 
-@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+@pytest.mark.parametrize("theme", THEMES)
 def test_sixty_groups_scroll_and_totals_repaint_within_a_frame(bench, theme, capsys):
     if bench.kernel("Out[1].state.name") != "'encoders.py:Encoder'":
         bench.find("load").click()

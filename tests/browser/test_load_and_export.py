@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 from layer_tab import put_off
-from notebook_page import expect_measured
+from notebook_page import THEMES, expect_measured
 from own_networks import CUT, NETS, OVERLAPPING, PATIENCE, load, loaded, opened, settle
 from playwright.sync_api import expect
 
@@ -38,7 +38,7 @@ def closed(bench):
             expect(bench.find(f"{name}-card")).to_be_hidden()
 
 
-@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+@pytest.mark.parametrize("theme", THEMES)
 def test_the_load_card_is_whole_and_traps_nobody(bench, theme):
     bench.theme(theme)
     bench.find("load").click()
@@ -190,7 +190,7 @@ def test_a_wide_group_says_how_far_its_curve_is_drawn(bench):
     bench.screenshot("tiny")
 
 
-@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+@pytest.mark.parametrize("theme", THEMES)
 def test_sixty_groups_with_long_names_scroll_and_are_told_apart(bench, theme):
     opened(bench, "nets.py:Encoder", calibration="steps.npy")
     bench.theme(theme)
@@ -249,11 +249,7 @@ def test_what_targets_cannot_tell_is_asked_for_and_answered_by_keyboard(bench):
     expect(bench.find("classes")).to_be_focused()
     expect(bench.find("classes")).to_have_attribute("aria-invalid", "")
     assert bench.page.evaluate(CUT) == []
-    for theme in ("Light", "Dark"):
-        bench.theme(f"JupyterLab {theme}")
-        expect(bench.page.locator("#jupyterlab-splash")).to_have_count(0)
-        bench.screenshot(f"load-asks-{theme.lower()}")
-    bench.theme("JupyterLab Light")
+    bench.in_both_themes("load-asks")
     bench.find("classes").focus()
     bench.page.keyboard.press("ArrowDown")
     expect(bench.find("classes")).to_have_value("last")

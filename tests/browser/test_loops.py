@@ -121,10 +121,7 @@ def test_a_cell_of_the_map_sets_this_width_by_mouse_and_by_keys(compare):
     expect_state(compare, "[Out[1].state.widths[one] for one in ('conv2', 'conv3')]", [32, 16])
     compare.find("heat-kind").select_option("losses")
     expect(compare.page.locator("[data-cell='conv3 0.25']")).to_have_attribute("aria-pressed", "true")
-    for theme in ("Dark", "Light"):
-        compare.theme(f"JupyterLab {theme}")
-        compare.page.wait_for_timeout(600)
-        compare.screenshot(f"compare-taken-{theme.lower()}")
+    compare.in_both_themes("compare-taken")
     assert compare.page.evaluate(CUT) == []
 
 

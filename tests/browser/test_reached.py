@@ -8,7 +8,7 @@ from pathlib import Path
 
 import axe_playwright_python
 import pytest
-from notebook_page import expect_measured
+from notebook_page import THEMES, expect_measured
 from playwright.sync_api import expect
 from tabs import CUT, CUT_SIDEWAYS, PATIENCE, set_width, settle, to_budget
 
@@ -205,9 +205,9 @@ def test_every_number_and_plot_has_its_question_and_no_term_is_left_over(bench):
     assert set(glossary()) - asked - taught - set(TERMS) - set(TERM_OF.values()) - stale == set()
 
 
-@pytest.mark.parametrize("theme", ["Light", "Dark"])
+@pytest.mark.parametrize("theme", THEMES)
 def test_nothing_is_cut_by_the_questions(bench, theme):
-    bench.theme(f"JupyterLab {theme}")
+    bench.theme(theme)
     try:
         for size, cut in ((1280, 800), CUT), ((700, 1200), CUT_SIDEWAYS):
             bench.page.set_viewport_size(dict(zip(("width", "height"), size, strict=True)))

@@ -58,12 +58,7 @@ def test_the_line_opens_every_tensor_with_its_reason(open_notebook):
     for one in reasons.all():
         expect(one).to_be_visible()
     assert place_in_list(bench, "embed") == before
-    bench.screenshot("stays-open")
-    bench.theme()
-    expect(bench.page.locator("#jupyterlab-splash")).to_have_count(0)
-    bench.screenshot("stays-open-dark")
-    bench.theme("JupyterLab Light")
-    expect(bench.page.locator("#jupyterlab-splash")).to_have_count(0)
+    bench.in_both_themes("stays-open")
     summary.click()
     expect(reasons.first).to_be_hidden()
     assert bench.page.errors == []

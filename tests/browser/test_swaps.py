@@ -4,6 +4,7 @@ import re
 
 import pytest
 from layer_tab import MEASURED, expect_whole, relative_lam, settle
+from notebook_page import THEMES
 from playwright.sync_api import expect
 
 LIMIT = "setattr(__import__('workbench.pruning.problem').pruning.problem, 'SWAPS_WORK', {})"
@@ -25,7 +26,7 @@ def shown(bench, width):
     return bench.find("swaps").inner_text(), bench.find("swaps").get_attribute("title")
 
 
-@pytest.mark.parametrize("theme", ["JupyterLab Dark", "JupyterLab Light"])
+@pytest.mark.parametrize("theme", THEMES)
 def test_the_panel_says_what_the_swaps_won(bench, digits, theme):
     bench.theme(theme)
     expect(bench.find("swaps")).to_be_hidden()

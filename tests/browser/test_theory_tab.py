@@ -115,10 +115,7 @@ def test_a_commit_is_seen_and_the_choice_is_shared_with_the_layer_tab(tab):
 
 def test_it_fits_the_screen(tab):
     measured(tab)
-    for theme in ("Dark", "Light"):
-        tab.theme(f"JupyterLab {theme}")
-        tab.page.wait_for_timeout(600)
-        tab.screenshot(f"theory-{theme.lower()}")
+    tab.in_both_themes("theory")
     assert tab.page.evaluate(CUT) == []
     assert tab.page.evaluate(CUT_NAMES) == []
     tab.page.set_viewport_size({"width": 700, "height": 1000})

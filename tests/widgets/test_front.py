@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 
 import pytest
 import torch
@@ -142,6 +143,7 @@ def test_a_file_imports_what_it_uses_and_uses_what_it_imports(file):
 OTHER_MEANINGS = {("historyplot.js", "original"), ("shared.js", "kernel")}
 
 
+@cache
 def python_constants():
     """name → value of every constant in capitals, at the top of any file of the package."""
     found = {}
