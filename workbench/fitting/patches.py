@@ -240,8 +240,17 @@ def _pads(module: Any) -> tuple[int, ...]:
 
 
 def given_several(network: nn.Module, names: Iterable[str], example: Inputs) -> set[str]:
-    """The layers, of `names`, that are given more than one tensor a call: of one's own kind, and no matrix
-    times the patches of what they are given first. `network` is run on `example`, in evaluation mode."""
+    """The layers that are given more than one tensor a call: of one's own kind, and no matrix times the
+    patches of what they are given first.
+
+    Args:
+        network: run in evaluation mode, and left as it was.
+        names: of the layers that are asked about.
+        example: a batch as the network takes it, on its device.
+
+    Returns:
+        Those of `names`.
+    """
     found: set[str] = set()
     handles = [
         network.get_submodule(name).register_forward_pre_hook(
