@@ -2,9 +2,11 @@
 
 `python executing.py FOLDER NAME HOW [NAME HOW …]` writes each run into FOLDER as it ends: the notebook with
 its outputs, or what went wrong. So the course runs beside the other tests, on the core that they leave. Those
-with the data share a kernel, as do those without: torch is loaded twice. Names are gone before each run.
+with the data share a kernel, as do those without: torch is loaded twice. Names are gone before each run, but
+for what is handed out: that is the worked notebook without its answers, and runs behind it (`exercises`).
 """
 
+import ast
 import os
 import sys
 import traceback
@@ -48,12 +50,51 @@ def kernel(how, folder):
 
 def executed(name, how, folder, manager):
     """The notebook after its run in the working folder `folder`; raises what a cell raises."""
-    source = COURSE / name if how == HANDED_OUT else COURSE / "solutions" / name
-    notebook = nbformat.read(source, as_version=4)
-    notebook.cells.insert(0, nbformat.v4.new_code_cell(AS_NEW.format(folder=str(folder))))
+    notebook = nbformat.read(COURSE / "solutions" / name, as_version=4)
+    first = AS_NEW.format(folder=str(folder))
+    if how == HANDED_OUT:
+        notebook.cells, answers = exercises(name)
+        first = f"for one in {sorted(answers)}: globals().pop(one, None)"
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(first))
     NotebookClient(notebook, timeout=CELL_SECONDS, km=manager).execute()
     del notebook.cells[0]
     return notebook
+
+
+def exercises(name):
+    """The cells whose run differs where nothing is answered yet, and the names of the answers.
+
+    Each exercise, its check, and what uses a name of an answer further on; all else is the worked notebook's.
+    """
+    handed, worked = (
+        nbformat.read(path / name, as_version=4).cells for path in (COURSE, COURSE / "solutions")
+    )
+    assert [cell.cell_type for cell in handed] == [cell.cell_type for cell in worked], name
+    pairs = [pair for pair in zip(handed, worked, strict=True) if pair[0].cell_type == "code"]
+    common = [ours.source for ours, theirs in pairs if ours.source == theirs.source]
+    elsewhere = {name for source in common for name in defined(source)}
+    cells, answers = [], set()
+    for ours, theirs in pairs:
+        if ours.source != theirs.source:
+            answers |= defined(ours.source) | defined(theirs.source) - elsewhere
+            cells.append(ours)
+        elif answers & used(ours.source):
+            cells.append(ours)
+    assert answers, name
+    return cells, answers
+
+
+def defined(source):
+    """The names that code gives a value, or a function, at its top."""
+    body = ast.parse(source).body
+    targets = [one for line in body for one in (*getattr(line, "targets", ()), getattr(line, "target", None))]
+    names = (one for target in targets if target is not None for one in ast.walk(target))
+    found = {one.id for one in names if isinstance(one, ast.Name)}
+    return found | {line.name for line in body if isinstance(line, ast.FunctionDef)}
+
+
+def used(source):
+    return {one.id for one in ast.walk(ast.parse(source)) if isinstance(one, ast.Name)}
 
 
 def result_file(folder, name, how):
@@ -62,7 +103,7 @@ def result_file(folder, name, how):
 
 
 def main(folder, runs):
-    kernels = {}
+    kernels, behind = {}, {}  # what each kernel ran last
     for name, how in runs:
         working = folder / f"{name} {how}"
         working.mkdir()
@@ -70,6 +111,9 @@ def main(folder, runs):
         try:
             if with_data not in kernels:
                 kernels[with_data] = kernel(how, folder)
+            if how == HANDED_OUT and behind.get(with_data) != (name, WORKED):
+                executed(name, WORKED, working, kernels[with_data])
+            behind[with_data] = (name, how)
             outcome = nbformat.writes(executed(name, how, working, kernels[with_data]))
         except Exception:  # the test that waits for it tells what
             outcome = traceback.format_exc()

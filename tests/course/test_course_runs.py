@@ -1,4 +1,4 @@
-"""The course runs from top to bottom without a network: as it is handed out, worked, and without the data."""
+"""The course runs from top to bottom without a network: worked, as it is handed out, and without the data."""
 
 import re
 
@@ -8,7 +8,7 @@ from executing import COURSE, HANDED_OUT, WITHOUT_DATA, WORKED, environment
 from nbclient import NotebookClient
 
 STORED = [path for path in sorted(COURSE.rglob("*.ipynb")) if ".ipynb_checkpoints" not in path.parts]
-RUNS = [(path.name, how) for path in sorted(COURSE.glob("*.ipynb")) for how in (HANDED_OUT, WORKED)]
+RUNS = [(path.name, how) for path in sorted(COURSE.glob("*.ipynb")) for how in (WORKED, HANDED_OUT)]
 RUNS += [
     (path.name, WITHOUT_DATA)
     for path in sorted(COURSE.glob("*.ipynb"))
