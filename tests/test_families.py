@@ -13,6 +13,7 @@ import pytest
 import torch
 from families import EACH, FAMILIES, resnet50, vgg16
 from family_images import VGG, Bottleneck, ResNet
+from mentions import unmentioned
 from silencing import random_kept
 
 from workbench.network.cost import count_cost
@@ -164,10 +165,11 @@ def test_the_predicted_savings_are_the_real_ones(name):
 
 
 @pytest.mark.parametrize("name", EACH)
-def test_a_session_measures_commits_and_undoes(name):
+def test_a_session_mentions_all_measures_commits_and_undoes(name):
     family_ = FAMILIES[name]
     model = family_.build()
     session = Session(model, [(family_.inputs(16), None)])
+    assert unmentioned(session) == set()
     session.measure()
     before = outputs(session.model, family_.inputs(3))
     for group in session.groups:

@@ -200,7 +200,7 @@ def measured_loss(session, choice, batch):
 def test_predicted_beside_measured_for_every_group_alone(name):
     session = measured(name)
     groups = [g for g in session.groups if g.prunable and g.width > 1]
-    for group in groups[:: 1 + len(groups) // 20]:
+    for group in groups[:: 1 + len(groups) // 8]:
         for width in {max(1, group.width // 2), max(1, group.width // 4)}:
             choice = previewed(session, group.name, width)
             found = measured_loss(session, choice, FAMILIES[name].inputs(32))

@@ -5,7 +5,6 @@ import re
 import pytest
 import small_transformers
 import torch
-from families import EACH, FAMILIES
 from mentions import unmentioned
 from silencing import each_alone
 from small_transformers import NETWORKS, ODD, images, tokens
@@ -14,12 +13,6 @@ from torch.nn import functional
 
 import workbench as wb
 from workbench.network.finding.proof import take_apart
-
-
-@pytest.mark.parametrize("name", EACH)
-def test_every_parameter_of_a_family_is_mentioned(name):
-    session = wb.Session(FAMILIES[name].build(), [(FAMILIES[name].inputs(4), None)])
-    assert unmentioned(session) == set()
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -1,5 +1,8 @@
 """What the tracer makes of one operation after another: which units go together, and which cannot go."""
 
+import inspect
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -261,10 +264,16 @@ def test_an_embedding_is_a_writer():
     assert pruned(tokens).shape == (4, 7, 3)
 
 
-def test_a_very_deep_network_is_traced():
-    layers = [layer for _ in range(1000) for layer in (nn.Linear(5, 5), nn.ReLU())]
-    groups = groups_of(nn.Sequential(nn.Linear(5, 5), nn.ReLU(), *layers, nn.Linear(5, 3)), torch.randn(2, 5))
-    assert len(groups) == 1002
+def test_a_network_deeper_than_calls_may_be_is_traced():
+    layers = [layer for _ in range(300) for layer in (nn.Linear(5, 5), nn.ReLU())]
+    network = nn.Sequential(nn.Linear(5, 5), nn.ReLU(), *layers, nn.Linear(5, 3))
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + 250)  # fewer than layers: none may call the next
+    try:
+        groups = groups_of(network, torch.randn(2, 5))
+    finally:
+        sys.setrecursionlimit(before)
+    assert len(groups) == 302
 
 
 def test_one_unit_that_gates_all_others_stays_and_they_do_not():
