@@ -15,11 +15,11 @@ FOLLOW = """() => {
   const field = name => document.querySelector(`[data-testid=budget-width-${name}]`);
   window.along = { late: [], seen: new Set() };
   svg.addEventListener('pointermove', () => {
-    const before = NAMES.map(name => field(name).value).join();
+    const before = NAMES.map(name => field(name).value || field(name).placeholder).join();
     let frames = 0;
     const look = () => {
       frames += 1;
-      const now = NAMES.map(name => field(name).value).join();
+      const now = NAMES.map(name => field(name).value || field(name).placeholder).join();
       window.along.seen.add(now);
       if (now !== before) window.along.late.push(frames);
       else if (frames < 9) requestAnimationFrame(look);

@@ -2,6 +2,42 @@
 
 import { THIN, clamp, h, setText, setAttributes, update, arrowSteps } from "./shared.js";
 
+// The text of a field that a drag changes many times a second: after each change of a value Chrome's autofill reads
+// all fields of the page anew, which takes longer than all of a move of λ. So while changes follow one another the
+// text stands in the placeholder, and becomes the value when they rest, or a hand comes.
+const RESTS = 120; // milliseconds
+function fleeting(node) {
+  const placeholder = node.placeholder;
+  let [late, timer, last] = [null, 0, -RESTS];
+  const write = (text) => {
+    clearTimeout(timer);
+    if (late !== null) {
+      node.placeholder = placeholder;
+      node.classList.remove("wbw-fleeting");
+    }
+    late = null;
+    if (node.value !== text) node.value = text;
+  };
+  const rest = () => late !== null && write(late);
+  for (const reach of ["focus", "pointerdown"]) node.addEventListener(reach, rest);
+  return {
+    now: () => late ?? node.value,
+    write,
+    paint: (text) => {
+      const [before, now] = [last, performance.now()];
+      last = now;
+      if (now - before >= RESTS || node.matches(":focus")) return write(text);
+      if (late === null) {
+        node.value = "";
+        node.classList.add("wbw-fleeting");
+      }
+      node.placeholder = late = text;
+      clearTimeout(timer);
+      timer = setTimeout(rest, RESTS);
+    },
+  };
+}
+
 // A field to type into. What is typed stays until it is entered, by Enter or by leaving the field, and goes to
 // the `owner` that it was typed for (the group, say) or nowhere. `enter(text)` carries it out; `shown()` is
 // what stands there otherwise.
@@ -9,12 +45,13 @@ export function typedEntry(attributes, shown, enter, owner = () => "") {
   const node = h("input", attributes);
   let typedFor = null;
   const isTyped = () => typedFor !== null && typedFor === owner();
+  const text = fleeting(node);
   const done = (event) => {
     if (event.type === "blur" && typedFor === null) return;
     const mine = typedFor === null || isTyped();
     typedFor = null;
     if (mine) enter(node.value.trim());
-    node.value = shown();
+    text.write(shown());
   };
   node.addEventListener("input", () => (typedFor ??= owner()));
   node.addEventListener("change", done);
@@ -23,23 +60,23 @@ export function typedEntry(attributes, shown, enter, owner = () => "") {
   node.paint = (value = shown()) => {
     if (isTyped()) return;
     typedFor = null;
-    if (node.value === String(value)) return;
-    node.value = value;
+    if (text.now() === String(value)) return;
+    text.paint(String(value));
     // The caret would stand somewhere in the new number, and a digit be added to it instead of replacing it.
     if (node.matches(":focus")) node.select();
   };
   node.isTyped = isTyped;
   // What is being typed moves on to the field that takes this one's place.
   node.handOver = () => {
-    const text = isTyped() ? node.value : null;
+    const typed = isTyped() ? node.value : null;
     typedFor = null;
-    return text;
+    return typed;
   };
-  node.takeOver = (text) => {
+  node.takeOver = (typed) => {
     typedFor = owner();
     node.focus({ preventScroll: true });
     node.value = ""; // so that the caret stands behind the text
-    node.value = text;
+    node.value = typed;
   };
   return node;
 }
@@ -74,7 +111,10 @@ export function menu(state, trait, caption, label, options) {
   const node = h("select", { class: "wbw-select", "data-testid": trait, "aria-label": label, onchange: () => update(state, { [trait]: node.value }) },
     ...options.map(([value, text, ...more]) => h("option", { value, title: more.at(-1) || null }, text)));
   const hints = Object.fromEntries(options.map(([value, , ...more]) => [value, more.at(-1) ?? ""]));
-  node.paint = (value) => ((node.value = value), (node.title = hints[value] ?? ""));
+  node.paint = (value) => {
+    if (node.value !== value) node.value = value;
+    node.title = hints[value] ?? "";
+  };
   // An option that cannot be taken says why in its own words.
   node.off = (value, why) => {
     const option = [...node.options].find((one) => one.value === value);

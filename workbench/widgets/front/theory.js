@@ -77,6 +77,7 @@ function layerHalf(state, on) {
     rows.sampled.promise(`≤ 4λ = ${scientific(4 * relative)}`, "p > ½");
   });
   on(`theory ${CHOSEN} tab`, () => {
+    if (state.get("tab") !== "theory") return;
     const answer = state.get("theory");
     const mine = answer.request?.group === state.get("selected") && answer.request?.revision === state.get("revision");
     const lags = !answers(state, answer, LAYER_KEYS);
@@ -134,6 +135,7 @@ function networkHalf(state, on) {
     h("span", { class: "wbw-cell", title: "≤ is a bound, ≈ an estimate; at the reader's output" }, "local error"), h("span", { class: "wbw-cell", title: "At the reader's output, where the original's activations come in" }, "measured"));
   explainHeads(state, head, [null, "kept", "worst read-out", "predicted error", "change at the reader"]);
   on(`network_theory theory_of ${CHOSEN} tab`, () => {
+    if (state.get("tab") !== "theory") return;
     const answer = state.get("network_theory");
     const lags = !answers(state, answer, state.get("theory_of") === AS_COMMITTED ? NETWORK_KEYS : [...NETWORK_KEYS, "lam"]);
     which.value = state.get("theory_of");
