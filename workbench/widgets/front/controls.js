@@ -18,22 +18,30 @@ function fleeting(node) {
     late = null;
     if (node.value !== text) node.value = text;
   };
-  const rest = () => late !== null && write(late);
+  const moving = (now) => now - last < RESTS || document.documentElement.matches(":active"); // a button is held
+  const rest = () => {
+    if (late !== null) write(late);
+  };
+  const look = () => (moving(performance.now()) ? wait() : rest());
+  const wait = () => {
+    clearTimeout(timer);
+    timer = setTimeout(look, RESTS);
+  };
   for (const reach of ["focus", "pointerdown"]) node.addEventListener(reach, rest);
   return {
     now: () => late ?? node.value,
     write,
     paint: (text) => {
-      const [before, now] = [last, performance.now()];
+      const now = performance.now();
+      const goesOn = moving(now);
       last = now;
-      if (now - before >= RESTS || node.matches(":focus")) return write(text);
+      if (!goesOn || node.matches(":focus")) return write(text);
       if (late === null) {
         node.value = "";
         node.classList.add("wbw-fleeting");
       }
       node.placeholder = late = text;
-      clearTimeout(timer);
-      timer = setTimeout(rest, RESTS);
+      wait();
     },
   };
 }
