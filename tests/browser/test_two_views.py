@@ -55,6 +55,9 @@ def test_both_follow_one_lam_and_one_network(notebook, views):
     other.get_by_test_id("lam-slider").focus()
     for _ in range(8):
         notebook.page.keyboard.press("ArrowRight")
+    notebook.page.evaluate(
+        "() => new Promise(done => requestAnimationFrame(() => setTimeout(done)))"
+    )  # drawn
     number = other.get_by_test_id("readout-N").get_attribute("data-value")
     expect(one.get_by_test_id("readout-N")).to_have_attribute("data-value", number)
     other.get_by_test_id("commit").click()
