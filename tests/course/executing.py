@@ -72,7 +72,7 @@ def exercises(name):
     assert [cell.cell_type for cell in handed] == [cell.cell_type for cell in worked], name
     pairs = [pair for pair in zip(handed, worked, strict=True) if pair[0].cell_type == "code"]
     common = [ours.source for ours, theirs in pairs if ours.source == theirs.source]
-    elsewhere = {name for source in common for name in defined(source)}
+    elsewhere = {one for source in common for one in defined(source)}
     cells, answers = [], set()
     for ours, theirs in pairs:
         if ours.source != theirs.source:
@@ -94,6 +94,7 @@ def defined(source):
 
 
 def used(source):
+    """All names in code."""
     return {one.id for one in ast.walk(ast.parse(source)) if isinstance(one, ast.Name)}
 
 

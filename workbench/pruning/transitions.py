@@ -300,7 +300,7 @@ def refitted(ground: Ground, state: State, progress: Progress | None, cancel: Ev
                 ridges[name] = max(light, ridges.get(name, 0.0))
     called = dict.fromkeys(call_order(model, ground.example_input))
     several = given_several(model, ridges, ground.example_input)
-    order = [n for n in called if n in ridges and n not in several and PatchLayer.known(model, n)]
+    order = [name for name in called if name in ridges.keys() - several and PatchLayer.known(model, name)]
     if not order:
         raise ValueError(
             f"no layer around a pruned group can be fitted on patches: {', '.join(ridges)} stay as they are"

@@ -19,9 +19,7 @@ function fleeting(node) {
     if (node.value !== text) node.value = text;
   };
   const moving = (now) => now - last < RESTS || document.documentElement.matches(":active"); // a button is held
-  const rest = () => {
-    if (late !== null) write(late);
-  };
+  const rest = () => late !== null && write(late);
   const look = () => (moving(performance.now()) ? wait() : rest());
   const wait = () => {
     clearTimeout(timer);
